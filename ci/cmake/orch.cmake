@@ -1,0 +1,67 @@
+# Targets of this project. A core library may link common_base and other core libraries and nothing else: purity is a
+# build error (DESIGN 4); ci/tidy checks the includes.
+
+add_library(orch_flags INTERFACE)
+target_include_directories(orch_flags INTERFACE ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
+target_compile_options(orch_flags INTERFACE
+  -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
+  -ffp-contract=off -fno-fast-math  # class X arithmetic (ENGINE-RULES); the whole tree, so that nothing can be forgotten
+  -fno-omit-frame-pointer)
+target_compile_definitions(orch_flags INTERFACE _GLIBCXX_ASSERTIONS)
+if(ORCH_SANITIZE)
+  target_compile_options(orch_flags INTERFACE -fsanitize=${ORCH_SANITIZE} -fno-sanitize-recover=all)
+  target_link_options(orch_flags INTERFACE -fsanitize=${ORCH_SANITIZE})
+endif()
+
+find_program(ORCH_MOLD mold)
+if(ORCH_MOLD)
+  add_link_options(-fuse-ld=mold)
+endif()
+find_program(ORCH_CCACHE ccache)
+if(ORCH_CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${ORCH_CCACHE})
+endif()
+
+# Python with PyYAML for the generators: Debian's own, not a venv's.
+find_program(ORCH_PYTHON NAMES python3 PATHS /usr/bin NO_DEFAULT_PATH REQUIRED)
+
+# orch_core_library(name SOURCES... [LINK core libraries...])
+function(orch_core_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
+  add_library(${name} STATIC ${ARG_SOURCES})
+  target_link_libraries(${name} PUBLIC common_base ${ARG_LINK} PRIVATE orch_flags)
+  set_property(TARGET ${name} PROPERTY ORCH_KIND core)
+endfunction()
+
+# orch_shell_library(name SOURCES... [LINK anything...])
+function(orch_shell_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
+  add_library(${name} STATIC ${ARG_SOURCES})
+  target_link_libraries(${name} PUBLIC common_base ${ARG_LINK} PRIVATE orch_flags)
+endfunction()
+
+# orch_executable(name SOURCES... [LINK ...])
+function(orch_executable name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE ${ARG_LINK} orch_flags)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+endfunction()
+
+# orch_test(name SOURCES... [LINK ...] [LABELS fast|io|sim|model|e2e...] [ARGS ...] [TIMEOUT seconds])
+# One gtest binary, one ctest entry; LABELS default to fast.
+function(orch_test name)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;LINK;LABELS;ARGS" ${ARGN})
+  find_package(GTest REQUIRED)
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE ${ARG_LINK} GTest::gmock_main GTest::gmock GTest::gtest orch_flags)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  add_test(NAME ${name} COMMAND ${name} ${ARG_ARGS} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  if(NOT ARG_LABELS)
+    set(ARG_LABELS fast)
+  endif()
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 60)
+  endif()
+  set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
+endfunction()

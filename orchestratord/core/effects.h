@@ -1,0 +1,216 @@
+// Everything orchestratord's core may ask for. Plain data, executed by the shell in order; the simulator executes the
+// same. The Noted* effects carry what metrics and the log are made of; nothing in the core counts for display.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "common/base/ids.h"
+#include "common/base/time.h"
+#include "orchestratord/core/events.h"
+
+namespace orch::gateway {
+
+// --- answers to clients ---
+
+struct Admitted {
+  JobId job;
+  std::uint32_t queue_position = 0;  // jobs ahead of it
+  Duration predicted_start;          // from now
+};
+struct AdmissionReply {
+  RequestId request;
+  std::variant<Admitted, Failure> result;
+};
+struct CancelReply {
+  RequestId request;
+  bool found = false;
+};
+
+// --- streams: StreamOpened, Deliver*, StreamClosed; or StreamRefused alone ---
+
+struct StartedEvent {
+  std::uint32_t queue_position = 0;
+  Duration predicted_start;
+};
+struct TokenEvent {
+  std::uint32_t i = 0;               // counts token events from 0
+  std::vector<std::uint32_t> ids;    // token ids this event stands for (one or more; none from id-less engines)
+  std::string text;
+};
+struct MetricsEvent {
+  std::uint32_t queue_depth = 0;
+};
+struct EndEvent {
+  FinishReason reason = FinishReason::stop;
+  std::uint32_t prompt_tokens = 0;
+  std::uint32_t tokens_out = 0;
+  bool estimated = false;
+  Duration decode;
+};
+struct ErrorEvent {
+  Failure failure;
+};
+// `id` numbers started, token and the terminal, from 1; metrics carry 0 (J2).
+struct StreamEvent {
+  std::uint64_t id = 0;
+  std::variant<StartedEvent, TokenEvent, MetricsEvent, EndEvent, ErrorEvent> body;
+};
+
+// Facts about the replica that serves the job, for reply headers and the OpenAI fields; sent once per dispatch start.
+struct ServedBy {
+  std::string model_name;
+  std::string model_digest;
+  std::string engine;
+  std::string engine_version;
+  std::string numeric_class;
+  std::string accelerator;
+  std::string replica_id;
+};
+
+struct StreamOpened {
+  ReaderId reader;
+  JobId job;
+};
+struct StreamRefused {
+  ReaderId reader;
+  Failure failure;
+};
+// Events are immutable and shared by all readers of the job.
+struct Deliver {
+  ReaderId reader;
+  std::shared_ptr<const StreamEvent> event;
+};
+struct DeliverServedBy {
+  ReaderId reader;
+  std::shared_ptr<const ServedBy> served_by;
+};
+// After the terminal event, or when the job's stream ends for this reader; nothing follows.
+struct StreamClosed {
+  ReaderId reader;
+};
+
+// --- workers ---
+
+struct Dispatch {
+  DispatchId dispatch;
+  std::string endpoint;
+  Fence fence;
+  std::shared_ptr<const JobPayload> payload;
+  std::uint32_t max_tokens = 0;
+  std::optional<Duration> deadline;      // remaining
+  std::vector<std::uint32_t> resume_ids;
+  std::string tenant;
+};
+// The call is cancelled; the worker stops within one step. Its answers may still arrive and are ignored (L10).
+struct CancelDispatch {
+  DispatchId dispatch;
+};
+// The core's own heartbeat to a worker it holds slots of (L5). The shell sends it on the Hold stream to that endpoint.
+struct BeatWorker {
+  std::string endpoint;
+};
+// No lease of this worker is held any more: its Hold stream may be closed.
+struct ForgetWorker {
+  std::string endpoint;
+};
+// Answered by TokensCounted.
+struct CountTokens {
+  RequestId request;
+  std::string endpoint;
+  std::shared_ptr<const JobPayload> payload;
+};
+
+// --- pool managers ---
+
+struct PoolBid {
+  std::string pool_id;
+  std::uint32_t running = 0;
+  std::uint32_t waiting = 0;
+};
+struct SendUpdate {
+  LinkId link;
+  std::uint64_t seq = 0;  // grows per link
+  std::vector<PoolBid> bids;
+  std::vector<LeaseId> renew;
+  std::vector<LeaseId> release;
+};
+
+// --- facts for metrics and log ---
+
+struct NotedAdmitted {
+  JobId job;
+  std::string tenant;
+  Priority priority = Priority::interactive;
+  std::string pool_id;
+  std::string engine;
+  std::string engine_version;
+  std::uint32_t queue_position = 0;
+  Duration predicted_start;
+};
+struct NotedRefused {
+  JobId job;
+  std::string tenant;
+  std::string engine;
+  Failure failure;
+};
+struct NotedDispatched {
+  JobId job;
+  std::uint32_t attempt = 0;
+  std::string replica_id;
+  std::string pool_id;
+  std::string engine;
+  std::string engine_version;
+  Priority priority = Priority::interactive;
+  Duration queued;
+};
+struct NotedFirstToken {
+  JobId job;
+  std::string pool_id;
+  std::string engine;
+  std::string engine_version;
+  Priority priority = Priority::interactive;
+  Duration since_admission;
+};
+// Exactly one per admitted job.
+struct NotedEnded {
+  JobId job;
+  std::string tenant;
+  std::optional<Failure> failure;  // nullopt: `end`
+  std::string cancel_reason;       // client | disconnect | drain, when canceled
+  std::string replica_id;
+  std::string pool_id;
+  std::string engine;
+  std::string engine_version;
+  Priority priority = Priority::interactive;
+  std::uint32_t tokens_in = 0;
+  std::uint32_t tokens_out = 0;
+  Duration queued;
+  Duration decode;
+  Duration total;
+};
+struct NotedQueueDepth {
+  std::string pool_id;
+  Priority priority = Priority::interactive;
+  std::uint32_t depth = 0;
+};
+struct NotedRetried {  // put back after an internal outcome
+  JobId job;
+  std::uint32_t attempt = 0;
+  Outcome outcome = Outcome::STALE_LEASE;
+};
+// Drain is complete: the process may exit.
+struct Drained {};
+
+using Effect =
+    std::variant<AdmissionReply, CancelReply, StreamOpened, StreamRefused, Deliver, DeliverServedBy, StreamClosed, Dispatch,
+                 CancelDispatch, BeatWorker, ForgetWorker, CountTokens, SendUpdate, NotedAdmitted, NotedRefused, NotedDispatched,
+                 NotedFirstToken, NotedEnded, NotedQueueDepth, NotedRetried, Drained>;
+
+using Effects = std::vector<Effect>;
+
+}  // namespace orch::gateway

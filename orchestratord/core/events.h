@@ -1,0 +1,169 @@
+// Everything that can happen to orchestratord's core. Plain data; produced by the shell and by the simulator alike.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "common/base/ids.h"
+#include "common/base/time.h"
+#include "gen/outcome.h"
+#include "orchestratord/core/job_spec.h"
+
+namespace orch::gateway {
+
+// A refusal or a terminal error as a client sees it.
+struct Failure {
+  Outcome outcome = Outcome::INTERNAL;
+  std::string message;
+  std::string field;                      // path of the offending input; empty when not applicable
+  std::optional<Duration> retry_after;
+  std::string policy_label;               // reject | drop-lru | shed-low-priority, on 429 only
+  std::string engine;                     // when known
+  std::string pool_id;                    // when known
+};
+
+// --- clients ---
+
+// Validated by the shell; answered by exactly one AdmissionReply for `request`.
+struct Submit {
+  RequestId request;
+  JobSpec spec;
+  std::optional<ReaderId> reader;  // attached jobs: the reader that is opened by the same call
+};
+// Answered by StreamOpened or StreamRefused, then by Deliver* and one StreamClosed.
+struct OpenStream {
+  ReaderId reader;
+  JobId job;
+  std::optional<std::uint64_t> last_event_id;  // deliver only events with a higher id
+};
+// The reader is gone: closed by the client, or cut by the shell because its buffer overflowed.
+struct ReaderGone {
+  ReaderId reader;
+  bool overflowed = false;
+};
+// Answered by exactly one CancelReply.
+struct CancelJob {
+  RequestId request;
+  JobId job;
+};
+
+// --- pool managers ---
+
+enum class ReplicaState : std::uint8_t { starting, preloading, ready, draining, backoff, failed, stopped };
+
+// What the manager says of one replica. Replaced whole by each report.
+struct ReplicaView {
+  std::string replica_id;
+  std::string pool_id;
+  ReplicaState state = ReplicaState::starting;
+  Incarnation inc;
+  std::string endpoint;  // gRPC target of its Worker service
+  std::string engine;
+  std::string engine_version;
+  std::string sampler_profile_version;
+  std::string model_name;
+  std::string model_digest;  // "sha256:<hex>", empty when unknown
+  std::string quant;
+  std::string numeric_class;  // "X", "D", "none"
+  std::string accelerator;    // cpu | vulkan | software-vulkan | external
+  std::string device_name;
+  std::string last_error;
+  std::uint32_t ctx_max = 0;
+  std::uint32_t slots = 0;
+  std::uint32_t template_fixed_bytes = 0;
+  std::uint32_t template_per_message_bytes = 0;
+  float token_bytes_expansion = 0;  // tokens <= rendered bytes * this; 0: no bound known
+  bool was_ready = false;
+  Duration retry_in;  // in backoff: until the next start
+};
+
+struct ManagerUp {
+  LinkId link;
+  ManagerId manager;
+  std::uint64_t boot = 0;
+  std::vector<ReplicaView> replicas;  // whole snapshot
+};
+struct ManagerDown {
+  LinkId link;
+};
+struct ReplicaChanged {
+  LinkId link;
+  ReplicaView replica;
+};
+struct LeaseGranted {
+  LinkId link;
+  LeaseId lease;
+  std::string replica_id;
+  Incarnation inc;
+  std::uint32_t slots = 0;
+  Secret secret{};
+  std::uint64_t update_seq = 0;  // of our SendUpdate it extends from (L4)
+  Duration ttl;
+};
+struct LeaseRevoked {
+  LinkId link;
+  LeaseId lease;
+  bool stop = false;
+};
+
+// --- workers, each tied to the dispatch it answers ---
+
+struct DispatchStarted {
+  DispatchId dispatch;
+  Fence fence;
+  std::uint32_t prompt_tokens = 0;
+  std::uint32_t cached_prompt_tokens = 0;
+};
+struct DispatchTokens {
+  DispatchId dispatch;
+  Fence fence;
+  std::uint32_t index = 0;  // of the first token in the batch
+  std::vector<std::uint32_t> ids;
+  std::string text;  // valid UTF-8, may be empty while a code point is incomplete
+};
+enum class FinishReason : std::uint8_t { stop, length };
+struct DispatchFinished {
+  DispatchId dispatch;
+  Fence fence;
+  FinishReason reason = FinishReason::stop;
+  std::uint32_t prompt_tokens = 0;
+  std::uint32_t completion_tokens = 0;
+  bool estimated = false;
+  Duration prefill;
+  Duration decode;
+};
+// The worker's terminal failure; internal outcomes (STALE_LEASE, SLOT_BUSY, ...) put the job back.
+struct DispatchFailed {
+  DispatchId dispatch;
+  Fence fence;
+  Failure failure;
+};
+// The stream to the worker broke without a terminal.
+struct DispatchBroken {
+  DispatchId dispatch;
+};
+
+// Answer to CountTokens; nullopt: could not be counted.
+struct TokensCounted {
+  RequestId request;
+  std::optional<std::uint32_t> tokens;
+};
+
+// --- process ---
+
+// Sent when next_wakeup() has come, and as often as the shell likes.
+struct Tick {};
+// SIGTERM: refuse new work, let running jobs end within `deadline`, then end the rest.
+struct DrainBegin {
+  Duration deadline;
+};
+
+using Event = std::variant<Submit, OpenStream, ReaderGone, CancelJob, ManagerUp, ManagerDown, ReplicaChanged, LeaseGranted,
+                           LeaseRevoked, DispatchStarted, DispatchTokens, DispatchFinished, DispatchFailed, DispatchBroken,
+                           TokensCounted, Tick, DrainBegin>;
+
+}  // namespace orch::gateway

@@ -1,0 +1,67 @@
+// What a client asked for, validated by the shell against the contract, and what the core must know to decide about it.
+// The prompt itself is opaque to the core: it is carried, never read.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/base/ids.h"
+#include "common/base/time.h"
+
+namespace orch {
+
+enum class Priority : std::uint8_t { interactive, batch };
+enum class Determinism : std::uint8_t { best_effort, strict };
+
+struct ChatMessage {
+  std::string role;
+  std::string content;
+};
+
+// Exactly one of the two is used: `messages` non-empty, or `text`.
+struct Prompt {
+  std::vector<ChatMessage> messages;
+  std::string text;
+};
+
+struct Sampling {
+  float temperature = 1.0F;
+  std::uint32_t top_k = 0;  // 0: off
+  float top_p = 1.0F;       // 1: off
+  float min_p = 0.0F;       // 0: off
+  std::uint64_t seed = 0;   // 63 bits; the shell fills it (SHA-256 of the task id) when the client gave none
+};
+
+struct JobPayload {
+  Prompt prompt;
+  Sampling sampling;
+  std::vector<std::string> stop;
+};
+
+// How the job is bound to its client (DESIGN-RULES "Jobs, streams, journal").
+enum class Attachment : std::uint8_t {
+  task,      // OrchQueue: posted, read later; canceled `reconnect_grace` after the last reader left
+  detached,  // OrchQueue: runs with or without a reader
+  attached,  // OpenAI: lives and dies with its one reader
+};
+
+struct JobSpec {
+  JobId id;
+  std::string tenant = "default";
+  std::string session;  // empty: none
+  std::string model_ref;  // served name, or "sha256:<hex>"
+  Priority priority = Priority::interactive;
+  Determinism determinism = Determinism::best_effort;
+  Attachment attachment = Attachment::task;
+  bool require_gpu = false;
+  std::uint32_t max_tokens = 0;
+  std::optional<Duration> deadline;  // from admission
+  std::uint64_t prompt_bytes = 0;    // content bytes, template not included
+  std::uint32_t prompt_messages = 0;  // 0 for a plain text prompt
+  std::shared_ptr<const JobPayload> payload;
+};
+
+}  // namespace orch
