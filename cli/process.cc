@@ -1,0 +1,106 @@
+#include "cli/process.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+
+namespace orch::cli {
+
+namespace {
+
+constexpr int kExecFailed = 127;
+
+[[noreturn]] void run_child(const SpawnOptions& options, char* const* argv, pid_t parent) {
+  if (options.die_with_parent) {
+    ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (::getppid() != parent) ::_exit(kExecFailed);  // the parent ended between fork and prctl
+  }
+  if (options.new_session) ::setsid();
+  const int null = ::open("/dev/null", O_RDONLY);
+  const int log = ::open(options.log_file.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
+  if (null < 0 || log < 0) ::_exit(kExecFailed);
+  ::dup2(null, 0);
+  ::dup2(log, 1);
+  ::dup2(log, 2);
+  ::close_range(3, ~0U, 0);
+  sigset_t none;
+  sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  ::execv(argv[0], argv);
+  const char* reason = std::strerror(errno);
+  static_cast<void>(!::write(2, reason, std::strlen(reason)));
+  ::_exit(kExecFailed);
+}
+
+}  // namespace
+
+Result<pid_t, std::string> spawn(const SpawnOptions& options) {
+  ORCH_CHECK(!options.command.empty());
+  if (::access(options.command[0].c_str(), X_OK) != 0) {
+    return Err{options.command[0] + ": " + std::strerror(errno)};
+  }
+  std::vector<char*> argv;
+  for (const std::string& part : options.command) argv.push_back(const_cast<char*>(part.c_str()));
+  argv.push_back(nullptr);
+  const pid_t parent = ::getpid();
+  const pid_t pid = ::fork();
+  if (pid < 0) return Err{std::string("fork: ") + std::strerror(errno)};
+  if (pid == 0) run_child(options, argv.data(), parent);
+  return pid;
+}
+
+std::string Exit::to_string() const {
+  return (signaled ? "signal " : "exit code ") + std::to_string(code);
+}
+
+std::optional<Exit> poll_exit(pid_t pid) {
+  int status = 0;
+  if (::waitpid(pid, &status, WNOHANG) != pid) return std::nullopt;
+  if (WIFSIGNALED(status)) return Exit{true, WTERMSIG(status)};
+  return Exit{false, WEXITSTATUS(status)};
+}
+
+bool process_alive(pid_t pid) { return ::kill(pid, 0) == 0 || errno == EPERM; }
+
+PidFile::~PidFile() {
+  if (fd_ >= 0) ::close(fd_);  // releases the lock
+}
+
+Result<PidFile, std::string> PidFile::acquire(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (fd < 0) return Err{"cannot open " + path + ": " + std::strerror(errno)};
+  if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    ::close(fd);
+    return Err{path + " is held by another process"};
+  }
+  const std::string text = std::to_string(::getpid()) + "\n";
+  if (::ftruncate(fd, 0) != 0 || ::pwrite(fd, text.data(), text.size(), 0) != static_cast<ssize_t>(text.size())) {
+    ::close(fd);
+    return Err{"cannot write " + path + ": " + std::strerror(errno)};
+  }
+  return PidFile(fd);
+}
+
+std::optional<pid_t> PidFile::owner(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return std::nullopt;
+  std::optional<pid_t> owner;
+  if (::flock(fd, LOCK_SH | LOCK_NB) != 0) {
+    char text[32] = {};
+    if (::pread(fd, text, sizeof text - 1, 0) > 0) {
+      const long pid = std::strtol(text, nullptr, 10);
+      if (pid > 0) owner = static_cast<pid_t>(pid);
+    }
+  }
+  ::close(fd);
+  return owner;
+}
+
+}  // namespace orch::cli

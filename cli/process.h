@@ -1,0 +1,54 @@
+// One child process, known by its pid: spawn, signal, wait. POSIX only; used from one thread.
+#pragma once
+
+#include <sys/types.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/base/result.h"
+
+namespace orch::cli {
+
+struct SpawnOptions {
+  std::vector<std::string> command;  // absolute program, then arguments
+  std::string log_file;              // standard output and error are appended to it
+  bool new_session = false;          // detach from the terminal
+  bool die_with_parent = false;      // SIGTERM when the spawning thread's process ends
+};
+
+// The pid, or what failed. The child has its standard input closed and no other descriptor of ours.
+Result<pid_t, std::string> spawn(const SpawnOptions& options);
+
+struct Exit {
+  bool signaled = false;
+  int code = 0;  // exit code, or the signal's number
+  std::string to_string() const;
+};
+
+// The exit of `pid` if it has ended (reaps it), nullopt while it runs.
+std::optional<Exit> poll_exit(pid_t pid);
+
+bool process_alive(pid_t pid);
+
+// A pid file that only its living owner holds locked, so that a recycled pid is never signalled.
+class PidFile {
+ public:
+  PidFile(const PidFile&) = delete;
+  PidFile& operator=(const PidFile&) = delete;
+  PidFile(PidFile&& other) noexcept : fd_(other.fd_) { other.fd_ = -1; }
+  PidFile& operator=(PidFile&&) = delete;
+  ~PidFile();
+
+  // Locks and writes our pid; error when another process holds it.
+  static Result<PidFile, std::string> acquire(const std::string& path);
+  // The pid of the process that holds the lock; nullopt when nobody does.
+  static std::optional<pid_t> owner(const std::string& path);
+
+ private:
+  explicit PidFile(int fd) : fd_(fd) {}
+  int fd_;
+};
+
+}  // namespace orch::cli

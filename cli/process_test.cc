@@ -1,0 +1,60 @@
+#include "cli/process.h"
+
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+#include <string>
+
+namespace orch::cli {
+namespace {
+
+std::string temporary_dir() {
+  std::string pattern = testing::TempDir() + "/orch_cli_XXXXXX";
+  ORCH_CHECK(::mkdtemp(pattern.data()) != nullptr);
+  return pattern;
+}
+
+Exit wait_for(pid_t pid) {
+  int status = 0;
+  ORCH_CHECK(::waitpid(pid, &status, 0) == pid);
+  if (WIFSIGNALED(status)) return {true, WTERMSIG(status)};
+  return {false, WEXITSTATUS(status)};
+}
+
+TEST(Process, reports_exit_code_and_collects_output) {
+  const std::string log = temporary_dir() + "/log";
+  const auto pid = spawn({.command = {"/bin/sh", "-c", "echo heard; exit 7"}, .log_file = log});
+  ASSERT_TRUE(pid.ok());
+  const Exit exit = wait_for(*pid);
+  EXPECT_FALSE(exit.signaled);
+  EXPECT_EQ(exit.code, 7);
+  std::stringstream text;
+  text << std::ifstream(log).rdbuf();
+  EXPECT_EQ(text.str(), "heard\n");
+}
+
+TEST(Process, a_missing_program_is_an_error_with_its_name) {
+  const auto pid = spawn({.command = {"/no/such/program"}, .log_file = temporary_dir() + "/log"});
+  ASSERT_FALSE(pid.ok());
+  EXPECT_NE(pid.error().find("/no/such/program"), std::string::npos);
+}
+
+TEST(PidFile, names_its_owner_only_while_the_owner_lives) {
+  const std::string path = temporary_dir() + "/pid";
+  EXPECT_FALSE(PidFile::owner(path).has_value());
+  {
+    auto held = PidFile::acquire(path);
+    ASSERT_TRUE(held.ok());
+    EXPECT_EQ(PidFile::owner(path), ::getpid());
+    EXPECT_FALSE(PidFile::acquire(path).ok());
+  }
+  EXPECT_FALSE(PidFile::owner(path).has_value());
+}
+
+}  // namespace
+}  // namespace orch::cli

@@ -1,0 +1,209 @@
+#include "cli/up.h"
+
+#include <unistd.h>
+
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "cli/api_client.h"
+#include "cli/process.h"
+
+namespace orch::cli {
+
+namespace {
+
+using Json = nlohmann::json;
+using Clock = std::chrono::steady_clock;
+
+constexpr auto kPollEvery = std::chrono::milliseconds(100);
+constexpr auto kStartDeadline = std::chrono::minutes(5);
+constexpr long kQuickTimeoutMs = 3000;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+void progress(const std::string& text) {
+  std::fprintf(stderr, ::isatty(2) != 0 ? "\r\033[K%s" : "%s\n", text.c_str());
+  std::fflush(stderr);
+}
+
+// What the pool manager says of the model's replica, in words; empty when it does not answer.
+std::string replica_progress(const ClusterOptions& options) {
+  const auto port = read_small_file(ClusterFiles(options.state_dir).manager_http_port);
+  if (!port.ok()) return {};
+  const auto reply = http_get("http://127.0.0.1:" + std::to_string(std::atoi(port->c_str())) + "/v1/replicas", kQuickTimeoutMs);
+  if (!reply.ok() || reply->status != 200) return {};
+  const Json body = Json::parse(reply->body, nullptr, false);
+  if (!body.is_object() || !body.contains("replicas")) return {};
+  for (const Json& replica : body["replicas"]) {
+    std::string text = replica.value("replica_id", "?") + " " + replica.value("state", "?");
+    const double loaded = replica.value("load_progress", 0.0);
+    if (loaded > 0 && loaded < 1) text += " " + std::to_string(static_cast<int>(loaded * 100)) + " %";
+    if (const std::string error = replica.value("last_error", ""); !error.empty()) text += " (" + error + ")";
+    return text;
+  }
+  return {};
+}
+
+bool model_is_served(const ClusterOptions& options) {
+  const auto reply = http_get(base_url(options) + "/readyz", kQuickTimeoutMs);
+  return reply.ok() && reply->status == 200;
+}
+
+int start_supervisor(const ClusterOptions& options, const ClusterFiles& files) {
+  const auto written = write_cluster_files(options, files);
+  if (!written.ok()) {
+    std::fprintf(stderr, "%s\n", Result<Ok, std::string>(written).error().c_str());
+    return 1;
+  }
+  ::unlink(files.supervisor_failure.c_str());
+  ::unlink(files.http_port.c_str());
+  ::unlink(files.manager_http_port.c_str());
+  const auto pid = spawn({.command = {options.binary_dir + "/llama-orch-cli", "--state-dir", options.state_dir, "--binary-dir",
+                                      options.binary_dir, "supervise"},
+                          .log_file = files.log_dir + "/supervisor.log",
+                          .new_session = true});
+  if (pid.ok()) return 0;
+  std::fprintf(stderr, "%s\n", pid.error().c_str());
+  return 1;
+}
+
+Json chat_request(const ClusterOptions& options, const std::string& prompt, std::uint32_t max_tokens, double temperature) {
+  return {{"model", options.model_name},
+          {"stream", true},
+          {"stream_options", {{"include_usage", true}}},
+          {"max_tokens", max_tokens},
+          {"temperature", temperature},
+          {"messages", Json::array({{{"role", "user"}, {"content", prompt}}})}};
+}
+
+struct Answer {
+  Clock::time_point sent = Clock::now();
+  double first_token_seconds = -1;
+  std::uint64_t completion_tokens = 0;
+  std::string error;
+  bool done = false;
+};
+
+bool take_chunk(Answer& answer, std::string_view data) {
+  if (data == "[DONE]") {
+    answer.done = true;
+    return true;
+  }
+  const Json chunk = Json::parse(data, nullptr, false);
+  if (!chunk.is_object()) return true;
+  if (chunk.contains("error")) {
+    answer.error = chunk["error"].value("code", "error") + ": " + chunk["error"].value("message", "");
+    return true;
+  }
+  if (chunk.contains("usage") && chunk["usage"].is_object()) {
+    answer.completion_tokens = chunk["usage"].value("completion_tokens", std::uint64_t{0});
+  }
+  for (const Json& choice : chunk.value("choices", Json::array())) {
+    const Json delta = choice.value("delta", Json::object());
+    if (!delta.contains("content") || !delta["content"].is_string()) continue;
+    const std::string text = delta["content"];
+    if (text.empty()) continue;
+    if (answer.first_token_seconds < 0) answer.first_token_seconds = seconds_since(answer.sent);
+    std::fwrite(text.data(), 1, text.size(), stdout);
+    std::fflush(stdout);
+  }
+  return true;
+}
+
+void print_timing(const Answer& answer, const HttpReply& reply) {
+  const double total = seconds_since(answer.sent);
+  const double decoding = total - answer.first_token_seconds;
+  const auto tokens = answer.completion_tokens;
+  std::fprintf(stderr, "time to first token %.0f ms, %llu tokens", answer.first_token_seconds * 1000,
+               static_cast<unsigned long long>(tokens));
+  if (tokens > 1 && decoding > 0) std::fprintf(stderr, ", %.1f tokens/s", static_cast<double>(tokens - 1) / decoding);
+  const std::string accelerator = reply.header("x-orch-accelerator");
+  if (accelerator == "cpu") {
+    std::fprintf(stderr, "; served by the CPU, no GPU was used\n");
+  } else {
+    std::fprintf(stderr, "; served by %s\n", accelerator.empty() ? "an unnamed device" : accelerator.c_str());
+  }
+}
+
+}  // namespace
+
+std::string base_url(const ClusterOptions& options) {
+  const auto port = read_small_file(ClusterFiles(options.state_dir).http_port);
+  if (port.ok() && std::atoi(port->c_str()) > 0) return "http://127.0.0.1:" + std::to_string(std::atoi(port->c_str()));
+  return "http://" + options.http_listen;
+}
+
+int ensure_up(const ClusterOptions& options) {
+  const ClusterFiles files(options.state_dir);
+  const bool running = PidFile::owner(files.supervisor_pid).has_value();
+  if (running && model_is_served(options)) return 0;
+  if (!running) {
+    if (const int code = start_supervisor(options, files); code != 0) return code;
+  }
+  const auto start = Clock::now();
+  std::string shown;
+  while (Clock::now() - start < kStartDeadline) {
+    if (model_is_served(options)) {
+      progress("cluster ready after " + std::to_string(static_cast<int>(std::lround(seconds_since(start) * 1000))) + " ms");
+      if (::isatty(2) != 0) std::fputc('\n', stderr);
+      return 0;
+    }
+    if (const auto failure = read_small_file(files.supervisor_failure); failure.ok()) {
+      progress("");
+      std::fprintf(stderr, "%s", failure->c_str());
+      return 1;
+    }
+    const std::string now = replica_progress(options);
+    const std::string line = "starting " + options.model_name + (now.empty() ? "" : ": " + now);
+    if (line != shown) progress(line);
+    shown = line;
+    std::this_thread::sleep_for(kPollEvery);
+  }
+  std::fprintf(stderr, "\nno replica became ready within %lld minutes; see `llama-orch logs`\n",
+               static_cast<long long>(kStartDeadline.count()));
+  return 1;
+}
+
+int stream_chat(const ClusterOptions& options, const std::string& prompt, std::uint32_t max_tokens, double temperature,
+                ShowTiming timing) {
+  Answer answer;
+  const auto reply =
+      http_post_events(base_url(options) + "/v1/chat/completions",
+                       chat_request(options, prompt, max_tokens, temperature).dump(-1, ' ', false, Json::error_handler_t::replace),
+                       [&](std::string_view data) { return take_chunk(answer, data); });
+  if (!reply.ok()) {
+    std::fprintf(stderr, "%s\n", reply.error().c_str());
+    return 1;
+  }
+  if (reply->status != 200) {
+    std::fprintf(stderr, "HTTP %ld: %s\n", reply->status, reply->body.c_str());
+    return 1;
+  }
+  std::fputc('\n', stdout);
+  if (!answer.error.empty() || !answer.done) {
+    std::fprintf(stderr, "%s\n", answer.error.empty() ? "the stream ended without its end mark" : answer.error.c_str());
+    return 1;
+  }
+  if (timing == ShowTiming::yes) print_timing(answer, *reply);
+  return 0;
+}
+
+int run_up(const ClusterOptions& options) {
+  if (const int code = ensure_up(options); code != 0) return code;
+  std::fputc('\n', stdout);
+  const int code = stream_chat(options, "Write a haiku about a quiet morning. Three short lines, nothing else.", 64, 0.7,
+                               ShowTiming::yes);
+  if (code != 0) return code;
+  const std::string url = base_url(options);
+  std::printf(
+      "\nThe cluster stays up. Ask it:\n"
+      "  curl %s/v1/chat/completions -d '{\"model\":\"%s\",\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]}'\n"
+      "  ./llama-orch run \"Hello\"        ./llama-orch status        ./llama-orch down\n",
+      url.c_str(), options.model_name.c_str());
+  return 0;
+}
+
+}  // namespace orch::cli
