@@ -1,0 +1,187 @@
+"""Runs the tests of a tier and leaves a proof bundle: `./llama-orch test [fast|full|nightly|gpu]`.
+
+Every step is a command of the tree, so that each can be run alone. Output goes to build/proof/<run_id>/logs/, the closing
+lines of every runner are printed, and the exit status is 0 only if every step passed and verify_proof.sh accepts the bundle.
+"""
+
+import argparse
+import datetime
+import hashlib
+import json
+import os
+import pathlib
+import platform
+import re
+import secrets
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+RELEASE = ROOT / "build/release"
+VENV_PYTHON = ROOT / "build/venv/bin/python"
+TIERS = ["fast", "full", "nightly"]  # each contains the ones before it; gpu stands alone
+
+
+class Step:
+    """One command. `tests` says how its executed tests are found: ctest (junit), pytest (junit) or none."""
+
+    def __init__(self, name, tier, command, tests="none", timeout=1200, env=None):
+        self.name, self.tier, self.command, self.tests, self.timeout, self.env = name, tier, command, tests, timeout, env or {}
+
+
+def ninja(directory, *targets):
+    return ["ninja", "-C", str(directory), *targets]
+
+
+def ctest(name, tier, directory, *arguments, timeout=1200):
+    return Step(name, tier, ["ctest", "--test-dir", str(directory), "--output-on-failure", "--no-tests=error", *arguments,
+                             "--output-junit", "@JUNIT@"], "ctest", timeout)
+
+
+def pytest(name, tier, path, *arguments, timeout=1200):
+    return Step(name, tier, [str(VENV_PYTHON), "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "--junitxml", "@JUNIT@", path, *arguments],
+                "pytest", timeout)
+
+
+def preset(name):
+    return ["cmake", "--preset", name]
+
+
+def steps():
+    jobs = str(os.cpu_count() or 2)
+    asan, tsan = ROOT / "build/asan", ROOT / "build/tsan"
+    return [
+        Step("configure", "fast", preset("release")),
+        Step("build", "fast", ninja(RELEASE), timeout=3000),
+        ctest("ctest-fast", "fast", RELEASE, "-L", "fast", "-j", jobs),
+        Step("check", "full", [sys.executable, "ci/check.py"]),
+        ctest("ctest-full", "full", RELEASE, "-LE", "fast|nightly"),
+        pytest("e2e", "full", "test-harness/e2e"),
+        Step("asan-configure", "full", preset("asan")),
+        Step("asan-build", "full", ninja(asan), timeout=3000),
+        ctest("ctest-asan", "full", asan, "-LE", "nightly|model|sim|tidy", "-j", jobs),
+        Step("tsan-configure", "full", preset("tsan")),
+        Step("tsan-build", "full", ninja(tsan), timeout=3000),
+        ctest("ctest-tsan", "full", tsan, "-L", "tsan", "-j", jobs),
+    ]
+
+
+def machine():
+    model = next((l.split(":", 1)[1].strip() for l in pathlib.Path("/proc/cpuinfo").read_text().splitlines() if l.startswith("model name")), "")
+    memory = next(l for l in pathlib.Path("/proc/meminfo").read_text().splitlines() if l.startswith("MemTotal")).split()[1]
+    return {"cpu": model, "cores": os.cpu_count(), "memory_kib": int(memory), "kernel": platform.release(),
+            "system": pathlib.Path("/etc/os-release").read_text().splitlines()[0], "python": platform.python_version()}
+
+
+def git(*arguments):
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def executed(path):
+    """(passed names, failed names, [(skipped name, reason)]) of a junit file; a missing file is no test."""
+    passed, failed, skipped = [], [], []
+    if not path.exists():
+        return passed, failed, skipped
+    for case in ElementTree.parse(path).getroot().iter("testcase"):
+        name = ".".join(filter(None, [case.get("classname"), case.get("name")]))
+        skip = case.find("skipped")
+        if skip is not None or case.get("status") in ("notrun", "disabled"):
+            skipped.append((name, (skip.get("message") or "") if skip is not None else case.get("status")))
+        elif case.find("failure") is not None or case.find("error") is not None or case.get("status") == "fail":
+            failed.append(name)
+        else:
+            passed.append(name)
+    return passed, failed, skipped
+
+
+def gtest_cases(log):
+    """The gtest cases behind ctest's entries, from the log; ctest itself knows only one name per binary."""
+    text = log.read_text(errors="replace") if log.exists() else ""
+    return sorted(set(re.findall(r"\[       OK \] (\S+)", text))), sorted(set(re.findall(r"\[  SKIPPED \] (\S+)", text)))
+
+
+def closing_lines(log, count=12):
+    lines = [l.rstrip() for l in log.read_text(errors="replace").splitlines() if l.strip()]
+    keep = [l for l in lines if re.search(r"tests passed|Total Test time|passed|failed|skipped|no work to do|sec\*proc|seeds|VIOLATION|FAILED|\*\*\*", l)]
+    return (keep or lines)[-count:]
+
+
+class Run:
+    def __init__(self, tier):
+        stamp = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%d-%H%M%S")
+        self.id = os.environ.get("LLAMA_ORCH_RUN_ID") or f"{stamp}-{secrets.token_hex(4)}"
+        self.tier, self.dir = tier, ROOT / "build/proof" / self.id
+        (self.dir / "logs").mkdir(parents=True)
+        (self.dir / "junit").mkdir()
+        self.rows, self.seconds = [], {}
+
+    def run(self, step):
+        log, junit = self.dir / "logs" / f"{step.name}.log", self.dir / "junit" / f"{step.name}.xml"
+        command = [part.replace("@JUNIT@", str(junit)) for part in step.command]
+        print(f"--- {step.name}", flush=True)
+        start = time.monotonic()
+        env = {**os.environ, "LLAMA_ORCH_PROOF_DIR": str(self.dir), "LLAMA_ORCH_BINARIES": str(RELEASE / "bin"), "PYTHONDONTWRITEBYTECODE": "1",
+               "PYTHONPATH": str(ROOT / "test-harness/cluster"), **step.env}
+        with open(log, "wb") as out:
+            try:
+                code = subprocess.run(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env,
+                                      timeout=step.timeout, check=False).returncode
+            except subprocess.TimeoutExpired:
+                code = 124
+        took = time.monotonic() - start
+        self.seconds[step.tier] = self.seconds.get(step.tier, 0) + took
+        passed, failed, skipped = executed(junit)
+        if code != 0:
+            print(log.read_text(errors="replace")[-6000:])
+        elif step.tests != "none":
+            print("\n".join(closing_lines(log)))
+        print(f"    {step.name}: {'ok' if code == 0 else f'FAILED ({code})'} in {took:.0f} s", flush=True)
+        self.rows.append({"step": step.name, "tier": step.tier, "exit": code, "seconds": round(took, 1), "passed": passed, "failed": failed,
+                          "skipped": skipped, "gtest": gtest_cases(self.dir / "logs" / f"{step.name}.log")})
+        return code == 0
+
+    def write(self):
+        cases = sorted({c for row in self.rows for c in row["passed"] + row["gtest"][0]})
+        skips = [{"step": row["step"], "test": n, "reason": r, "in_scope": True} for row in self.rows for n, r in row["skipped"]]
+        skips += [{"step": row["step"], "test": n, "reason": "see the step's log", "in_scope": True} for row in self.rows for n in row["gtest"][1]]
+        self._json("tests_executed.json", cases)
+        self._json("skips.json", skips)
+        self._json("steps.json", [{k: row[k] for k in ("step", "tier", "exit", "seconds")} for row in self.rows])
+        self._json("provenance.json", {"run_id": self.id, "tier": self.tier, "revision": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain")),
+                                       "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "machine": machine()})
+        lines = []
+        for path in sorted(self.dir.rglob("*")):
+            if path.is_file() and path.name != "manifest.sha256":
+                lines.append(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(self.dir)}")
+        (self.dir / "manifest.sha256").write_text("\n".join(lines) + "\n")
+
+    def _json(self, name, value):
+        (self.dir / name).write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tier", nargs="?", default="full", choices=[*TIERS, "gpu"])
+    parser.add_argument("--only", action="append", help="run only steps whose name contains this")
+    args = parser.parse_args()
+    wanted = TIERS[:TIERS.index(args.tier) + 1] if args.tier in TIERS else [args.tier]
+    chosen = [s for s in steps() if s.tier in wanted and (not args.only or any(o in s.name for o in args.only))]
+    if not chosen:
+        sys.exit(f"no step belongs to tier '{args.tier}'")
+    run = Run(args.tier)
+    good = True
+    for step in chosen:
+        good = run.run(step) and good
+        if not good and step.name in ("configure", "build"):
+            break
+    run.write()
+    for tier in wanted:
+        print(f"tier {tier}: {run.seconds.get(tier, 0):.0f} s")
+    verified = subprocess.run(["bash", "ci/scripts/verify_proof.sh", str(run.dir)], cwd=ROOT, check=False).returncode == 0
+    print(f"proof bundle: {run.dir.relative_to(ROOT)} ({'accepted' if verified else 'REFUSED'})")
+    sys.exit(0 if good and verified else 1)
+
+
+main()
