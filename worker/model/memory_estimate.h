@@ -1,0 +1,44 @@
+// What a model will need, before anything is allocated (ENGINE-RULES interface 8). Pure; bytes.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "common/base/result.h"
+#include "worker/model/backend_options.h"
+#include "worker/model/model_config.h"
+#include "worker/model/model_error.h"
+
+namespace orch::worker {
+
+struct MemoryEstimate {
+  std::uint64_t weight_bytes = 0;
+  std::uint64_t kv_bytes = 0;
+  std::uint64_t scratch_bytes = 0;
+  std::uint64_t budget_bytes = 0;
+  std::uint32_t context = 0;            // per slot, as it will run
+  std::uint32_t context_wanted = 0;
+  std::uint32_t slots = 0;
+  std::uint32_t pages = 0;              // KV pages of 32 tokens, all slots
+
+  std::uint64_t total_bytes() const { return weight_bytes + kv_bytes + scratch_bytes; }
+  bool shrunk() const { return context < context_wanted; }
+};
+
+std::uint64_t kv_page_bytes(const ModelConfig& config);  // K and V of 32 tokens, all layers
+
+// Shrinks the context (in pages, not below 512 tokens) until it fits when options.context is 0; an explicit context that does
+// not fit is refused with the numbers, as is one above the model's own.
+Result<MemoryEstimate, ModelError> estimate_memory(const ModelConfig& config, std::uint64_t weight_bytes,
+                                                   const BackendOptions& options, std::uint64_t budget_bytes);
+
+// One line for logs, `doctor` and --estimate.
+std::string describe(const MemoryEstimate& estimate);
+
+// Memory this process may still take: the smaller of MemAvailable and the cgroup's rest. 0 when neither can be read.
+std::uint64_t available_memory_bytes();
+
+// Weight bytes after the repack, from the tensor list alone.
+std::uint64_t repacked_weight_bytes(const GgufFile& file);
+
+}  // namespace orch::worker
