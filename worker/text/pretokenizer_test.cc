@@ -1,0 +1,163 @@
+// PCRE2 with Unicode properties is the oracle: the same pattern over random text of every class must cut at the same bytes.
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include "worker/text/pretokenizer.h"
+
+#include <gtest/gtest.h>
+#include <pcre2.h>
+
+#include <memory>
+#include <string>
+
+#include "common/base/prng.h"
+#include "gen/unicode_categories.h"
+#include "worker/text/unicode_class.h"
+#include "worker/text/utf8.h"
+
+namespace orch::worker {
+namespace {
+
+using Words = std::vector<std::string>;
+
+Words split(PreTokenizer kind, std::string_view text) {
+  Words out;
+  for (const std::string_view word : split_words(kind, text)) out.emplace_back(word);
+  return out;
+}
+
+class Pcre {
+ public:
+  explicit Pcre(const char* pattern) {
+    int error = 0;
+    PCRE2_SIZE offset = 0;
+    code_.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern), PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP, &error,
+                              &offset, nullptr));
+    EXPECT_NE(code_, nullptr);
+    match_.reset(pcre2_match_data_create_from_pattern(code_.get(), nullptr));
+  }
+  // Matches and the gaps between them.
+  void split(std::string_view text, Words& out) const {
+    std::size_t at = 0;
+    while (at < text.size()) {
+      const int found = pcre2_match(code_.get(), reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), at, 0, match_.get(),
+                                    nullptr);
+      if (found < 1) break;
+      const PCRE2_SIZE* range = pcre2_get_ovector_pointer(match_.get());
+      if (range[0] > at) out.emplace_back(text.substr(at, range[0] - at));
+      out.emplace_back(text.substr(range[0], range[1] - range[0]));
+      at = range[1];
+    }
+    if (at < text.size()) out.emplace_back(text.substr(at));
+  }
+
+ private:
+  struct FreeCode {
+    void operator()(pcre2_code* code) const { pcre2_code_free(code); }
+  };
+  struct FreeMatch {
+    void operator()(pcre2_match_data* data) const { pcre2_match_data_free(data); }
+  };
+  std::unique_ptr<pcre2_code, FreeCode> code_;
+  std::unique_ptr<pcre2_match_data, FreeMatch> match_;
+};
+
+// PCRE2's \s under UCP also holds U+180E, which Unicode took out of White_Space in version 6.3.
+constexpr char kGpt2[] =
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+
+Words oracle_gpt2(std::string_view text) {
+  static const Pcre pattern(kGpt2);
+  Words out;
+  pattern.split(text, out);
+  return out;
+}
+
+Words oracle_smollm(std::string_view text) {
+  static const Pcre digits("\\p{N}");
+  static const Pcre pattern(kGpt2);
+  Words pieces;
+  digits.split(text, pieces);
+  Words out;
+  for (const std::string& piece : pieces) pattern.split(piece, out);
+  return out;
+}
+
+std::uint32_t random_code_point(Prng& prng) {
+  static constexpr char kAscii[] = "  \t\n\r'stremvld.,!?-_abcXYZ0159\"(){}";
+  switch (prng.below(6)) {
+    case 0:
+    case 1:
+    case 2:
+      return static_cast<unsigned char>(kAscii[prng.below(sizeof(kAscii) - 1)]);
+    case 3:
+      return static_cast<std::uint32_t>(prng.below(0x300));
+    case 4: {  // near a class border
+      const std::uint32_t border = kUnicodeRanges[prng.below(kUnicodeRanges.size())].first;
+      return border == 0 ? 0 : border - static_cast<std::uint32_t>(prng.below(2));
+    }
+    default:
+      return static_cast<std::uint32_t>(prng.below(0x110000));
+  }
+}
+
+std::string random_text(Prng& prng) {
+  std::string text;
+  for (std::uint64_t left = prng.below(24); left > 0; --left) {
+    const std::uint32_t code_point = random_code_point(prng);
+    if ((code_point >= 0xD800 && code_point <= 0xDFFF) || code_point == 0x180E) continue;
+    append_utf8(text, code_point);
+  }
+  return text;
+}
+
+TEST(PreTokenizer, cuts_random_unicode_as_pcre2_does) {
+  Prng prng(20260117);
+  for (int i = 0; i < 20'000; ++i) {
+    const std::string text = random_text(prng);
+    ASSERT_EQ(split(PreTokenizer::gpt2, text), oracle_gpt2(text)) << "case " << i << ": " << text;
+    ASSERT_EQ(split(PreTokenizer::smollm, text), oracle_smollm(text)) << "case " << i << ": " << text;
+  }
+}
+
+TEST(PreTokenizer, classes_agree_with_pcre2_on_every_code_point) {
+  const Pcre letter("\\p{L}");
+  const Pcre number("\\p{N}");
+  const Pcre space("\\s");
+  int different = 0;
+  for (std::uint32_t code_point = 1; code_point < 0x110000; ++code_point) {
+    if ((code_point >= 0xD800 && code_point <= 0xDFFF) || code_point == 0x180E) continue;
+    std::string text = "|";
+    append_utf8(text, code_point);
+    const auto in = [&text](const Pcre& pattern) {
+      Words parts;
+      pattern.split(text, parts);
+      return parts.size() == 2;
+    };
+    const UnicodeClass kind = unicode_class(code_point);
+    if (in(letter) != (kind == UnicodeClass::letter) || in(number) != (kind == UnicodeClass::number) ||
+        in(space) != (kind == UnicodeClass::space)) {
+      ADD_FAILURE() << "U+" << std::hex << code_point;
+      if (++different > 10) return;
+    }
+  }
+}
+
+TEST(PreTokenizer, smollm_lets_every_digit_stand_alone) {
+  EXPECT_EQ(split(PreTokenizer::smollm, "in 2024 we"), (Words{"in", " ", "2", "0", "2", "4", " we"}));
+  EXPECT_EQ(split(PreTokenizer::gpt2, "in 2024 we"), (Words{"in", " 2024", " we"}));
+}
+
+TEST(PreTokenizer, leaves_the_last_space_to_the_next_word) {
+  EXPECT_EQ(split(PreTokenizer::gpt2, "a   b  "), (Words{"a", "  ", " b", "  "}));
+}
+
+TEST(PreTokenizer, keeps_broken_utf8_byte_for_byte) {
+  const std::string text = "a\xFF\xC3 b";
+  std::string joined;
+  for (const std::string& word : split(PreTokenizer::smollm, text)) joined += word;
+  EXPECT_EQ(joined, text);
+}
+
+TEST(PreTokenizer, unknown_name_has_no_splitter) { EXPECT_FALSE(pre_tokenizer_by_name("llama-bpe").has_value()); }
+
+}  // namespace
+}  // namespace orch::worker

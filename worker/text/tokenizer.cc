@@ -1,0 +1,189 @@
+#include "worker/text/tokenizer.h"
+
+#include <algorithm>
+#include <array>
+#include <unordered_map>
+
+#include "worker/text/byte_symbols.h"
+
+namespace orch::worker {
+
+namespace {
+
+constexpr std::size_t kTokensMax = 1u << 21;
+constexpr std::size_t kTokenBytesMax = 4096;
+
+// Names under which models carry a second end token that tokenizer.ggml.eos_token_id does not mention.
+constexpr std::array<std::string_view, 8> kEndNames = {"<|endoftext|>", "<|im_end|>",      "<|eot_id|>", "<|end|>",
+                                                       "</s>",          "<|end_of_text|>", "<eos>",      "<end_of_turn>"};
+
+// A stretch of the input while special tokens are cut out of it.
+struct Fragment {
+  std::size_t start = 0;
+  std::size_t bytes = 0;
+  std::optional<TokenId> token;
+};
+
+// `permitted[i]`: byte i may be part of a control token.
+bool all_permitted(const std::vector<bool>& permitted, std::size_t start, std::size_t bytes) {
+  for (std::size_t i = start; i < start + bytes; ++i) {
+    if (!permitted[i]) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+Result<Tokenizer, std::string> Tokenizer::create(VocabularyData data) {
+  if (data.model != "gpt2") {
+    return Err{"tokenizer.ggml.model \"" + data.model + "\" is not supported; supported: gpt2 (byte-level BPE)"};
+  }
+  const auto pre = pre_tokenizer_by_name(data.pre);
+  if (!pre) return Err{"tokenizer.ggml.pre \"" + data.pre + "\" is not supported; supported: smollm, gpt-2"};
+  if (data.tokens.empty()) return Err{std::string("tokenizer.ggml.tokens is missing or empty")};
+  if (data.tokens.size() > kTokensMax) {
+    return Err{"tokenizer.ggml.tokens has " + std::to_string(data.tokens.size()) + " entries; at most " +
+               std::to_string(kTokensMax)};
+  }
+  if (!data.types.empty() && data.types.size() != data.tokens.size()) {
+    return Err{"tokenizer.ggml.token_type has " + std::to_string(data.types.size()) + " entries, tokenizer.ggml.tokens " +
+               std::to_string(data.tokens.size())};
+  }
+  for (const auto& id : {data.bos, data.eos, data.eot}) {
+    if (id && *id >= data.tokens.size()) {
+      return Err{"a tokenizer.ggml.*_token_id is " + std::to_string(*id) + "; the vocabulary has " +
+                 std::to_string(data.tokens.size()) + " tokens"};
+    }
+  }
+  if (data.add_bos && !data.bos) {
+    return Err{std::string("tokenizer.ggml.add_bos_token is true and tokenizer.ggml.bos_token_id is missing")};
+  }
+  auto merges = BytePairMerges::create(data.merges);
+  if (!merges.ok()) return Err{merges.error()};
+  Tokenizer out(std::move(data), std::move(merges.value()));
+  out.pre_ = *pre;
+  const auto indexed = out.index_tokens();
+  if (!indexed.ok()) return Err{indexed.error()};
+  return out;
+}
+
+Status<std::string> Tokenizer::index_tokens() {
+  const std::size_t count = data_.tokens.size();
+  std::unordered_map<std::string_view, TokenId> normal;
+  kinds_.resize(count, TokenKind::normal);
+  visible_.resize(count);
+  ends_.resize(count, false);
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::string& text = data_.tokens[i];
+    const auto id = static_cast<TokenId>(i);
+    if (text.empty() || text.size() > kTokenBytesMax) {
+      return Err{"tokenizer.ggml.tokens[" + std::to_string(i) + "] has " + std::to_string(text.size()) +
+                 " bytes; allowed are 1 to " + std::to_string(kTokenBytesMax)};
+    }
+    const std::int32_t type = data_.types.empty() ? 1 : data_.types[i];
+    if (type < 1 || type > 6) {
+      return Err{"tokenizer.ggml.token_type[" + std::to_string(i) + "] is " + std::to_string(type) + "; known are 1 to 6"};
+    }
+    kinds_[i] = static_cast<TokenKind>(type);
+    if (is_control(id)) {
+      specials_.push_back({text, id, true});
+      ends_[i] = std::find(kEndNames.begin(), kEndNames.end(), text) != kEndNames.end();
+      continue;
+    }
+    if (kinds_[i] == TokenKind::user_defined) {
+      specials_.push_back({text, id, false});
+      visible_[i] = text;
+      continue;
+    }
+    // An entry outside the byte alphabet shows as it is written; merging cannot reach it.
+    visible_[i] = symbols_to_bytes(text).value_or(text);
+    normal.try_emplace(text, id);
+  }
+  if (data_.eos) ends_[*data_.eos] = true;
+  if (data_.eot) ends_[*data_.eot] = true;
+  std::sort(specials_.begin(), specials_.end(), [](const Special& a, const Special& b) {
+    return a.text.size() != b.text.size() ? a.text.size() > b.text.size() : a.id < b.id;
+  });
+  token_of_symbol_.resize(merges_.symbol_count(), -1);
+  for (std::size_t i = 0; i < token_of_symbol_.size(); ++i) {
+    const auto found = normal.find(merges_.text_of(static_cast<SymbolId>(i)));
+    if (found != normal.end()) token_of_symbol_[i] = found->second;
+  }
+  return Ok{};
+}
+
+std::vector<TokenId> Tokenizer::encode(std::string_view text, bool allow_special) const {
+  const TextSegment segment{std::string(text), allow_special};
+  return encode(std::span(&segment, 1));
+}
+
+std::vector<TokenId> Tokenizer::encode(std::span<const TextSegment> segments) const {
+  std::string text;
+  std::vector<bool> permitted;
+  for (const TextSegment& segment : segments) {
+    text += segment.text;
+    permitted.resize(text.size(), segment.allow_special);
+  }
+  // Longest special first over what is still raw: the order llama.cpp cuts in.
+  std::vector<Fragment> fragments = {{0, text.size(), std::nullopt}};
+  for (const Special& special : specials_) {
+    std::vector<Fragment> cut;
+    for (const Fragment& fragment : fragments) {
+      if (fragment.token) {
+        cut.push_back(fragment);
+        continue;
+      }
+      const std::string_view view = std::string_view(text).substr(fragment.start, fragment.bytes);
+      std::size_t done = 0;
+      std::size_t search = 0;
+      for (;;) {
+        const std::size_t found = view.find(special.text, search);
+        if (found == std::string_view::npos) break;
+        if (special.needs_permission && !all_permitted(permitted, fragment.start + found, special.text.size())) {
+          search = found + 1;
+          continue;
+        }
+        if (found > done) cut.push_back({fragment.start + done, found - done, std::nullopt});
+        cut.push_back({fragment.start + found, special.text.size(), special.id});
+        done = search = found + special.text.size();
+      }
+      if (done < fragment.bytes) cut.push_back({fragment.start + done, fragment.bytes - done, std::nullopt});
+    }
+    fragments = std::move(cut);
+  }
+  std::vector<TokenId> out;
+  const bool has_bos = !fragments.empty() && fragments.front().token && fragments.front().token == data_.bos;
+  if (data_.add_bos && !has_bos) out.push_back(*data_.bos);
+  for (const Fragment& fragment : fragments) {
+    if (fragment.token) {
+      out.push_back(*fragment.token);
+    } else {
+      encode_words(std::string_view(text).substr(fragment.start, fragment.bytes), out);
+    }
+  }
+  return out;
+}
+
+void Tokenizer::encode_words(std::string_view text, std::vector<TokenId>& out) const {
+  std::vector<SymbolId> symbols;
+  for (const std::string_view word : split_words(pre_, text)) {
+    symbols.clear();
+    merges_.apply(word, symbols);
+    for (const SymbolId symbol : symbols) {
+      if (token_of_symbol_[symbol] >= 0) {
+        out.push_back(static_cast<TokenId>(token_of_symbol_[symbol]));
+        continue;
+      }
+      // A merge result without a token of its own falls apart into its bytes.
+      const std::string bytes = symbols_to_bytes(merges_.text_of(symbol)).value_or("");
+      std::vector<SymbolId> single;
+      for (const char byte : bytes) {
+        single.clear();
+        merges_.apply(std::string_view(&byte, 1), single);
+        if (token_of_symbol_[single[0]] >= 0) out.push_back(static_cast<TokenId>(token_of_symbol_[single[0]]));
+      }
+    }
+  }
+}
+
+}  // namespace orch::worker

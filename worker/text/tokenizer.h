@@ -1,0 +1,85 @@
+// Text to token ids and back, for byte-level BPE vocabularies (`tokenizer.ggml.model` = gpt2). Immutable after create;
+// safe to use from any thread.
+//
+// Control tokens come from trusted text alone (ENGINE-RULES, interface 5): a control token is cut out only where every byte
+// of it lies in a segment with allow_special, and merging never ends in one. User text that spells a control token becomes
+// ordinary tokens.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/base/result.h"
+#include "worker/text/byte_pair_merges.h"
+#include "worker/text/pretokenizer.h"
+
+namespace orch::worker {
+
+using TokenId = std::uint32_t;
+
+// Values of `tokenizer.ggml.token_type`.
+enum class TokenKind : std::uint8_t { normal = 1, unknown = 2, control = 3, user_defined = 4, unused = 5, byte = 6 };
+
+// The tokenizer.ggml.* keys of a model file, as plain values.
+struct VocabularyData {
+  std::string model;
+  std::string pre;
+  std::vector<std::string> tokens;
+  std::vector<std::int32_t> types;  // empty: all normal
+  std::vector<std::string> merges;
+  std::optional<TokenId> bos;
+  std::optional<TokenId> eos;
+  std::optional<TokenId> eot;
+  bool add_bos = false;
+};
+
+struct TextSegment {
+  std::string text;
+  bool allow_special = false;
+};
+
+class Tokenizer {
+ public:
+  // Error: names the key and what is wrong with it.
+  static Result<Tokenizer, std::string> create(VocabularyData data);
+
+  // The segments are one text: merges cross their borders. Puts BOS in front when the vocabulary asks for it and the text
+  // does not begin with it. A byte the vocabulary has no token for is left out, as llama.cpp does.
+  std::vector<TokenId> encode(std::span<const TextSegment> segments) const;
+  std::vector<TokenId> encode(std::string_view text, bool allow_special) const;
+
+  std::uint32_t size() const { return static_cast<std::uint32_t>(kinds_.size()); }
+  // What the token adds to the visible text: nothing for control tokens. `id` < size().
+  const std::string& bytes_of(TokenId id) const { return visible_[id]; }
+  const std::string& text_of(TokenId id) const { return data_.tokens[id]; }
+  bool is_control(TokenId id) const { return kinds_[id] == TokenKind::control || kinds_[id] == TokenKind::unknown; }
+  // Ends a generation: EOS, EOT, and control tokens with a name that means the same.
+  bool ends_generation(TokenId id) const { return ends_[id]; }
+  std::optional<TokenId> bos() const { return data_.bos; }
+  std::optional<TokenId> eos() const { return data_.eos; }
+
+ private:
+  struct Special {
+    std::string text;
+    TokenId id = 0;
+    bool needs_permission = true;  // control; user-defined tokens are cut out everywhere
+  };
+  explicit Tokenizer(VocabularyData data, BytePairMerges merges) : data_(std::move(data)), merges_(std::move(merges)) {}
+  Status<std::string> index_tokens();
+  void encode_words(std::string_view text, std::vector<TokenId>& out) const;
+
+  VocabularyData data_;
+  BytePairMerges merges_;
+  PreTokenizer pre_ = PreTokenizer::gpt2;
+  std::vector<TokenKind> kinds_;
+  std::vector<std::string> visible_;
+  std::vector<bool> ends_;
+  std::vector<Special> specials_;  // longest first
+  std::vector<std::int64_t> token_of_symbol_;  // -1: no token has this text
+};
+
+}  // namespace orch::worker

@@ -1,0 +1,157 @@
+#include "worker/text/tokenizer.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+
+#include "common/base/prng.h"
+#include "worker/text/byte_symbols.h"
+#include "worker/text/utf8.h"
+
+namespace orch::worker {
+namespace {
+
+// Ids 0..3 special, then the 256 bytes, then some merges.
+VocabularyData small_vocabulary() {
+  VocabularyData data;
+  data.model = "gpt2";
+  data.pre = "smollm";
+  data.tokens = {"<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|user|>"};
+  data.types = {3, 3, 3, 4};
+  for (unsigned byte = 0; byte < 256; ++byte) {
+    data.tokens.push_back(byte_symbol(static_cast<std::uint8_t>(byte)));
+    data.types.push_back(1);
+  }
+  data.merges = {"h e", "l l", "he ll", "hell o", "\xC4\xA0 w", "1 2", "< |", "<| im", "i m", "im _"};
+  for (const std::string& merge : data.merges) {
+    std::string joined = merge;
+    joined.erase(joined.find(' ', 1), 1);
+    data.tokens.push_back(joined);
+    data.types.push_back(1);
+  }
+  data.eos = 2;
+  return data;
+}
+
+Tokenizer make(VocabularyData data = small_vocabulary()) {
+  auto made = Tokenizer::create(std::move(data));
+  EXPECT_TRUE(made.ok());
+  return std::move(made).value();
+}
+
+std::string decode(const Tokenizer& tokenizer, const std::vector<TokenId>& ids) {
+  std::string out;
+  for (const TokenId id : ids) out += tokenizer.bytes_of(id);
+  return out;
+}
+
+std::vector<std::string> texts(const Tokenizer& tokenizer, const std::vector<TokenId>& ids) {
+  std::vector<std::string> out;
+  for (const TokenId id : ids) out.push_back(tokenizer.text_of(id));
+  return out;
+}
+
+TEST(Tokenizer, merges_by_rank) {
+  const Tokenizer tokenizer = make();
+  EXPECT_EQ(texts(tokenizer, tokenizer.encode("hello", false)), std::vector<std::string>{"hello"});
+  EXPECT_EQ(texts(tokenizer, tokenizer.encode("hell w", false)), (std::vector<std::string>{"hell", "\xC4\xA0w"}));
+}
+
+TEST(Tokenizer, a_merge_never_crosses_a_word_border) {
+  const Tokenizer tokenizer = make();
+  EXPECT_EQ(texts(tokenizer, tokenizer.encode("12", false)), (std::vector<std::string>{"1", "2"}));
+}
+
+TEST(Tokenizer, every_byte_string_comes_back) {
+  const Tokenizer tokenizer = make();
+  Prng prng(7);
+  for (int i = 0; i < 2000; ++i) {
+    std::string text;
+    for (std::uint64_t left = prng.below(40); left > 0; --left) text.push_back(static_cast<char>(prng.below(256)));
+    ASSERT_EQ(decode(tokenizer, tokenizer.encode(text, false)), text);
+  }
+}
+
+TEST(Tokenizer, OC_control_tokens_come_from_permitted_segments_only) {
+  const Tokenizer tokenizer = make();
+  EXPECT_EQ(tokenizer.encode("<|im_end|>", true), std::vector<TokenId>{2});
+  for (const TokenId id : tokenizer.encode("<|im_end|>", false)) EXPECT_FALSE(tokenizer.is_control(id));
+  EXPECT_EQ(decode(tokenizer, tokenizer.encode("<|im_end|>", false)), "<|im_end|>");
+}
+
+TEST(Tokenizer, a_control_token_split_over_trusted_and_user_text_is_not_made) {
+  const Tokenizer tokenizer = make();
+  const std::array<TextSegment, 3> segments = {TextSegment{"<|im_", true}, {"end", false}, {"|>", true}};
+  for (const TokenId id : tokenizer.encode(segments)) EXPECT_FALSE(tokenizer.is_control(id));
+}
+
+TEST(Tokenizer, random_user_text_made_of_control_pieces_never_yields_a_control_token) {
+  const Tokenizer tokenizer = make();
+  static constexpr std::array<const char*, 8> kPieces = {"<|", "im_", "start", "end", "|>", "<|im_end|>", "<|endoftext|>", " "};
+  Prng prng(11);
+  for (int i = 0; i < 5000; ++i) {
+    std::vector<TextSegment> segments;
+    for (std::uint64_t left = prng.below(8); left > 0; --left) segments.push_back({kPieces[prng.below(kPieces.size())], false});
+    for (const TokenId id : tokenizer.encode(segments)) ASSERT_FALSE(tokenizer.is_control(id));
+  }
+}
+
+TEST(Tokenizer, segments_are_one_text) {
+  const Tokenizer tokenizer = make();
+  const std::array<TextSegment, 3> segments = {TextSegment{"<|im_start|>he", true}, {"ll", false}, {"o", true}};
+  EXPECT_EQ(texts(tokenizer, tokenizer.encode(segments)), (std::vector<std::string>{"<|im_start|>", "hello"}));
+}
+
+TEST(Tokenizer, user_defined_tokens_are_cut_out_everywhere_and_are_visible) {
+  const Tokenizer tokenizer = make();
+  EXPECT_EQ(tokenizer.encode("<|user|>", false), std::vector<TokenId>{3});
+  EXPECT_EQ(tokenizer.bytes_of(3), "<|user|>");
+  EXPECT_EQ(tokenizer.bytes_of(2), "");
+}
+
+TEST(Tokenizer, puts_bos_in_front_once) {
+  VocabularyData data = small_vocabulary();
+  data.add_bos = true;
+  data.bos = 1;
+  const Tokenizer tokenizer = make(data);
+  EXPECT_EQ(tokenizer.encode("hello", false).front(), 1u);
+  EXPECT_EQ(tokenizer.encode("<|im_start|>", true), std::vector<TokenId>{1});
+}
+
+TEST(Tokenizer, knows_the_tokens_that_end_a_generation) {
+  const Tokenizer tokenizer = make();
+  EXPECT_TRUE(tokenizer.ends_generation(0));
+  EXPECT_TRUE(tokenizer.ends_generation(2));
+  EXPECT_FALSE(tokenizer.ends_generation(1));
+  EXPECT_FALSE(tokenizer.ends_generation(50));
+}
+
+TEST(Tokenizer, refuses_what_it_does_not_know_by_name) {
+  const auto error_of = [](VocabularyData data) {
+    const auto made = Tokenizer::create(std::move(data));
+    return made.ok() ? std::string("accepted") : made.error();
+  };
+  VocabularyData data = small_vocabulary();
+  data.pre = "llama-bpe";
+  EXPECT_EQ(error_of(data), "tokenizer.ggml.pre \"llama-bpe\" is not supported; supported: smollm, gpt-2");
+  data = small_vocabulary();
+  data.model = "llama";
+  EXPECT_EQ(error_of(data), "tokenizer.ggml.model \"llama\" is not supported; supported: gpt2 (byte-level BPE)");
+  data = small_vocabulary();
+  data.types.pop_back();
+  EXPECT_NE(error_of(data).find("tokenizer.ggml.token_type has 269"), std::string::npos) << error_of(data);
+  data = small_vocabulary();
+  data.merges.push_back("loose");
+  EXPECT_NE(error_of(data).find("tokenizer.ggml.merges[10]"), std::string::npos) << error_of(data);
+  data = small_vocabulary();
+  data.eos = 9999;
+  EXPECT_NE(error_of(data).find("9999"), std::string::npos);
+  data = small_vocabulary();
+  data.tokens.clear();
+  data.types.clear();
+  data.eos.reset();
+  EXPECT_NE(error_of(data).find("tokenizer.ggml.tokens"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace orch::worker
