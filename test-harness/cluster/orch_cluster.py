@@ -215,10 +215,10 @@ class Cluster:
 
     # --- asking ---
 
-    def chat(self, content, **changes):
+    def chat(self, content, timeout=60, **changes):
         body = {"model": MODEL_NAME, "messages": [{"role": "user", "content": content}], "max_tokens": 16, "temperature": 0}
         body.update(changes)
-        return request("POST", self.url + "/v1/chat/completions", body)
+        return request("POST", self.url + "/v1/chat/completions", body, timeout=timeout)
 
     def chat_events(self, content, timeout=60, **changes):
         """Yields (event name or None, parsed data) of a streamed chat; closing the generator closes the connection."""

@@ -1,0 +1,87 @@
+"""Every kind of bad request gets a typed error that names the field and the limit, and the gateway goes on serving."""
+
+import json
+import socket
+import urllib.parse
+
+import pytest
+
+from orch_cluster import MODEL_NAME, request
+
+
+def chat_body(**changes):
+    return {"model": MODEL_NAME, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4, **changes}
+
+
+CHAT = [
+    ("unknown field", chat_body(flavour="mint"), 400, "flavour"),
+    ("wrong type", chat_body(max_tokens="four"), 400, "max_tokens"),
+    ("out of range", chat_body(temperature=9), 400, "temperature"),
+    ("negative", chat_body(max_tokens=-1), 400, "max_tokens"),
+    ("no messages", chat_body(messages=[]), 400, "messages"),
+    ("empty content", chat_body(messages=[{"role": "user", "content": ""}]), 400, "messages[0].content"),
+    ("unknown role", chat_body(messages=[{"role": "robot", "content": "x"}]), 400, "messages[0].role"),
+    ("missing model", {"messages": [{"role": "user", "content": "Hi"}]}, 400, "model"),
+    ("several choices", chat_body(n=2), 400, "n"),
+]
+
+TASK = [
+    ("unknown field", {"colour": 1}, 400, "colour"),
+    ("bad uuid", {"task_id": "abc"}, 400, "task_id"),
+    ("unknown enum", {"priority": "urgent"}, 400, "priority"),
+    ("wrong type", {"max_tokens": 1.5}, 400, "max_tokens"),
+    ("empty prompt", {"prompt": ""}, 400, "prompt"),
+    ("zero tokens", {"max_tokens": 0}, 400, "max_tokens"),
+]
+
+
+@pytest.mark.parametrize("name,body,status,field", CHAT, ids=[c[0] for c in CHAT])
+def test_chat_refuses(cluster, name, body, status, field):
+    reply = request("POST", cluster.url + "/v1/chat/completions", body)
+    assert reply.status == status, reply.body
+    error = reply.json()["error"]
+    assert error["code"] == "INVALID_PARAMS" and error["param"] == field, error
+
+
+@pytest.mark.parametrize("name,changes,status,field", TASK, ids=[c[0] for c in TASK])
+def test_ORCH_2006_task_refuses(cluster, name, changes, status, field):
+    reply = request("POST", cluster.url + "/v1/tasks", cluster.task_body("Hi", **changes))
+    assert reply.status == status, reply.body
+    assert reply.json()["code"] == "INVALID_PARAMS" and reply.json()["field"] == field, reply.body
+    assert reply.headers["x-correlation-id"]
+
+
+def test_broken_json_and_broken_utf8(cluster):
+    for body in (b"{", b'{"model": "\xff\xfe"}', b"[]", b""):
+        reply = request("POST", cluster.url + "/v1/chat/completions", body)
+        assert reply.status == 400, (body, reply.body)
+
+
+def test_ten_megabytes_are_refused_with_the_limit(cluster):
+    body = json.dumps(chat_body(messages=[{"role": "user", "content": "x" * 10_000_000}])).encode()
+    address = urllib.parse.urlparse(cluster.url)
+    with socket.create_connection((address.hostname, address.port), timeout=20) as raw:
+        raw.sendall(f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode())
+        try:
+            raw.sendall(body)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # the refusal may arrive before the body is sent
+        head = raw.recv(65536).decode()
+    assert head.startswith("HTTP/1.1 413"), head
+    assert "1048576" in head
+
+
+def test_wrong_route_and_method(cluster):
+    assert request("GET", cluster.url + "/v1/nothing").status == 404
+    assert request("GET", cluster.url + "/v1/tasks").status == 405
+
+
+def test_correlation_id_is_echoed_only_when_it_is_clean(cluster):
+    good = request("GET", cluster.url + "/livez", headers={"X-Correlation-Id": "abc-123"})
+    assert good.headers["x-correlation-id"] == "abc-123"
+    bad = request("GET", cluster.url + "/livez", headers={"X-Correlation-Id": "a b<script>"})
+    assert bad.headers["x-correlation-id"] not in ("", "a b<script>")
+
+
+def test_it_still_serves(cluster):
+    assert cluster.chat("Hello").status == 200

@@ -1,0 +1,98 @@
+"""What is wrong at start is said with its name, and nothing is left half-started."""
+
+import json
+import os
+import socket
+import subprocess
+
+import pytest
+
+from orch_cluster import Cluster, binary_dir, mock_pool, model_file, native_pool, wait_until
+
+
+def run(name, config, tmp_path):
+    path = tmp_path / f"{name}.yaml"
+    path.write_text(config if isinstance(config, str) else json.dumps(config))
+    return subprocess.run([binary_dir() / name, "--config", path], capture_output=True, text=True, timeout=20, check=False)
+
+
+def gateway_config(tmp_path, **changes):
+    return {"state_dir": str(tmp_path / "gateway"), "http": {"listen": "127.0.0.1:0"}, "grpc": {"listen": "127.0.0.1:0"},
+            "managers": [{"endpoint": f"unix:{tmp_path}/none.sock"}], **changes}
+
+
+def failed_replica(cluster, seconds=30):
+    def failed():
+        return next((r for r in cluster.replicas() if r["last_error"]), None)
+    return wait_until(failed, seconds, "the replica says why it is not ready")
+
+
+@pytest.mark.parametrize("field", ["http", "grpc"])
+def test_port_in_use(tmp_path, field):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = run("orchestratord", gateway_config(tmp_path, **{field: {"listen": f"127.0.0.1:{port}"}}), tmp_path)
+    assert done.returncode == 74, done.stderr
+    assert str(port) in done.stderr
+
+
+@pytest.mark.parametrize("name", ["orchestratord", "pool-managerd"])
+def test_unknown_key_in_the_configuration(tmp_path, name):
+    done = run(name, {"state_dir": str(tmp_path), "speed": "fast"}, tmp_path)
+    assert done.returncode == 78, done.stderr
+    assert "speed" in done.stderr
+
+
+def test_public_address_without_a_key_is_refused(tmp_path):
+    done = run("orchestratord", gateway_config(tmp_path, http={"listen": "0.0.0.0:0"}), tmp_path)
+    assert done.returncode == 78 and "http.listen" in done.stderr
+
+
+def test_missing_model_file(tmp_path):
+    with Cluster([native_pool(str(tmp_path / "absent.gguf"))]) as cluster:
+        replica = failed_replica(cluster)
+        assert "absent.gguf" in replica["last_error"]
+        assert cluster.chat("Hi").status == 503
+
+
+def test_truncated_model_file(tmp_path):
+    path = tmp_path / "cut.gguf"
+    with open(model_file(), "rb") as source:
+        path.write_bytes(source.read(1_000_000))
+    pool = native_pool(str(path))
+    del pool["model"]["digest"]
+    with Cluster([pool]) as cluster:
+        assert failed_replica(cluster)["state"] == "failed"
+
+
+def test_wrong_digest(tmp_path):
+    pool = native_pool()
+    pool["model"]["digest"] = "sha256:" + "0" * 64
+    with Cluster([pool]) as cluster:
+        assert "digest" in failed_replica(cluster)["last_error"]
+
+
+def test_no_vulkan_driver(monkeypatch):
+    monkeypatch.setenv("VK_ICD_FILENAMES", "/nonexistent.json")
+    monkeypatch.setenv("VK_DRIVER_FILES", "/nonexistent.json")
+    done = subprocess.run([binary_dir() / "workerd", "--model", model_file(), "--model-name", "x", "--device", "vulkan", "--generate", "hi"],
+                          capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 69, (done.returncode, done.stderr)
+    assert "vulkan" in done.stderr.lower()
+
+
+def test_too_little_memory():
+    done = subprocess.run([binary_dir() / "workerd", "--model", model_file(), "--model-name", "x", "--memory-max-bytes", "1000000", "--device", "cpu",
+                           "--generate", "hi"], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 71, (done.returncode, done.stderr)
+    assert "1000000" in done.stderr
+
+
+def test_the_mock_calls_itself_mock():
+    with Cluster([mock_pool()]) as cluster:
+        cluster.wait_ready()
+        assert cluster.replicas()[0]["engine"] == "mock"
+        reply = cluster.chat("Hi", model="mock-model")
+        assert reply.status == 200 and reply.headers["x-orch-engine"] == "mock"
