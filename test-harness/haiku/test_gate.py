@@ -1,0 +1,124 @@
+"""Each refusal of the haiku gate, red once: a mock engine, no /metrics, a fixture, a prepared answer, a template."""
+
+import http.server
+import json
+import subprocess
+import threading
+
+import pytest
+
+import anti_cheat
+import haiku_gate
+from orch_cluster import Cluster, mock_pool
+
+
+def test_minute_words():
+    assert [haiku_gate.minute_in_words(m) for m in (0, 7, 13, 20, 42, 59)] == ["zero", "seven", "thirteen", "twenty", "forty-two", "fifty-nine"]
+
+
+def test_acceptance_needs_lines_minute_and_nonce():
+    good = "one forty-two\ntwo abcdefgh\nthree"
+    assert haiku_gate.accepted(good, "forty-two", "abcdefgh")
+    assert not haiku_gate.accepted(good, "forty-three", "abcdefgh")
+    assert not haiku_gate.accepted(good, "forty-two", "abcdefgx")
+    assert not haiku_gate.accepted("one forty-two abcdefgh\n\ntwo", "forty-two", "abcdefgh")
+
+
+def test_a_mock_engine_is_refused():
+    with Cluster([mock_pool()]) as cluster:
+        cluster.wait_ready()
+        _, reasons = haiku_gate.evaluate(haiku_gate.Gateway(cluster.url, "mock-model"))
+    assert any("mock" in r for r in reasons), reasons
+
+
+class Template(http.server.BaseHTTPRequestHandler):
+    """A cheat: reads minute and nonce out of the prompt and fills a template. Its counters are made up."""
+
+    metrics = True
+    counter = 0
+
+    def do_GET(self):  # pylint: disable=invalid-name
+        if self.path != "/metrics" or not type(self).metrics:
+            self.send_error(404)
+            return
+        text = (f'tokens_out_total{{engine="native"}} {type(self).counter}\n'
+                'replica_info{engine="native",engine_version="1",model_digest="sha256:00",accelerator="vulkan"} 1\n')
+        self._reply(200, text.encode(), "text/plain")
+
+    def do_POST(self):  # pylint: disable=invalid-name
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if self.path == "/v1/tasks":
+            type(self).task = body
+            self._reply(202, b"{}", "application/json")
+            return
+        words = [w for w in body["messages"][-1]["content"].split('"') if w][1:4:2]
+        type(self).counter += 12
+        self._reply(200, json.dumps({"choices": [{"message": {"content": "\n".join([*words, "a", "b"])}}], "usage": {"completion_tokens": 12}}).encode(),
+                    "application/json")
+
+    def _reply(self, status, data, kind):
+        self.send_response(status)
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(len(data)))
+        self.send_header("x-orch-accelerator", "vulkan")
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(name="cheat")
+def cheat_server():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Cheat", (Template,), {}))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def gateway_of(server):
+    return haiku_gate.Gateway(f"http://127.0.0.1:{server.server_address[1]}", "any")
+
+
+def test_absent_metrics_are_refused(cheat):
+    cheat.RequestHandlerClass.metrics = False
+    _, reasons = haiku_gate.evaluate(gateway_of(cheat))
+    assert reasons == ["/metrics is absent"]
+
+
+def test_a_template_passes_the_text_checks_and_fails_the_judgement(cheat, monkeypatch):
+    class NeverItsToken:
+        def tokenize(self, _text):
+            return [1]
+
+        def next_tokens(self, _ids):
+            return [(5, -0.1, "x"), (6, -3.0, "y")]
+    monkeypatch.setattr(haiku_gate, "sse_events", lambda *_: [("token", {"t": "y", "i": 0, "ids": [6]}, "2")] * 40)
+    _, without = haiku_gate.evaluate(gateway_of(cheat))
+    assert without == [], "the cheat is good enough to show why the judgement is needed"
+    _, reasons = haiku_gate.evaluate(gateway_of(cheat), judge_with=NeverItsToken())
+    assert reasons == ["greedy tokens differ from llama.cpp's"]
+
+
+def test_a_fixture_and_a_prepared_line_are_found(tmp_path):
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    assert anti_cheat.fixtures(tmp_path) == []
+    (tmp_path / "tests/fixtures").mkdir(parents=True)
+    (tmp_path / "tests/fixtures/haiku_1.txt").write_text("x")
+    assert [p.name for p in anti_cheat.fixtures(tmp_path)] == ["haiku_1.txt"]
+    for name, text in {"source.cc": 'f("Forty-Two", "abcdefgh");', "config.yaml": "a: forty-two abcdefgh", "binary": "\0\1forty-two\0abcdefgh\0"}.items():
+        path = tmp_path / name
+        path.write_text(text)
+        assert anti_cheat.files_with_both([path], "forty-two", "abcdefgh") == [path]
+    clean = tmp_path / "clean"
+    clean.write_text("forty-two\nabcdefgh\n")
+    assert anti_cheat.files_with_both([clean], "forty-two", "abcdefgh") == []
+
+
+def test_the_protocol_demands_its_environment(monkeypatch):
+    monkeypatch.delenv("REQUIRE_REAL_LLAMA", raising=False)
+    monkeypatch.setenv("TZ", "UTC")
+    assert len(haiku_gate.protocol_reasons()) == 2
