@@ -1,0 +1,58 @@
+#include "common/runtime/grpc_setup.h"
+
+#include <absl/synchronization/mutex.h>
+
+#include <chrono>
+
+namespace orch::runtime {
+
+void prepare_grpc() { absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore); }
+
+std::shared_ptr<grpc::Channel> make_channel(const std::string& target) {
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 10'000);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 5'000);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 0);
+  arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  arguments.SetMaxReceiveMessageSize(kGrpcMessageBytesMax);
+  arguments.SetMaxSendMessageSize(kGrpcMessageBytesMax);
+  return grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), arguments);
+}
+
+Result<std::unique_ptr<GrpcServer>, ListenError> GrpcServer::start(const ListenAddress& address,
+                                                                   const std::vector<grpc::Service*>& services) {
+  std::unique_ptr<GrpcServer> out(new GrpcServer());
+  grpc::ServerBuilder builder;
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5'000);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 0);
+  builder.SetMaxReceiveMessageSize(kGrpcMessageBytesMax);
+  builder.SetMaxSendMessageSize(kGrpcMessageBytesMax);
+  int port = -1;
+  builder.AddListeningPort(address.grpc_target(), grpc::InsecureServerCredentials(), address.is_unix ? nullptr : &port);
+  for (grpc::Service* service : services) builder.RegisterService(service);
+  out->server_ = builder.BuildAndStart();
+  if (out->server_ == nullptr || (!address.is_unix && port <= 0)) {
+    return Err{ListenError{ListenError::Kind::in_use, "gRPC cannot listen on " + address.grpc_target() +
+                                                          " (in use, or not permitted)"}};
+  }
+  out->port_ = address.is_unix ? 0 : port;
+  return out;
+}
+
+GrpcServer::~GrpcServer() {
+  if (server_ != nullptr) shutdown(Duration{});
+}
+
+void GrpcServer::shutdown(Duration grace) {
+  server_->Shutdown(std::chrono::system_clock::now() + std::chrono::nanoseconds(grace.ns));
+  server_->Wait();
+  server_.reset();
+}
+
+}  // namespace orch::runtime

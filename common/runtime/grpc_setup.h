@@ -1,0 +1,42 @@
+// Process-wide gRPC settings, channels and the server. Only .cc files of shells include this.
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/base/result.h"
+#include "common/base/time.h"
+#include "common/runtime/listen_address.h"
+
+namespace orch::runtime {
+
+inline constexpr int kGrpcMessageBytesMax = 8 * 1024 * 1024;
+
+// First thing in every main that uses gRPC. Debian's Abseil is built with lock-order detection, whose default on a cycle
+// is to abort the process.
+void prepare_grpc();
+
+// No proxy from the environment, no shared subchannels (a reconnect is ours to pace), quick keepalive so that a silent
+// peer is noticed within a lease's TTL.
+std::shared_ptr<grpc::Channel> make_channel(const std::string& target);
+
+// A server on one address. Errors are typed: gRPC itself shares ports by default and would hide one in use.
+class GrpcServer {
+ public:
+  static Result<std::unique_ptr<GrpcServer>, ListenError> start(const ListenAddress& address,
+                                                                const std::vector<grpc::Service*>& services);
+  ~GrpcServer();
+  int port() const { return port_; }  // 0 for a unix socket
+  // Ends what still runs after `grace`; blocks until all reactors are done.
+  void shutdown(Duration grace);
+
+ private:
+  GrpcServer() = default;
+  std::unique_ptr<grpc::Server> server_;
+  int port_ = 0;
+};
+
+}  // namespace orch::runtime

@@ -1,0 +1,493 @@
+#include "common/runtime/http_connection.h"
+
+#include <algorithm>
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/beast/http/error.hpp>
+#include <charconv>
+#include <ctime>
+
+#include "common/runtime/entropy.h"
+#include "common/runtime/json_text.h"
+
+namespace orch::runtime {
+namespace asio = boost::asio;
+namespace beast_http = boost::beast::http;
+
+namespace {
+
+// A peer may pipeline; what it may pile up while one request is answered is bounded by pausing the reads.
+constexpr std::size_t kPipelinedBytesMax = 16 * 1024;
+constexpr Duration kLingerTime = Duration::seconds(2);
+
+void append_header(std::string& out, std::string_view name, std::string_view value) {
+  out.append(name).append(": ");
+  for (const char c : value) out.push_back(static_cast<unsigned char>(c) < 0x20 ? ' ' : c);
+  out.append("\r\n");
+}
+
+std::string_view current_date(HttpShared& shared) {
+  const std::time_t second = std::time(nullptr);
+  if (second != shared.date_second) {
+    shared.date_second = second;
+    std::tm utc{};
+    ::gmtime_r(&second, &utc);
+    char text[64];
+    shared.date.assign(text, std::strftime(text, sizeof text, "%a, %d %b %Y %H:%M:%S GMT", &utc));
+  }
+  return shared.date;
+}
+
+// Origin or absolute form to path and query.
+bool split_target(std::string_view target, HttpRequest& request) {
+  for (const std::string_view scheme : {std::string_view("http://"), std::string_view("https://")}) {
+    if (!target.starts_with(scheme)) continue;
+    target.remove_prefix(scheme.size());
+    const std::size_t slash = target.find('/');
+    if (slash == std::string_view::npos) return false;
+    target.remove_prefix(slash);
+  }
+  if (!target.starts_with('/')) return false;
+  const std::size_t question = target.find('?');
+  if (question != std::string_view::npos) request.query = std::string(target.substr(question + 1));
+  return percent_decode(target.substr(0, question), request.path);
+}
+
+}  // namespace
+
+// --- exchange ---
+
+ServerExchange::ServerExchange(std::shared_ptr<HttpConnection> connection, HttpRequest request)
+    : connection_(std::move(connection)), request_(std::move(request)) {}
+
+ServerExchange::~ServerExchange() {
+  if (connection_ == nullptr) return;
+  // A handler that forgot to answer: the client must not wait for ever.
+  const std::shared_ptr<HttpConnection> connection = std::move(connection_);
+  if (connection->current_ != this) return;
+  connection->current_ = nullptr;
+  if (connection->streaming_) {
+    connection->close();
+    return;
+  }
+  connection->send_reply(request_, connection->shared_.hooks.on_error({500, "the request was not answered", request_.path, ""}));
+}
+
+void ServerExchange::reply(HttpResponse response) {
+  if (connection_ == nullptr) return;
+  connection_->send_reply(request_, std::move(response));
+}
+void ServerExchange::begin(HttpResponse head) {
+  if (connection_ != nullptr) connection_->send_head(request_, std::move(head));
+}
+void ServerExchange::write(std::string_view bytes) {
+  if (connection_ != nullptr) connection_->send_bytes(bytes);
+}
+void ServerExchange::finish() {
+  if (connection_ != nullptr) connection_->send_end();
+}
+std::size_t ServerExchange::pending_bytes() const { return connection_ == nullptr ? 0 : connection_->pending_bytes(); }
+void ServerExchange::set_heartbeat(Duration interval, std::string bytes) {
+  if (connection_ != nullptr) connection_->set_heartbeat(interval, std::move(bytes));
+}
+void ServerExchange::abort() {
+  on_disconnect_ = nullptr;
+  if (connection_ != nullptr) connection_->close();
+}
+void ServerExchange::detach(bool disconnected) {
+  const std::shared_ptr<HttpConnection> last = std::move(connection_);
+  connection_ = nullptr;
+  const std::function<void()> callback = std::move(on_disconnect_);
+  on_disconnect_ = nullptr;
+  if (disconnected && callback) callback();
+}
+
+// --- connection: reading ---
+
+HttpConnection::HttpConnection(HttpShared& shared, Socket socket) : shared_(shared), socket_(std::move(socket)) {}
+HttpConnection::~HttpConnection() = default;
+
+void HttpConnection::start() {
+  boost::system::error_code ignored;
+  socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
+  socket_.non_blocking(true, ignored);
+  next_request();
+}
+
+void HttpConnection::enter(Phase phase, Duration timeout) {
+  phase_ = phase;
+  deadline_ = timeout == Duration::max() ? Instant::never() : now() + timeout;
+}
+
+void HttpConnection::wait_readable() {
+  if (reading_ || phase_ == Phase::closed) return;
+  reading_ = true;
+  socket_.async_wait(Socket::wait_read, [self = shared_from_this()](const boost::system::error_code& error) {
+    self->reading_ = false;
+    self->on_readable(error);
+  });
+}
+
+void HttpConnection::on_readable(const boost::system::error_code& wait_error) {
+  if (phase_ == Phase::closed) return;
+  boost::system::error_code error = wait_error;
+  std::size_t got = 0;
+  if (!error) got = socket_.read_some(asio::buffer(shared_.scratch), error);
+  if (error == asio::error::would_block || error == asio::error::try_again) return wait_readable();
+  if (error) return peer_closed();
+  if (phase_ == Phase::lingering) return wait_readable();  // discarded
+  in_.append(shared_.scratch, 0, got);
+  if (phase_ != Phase::answering) return process();
+  if (in_.size() < kPipelinedBytesMax) wait_readable();
+}
+
+void HttpConnection::process() {
+  const auto alive = shared_from_this();
+  if (phase_ == Phase::idle && !in_.empty()) enter(Phase::head, shared_.limits.header_timeout);
+  if (phase_ == Phase::head && !parse_head()) return;
+  if (phase_ == Phase::body && !parse_body()) return;
+  if (phase_ == Phase::idle) wait_readable();
+}
+
+// True: the head is complete and accepted. False: waits for more, or refused.
+bool HttpConnection::parse_head() {
+  boost::system::error_code error;
+  const std::size_t used = parser_->put(asio::buffer(in_), error);
+  in_.erase(0, used);
+  if (error == beast_http::error::need_more) {
+    // The parser counts a limit only over what it could take; an endless line stays with us.
+    if (in_.size() > shared_.limits.header_bytes) error = beast_http::error::header_limit;
+  }
+  if (error == beast_http::error::need_more || (!error && !parser_->is_header_done())) {
+    wait_readable();
+    return false;
+  }
+  if (error == beast_http::error::header_limit) {
+    refuse(431, "the request head exceeds " + std::to_string(shared_.limits.header_bytes) + " bytes");
+    return false;
+  }
+  if (error) {
+    refuse(400, "malformed HTTP request: " + error.message());
+    return false;
+  }
+  return accept_head();
+}
+
+bool HttpConnection::accept_head() {
+  const auto& message = parser_->get();
+  HttpRequest request;
+  request.method = std::string(message.method_string());
+  request.headers.reserve(8);
+  for (const auto& field : message) request.headers.push_back({std::string(field.name_string()), std::string(field.value())});
+  const std::string_view wanted_id = request.header("X-Correlation-Id");
+  request.correlation_id = is_valid_correlation_id(wanted_id) ? std::string(wanted_id) : random_uuid().to_string();
+  boost::system::error_code ignored;
+  request.peer_is_loopback = socket_.remote_endpoint(ignored).address().is_loopback();
+  keep_alive_ = message.keep_alive() && !shared_.draining;
+  chunked_ = message.version() >= 11;
+  const std::string target(message.target());
+  const bool target_ok = split_target(target, request);
+  starting_ = std::make_shared<ServerExchange>(shared_from_this(), std::move(request));
+  current_ = starting_.get();
+  HttpRequest& head = starting_->mutable_request();
+  if (!target_ok) {
+    refuse(400, "malformed request target");
+    return false;
+  }
+  if (chunked_ && !head.has_header("Host")) {
+    refuse(400, "the Host header is missing");
+    return false;
+  }
+  if (shared_.hooks.on_head) {
+    if (std::optional<HttpResponse> refusal = shared_.hooks.on_head(head)) {
+      refusal->close = refusal->close || !parser_->is_done();
+      starting_->reply(std::move(*refusal));
+      starting_.reset();
+      return false;
+    }
+  }
+  const auto length = parser_->content_length();
+  if (length && *length > shared_.limits.body_bytes) {
+    refuse(413, "the body exceeds " + std::to_string(shared_.limits.body_bytes) + " bytes");
+    return false;
+  }
+  const std::string_view expect = head.header("Expect");
+  if (!expect.empty() && !equals_ignoring_case(expect, "100-continue")) {
+    refuse(417, "only Expect: 100-continue is supported");
+    return false;
+  }
+  enter(Phase::body, shared_.limits.body_timeout);
+  if (!expect.empty() && !parser_->is_done() && in_.empty()) {
+    out_ += "HTTP/1.1 100 Continue\r\n\r\n";
+    flush();
+  }
+  return true;
+}
+
+bool HttpConnection::parse_body() {
+  while (!parser_->is_done() && !in_.empty()) {
+    boost::system::error_code error;
+    const std::size_t used = parser_->put(asio::buffer(in_), error);
+    in_.erase(0, used);
+    if (parser_->get().body().size() > shared_.limits.body_bytes) {
+      refuse(413, "the body exceeds " + std::to_string(shared_.limits.body_bytes) + " bytes");
+      return false;
+    }
+    if (error == beast_http::error::need_more) {
+      if (in_.size() > shared_.limits.header_bytes) {
+        refuse(431, "a chunk extension or trailer exceeds " + std::to_string(shared_.limits.header_bytes) + " bytes");
+        return false;
+      }
+      break;
+    }
+    if (error) {
+      refuse(400, "malformed HTTP body: " + error.message());
+      return false;
+    }
+    if (used == 0) break;
+  }
+  if (!parser_->is_done()) {
+    wait_readable();
+    return false;
+  }
+  dispatch();
+  return true;
+}
+
+void HttpConnection::dispatch() {
+  const std::shared_ptr<ServerExchange> exchange = std::move(starting_);
+  exchange->mutable_request().body = std::move(parser_->get().body());
+  parser_.reset();
+  enter(Phase::answering, Duration::max());
+  // One read stays pending while the request is answered: it is how a disconnect is seen.
+  if (in_.size() < kPipelinedBytesMax) wait_readable();
+  shared_.hooks.on_request(exchange);
+}
+
+// Answers for the handler and ends the connection: what follows on it cannot be trusted.
+void HttpConnection::refuse(int status, std::string_view message) {
+  static const HttpRequest kNone;
+  std::string path;
+  if (starting_ != nullptr) path = starting_->request().path;
+  HttpResponse response = shared_.hooks.on_error({status, message, path, ""});
+  response.close = true;
+  if (starting_ == nullptr) {
+    HttpRequest nameless;
+    nameless.correlation_id = random_uuid().to_string();
+    phase_ = Phase::answering;
+    send_reply(nameless, std::move(response));
+    return;
+  }
+  phase_ = Phase::answering;
+  const std::shared_ptr<ServerExchange> exchange = std::move(starting_);
+  exchange->reply(std::move(response));
+}
+
+void HttpConnection::peer_closed() { close(); }
+
+void HttpConnection::close() {
+  if (phase_ == Phase::closed) return;
+  const auto alive = shared_from_this();
+  phase_ = Phase::closed;
+  boost::system::error_code ignored;
+  socket_.close(ignored);
+  ServerExchange* exchange = current_;
+  current_ = nullptr;
+  if (exchange != nullptr) exchange->detach(true);
+  starting_.reset();
+  shared_.on_closed(this);
+}
+
+void HttpConnection::close_if_idle() {
+  if (phase_ == Phase::idle) close();
+}
+
+void HttpConnection::sweep(Instant at) {
+  if (write_active_ && at - write_since_ > shared_.limits.write_timeout) return close();
+  if (streaming_ && !ended_ && heartbeat_.ns > 0 && !write_active_ && out_.empty() && chunk_.empty() &&
+      at - write_since_ >= heartbeat_) {
+    send_bytes(heartbeat_bytes_);
+  }
+  if (at < deadline_) return;
+  deadline_ = Instant::never();
+  switch (phase_) {
+    case Phase::head: return refuse(408, "the request head did not arrive in time");
+    case Phase::body: return refuse(408, "the request body did not arrive in time");
+    case Phase::idle:
+    case Phase::lingering: return close();
+    case Phase::answering:
+    case Phase::closed: return;
+  }
+}
+
+// --- connection: writing ---
+
+void HttpConnection::append_head(const HttpRequest& request, const HttpResponse& response, bool stream) {
+  out_ += "HTTP/1.1 ";
+  append_number(out_, static_cast<std::uint64_t>(response.status));
+  out_.append(" ").append(http_reason(response.status)).append("\r\nDate: ").append(current_date(shared_)).append("\r\n");
+  append_header(out_, "X-Correlation-Id", request.correlation_id);
+  if (!response.content_type.empty()) append_header(out_, "Content-Type", response.content_type);
+  for (const HttpHeader& field : response.headers) append_header(out_, field.name, field.value);
+  if (stream) {
+    if (chunked_) out_ += "Transfer-Encoding: chunked\r\n";
+  } else if (response.status >= 200 && response.status != 204) {
+    out_ += "Content-Length: ";
+    append_number(out_, static_cast<std::uint64_t>(response.body.size()));
+    out_ += "\r\n";
+  }
+  if (!keep_alive_) {
+    out_ += "Connection: close\r\n";
+  } else if (!chunked_) {
+    out_ += "Connection: keep-alive\r\n";
+  }
+  out_ += "\r\n";
+}
+
+void HttpConnection::send_reply(const HttpRequest& request, HttpResponse response) {
+  if (phase_ == Phase::closed || ended_) return;
+  ORCH_CHECK(!streaming_);
+  keep_alive_ = keep_alive_ && !response.close && !shared_.draining;
+  phase_ = Phase::answering;
+  deadline_ = Instant::never();
+  append_head(request, response, false);
+  if (request.method != "HEAD") out_ += response.body;
+  ended_ = true;
+  if (current_ != nullptr) {
+    ServerExchange* exchange = current_;
+    current_ = nullptr;
+    const auto alive = shared_from_this();
+    exchange->detach(false);
+  }
+  flush();
+}
+
+void HttpConnection::send_head(const HttpRequest& request, HttpResponse head) {
+  if (phase_ == Phase::closed || ended_) return;
+  ORCH_CHECK(!streaming_);
+  keep_alive_ = keep_alive_ && chunked_ && !head.close && !shared_.draining;
+  streaming_ = true;
+  append_head(request, head, true);
+  schedule_flush();
+}
+
+void HttpConnection::send_bytes(std::string_view bytes) {
+  if (phase_ == Phase::closed || ended_ || bytes.empty()) return;
+  ORCH_CHECK(streaming_);
+  chunk_ += bytes;
+  schedule_flush();
+}
+
+void HttpConnection::send_end() {
+  if (phase_ == Phase::closed || ended_) return;
+  ended_ = true;
+  if (current_ != nullptr) {
+    ServerExchange* exchange = current_;
+    current_ = nullptr;
+    const auto alive = shared_from_this();
+    exchange->detach(false);
+  }
+  schedule_flush();
+}
+
+void HttpConnection::set_heartbeat(Duration interval, std::string bytes) {
+  heartbeat_ = interval;
+  heartbeat_bytes_ = std::move(bytes);
+}
+
+void HttpConnection::schedule_flush() {
+  if (flush_scheduled_ || write_active_) return;  // the write in flight flushes what has piled up
+  flush_scheduled_ = true;
+  asio::post(socket_.get_executor(), [self = shared_from_this()] {
+    self->flush_scheduled_ = false;
+    self->flush();
+  });
+}
+
+void HttpConnection::flush() {
+  if (write_active_ || phase_ == Phase::closed) return;
+  if (streaming_) {
+    if (!chunk_.empty()) {
+      if (chunked_) {
+        char size[20];
+        const auto [end, error] = std::to_chars(size, size + sizeof size, chunk_.size(), 16);
+        out_.append(size, end).append("\r\n").append(chunk_).append("\r\n");
+      } else {
+        out_ += chunk_;
+      }
+      chunk_.clear();
+    }
+    if (ended_ && chunked_) {
+      out_ += "0\r\n\r\n";
+      chunked_ = false;
+    }
+  }
+  if (out_.empty()) {
+    if (ended_) answer_done();
+    return;
+  }
+  std::swap(out_, writing_);
+  out_.clear();
+  written_ = 0;
+  write_active_ = true;
+  write_since_ = now();
+  socket_.async_write_some(asio::buffer(writing_), [self = shared_from_this()](const boost::system::error_code& error,
+                                                                             std::size_t bytes) {
+    self->on_written(error, bytes);
+  });
+}
+
+void HttpConnection::on_written(const boost::system::error_code& error, std::size_t bytes) {
+  if (phase_ == Phase::closed) return;
+  if (error) return peer_closed();
+  written_ += bytes;
+  if (written_ < writing_.size()) {
+    write_since_ = now();
+    socket_.async_write_some(asio::buffer(writing_.data() + written_, writing_.size() - written_),
+                             [self = shared_from_this()](const boost::system::error_code& again, std::size_t more) {
+                               self->on_written(again, more);
+                             });
+    return;
+  }
+  // Large buffers are not kept: an idle stream should cost little.
+  if (writing_.capacity() > 4096) std::string().swap(writing_);
+  writing_.clear();
+  written_ = 0;
+  write_active_ = false;
+  flush();
+}
+
+void HttpConnection::answer_done() {
+  if (phase_ != Phase::answering) return;
+  if (keep_alive_ && !shared_.draining) return next_request();
+  linger();
+}
+
+void HttpConnection::next_request() {
+  streaming_ = false;
+  ended_ = false;
+  chunked_ = true;
+  heartbeat_ = Duration{};
+  heartbeat_bytes_.clear();
+  parser_.emplace();
+  parser_->eager(false);
+  parser_->header_limit(static_cast<std::uint32_t>(shared_.limits.header_bytes));
+  parser_->body_limit(boost::none);
+  enter(Phase::idle, shared_.limits.idle_timeout);
+  if (in_.empty()) return wait_readable();
+  // A pipelined request; through the loop, so that a flood of them does not recurse.
+  asio::post(socket_.get_executor(), [self = shared_from_this()] {
+    if (self->phase_ == Phase::idle) self->process();
+  });
+}
+
+// The peer may still be sending; closing at once would reset the connection before it reads the answer.
+void HttpConnection::linger() {
+  boost::system::error_code ignored;
+  socket_.shutdown(Socket::shutdown_send, ignored);
+  in_.clear();
+  enter(Phase::lingering, kLingerTime);
+  wait_readable();
+}
+
+}  // namespace orch::runtime
