@@ -1,0 +1,136 @@
+#include "worker/model/memory_estimate.h"
+
+#include <algorithm>
+#include <fstream>
+#include <optional>
+#include <sstream>
+
+#include "worker/core/backend.h"
+#include "worker/model/gguf_file.h"
+#include "worker/model/plan.h"
+#include "worker/model/repack.h"
+
+namespace orch::worker {
+namespace {
+
+constexpr std::uint32_t kContextMin = 512;
+constexpr std::uint32_t kSlotsMax = 1024;
+
+std::string mebibytes(std::uint64_t bytes) { return std::to_string((bytes + 1'048'575) / 1'048'576) + " MiB"; }
+
+// Activation buffers of one step, the RoPE table, and each thread's partial sums and attention workspace.
+std::uint64_t scratch_bytes(const ModelConfig& config, std::uint32_t context) {
+  std::uint64_t floats = 0;
+  for (std::uint32_t b = 0; b < kBuffers; ++b) {
+    const Buffer buffer = static_cast<Buffer>(b);
+    if (buffer != Buffer::logits) floats += buffer_width(config, buffer);
+  }
+  const std::uint64_t widest = std::max(config.embedding, std::max(config.q_width(), config.feed_forward));
+  floats += 3 * widest;  // norm output, quantised row, group scales
+  const std::uint64_t rope = std::uint64_t{context} * config.rope_dims * sizeof(float);
+  const std::uint64_t workspace = std::uint64_t{64} * 1'048'576 / 8;
+  return kStepRowsMax * floats * sizeof(float) + rope + workspace;
+}
+
+MemoryEstimate at_context(const ModelConfig& config, std::uint64_t weight_bytes, std::uint32_t slots, std::uint32_t context) {
+  MemoryEstimate estimate;
+  estimate.weight_bytes = weight_bytes;
+  estimate.slots = slots;
+  estimate.context = context;
+  estimate.pages = slots * ((context + kPageTokens - 1) / kPageTokens);
+  estimate.kv_bytes = estimate.pages * kv_page_bytes(config);
+  estimate.scratch_bytes = scratch_bytes(config, context);
+  return estimate;
+}
+
+std::optional<std::uint64_t> read_number(const char* path) {
+  std::ifstream in(path);
+  std::uint64_t value = 0;
+  if (in >> value) return value;
+  return std::nullopt;  // absent, or "max"
+}
+
+std::optional<std::uint64_t> cgroup_rest() {
+  const auto max = read_number("/sys/fs/cgroup/memory.max");
+  const auto current = read_number("/sys/fs/cgroup/memory.current");
+  if (!max || !current) return std::nullopt;
+  return *max > *current ? *max - *current : 0;
+}
+
+}  // namespace
+
+std::uint64_t kv_page_bytes(const ModelConfig& config) {
+  return std::uint64_t{2} * kPageTokens * config.kv_width() * sizeof(std::uint16_t) * config.layers;
+}
+
+Result<MemoryEstimate, ModelError> estimate_memory(const ModelConfig& config, std::uint64_t weight_bytes,
+                                                   const BackendOptions& options, std::uint64_t budget_bytes) {
+  if (options.slots == 0 || options.slots > kSlotsMax) {
+    return Err{ModelError{ModelErrorKind::unsupported, "slots",
+                          std::to_string(options.slots) + ", allowed: 1 to " + std::to_string(kSlotsMax)}};
+  }
+  if (options.context > config.context) {
+    return Err{ModelError{ModelErrorKind::unsupported, "ctx",
+                          std::to_string(options.context) + " is above the model's " + std::to_string(config.context)}};
+  }
+  const std::uint32_t wanted = options.context != 0 ? options.context : config.context;
+  const std::uint32_t smallest = options.context != 0 ? options.context : std::min(wanted, kContextMin);
+  MemoryEstimate estimate = at_context(config, weight_bytes, options.slots, wanted);
+  if (budget_bytes != 0 && estimate.total_bytes() > budget_bytes && smallest < wanted) {
+    const std::uint64_t per_token = kv_page_bytes(config) / kPageTokens * options.slots +
+                                    std::uint64_t{config.rope_dims} * sizeof(float);
+    const std::uint64_t excess = estimate.total_bytes() - budget_bytes;
+    const std::uint64_t drop = (excess / per_token / kPageTokens + 1) * kPageTokens;
+    const std::uint32_t rounded = wanted / kPageTokens * kPageTokens;
+    const std::uint32_t shrunk = drop < rounded ? rounded - static_cast<std::uint32_t>(drop) : 0;
+    estimate = at_context(config, weight_bytes, options.slots, std::max(shrunk, smallest));
+  }
+  estimate.budget_bytes = budget_bytes;
+  estimate.context_wanted = wanted;
+  if (budget_bytes != 0 && estimate.total_bytes() > budget_bytes) {
+    return Err{ModelError{ModelErrorKind::memory, "memory_max_bytes", "does not fit: " + describe(estimate)}};
+  }
+  return estimate;
+}
+
+std::string describe(const MemoryEstimate& estimate) {
+  std::ostringstream out;
+  out << "weights " << mebibytes(estimate.weight_bytes) << " + KV " << mebibytes(estimate.kv_bytes) << " (" << estimate.slots
+      << " slots x " << estimate.context << " tokens) + scratch " << mebibytes(estimate.scratch_bytes) << " = "
+      << mebibytes(estimate.total_bytes());
+  if (estimate.budget_bytes != 0) out << ", budget " << mebibytes(estimate.budget_bytes);
+  if (estimate.shrunk()) out << "; context shrunk from " << estimate.context_wanted;
+  return out.str();
+}
+
+std::uint64_t available_memory_bytes() {
+  std::uint64_t available = 0;
+  std::ifstream in("/proc/meminfo");
+  std::string key;
+  std::uint64_t kib = 0;
+  std::string unit;
+  while (in >> key >> kib >> unit) {
+    if (key == "MemAvailable:") {
+      available = kib * 1024;
+      break;
+    }
+  }
+  const auto rest = cgroup_rest();
+  if (rest && (available == 0 || *rest < available)) available = *rest;
+  return available;
+}
+
+std::uint64_t repacked_weight_bytes(const GgufFile& file) {
+  std::uint64_t sum = 0;
+  for (const GgufTensor& tensor : file.tensors()) {
+    const auto type = tensor_type_of(tensor.type);
+    if (!type) continue;
+    std::uint64_t rows = 1;
+    for (std::size_t i = 1; i < tensor.dims.size(); ++i) rows *= tensor.dims[i];
+    const TensorLayout layout = tensor.dims.size() == 1 ? TensorLayout::plain : TensorLayout::tiled;
+    sum += repacked_bytes(*type, layout, rows, tensor.dims[0]);
+  }
+  return sum;
+}
+
+}  // namespace orch::worker

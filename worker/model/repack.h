@@ -1,0 +1,24 @@
+// From a file's block formats to QTensor tiles (q_tensor.h), and single rows back to f32 for the embedding.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "worker/model/q_tensor.h"
+
+namespace orch::worker {
+
+// The types this build computes with; nullopt: refused by name.
+std::optional<TensorType> tensor_type_of(std::uint32_t ggml_type);
+
+// `bytes` holds tensor.rows rows of tensor.cols elements in the file's format (extent checked by the parser). name, type, rows,
+// cols and layout are set; fills quants and scales.
+void repack(QTensor& tensor, std::span<const std::byte> bytes);
+
+std::size_t repacked_bytes(TensorType type, TensorLayout layout, std::uint64_t rows, std::uint64_t cols);
+
+// What `embed` writes: numerics::store of each element.
+void dequantise_row(const QTensor& tensor, std::uint32_t row, float* out);
+
+}  // namespace orch::worker
