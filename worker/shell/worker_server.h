@@ -33,7 +33,6 @@ class WorkerServer {
     std::string listen;              // "unix:/path" (in a folder of mode 0700) or a loopback "host:port"; port 0: any
     std::optional<int> lifeline_fd;  // read end of the manager's pipe: first line 32 hex digits, EOF = the manager is gone
     std::size_t outbox_bytes_max = 256 * 1024;  // per job; a reader further behind ends in SLOW_CONSUMER
-    std::size_t request_bytes_max = 4 * 1024 * 1024;
     Duration self_check_limit = Duration::seconds(60);
     // Called once on the lifeline thread; empty: cancel every job and leave the process with 0 within 200 ms (L8).
     std::function<void()> lifeline_lost;

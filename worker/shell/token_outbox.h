@@ -1,0 +1,56 @@
+// Purpose: what one job still has to tell its reader. Tokens that pile up while a write is in flight become one batch, in
+// bounded bytes. Pure; its owner serialises calls.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "worker/core/engine_port.h"
+
+namespace orch::worker {
+
+struct StartedNote {
+  std::uint32_t prompt_tokens = 0;
+  std::uint32_t cached_prompt_tokens = 0;
+};
+
+struct TokenBatch {
+  std::uint32_t index = 0;  // of the first token
+  std::vector<std::uint32_t> ids;
+  std::string text;
+
+  std::size_t bytes() const { return ids.size() * sizeof(std::uint32_t) + text.size(); }
+};
+
+class TokenOutbox {
+ public:
+  using Terminal = std::variant<GenerationResult, EngineFailure>;
+  using Item = std::variant<StartedNote, TokenBatch, GenerationResult, EngineFailure>;
+
+  explicit TokenOutbox(std::size_t bytes_max) : bytes_max_(bytes_max) {}
+
+  void started(StartedNote note);
+  // False: the reader is further behind than bytes_max. What waits is kept, this batch and all later ones are dropped.
+  bool tokens(TokenBatch batch);
+  // The first one counts, later ones have no effect. After an overflow it becomes SLOW_CONSUMER.
+  void finish(Terminal terminal);
+
+  bool empty() const { return !started_ && !batch_ && !terminal_; }
+  bool overflowed() const { return overflowed_; }
+  // The next thing to write, in order: started, tokens, terminal. Empty: nothing to write now.
+  std::optional<Item> take();
+
+ private:
+  std::size_t bytes_max_;
+  std::optional<StartedNote> started_;
+  std::optional<TokenBatch> batch_;
+  std::optional<Terminal> terminal_;
+  bool finished_ = false;
+  bool overflowed_ = false;
+};
+
+}  // namespace orch::worker

@@ -1,0 +1,218 @@
+#include "worker/shell/wire.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+namespace orch::worker::wire {
+namespace {
+
+constexpr std::size_t kMessagesMax = 1024;
+constexpr std::size_t kStopsMax = 16;
+constexpr std::size_t kStopBytesMax = 256;
+
+Err<EngineFailure> invalid(std::string field, std::string message) {
+  return Err{EngineFailure{.outcome = Outcome::INVALID_PARAMS, .message = field + ": " + message, .field = field}};
+}
+
+Result<Fence, EngineFailure> parse_fence(const v1::Fence& message) {
+  const auto manager = Uuid::parse(message.manager_id());
+  if (!manager) return invalid("fence.manager_id", "not a UUID");
+  Fence fence;
+  if (message.secret().size() != fence.secret.size()) return invalid("fence.secret", "not 16 bytes");
+  fence.manager.value = *manager;
+  fence.inc = {message.inc().boot(), message.inc().counter()};
+  fence.lease = {message.lease().boot(), message.lease().counter()};
+  std::copy(message.secret().begin(), message.secret().end(), fence.secret.begin());
+  return fence;
+}
+
+Status<EngineFailure> parse_sampling(const v1::Sampling& message, GenerationRequest& out) {
+  if (!std::isfinite(message.temperature()) || message.temperature() < 0) {
+    return invalid("sampling.temperature", "must be finite and at least 0");
+  }
+  if (!std::isfinite(message.top_p()) || message.top_p() < 0 || message.top_p() > 1) {
+    return invalid("sampling.top_p", "must be within 0 and 1");
+  }
+  if (!std::isfinite(message.min_p()) || message.min_p() < 0 || message.min_p() > 1) {
+    return invalid("sampling.min_p", "must be within 0 and 1");
+  }
+  out.temperature = message.temperature();
+  out.top_k = message.top_k();
+  out.top_p = message.top_p();
+  out.min_p = message.min_p();
+  out.seed = message.seed();
+  return Ok{};
+}
+
+Status<EngineFailure> parse_stops(const v1::GenerateRequest& message, GenerationRequest& out) {
+  if (static_cast<std::size_t>(message.stop_size()) > kStopsMax) {
+    return invalid("stop", "more than " + std::to_string(kStopsMax) + " strings");
+  }
+  for (const auto& stop : message.stop()) {
+    if (stop.empty() || stop.size() > kStopBytesMax) {
+      return invalid("stop", "a string must have 1 to " + std::to_string(kStopBytesMax) + " bytes");
+    }
+    out.stop.push_back(stop);
+  }
+  return Ok{};
+}
+
+}  // namespace
+
+Result<Holder, EngineFailure> parse_holder(const v1::Holder& message) {
+  const auto orch = Uuid::parse(message.orch_id());
+  if (!orch) return invalid("holder.orch_id", "not a UUID");
+  return Holder{.orch = {*orch}, .boot = message.orch_boot()};
+}
+
+Result<EnginePrompt, EngineFailure> parse_prompt(const v1::Prompt& message) {
+  EnginePrompt prompt;
+  switch (message.kind_case()) {
+    case v1::Prompt::kChat:
+      if (message.chat().messages().empty()) return invalid("prompt.chat.messages", "must not be empty");
+      if (static_cast<std::size_t>(message.chat().messages_size()) > kMessagesMax) {
+        return invalid("prompt.chat.messages", "more than " + std::to_string(kMessagesMax));
+      }
+      for (const auto& entry : message.chat().messages()) prompt.messages.emplace_back(entry.role(), entry.content());
+      return prompt;
+    case v1::Prompt::kText:
+      if (message.text().empty()) return invalid("prompt.text", "must not be empty");
+      prompt.text = message.text();
+      return prompt;
+    case v1::Prompt::kTokenIds:
+      if (message.token_ids().ids().empty()) return invalid("prompt.token_ids", "must not be empty");
+      prompt.token_ids.assign(message.token_ids().ids().begin(), message.token_ids().ids().end());
+      return prompt;
+    case v1::Prompt::KIND_NOT_SET:
+      break;
+  }
+  return invalid("prompt", "missing");
+}
+
+Result<Dispatch, EngineFailure> parse_dispatch(const v1::GenerateRequest& message) {
+  ORCH_TRY(fence, parse_fence(message.fence()));
+  ORCH_TRY(holder, parse_holder(message.holder()));
+  const auto job = Uuid::parse(message.job_id());
+  if (!job) return invalid("job_id", "not a UUID");
+  ORCH_TRY(prompt, parse_prompt(message.prompt()));
+  if (message.max_tokens() == 0) return invalid("max_tokens", "must be at least 1");
+
+  Dispatch out{.fence = fence, .holder = holder, .request = {}};
+  GenerationRequest& request = out.request;
+  request.id = {.job = {*job}, .attempt = message.attempt()};
+  request.prompt = std::move(prompt);
+  request.max_tokens = message.max_tokens();
+  request.resume_ids.assign(message.resume_ids().begin(), message.resume_ids().end());
+  request.tenant = message.tenant_id();
+  if (message.deadline_ms() > 0) {
+    constexpr std::uint64_t kLongest = 7ULL * 24 * 3600 * 1000;  // keeps the sum with an instant far from overflow
+    request.deadline = Duration::milliseconds(static_cast<std::int64_t>(std::min<std::uint64_t>(message.deadline_ms(), kLongest)));
+  }
+  if (const auto sampling = parse_sampling(message.sampling(), request); !sampling.ok()) return Err{sampling.error()};
+  if (const auto stops = parse_stops(message, request); !stops.ok()) return Err{stops.error()};
+  return out;
+}
+
+Result<LeaseTable, EngineFailure> parse_table(const v1::LeaseTable& message) {
+  constexpr std::uint64_t kTtlMaxMs = 24ULL * 3600 * 1000;
+  if (message.ttl_ms() == 0 || message.ttl_ms() > kTtlMaxMs) return invalid("ttl_ms", "must be 1 to 86400000");
+  LeaseTable table;
+  table.version = {message.version_boot(), message.version_counter()};
+  table.ttl = Duration::milliseconds(static_cast<std::int64_t>(message.ttl_ms()));
+  table.leases.reserve(static_cast<std::size_t>(message.leases_size()));
+  for (const auto& entry : message.leases()) {
+    ORCH_TRY(holder, parse_holder(entry.holder()));
+    LeaseEntry lease;
+    if (entry.secret().size() != lease.secret.size()) return invalid("leases.secret", "not 16 bytes");
+    lease.id = {entry.id().boot(), entry.id().counter()};
+    lease.holder = holder;
+    lease.slots = entry.slots();
+    std::copy(entry.secret().begin(), entry.secret().end(), lease.secret.begin());
+    lease.renewal_seq = entry.renewal_seq();
+    lease.stop = entry.stop();
+    table.leases.push_back(lease);
+  }
+  return table;
+}
+
+void write_failure(const EngineFailure& failure, v1::Failure* out) {
+  const OutcomeRow& row = outcome_row(failure.outcome);
+  out->set_code(std::string(row.code));
+  out->set_message(failure.message.empty() ? std::string(row.text) : failure.message);
+  out->set_field(failure.field);
+}
+
+namespace {
+
+void write_one(const StartedNote& note, v1::GenerateEvent* out) {
+  out->mutable_started()->set_prompt_tokens(note.prompt_tokens);
+  out->mutable_started()->set_cached_prompt_tokens(note.cached_prompt_tokens);
+}
+
+void write_one(const TokenBatch& batch, v1::GenerateEvent* out) {
+  auto* tokens = out->mutable_tokens();
+  tokens->set_index(batch.index);
+  tokens->mutable_ids()->Add(batch.ids.begin(), batch.ids.end());
+  tokens->set_text(batch.text);
+}
+
+void write_one(const GenerationResult& result, v1::GenerateEvent* out) {
+  auto* finished = out->mutable_finished();
+  finished->set_reason(result.reason == FinishReason::stop ? v1::FINISH_REASON_STOP : v1::FINISH_REASON_LENGTH);
+  finished->mutable_usage()->set_prompt_tokens(result.prompt_tokens);
+  finished->mutable_usage()->set_completion_tokens(result.completion_tokens);
+  finished->mutable_usage()->set_cached_prompt_tokens(result.cached_prompt_tokens);
+  finished->mutable_usage()->set_estimated(result.estimated);
+  finished->set_prefill_ms(result.prefill.ms_double());
+  finished->set_decode_ms(result.decode.ms_double());
+}
+
+void write_one(const EngineFailure& failure, v1::GenerateEvent* out) { write_failure(failure, out->mutable_failure()); }
+
+}  // namespace
+
+void write_item(const TokenOutbox::Item& item, v1::GenerateEvent* out) {
+  std::visit([out](const auto& value) { write_one(value, out); }, item);
+}
+
+void write_info(const EngineInfo& info, v1::WorkerInfo* out) {
+  out->set_ready(info.ready);
+  if (info.load_failure) write_failure(*info.load_failure, out->mutable_load_failure());
+  out->set_load_progress(info.load_progress);
+  out->set_engine(info.engine);
+  out->set_engine_version(info.engine_version);
+  out->set_sampler_profile_version(info.sampler_profile_version);
+  out->set_model_name(info.model_name);
+  out->set_model_digest(info.model_digest);
+  out->set_quant(info.quant);
+  out->set_architecture(info.architecture);
+  out->set_ctx_max(info.ctx_max);
+  out->set_slots(info.slots);
+  out->set_numeric_class(info.numeric_class);
+  out->set_accelerator(info.accelerator);
+  out->set_device_name(info.device_name);
+  out->set_template_available(info.template_available);
+  out->set_template_fixed_bytes(info.template_fixed_bytes);
+  out->set_template_per_message_bytes(info.template_per_message_bytes);
+  out->set_token_bytes_expansion(info.token_bytes_expansion);
+  out->set_cancel(info.cancel);
+  out->set_model_bytes(info.model_bytes);
+  out->set_memory_bytes(info.memory_bytes);
+  out->set_process_id(std::to_string(::getpid()));
+  out->set_token_ids(info.token_ids);
+}
+
+void write_counters(const EngineCounters& counters, v1::ControlReport* out) {
+  out->set_steps_done(counters.steps_done);
+  out->set_step_longest_ms(counters.step_longest_ms);
+  out->set_tokens_out_total(counters.tokens_out_total);
+  out->set_tokens_in_total(counters.tokens_in_total);
+  out->set_kv_pages_used(counters.kv_pages_used);
+  out->set_kv_pages_total(counters.kv_pages_total);
+  out->set_memory_used_bytes(counters.memory_used_bytes);
+}
+
+}  // namespace orch::worker::wire
