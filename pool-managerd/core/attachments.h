@@ -1,0 +1,60 @@
+// Purpose: the attached orchestrators, their standing bids and which start of each is the current one (L7, S1, S6).
+// Pure; bounded by links_max. A holder without a link may still have leases: they run to their end.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "common/base/ids.h"
+#include "common/base/time.h"
+#include "pool-managerd/core/events.h"
+
+namespace orch::pool {
+
+struct Attachment {
+  Holder holder;
+  std::uint64_t seq = 0;      // of the last update
+  Instant updated;            // when it came
+  bool has_updated = false;   // any update yet on this link
+  std::map<std::string, Bid> bids;  // by pool
+};
+
+class Attachments {
+ public:
+  explicit Attachments(std::size_t links_max) : links_max_(links_max) {}
+
+  struct Opened {
+    bool accepted = false;
+    std::string refusal;                 // when not accepted
+    std::vector<LinkId> replaced;        // earlier links of the same orchestrator, to be refused and forgotten
+  };
+  Opened open(LinkId link, const Holder& holder);
+  void close(LinkId link);
+
+  // False: unknown link, or not newer than the last one.
+  bool update(const HolderUpdate& update, Instant now);
+
+  Attachment* find(LinkId link);
+  // The link of exactly this start of the orchestrator.
+  const LinkId* link_of(const Holder& holder) const;
+  bool is_superseded(const Holder& holder) const;
+  const std::map<LinkId, Attachment>& links() const { return links_; }
+  // Starts are remembered while they have a link or the caller says they have a lease.
+  template <typename HasLease>
+  void forget_unless(HasLease has_lease) {
+    std::erase_if(boots_, [&](const auto& entry) { return !is_attached(entry.first) && !has_lease(entry.first); });
+  }
+
+ private:
+  bool is_attached(const OrchId& orch) const { return current_.contains(orch); }
+
+  std::size_t links_max_;
+  std::map<LinkId, Attachment> links_;
+  std::map<OrchId, LinkId> current_;
+  std::map<OrchId, std::uint64_t> boots_;  // highest seen
+};
+
+}  // namespace orch::pool

@@ -1,0 +1,145 @@
+// Everything pool-managerd's core may ask for. Plain data, executed by the shell in order; the simulator executes the same.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "common/base/ids.h"
+#include "common/base/lease_table.h"
+#include "common/base/time.h"
+#include "gen/outcome.h"
+#include "pool-managerd/core/events.h"
+#include "pool-managerd/core/replica_state.h"
+
+namespace orch::pool {
+
+// What the manager says of one replica, at one instant.
+struct ReplicaView {
+  std::string replica_id;
+  std::string pool_id;
+  std::string engine;      // as configured; facts.engine once the worker has said it
+  std::string model_name;  // as configured
+  ReplicaState state = ReplicaState::stopped;
+  Incarnation inc;
+  std::string endpoint;
+  WorkerFacts facts;  // last known; kept while the replica restarts
+  std::string last_error;
+  FailureClass last_failure = FailureClass::none;
+  std::uint32_t restarts = 0;
+  bool was_ready = false;
+  std::uint32_t slots = 0;  // declared
+  std::uint32_t running = 0;
+  Duration retry_in;  // in backoff or with an open breaker: until the next start
+  std::int64_t pid = 0;
+  bool routable = false;  // ready and heard of within TTL
+};
+
+// --- processes ---
+
+// Answered by ProcessStarted or SpawnFailed, later by one ProcessExited.
+struct SpawnWorker {
+  std::string replica_id;
+  Incarnation inc;
+};
+enum class StopSignal : std::uint8_t { terminate, kill };
+struct SignalWorker {
+  Incarnation inc;
+  StopSignal signal = StopSignal::terminate;
+};
+
+// --- workers ---
+
+// Opens the Control stream, closing an earlier one; messages may be sent at once. It lasts until ControlBroken or the exit.
+struct ConnectWorker {
+  Incarnation inc;
+};
+// Answered by InfoArrived or InfoFailed.
+struct QueryInfo {
+  Incarnation inc;
+};
+struct SendTable {
+  Incarnation inc;
+  LeaseTable table;
+};
+struct SendSelfCheck {
+  Incarnation inc;
+  std::uint64_t id = 0;
+};
+struct SendDrain {
+  Incarnation inc;
+  Duration deadline;
+};
+
+// --- orchestrators ---
+
+struct AttachWelcome {
+  LinkId link;
+  std::vector<ReplicaView> replicas;  // whole snapshot
+};
+// The link is closed by the shell after it.
+struct AttachRefused {
+  LinkId link;
+  Outcome outcome = Outcome::INVALID_PARAMS;
+  std::string message;
+  std::string field;
+};
+// To every welcomed link.
+struct ReplicaChanged {
+  ReplicaView replica;
+};
+// The worker has acked the table that contains it (L2).
+struct SendGrant {
+  LinkId link;
+  LeaseId lease;
+  std::string replica_id;
+  Incarnation inc;
+  std::uint32_t slots = 0;
+  Secret secret{};
+  std::uint64_t update_seq = 0;
+  Duration ttl;
+};
+struct SendRevoke {
+  LinkId link;
+  LeaseId lease;
+  bool stop = false;
+  std::string reason;
+};
+
+// --- operator and process ---
+
+struct DrainReply {
+  RequestId request;
+  bool accepted = false;
+  Outcome outcome = Outcome::NOT_FOUND;  // when not accepted
+  std::string message;
+};
+// Every worker has been reaped: the process may exit.
+struct ShutdownComplete {};
+
+// --- facts for metrics and log ---
+
+struct NotedState {
+  std::string replica_id;
+  ReplicaState from = ReplicaState::stopped;
+  ReplicaState to = ReplicaState::stopped;
+  Incarnation inc;
+};
+struct NotedFailure {
+  std::string replica_id;
+  Incarnation inc;
+  FailureClass failure = FailureClass::none;
+  std::string message;
+  std::uint32_t in_a_row = 0;
+  bool permanent = false;
+  bool breaker_open = false;
+  Duration retry_in;
+};
+
+using Effect = std::variant<SpawnWorker, SignalWorker, ConnectWorker, QueryInfo, SendTable, SendSelfCheck, SendDrain, AttachWelcome,
+                            AttachRefused, ReplicaChanged, SendGrant, SendRevoke, DrainReply, ShutdownComplete, NotedState,
+                            NotedFailure>;
+using Effects = std::vector<Effect>;
+
+}  // namespace orch::pool

@@ -1,0 +1,119 @@
+// Everything that can happen to pool-managerd's core. Plain data; produced by the shell and by the simulator alike. A worker
+// process is named by its incarnation, which is unique for the manager.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "common/base/ids.h"
+#include "common/base/lease_table.h"
+#include "common/base/time.h"
+#include "worker/core/engine_port.h"
+
+namespace orch::pool {
+
+using WorkerFacts = worker::EngineInfo;  // what GetInfo says
+
+// --- processes ---
+
+// Answers SpawnWorker.
+struct ProcessStarted {
+  Incarnation inc;
+  std::int64_t pid = 0;
+  std::string endpoint;  // gRPC target of its Worker service
+};
+struct SpawnFailed {
+  Incarnation inc;
+  std::string message;
+  bool permanent = false;  // trying again cannot help: the configuration or the installation is wrong
+};
+// The process is gone and has been reaped (waitid): nothing of that incarnation runs any more (L6).
+struct ProcessExited {
+  Incarnation inc;
+  int exit_code = 0;  // when signal == 0
+  int signal = 0;
+  std::string detail;  // last line it wrote, for people
+};
+
+// --- workers ---
+
+// Answers QueryInfo.
+struct InfoArrived {
+  Incarnation inc;
+  WorkerFacts facts;
+};
+struct InfoFailed {
+  Incarnation inc;
+};
+struct SelfCheckOutcome {
+  std::uint64_t id = 0;
+  bool decoded = false;
+  bool cancel_freed = false;
+  bool counters_moved = false;
+  std::string detail;
+};
+// One ControlReport of the stream opened last; also the worker's heartbeat.
+struct WorkerReport {
+  Incarnation inc;
+  TableVersion version;        // last applied
+  std::vector<LeaseUse> uses;  // after applying it
+  std::uint32_t slots = 0;     // declared
+  std::uint64_t steps_done = 0;
+  Duration step_longest;
+  std::uint64_t tokens_out_total = 0;
+  std::uint64_t tokens_in_total = 0;
+  std::uint64_t kv_pages_used = 0;
+  std::uint64_t kv_pages_total = 0;
+  std::uint64_t memory_used_bytes = 0;
+  std::optional<SelfCheckOutcome> self_check;
+};
+// The Control stream ended or could not be opened. Not a death.
+struct ControlBroken {
+  Incarnation inc;
+};
+
+// --- orchestrators ---
+
+// Answered by AttachWelcome or AttachRefused.
+struct AttachOpened {
+  LinkId link;
+  Holder holder;
+};
+struct Bid {
+  std::string pool_id;
+  std::uint32_t running = 0;
+  std::uint32_t waiting = 0;
+};
+struct HolderUpdate {
+  LinkId link;
+  std::uint64_t seq = 0;  // grows per link
+  std::vector<Bid> bids;
+  std::vector<LeaseId> renew;
+  std::vector<LeaseId> release;
+};
+struct AttachClosed {
+  LinkId link;
+};
+
+// --- operator and process ---
+
+// Answered by exactly one DrainReply.
+struct DrainReplica {
+  RequestId request;
+  std::string replica_id;
+  Duration deadline;
+};
+// SIGTERM: drain every replica, stop every worker, then ShutdownComplete. A second one may only shorten the deadline.
+struct Shutdown {
+  Duration deadline;
+};
+// Sent when next_wakeup() has come, and as often as the shell likes. The first one starts the replicas.
+struct Tick {};
+
+using Event = std::variant<ProcessStarted, SpawnFailed, ProcessExited, InfoArrived, InfoFailed, WorkerReport, ControlBroken,
+                           AttachOpened, HolderUpdate, AttachClosed, DrainReplica, Shutdown, Tick>;
+
+}  // namespace orch::pool

@@ -1,0 +1,89 @@
+// Purpose: one host's pool manager as a state machine: step(event, now) -> effects. Keeps replicas alive (Replica), and
+// grants their slots to orchestrators under DESIGN-RULES L1 to L7, L9, L10 (LeaseBook, divide_slots).
+// Pure and deterministic: no clock, no I/O, iteration in the order of ids; secrets and jitter come from the EntropySource.
+// Threads: one caller at a time. `now` must not go backwards.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/base/ids.h"
+#include "common/base/time.h"
+#include "pool-managerd/core/attachments.h"
+#include "pool-managerd/core/effects.h"
+#include "pool-managerd/core/events.h"
+#include "pool-managerd/core/replica.h"
+#include "pool-managerd/core/settings.h"
+
+namespace orch::pool {
+
+class Manager {
+ public:
+  // `entropy` outlives the manager.
+  Manager(Settings settings, EntropySource& entropy);
+  Manager(const Manager&) = delete;
+  Manager& operator=(const Manager&) = delete;
+
+  void step(const Event& event, Instant now, Effects& out);
+  // When to send the next Tick at the latest; never() once everything has stopped.
+  Instant next_wakeup() const;
+
+  // --- inspection ---
+  std::vector<ReplicaView> replicas(Instant now) const;  // by replica id
+  std::vector<std::pair<std::string, const WorkerReport*>> last_reports() const;  // of running workers
+  const LeaseBook* book_of(const std::string& replica_id) const;
+  std::size_t open_leases(const std::string& replica_id) const;
+  std::size_t attached() const { return attachments_.links().size(); }
+  bool is_shut_down() const { return shut_down_; }
+  const Settings& settings() const { return settings_; }
+  // Aborts when an invariant of DESIGN-RULES "Leases" is broken; for tests and the simulator, after any step.
+  void check_invariants() const;
+
+ private:
+  using ReplicaMap = std::map<std::string, std::unique_ptr<Replica>>;
+
+  void on(const ProcessStarted& event, Instant now, Effects& out);
+  void on(const SpawnFailed& event, Instant now, Effects& out);
+  void on(const ProcessExited& event, Instant now, Effects& out);
+  void on(const InfoArrived& event, Instant now, Effects& out);
+  void on(const InfoFailed& event, Instant now, Effects& out);
+  void on(const WorkerReport& event, Instant now, Effects& out);
+  void on(const ControlBroken& event, Instant now, Effects& out);
+  void on(const AttachOpened& event, Instant now, Effects& out);
+  void on(const HolderUpdate& event, Instant now, Effects& out);
+  void on(const AttachClosed& event, Instant now, Effects& out);
+  void on(const DrainReplica& event, Instant now, Effects& out);
+  void on(const Shutdown& event, Instant now, Effects& out);
+  void on(const Tick& event, Instant now, Effects& out);
+
+  Replica* replica_with(Incarnation inc);
+  bool within_limits(const HolderUpdate& update, Effects& out);
+  void take_renewals(const HolderUpdate& update, bool first, Effects& out);
+  void take_releases(const HolderUpdate& update);
+  void settle(Instant now, Effects& out);
+  void settle_leases(Replica& replica, Instant now, Effects& out);
+  void lose_leases(Replica& replica, Effects& out);
+  void close_lease(LeaseBook& book, LeaseId id, bool stop, std::string reason, Effects& out);
+  void share_out(Replica& replica, std::size_t index, Instant now);
+  std::uint32_t ready_replicas(const std::string& pool_id) const;
+  void announce(const Replica& replica, const std::vector<LeaseBook::Announcement>& announcements, Effects& out);
+  void report_changes(Instant now, Effects& out);
+  Secret new_secret();
+
+  Settings settings_;
+  EntropySource& entropy_;
+  Serials serials_;
+  ReplicaMap replicas_;
+  Attachments attachments_;
+  std::map<std::string, ReplicaView> reported_;  // what links were told last
+  // Leases of each replica's incarnation that holders may know of, so that they can be told when the process is gone.
+  std::map<std::string, std::map<LeaseId, Holder>> known_;
+  Instant promised_wakeup_ = Instant::never();
+  bool shutting_down_ = false;
+  bool shut_down_ = false;
+};
+
+}  // namespace orch::pool

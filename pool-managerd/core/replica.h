@@ -1,0 +1,125 @@
+// Purpose: the life of one replica: spawn, load, prove readiness, watch progress, drain, restart (OC-POOL-3001 to 3003, 3011;
+// ORCH-3049; DESIGN-RULES L6, L9 and "Health is progress"). Pure: asks for everything by effects.
+// Ownership: owns the lease book of the current incarnation; who gets which slot is decided by Manager.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "common/base/time.h"
+#include "pool-managerd/core/effects.h"
+#include "pool-managerd/core/events.h"
+#include "pool-managerd/core/lease_book.h"
+#include "pool-managerd/core/restart_schedule.h"
+#include "pool-managerd/core/settings.h"
+
+namespace orch::pool {
+
+// Counters of one manager start; with its boot they make incarnations, leases and table versions (L1).
+struct Serials {
+  std::uint64_t inc = 0;
+  std::uint64_t lease = 0;
+  std::uint64_t table = 0;
+  std::uint64_t self_check = 0;
+};
+
+class Replica {
+ public:
+  // `settings`, `serials` and `entropy` outlive the replica.
+  Replica(const ReplicaSpec& spec, const Settings& settings, Serials& serials, EntropySource& entropy);
+
+  void on(const ProcessStarted& event, Instant now, Effects& out);
+  void on(const SpawnFailed& event, Instant now, Effects& out);
+  void on(const ProcessExited& event, Instant now, Effects& out);
+  void on(const InfoArrived& event, Instant now, Effects& out);
+  void on(const InfoFailed& event, Instant now, Effects& out);
+  void on(const ControlBroken& event, Instant now, Effects& out);
+  // Announcements are for the holders; the caller sends them.
+  std::vector<LeaseBook::Announcement> on(const WorkerReport& event, Instant now, Effects& out);
+  void drain(Duration deadline, Instant now, Effects& out);
+
+  // Everything that is due by time.
+  void tick(Instant now, Effects& out);
+  // Sends the table when it changed and the worker can take it.
+  void flush_table(Instant now, Effects& out);
+  Instant next_wakeup() const;
+  // This process itself stood still: silence until now proves nothing about the worker.
+  void forgive_silence(Instant now);
+
+  const ReplicaSpec& spec() const { return spec_; }
+  ReplicaState state() const { return state_; }
+  Incarnation inc() const { return life_ ? life_->inc : last_inc_; }
+  bool has_process() const { return life_.has_value(); }
+  // Leases may be granted.
+  bool grants() const { return state_ == ReplicaState::ready; }
+  LeaseBook* book() { return life_ ? &life_->book : nullptr; }
+  const LeaseBook* book() const { return life_ ? &life_->book : nullptr; }
+  ReplicaView view(Instant now) const;
+  const std::optional<WorkerReport>& last_report() const { return last_report_; }
+
+ private:
+  // One process, from the request to spawn it until it is reaped.
+  struct Life {
+    Incarnation inc;
+    LeaseBook book;
+    Instant spawned;
+    bool started = false;
+    bool controlled = false;   // a Control stream is open or being opened
+    bool heard = false;        // any report yet
+    Instant last_heard;
+    Instant query_at = Instant::never();
+    Instant connect_at = Instant::never();
+    std::uint64_t check_id = 0;  // 0: no self-check sent
+    Instant check_deadline = Instant::never();
+    std::uint64_t tokens_before_check = 0;
+    std::uint64_t steps_done = 0;
+    Instant progressed;
+    Duration step_longest;
+    bool ending = false;  // to be gone: nothing but its exit counts
+    Instant term_at = Instant::never();
+    Instant kill_at = Instant::never();
+  };
+
+  bool is_current(Incarnation inc) const { return life_ && life_->inc == inc; }
+  void change_state(ReplicaState to, Effects& out);
+  void spawn(Instant now, Effects& out);
+  void connect(Instant now, Effects& out);
+  void advance_readiness(Instant now, Effects& out);
+  bool identity_holds(Instant now, Effects& out);
+  void judge_self_check(const WorkerReport& report, Instant now, Effects& out);
+  void check_limits(Instant now, Effects& out);
+  void check_drain(Instant now, Effects& out);
+  void become_ready(Instant now, Effects& out);
+
+  enum class Remedy : std::uint8_t { retry, give_up };
+  void fail(FailureClass failure, std::string message, Remedy remedy, Instant now, Effects& out);
+  void end_process(Instant term_at, Instant now, Effects& out);
+  void kill(Effects& out);
+  Instant stall_deadline() const;
+  std::string exit_text(const ProcessExited& event) const;
+
+  ReplicaSpec spec_;
+  const Settings& settings_;
+  Serials& serials_;
+  EntropySource& entropy_;
+  RestartSchedule schedule_;
+
+  ReplicaState state_ = ReplicaState::stopped;
+  std::optional<Life> life_;
+  Incarnation last_inc_;
+  bool draining_ = false;  // never to be started again
+  Instant drain_until_ = Instant::never();
+  Instant start_at_;  // in stopped, backoff and failed
+  Instant ready_since_ = Instant::never();
+  FailureClass last_failure_ = FailureClass::none;
+  std::string last_error_;
+  std::string endpoint_;
+  std::int64_t pid_ = 0;
+  WorkerFacts facts_;
+  std::optional<WorkerReport> last_report_;
+  std::uint32_t spawns_ = 0;
+  bool was_ready_ = false;
+};
+
+}  // namespace orch::pool

@@ -1,0 +1,70 @@
+// What the pool manager's core is told once, at construction. The shell fills it from the configuration; the numbers that
+// have no configuration key are proposals of DESIGN-RULES and stand here once.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/base/ids.h"
+#include "common/base/time.h"
+
+namespace orch::pool {
+
+// One worker process to keep alive. How it is started is the shell's business.
+struct ReplicaSpec {
+  std::string replica_id;
+  std::string pool_id;
+  std::string engine;      // what WorkerInfo must say
+  std::string model_name;  // what WorkerInfo must say
+  std::string model_digest;  // "sha256:<hex>" that WorkerInfo must say; empty: any
+  std::uint32_t slots = 1;   // upper bound of what the worker may declare
+};
+
+struct RestartPolicy {
+  Duration initial = Duration::seconds(1);
+  std::uint32_t factor = 2;
+  Duration max = Duration::seconds(60);
+  std::uint32_t jitter_percent = 10;
+  Duration reset_after = Duration::seconds(300);  // ready this long clears the failures in a row
+  std::uint32_t breaker_failures = 5;             // in a row
+  Duration breaker_open = Duration::seconds(300);
+};
+
+struct HealthPolicy {
+  Duration start_limit = Duration::seconds(30);       // spawn to the first answer and the first report
+  Duration load_limit = Duration::seconds(1800);      // spawn to a loaded model
+  Duration self_check_limit = Duration::seconds(90);  // the worker's own limit is 60 s
+  Duration stall_floor = Duration::seconds(30);       // "Flow, health, edges": max(30 s, 20 x the longest step)
+  std::int64_t stall_factor = 20;
+  Duration info_poll = Duration::milliseconds(200);        // GetInfo until the worker is loaded
+  Duration reconnect_delay = Duration::milliseconds(200);  // of a broken Control stream
+  Duration exit_settle = Duration::seconds(2);   // a worker that reported a load failure may exit by itself this long
+  Duration drain_settle = Duration::seconds(1);  // after a drain deadline, for the worker to end its jobs by itself
+};
+
+struct Limits {
+  std::size_t links_max = 64;              // attached orchestrators
+  std::size_t update_entries_max = 4096;  // per list of one HolderUpdate
+};
+
+struct Settings {
+  ManagerId manager;
+  std::uint64_t boot = 0;
+  Duration ttl = Duration::seconds(15);
+  Duration term_grace = Duration::seconds(5);
+  RestartPolicy restart;
+  HealthPolicy health;
+  Limits limits;
+  std::vector<ReplicaSpec> replicas;  // ids unique
+};
+
+// Where secrets and jitter come from; the simulator passes a seeded one.
+class EntropySource {
+ public:
+  virtual ~EntropySource() = default;
+  virtual std::uint64_t next_u64() = 0;
+};
+
+}  // namespace orch::pool
