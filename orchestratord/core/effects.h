@@ -106,7 +106,9 @@ struct Dispatch {
   std::vector<std::uint32_t> resume_ids;
   std::string tenant;
 };
-// The call is cancelled; the worker stops within one step. Its answers may still arrive and are ignored (L10).
+// The call is cancelled; the worker stops within one step. Its answers may still arrive and are ignored (L10), but the end of
+// the call is reported like any other, by one of DispatchFinished, DispatchFailed, DispatchBroken: until then it holds its slot
+// (at most Limits::cancel_settle).
 struct CancelDispatch {
   DispatchId dispatch;
 };

@@ -57,7 +57,7 @@ struct JobSpec {
   Determinism determinism = Determinism::best_effort;
   Attachment attachment = Attachment::task;
   bool require_gpu = false;
-  std::uint32_t max_tokens = 0;
+  std::uint32_t max_tokens = 0;  // at least 1; the shell fills the contract's default
   std::optional<Duration> deadline;  // from admission
   std::uint64_t prompt_bytes = 0;    // content bytes, template not included
   std::uint32_t prompt_messages = 0;  // 0 for a plain text prompt

@@ -1,0 +1,173 @@
+#include "orchestratord/core/fleet.h"
+
+#include <algorithm>
+
+namespace orch::gateway {
+
+bool is_gpu(const ReplicaView& replica) { return replica.accelerator == "vulkan"; }
+
+bool has_numeric_class(const ReplicaView& replica) {
+  return !replica.numeric_class.empty() && replica.numeric_class != "none";
+}
+
+bool serves(const ReplicaView& replica, const Lane& lane) {
+  if (replica.model_name != lane.model) return false;
+  if (!lane.digest.empty() && replica.model_digest != lane.digest) return false;
+  if (lane.require_gpu && !is_gpu(replica)) return false;
+  return !lane.strict || has_numeric_class(replica);
+}
+
+std::optional<Instant> Link::sent_at(std::uint64_t seq) const {
+  const auto it = std::lower_bound(sent.begin(), sent.end(), seq, [](const Sent& entry, std::uint64_t value) { return entry.seq < value; });
+  if (it == sent.end() || it->seq != seq) return std::nullopt;
+  return it->at;
+}
+
+void Link::remember(std::uint64_t seq, Instant at, std::size_t max) {
+  sent.push_back({seq, at});
+  while (sent.size() > max) sent.pop_front();
+}
+
+bool Fleet::attach(const ManagerUp& up, std::uint64_t* previous_boot) {
+  *previous_boot = 0;
+  const auto known = managers_.find(up.manager);
+  if (known == managers_.end() && managers_.size() >= limits_.managers_max) return false;
+  ManagerRecord& record = managers_[up.manager];
+  *previous_boot = record.boot;
+  if (record.link) links_.erase(*record.link);  // a reconnect that is noticed before the loss
+  record.boot = up.boot;
+  record.link = up.link;
+  record.replicas.clear();
+  for (const ReplicaView& replica : up.replicas) {
+    if (record.replicas.size() >= limits_.replicas_per_manager_max) break;
+    record.replicas.emplace(replica.replica_id, replica);
+  }
+  links_.erase(up.link);
+  links_[up.link].manager = up.manager;
+  return true;
+}
+
+std::optional<ManagerId> Fleet::detach(LinkId link, Instant now) {
+  const auto it = links_.find(link);
+  if (it == links_.end()) return std::nullopt;
+  const ManagerId manager = it->second.manager;
+  links_.erase(it);
+  ManagerRecord& record = managers_.at(manager);
+  record.link = std::nullopt;
+  record.detached_at = now;
+  return manager;
+}
+
+std::optional<ManagerId> Fleet::manager_of(LinkId link) const {
+  const auto it = links_.find(link);
+  if (it == links_.end()) return std::nullopt;
+  return it->second.manager;
+}
+
+bool Fleet::update(ManagerId manager, const ReplicaView& replica) {
+  const auto it = managers_.find(manager);
+  if (it == managers_.end()) return false;
+  auto& replicas = it->second.replicas;
+  const auto known = replicas.find(replica.replica_id);
+  if (known == replicas.end()) {
+    if (replicas.size() >= limits_.replicas_per_manager_max) return false;
+    replicas.emplace(replica.replica_id, replica);
+    return true;
+  }
+  if (replica.inc < known->second.inc) return false;  // an incarnation never comes back
+  known->second = replica;
+  return true;
+}
+
+void Fleet::forget_old(Instant now) {
+  std::erase_if(managers_, [&](const auto& entry) {
+    return !entry.second.link && entry.second.detached_at + limits_.manager_forget <= now;
+  });
+}
+
+Instant Fleet::next_forget() const {
+  Instant next = Instant::never();
+  for (const auto& [id, record] : managers_) {
+    if (!record.link) next = std::min(next, record.detached_at + limits_.manager_forget);
+  }
+  return next;
+}
+
+const ReplicaView* Fleet::find(const ReplicaKey& key) const {
+  const auto manager = managers_.find(key.manager);
+  if (manager == managers_.end()) return nullptr;
+  const auto replica = manager->second.replicas.find(key.replica_id);
+  return replica == manager->second.replicas.end() ? nullptr : &replica->second;
+}
+
+bool Fleet::attached(ManagerId manager) const {
+  const auto it = managers_.find(manager);
+  return it != managers_.end() && it->second.link.has_value();
+}
+
+Link* Fleet::link(LinkId id) {
+  const auto it = links_.find(id);
+  return it == links_.end() ? nullptr : &it->second;
+}
+
+std::optional<Lane> Fleet::resolve(const std::string& model_ref) const {
+  const bool by_digest = model_ref.starts_with("sha256:");
+  for (const auto& [id, record] : managers_) {
+    for (const auto& [replica_id, replica] : record.replicas) {
+      if (by_digest ? replica.model_digest == model_ref : replica.model_name == model_ref) {
+        return Lane{replica.model_name, by_digest ? model_ref : std::string(), false, false};
+      }
+    }
+  }
+  return std::nullopt;
+}
+
+ModelStatus Fleet::status(const Lane& lane) const {
+  ModelStatus status;
+  const auto improve = [&](Standing standing, const ReplicaKey& key, const ReplicaView& replica) {
+    status.ctx_max = std::max(status.ctx_max, replica.ctx_max);
+    if (status.primary && standing <= status.standing) return;
+    status.standing = standing;
+    status.primary = key;
+  };
+  for (const auto& [id, record] : managers_) {
+    for (const auto& [replica_id, replica] : record.replicas) {
+      if (!serves(replica, lane)) continue;
+      const ReplicaKey key{id, replica_id};
+      if (!record.link) {
+        improve(Standing::unavailable, key, replica);
+        continue;
+      }
+      switch (replica.state) {
+        case ReplicaState::ready:
+          status.ready_slots += replica.slots;
+          improve(Standing::ready, key, replica);
+          break;
+        case ReplicaState::starting:
+        case ReplicaState::preloading:
+        case ReplicaState::backoff:
+          improve(replica.was_ready ? Standing::returning : Standing::unready, key, replica);
+          if (replica.state == ReplicaState::backoff && (!status.retry_in || replica.retry_in < *status.retry_in)) status.retry_in = replica.retry_in;
+          break;
+        case ReplicaState::draining:
+        case ReplicaState::failed:
+        case ReplicaState::stopped:
+          improve(Standing::unready, key, replica);
+          break;
+      }
+    }
+  }
+  return status;
+}
+
+bool Fleet::any_attached(const Lane& lane, const std::function<bool(const ReplicaView&)>& predicate) const {
+  for (const auto& [id, record] : managers_) {
+    if (!record.link) continue;
+    for (const auto& [replica_id, replica] : record.replicas) {
+      if (serves(replica, lane) && predicate(replica)) return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace orch::gateway

@@ -1,0 +1,100 @@
+// Every bound of the gateway's core, with its default. What an operator may set stands in Config; what is a property of the
+// design stands in Limits. A bound is enforced where the bounded thing grows, and its refusal names it.
+#pragma once
+
+#include <cstdint>
+
+#include "common/base/time.h"
+
+namespace orch::gateway {
+
+// What a full queue does to a newcomer (DESIGN-RULES "Full queue", ORCH-3005).
+enum class FullPolicy : std::uint8_t {
+  reject,             // the newcomer is refused
+  drop_lru,           // the newcomer's own tenant loses its oldest waiting job, never of a higher class
+  shed_low_priority,  // a waiting job of a lower class is given up
+};
+
+struct QueueLimits {
+  std::uint32_t capacity = 256;              // waiting jobs, all classes
+  std::uint32_t interactive_capacity = 256;  // of them interactive
+  std::uint32_t batch_capacity = 256;        // of them batch
+  std::uint64_t bytes_max = 64ull << 20;     // content bytes of all waiting prompts
+  FullPolicy interactive_full_policy = FullPolicy::reject;
+  FullPolicy batch_full_policy = FullPolicy::drop_lru;
+};
+
+struct StreamLimits {
+  Duration reconnect_grace = Duration::seconds(5);  // from the last reader's leaving to the cancel
+  std::uint64_t buffer_bytes_max = 256u << 10;      // events kept per job
+  std::uint32_t readers_per_job_max = 8;
+};
+
+struct Limits {
+  // Leases and links (L4, L5). A holder stops short of the worker's end by a tenth, for clocks that run apart.
+  Duration lease_ttl_assumed = Duration::seconds(15);  // until the first grant tells
+  Duration update_interval_min = Duration::milliseconds(20);
+  std::uint32_t updates_remembered_max = 1024;  // sent HolderUpdates whose instants a grant may refer to, per link
+  std::uint32_t managers_max = 64;              // attached or recently detached
+  std::uint32_t replicas_per_manager_max = 1024;
+  std::uint32_t leases_max = 4096;
+  Duration manager_forget = Duration::seconds(600);  // after detaching: its models turn from 503 to 404
+
+  // Attempts.
+  std::uint32_t internal_retries_max = 16;                      // STALE_LEASE, SLOT_BUSY, NO_PAGES, DUPLICATE_ATTEMPT
+  std::uint32_t broken_retries_max = 1;                         // dispatches that broke before their first token
+  Duration busy_pause_min = Duration::milliseconds(25);         // no dispatch on a lease after SLOT_BUSY or NO_PAGES
+  Duration busy_pause_max = Duration::seconds(1);
+  Duration cancel_settle = Duration::seconds(5);  // a cancelled call that never reports its end holds its slot this long
+
+  // Jobs.
+  std::uint32_t admitting_max = 64;  // waiting for an exact token count
+  Duration count_timeout = Duration::seconds(5);
+  Duration queue_wait_max = Duration::seconds(600);  // without a deadline of its own
+  Duration wall_max = Duration::seconds(1800);       // one dispatch (ORCH-3016)
+  Duration first_token_max = Duration::seconds(180);  // prompt processing on a slow device
+  Duration idle_max = Duration::seconds(60);          // between tokens
+  std::uint32_t finished_max = 1024;                  // finished jobs kept for late readers
+  std::uint64_t finished_bytes_max = 64ull << 20;     // of their buffered events
+  std::uint32_t placement_candidates_max = 16;        // kept in one explanation
+  std::uint32_t scan_ahead_max = 32;  // jobs looked at behind a head that fits no replica of its lane
+
+  // Estimates before anything was measured.
+  Duration interactive_service_default = Duration::seconds(2);
+  Duration batch_service_default = Duration::seconds(10);
+  Duration load_default = Duration::seconds(5);
+  Duration retry_after_max = Duration::seconds(3600);
+
+  // Weights between classes: weighted, never strict (ruling 2).
+  std::uint32_t interactive_weight = 8;
+  std::uint32_t batch_weight = 1;
+};
+static_assert(Limits{}.broken_retries_max <= Limits{}.internal_retries_max);
+static_assert(Limits{}.busy_pause_min < Limits{}.busy_pause_max);
+
+// Faults switched on by the mutation tests alone, to prove that the simulator sees each of them.
+enum class Mutation : std::uint8_t {
+  none,
+  skip_fence_check,         // tokens of a closed dispatch are accepted (L10)
+  double_terminal,          // a job that ended says so twice
+  forget_slot,              // a finished dispatch keeps its slot
+  deliver_after_close,      // a token follows the terminal
+  dispatch_on_expired_lease,  // the holder's end is not looked at (L4)
+  holder_end_from_receipt,  // the holder counts its end from the grant's arrival (L4)
+  lose_put_back,            // an internal outcome forgets the job
+  ignore_queue_bound,       // a full queue takes one more
+  skip_event_id,            // stream ids have a gap
+  retry_after_token,        // a job that has shown a token runs again
+  dispatch_beyond_slots,    // the lease's size is not looked at
+};
+inline constexpr std::uint8_t kMutations = 12;
+
+struct Config {
+  QueueLimits queue;
+  StreamLimits streams;
+  Duration result_ttl = Duration::seconds(600);
+  Limits limits;
+  Mutation mutation = Mutation::none;
+};
+
+}  // namespace orch::gateway

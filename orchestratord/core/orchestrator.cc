@@ -1,0 +1,308 @@
+#include "orchestratord/core/orchestrator.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "common/base/check.h"
+#include "orchestratord/core/admission.h"
+
+namespace orch::gateway {
+
+Orchestrator::Orchestrator(const Config& config)
+    : config_(config),
+      fleet_(config.limits),
+      leases_(config.limits, config.mutation),
+      queue_(config.queue),
+      scheduler_(config.limits.interactive_weight, config.limits.batch_weight),
+      streams_(config.streams, config.mutation),
+      times_(config.limits) {}
+
+void Orchestrator::step(const Event& event, Instant now, Effects& out) {
+  now_ = std::max(now_, now);
+  out_ = &out;
+  settle_needed_ = true;
+  std::visit([this](const auto& typed) { on(typed); }, event);
+  if (settle_needed_ || wakeup_ <= now_) settle();
+  out_ = nullptr;
+  ORCH_DCHECK(check_invariants().empty());
+}
+
+const Job* Orchestrator::find_job(JobId id) const {
+  const auto it = jobs_.find(id);
+  return it == jobs_.end() ? nullptr : &it->second;
+}
+
+std::uint32_t Orchestrator::in_flight() const {
+  return static_cast<std::uint32_t>(std::count_if(calls_.begin(), calls_.end(), [](const auto& entry) { return entry.second.open; }));
+}
+
+// Everything that follows from the new state, whatever the event was. Heartbeats come before dispatches, so that a worker
+// knows its holder before the holder's first job arrives (L5).
+void Orchestrator::settle() {
+  fire_timers();
+  while (!closing_.empty() && closing_.begin()->first <= now_) call_ended(closing_.begin()->second);
+  leases_.remove_dead(now_);
+  fleet_.forget_old(now_);
+  if (fleet_changed_) end_hopeless_jobs();
+  fleet_changed_ = false;
+  beat_workers();
+  dispatch_waiting();
+  finish_drain();
+  send_updates();
+  note_depths();
+  trim_finished();
+  if (queue_.size() == 0 && calls_.empty()) scheduler_.clear();
+  plan_wakeup();
+}
+
+// --- ends ---
+
+void Orchestrator::end(Job& job, const EndEvent& event) { finish(job, std::nullopt, {}, event); }
+
+void Orchestrator::fail(Job& job, Failing failing) { finish(job, std::move(failing.failure), failing.cancel_reason, {}); }
+
+Failure Orchestrator::failure_for(Outcome outcome, std::string message, const Job& job) const {
+  Failure failure;
+  failure.outcome = outcome;
+  failure.message = std::move(message);
+  failure.engine = job.engine;
+  failure.pool_id = job.pool_id;
+  return failure;
+}
+
+// The only place where a job ends (ORCH-3017): out of the queue, its call closed, one terminal event, one NotedEnded.
+void Orchestrator::finish(Job& job, std::optional<Failure> failure, const std::string& cancel_reason, const EndEvent& event) {
+  ORCH_CHECK(job.live());
+  settle_needed_ = true;
+  ++load_version_;
+  if (job.state == JobState::waiting) queue_.remove(job.spec.id);
+  if (job.in_flight()) close_call(job.dispatch_id());
+  job.move_to(JobState::ended);
+  job.ended_at = now_;
+
+  if (failure) {
+    streams_.publish(job.spec.id, ErrorEvent{*failure}, *out_);
+    if (mutated(Mutation::double_terminal)) streams_.publish(job.spec.id, ErrorEvent{*failure}, *out_);
+  } else {
+    streams_.publish(job.spec.id, event, *out_);
+    if (mutated(Mutation::double_terminal)) streams_.publish(job.spec.id, event, *out_);
+  }
+  if (mutated(Mutation::deliver_after_close)) streams_.publish(job.spec.id, TokenEvent{job.token_events, {}, "late"}, *out_);
+
+  NotedEnded noted;
+  noted.job = job.spec.id;
+  noted.tenant = job.spec.tenant;
+  noted.failure = std::move(failure);
+  noted.cancel_reason = cancel_reason;
+  noted.replica_id = job.replica_id;
+  noted.pool_id = job.pool_id;
+  noted.engine = job.engine;
+  noted.engine_version = job.engine_version;
+  noted.priority = job.spec.priority;
+  noted.tokens_in = job.prompt_tokens;
+  noted.tokens_out = noted.failure ? job.tokens_seen : event.tokens_out;
+  const bool dispatched = !job.first_dispatched_at.is_never();
+  noted.queued = (dispatched ? job.first_dispatched_at : now_) - job.admitted_at;
+  if (!job.first_token_at.is_never()) noted.decode = now_ - job.first_token_at;
+  noted.total = now_ - job.admitted_at;
+  emit(std::move(noted));
+
+  if (job.spec.attachment == Attachment::attached) {  // lived with its reader; nobody can come back for it
+    forget(job.spec.id);
+    return;
+  }
+  job.spec.payload.reset();  // prompts are not kept longer than they are needed
+  finished_.emplace(now_, job.spec.id);
+  finished_bytes_ += streams_.bytes(job.spec.id);
+  arm(job);
+}
+
+void Orchestrator::forget(JobId id) {
+  const auto it = jobs_.find(id);
+  if (it == jobs_.end()) return;
+  disarm(it->second);
+  if (finished_.erase({it->second.ended_at, id}) > 0) finished_bytes_ -= streams_.bytes(id);
+  streams_.forget(id, *out_);
+  jobs_.erase(it);
+}
+
+void Orchestrator::trim_finished() {
+  while (finished_.size() > config_.limits.finished_max || (finished_bytes_ > config_.limits.finished_bytes_max && !finished_.empty())) {
+    forget(finished_.begin()->second);
+  }
+}
+
+// --- time ---
+
+Instant Orchestrator::due(const Job& job) const {
+  const Limits& limits = config_.limits;
+  switch (job.state) {
+    case JobState::admitting: return job.submitted_at + limits.count_timeout;
+    case JobState::waiting: return std::min({job.deadline_at, job.grace_end, job.admitted_at + limits.queue_wait_max});
+    case JobState::dispatching:
+    case JobState::running: {
+      const Duration idle = job.tokens_seen == 0 && job.token_events == 0 ? limits.first_token_max : limits.idle_max;
+      return std::min({job.deadline_at, job.grace_end, job.dispatched_at + limits.wall_max, job.progress_at + idle});
+    }
+    case JobState::ended: return job.ended_at + config_.result_ttl;
+  }
+  return Instant::never();
+}
+
+// Tokens after the first move a job's due time only further away and do not touch the set: a timer that fires early is armed
+// again.
+void Orchestrator::arm(Job& job) {
+  const Instant at = due(job);
+  if (at == job.timer_at) return;
+  disarm(job);
+  job.timer_at = at;
+  if (!at.is_never()) timers_.emplace(at, job.spec.id);
+  wakeup_ = std::min(wakeup_, at);  // for steps that end without settling
+}
+
+void Orchestrator::disarm(Job& job) {
+  if (!job.timer_at.is_never()) timers_.erase({job.timer_at, job.spec.id});
+  job.timer_at = Instant::never();
+}
+
+void Orchestrator::fire_timers() {
+  while (!timers_.empty() && timers_.begin()->first <= now_) {
+    Job& job = jobs_.at(timers_.begin()->second);
+    disarm(job);
+    fire(job);
+  }
+}
+
+void Orchestrator::fire(Job& job) {
+  if (due(job) > now_) {
+    arm(job);
+    return;
+  }
+  const Limits& limits = config_.limits;
+  const auto ms = [](Duration duration) { return std::to_string(duration.ms()) + " ms"; };
+  switch (job.state) {
+    case JobState::admitting: finish_admission(job); return;  // not counted in time: the worker decides
+    case JobState::ended: forget(job.spec.id); return;
+    case JobState::waiting:
+      if (job.deadline_at <= now_) {  // E5
+        fail(job, {failure_for(Outcome::DEADLINE_UNMET, "deadline_ms (" + ms(job.deadline_at - job.admitted_at) + ") passed while the job waited", job), {}});
+      } else if (job.grace_end <= now_) {
+        cancel(job, "disconnect", "no reader came back within " + ms(config_.streams.reconnect_grace));
+      } else {
+        Failure failure = failure_of_standing(job.lane, fleet_.status(job.lane), fleet_, limits);
+        failure.message += "; waited " + ms(limits.queue_wait_max);
+        if (!outcome_row(failure.outcome).sse) failure.outcome = Outcome::POOL_UNAVAILABLE;
+        fail(job, {std::move(failure), {}});
+      }
+      return;
+    case JobState::dispatching:
+    case JobState::running:
+      if (job.deadline_at <= now_) {
+        fail(job, {failure_for(Outcome::DECODE_TIMEOUT, "the running job passed deadline_ms (" + ms(job.deadline_at - job.admitted_at) + ")", job), {}});
+      } else if (job.grace_end <= now_) {
+        cancel(job, "disconnect", "no reader came back within " + ms(config_.streams.reconnect_grace));
+      } else if (job.dispatched_at + limits.wall_max <= now_) {  // ORCH-3016
+        fail(job, {failure_for(Outcome::DECODE_TIMEOUT, "the job ran longer than " + ms(limits.wall_max), job), {}});
+      } else {
+        fail(job, {failure_for(Outcome::DECODE_TIMEOUT, "no token came for " + ms(now_ - job.progress_at), job), {}});
+      }
+      return;
+  }
+}
+
+void Orchestrator::plan_wakeup() {
+  Instant next = Instant::never();
+  const auto consider = [&](Instant at) { next = std::min(next, at); };
+  if (!timers_.empty()) consider(timers_.begin()->first);
+  if (!closing_.empty()) consider(closing_.begin()->first);
+  for (const auto& [endpoint, at] : beats_) consider(at);
+  for (const auto& [id, link] : fleet_.links()) {
+    consider(link.last_renew_at + leases_.ttl() / 3);
+    if (link.bids_checked != load_version_) consider(link.last_update_at + config_.limits.update_interval_min);
+  }
+  consider(leases_.next_change(now_, queue_.size() > 0));
+  consider(fleet_.next_forget());
+  if (drain_end_ && !drained_) consider(*drain_end_);
+  wakeup_ = next;
+}
+
+// --- drain ---
+
+void Orchestrator::finish_drain() {
+  if (!drain_end_ || drained_) return;
+  if (*drain_end_ <= now_) {
+    std::vector<JobId> rest;
+    for (const auto& [id, job] : jobs_) {
+      if (job.state != JobState::ended) rest.push_back(id);
+    }
+    for (const JobId id : rest) {
+      Job& job = jobs_.at(id);
+      if (job.live()) {
+        cancel(job, "drain", "the service is shutting down");
+      } else {
+        refuse_admitting(job, failure_for(Outcome::CANCELED, "the service is shutting down", job));
+      }
+    }
+  }
+  for (const auto& [id, job] : jobs_) {
+    if (job.state != JobState::ended) return;
+  }
+  for (auto& [id, link] : fleet_.links()) {  // L7: a clean shutdown gives back at once
+    link.release = leases_.renewable(link.manager);
+    for (const LeaseId lease : link.release) leases_.close({link.manager, lease});
+    send_update(id, link, false);
+  }
+  drained_ = true;
+  emit(Drained{});
+}
+
+// --- estimates ---
+
+std::uint32_t Orchestrator::position_of(const Job& job) const {
+  std::size_t ahead = queue_.ahead_of(job.lane.model, job.spec.priority, job.seq);
+  if (job.spec.priority == Priority::batch) ahead += queue_.depth(job.lane.model, Priority::interactive);
+  return static_cast<std::uint32_t>(ahead);
+}
+
+// E3 without tenants: the jobs ahead leave one departure interval apart; a free slot is taken at once.
+Duration Orchestrator::predicted_start(const Job& job, std::uint32_t ahead) const {
+  const ModelStatus status = fleet_.status(job.lane);
+  std::uint32_t held = 0;
+  std::uint32_t busy = 0;
+  for (const auto& [key, lease] : leases_.all()) {
+    const ReplicaView* replica = fleet_.find(lease.replica);
+    if (replica == nullptr || !serves(*replica, job.lane)) continue;
+    if (lease.live(now_)) held += lease.slots;
+    busy += lease.in_use;
+  }
+  const std::uint32_t slots = std::max(held, status.ready_slots);
+  Duration load;
+  if (status.standing != Standing::ready) load = status.retry_in.value_or(Duration{}) + config_.limits.load_default;
+  const std::uint32_t free = slots > busy ? slots - busy : 0;
+  if (ahead < free) return load;
+  return load + times_.departure_interval(job.lane.model, job.spec.priority, slots, now_) * (std::int64_t{ahead} - free + 1);
+}
+
+void Orchestrator::note_depths() {
+  std::map<std::pair<std::string, Priority>, std::uint32_t> depths;
+  for (const std::string& model : queue_.models()) {
+    const ModelStatus status = fleet_.status({model, {}, false, false});
+    const ReplicaView* primary = status.primary ? fleet_.find(*status.primary) : nullptr;
+    const std::string pool = primary == nullptr ? std::string() : primary->pool_id;
+    for (const Priority priority : kPriorities) {
+      const std::size_t depth = queue_.depth(model, priority);
+      if (depth > 0) depths[{pool, priority}] += static_cast<std::uint32_t>(depth);
+    }
+  }
+  if (depths == depths_noted_) return;
+  for (const auto& [key, depth] : depths_noted_) {
+    if (!depths.contains(key)) emit(NotedQueueDepth{key.first, key.second, 0});
+  }
+  for (const auto& [key, depth] : depths) {
+    const auto before = depths_noted_.find(key);
+    if (before == depths_noted_.end() || before->second != depth) emit(NotedQueueDepth{key.first, key.second, depth});
+  }
+  depths_noted_ = std::move(depths);
+}
+
+}  // namespace orch::gateway

@@ -1,0 +1,178 @@
+// The gateway's decisions: which job is admitted, where it waits, which worker gets it, and what its client is told. One
+// step(event, now) -> effects over plain data; the shell turns I/O into events and effects into I/O, the simulator likewise.
+//
+// Threads: owned by one loop; no locks. Units: Instants of the caller's clock, which never goes back. Errors: every refusal
+// is an effect; input never aborts. Invariants (check_invariants):
+//   1. every admitted job gets exactly one terminal event, and none follows it (ORCH-3017, ORCH-3026);
+//   2. a job is in the queue iff it is waiting; it holds a dispatch iff it is dispatching or running;
+//   3. per lease, calls in flight = slots in use <= slots at the time of dispatch, and no dispatch at or after the holder's end (L3, L4);
+//   4. tokens of a closed (fence, attempt) change nothing (L10);
+//   5. queue, streams, finished jobs, links and leases stay inside limits.h.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "orchestratord/core/effects.h"
+#include "orchestratord/core/events.h"
+#include "orchestratord/core/fair_scheduler.h"
+#include "orchestratord/core/fleet.h"
+#include "orchestratord/core/job.h"
+#include "orchestratord/core/job_queue.h"
+#include "orchestratord/core/lease_table.h"
+#include "orchestratord/core/limits.h"
+#include "orchestratord/core/service_times.h"
+#include "orchestratord/core/stream_registry.h"
+
+namespace orch::gateway {
+
+// Things that are right to ignore and worth counting.
+struct Ignored {
+  std::uint64_t closed_fence = 0;     // worker events of a closed (fence, attempt) (L10)
+  std::uint64_t unknown_dispatch = 0;
+  std::uint64_t unknown_link = 0;
+  std::uint64_t grants = 0;           // for an update never sent, already over, or for another incarnation
+  std::uint64_t duplicate_tokens = 0;
+};
+
+class Orchestrator {
+ public:
+  explicit Orchestrator(const Config& config);
+
+  // Appends to `out`; never clears it. `now` must not be earlier than in the call before.
+  void step(const Event& event, Instant now, Effects& out);
+
+  // When the next Tick is due; never() when nothing waits for time to pass.
+  Instant next_wakeup() const { return wakeup_; }
+
+  // --- inspection: reads only, for /v1/models, /readyz, metrics, tests and the simulator ---
+  const Config& config() const { return config_; }
+  const Fleet& fleet() const { return fleet_; }
+  const LeaseTable& leases() const { return leases_; }
+  const JobQueue& queue() const { return queue_; }
+  const StreamRegistry& streams() const { return streams_; }
+  const Ignored& ignored() const { return ignored_; }
+  const Job* find_job(JobId id) const;
+  const std::map<JobId, Job>& jobs() const { return jobs_; }
+  std::uint32_t in_flight() const;
+  bool draining() const { return drain_end_.has_value(); }
+  bool drained() const { return drained_; }
+
+  // The first broken invariant in words; empty: none. O(n).
+  std::string check_invariants() const;
+
+ private:
+  struct Call {  // one dispatch until its stream has ended
+    LeaseKey lease;
+    Fence fence;
+    ReplicaKey replica;
+    bool open = true;  // false: cancelled or given up; only its end is of interest
+    Instant closed_at = Instant::never();
+  };
+  struct Failing {
+    Failure failure;
+    std::string cancel_reason;
+  };
+
+  // clients (orchestrator_clients.cc)
+  void on(const Submit& event);
+  void on(const TokensCounted& event);
+  void on(const OpenStream& event);
+  void on(const ReaderGone& event);
+  void on(const CancelJob& event);
+  void on(const Tick& event);
+  void on(const DrainBegin& event);
+  void refuse(RequestId request, const JobSpec& spec, Failure failure);
+  void refuse_admitting(Job& job, Failure failure);
+  void finish_admission(Job& job);
+  bool make_room(Job& job);
+  void evict(JobId victim, FullPolicy policy);
+  void enqueue(Job& job);
+  void cancel(Job& job, const std::string& reason, std::string message);
+
+  // managers (orchestrator_managers.cc)
+  void on(const ManagerUp& event);
+  void on(const ManagerDown& event);
+  void on(const ReplicaChanged& event);
+  void on(const LeaseGranted& event);
+  void on(const LeaseRevoked& event);
+  void replica_is_now(ManagerId manager, const ReplicaView& replica);
+  void end_hopeless_jobs();
+  void send_updates();
+  void send_update(LinkId id, Link& link, bool renew);
+  std::vector<PoolBid> bids_for(ManagerId manager) const;
+  void beat_workers();
+
+  // workers (orchestrator_workers.cc)
+  void on(const DispatchStarted& event);
+  void on(const DispatchTokens& event);
+  void on(const DispatchFinished& event);
+  void on(const DispatchFailed& event);
+  void on(const DispatchBroken& event);
+  Job* job_of_open_call(DispatchId dispatch, const Fence& fence);
+  void dispatch_waiting();
+  bool dispatch_one(const std::string& model);
+  bool dispatch_from(const Lane& lane, Priority priority);
+  void dispatch(Job& job, PlacementDecision decision);
+  void close_call(DispatchId dispatch);  // cancels it; its slot is held until its end is reported
+  void call_ended(DispatchId dispatch);
+  void attempt_lost(Job& job, Outcome outcome, const std::string& why);
+  void put_back(Job& job, Outcome outcome);
+  void accept_tokens(Job& job, const DispatchTokens& event);
+
+  // ends and time (orchestrator.cc)
+  void end(Job& job, const EndEvent& event);
+  void fail(Job& job, Failing failing);
+  void finish(Job& job, std::optional<Failure> failure, const std::string& cancel_reason, const EndEvent& event);
+  void forget(JobId id);
+  void trim_finished();
+  Instant due(const Job& job) const;
+  void arm(Job& job);
+  void disarm(Job& job);
+  void fire_timers();
+  void fire(Job& job);
+  void settle();
+  void note_depths();
+  void finish_drain();
+  void plan_wakeup();
+  Duration predicted_start(const Job& job, std::uint32_t ahead) const;
+  std::uint32_t position_of(const Job& job) const;
+  Failure failure_for(Outcome outcome, std::string message, const Job& job) const;
+  bool mutated(Mutation mutation) const { return config_.mutation == mutation; }
+  void emit(Effect effect) { out_->push_back(std::move(effect)); }
+
+  Config config_;
+  Fleet fleet_;
+  LeaseTable leases_;
+  JobQueue queue_;
+  FairScheduler scheduler_;
+  StreamRegistry streams_;
+  ServiceTimes times_;
+  std::map<JobId, Job> jobs_;
+  std::map<DispatchId, Call> calls_;
+  std::map<RequestId, JobId> counting_;  // CountTokens asked, by their own serial
+  std::uint64_t load_version_ = 1;       // grows whenever a bid may have changed
+  bool fleet_changed_ = false;           // in this step
+  bool settle_needed_ = true;            // in this step
+  std::set<std::pair<Instant, JobId>> timers_;
+  std::set<std::pair<Instant, JobId>> finished_;              // by end, oldest first
+  std::set<std::pair<Instant, DispatchId>> closing_;          // cancelled calls whose end is not reported yet
+  std::map<std::string, Instant> beats_;                      // endpoint of a held worker -> next heartbeat
+  std::map<std::pair<std::string, Priority>, std::uint32_t> depths_noted_;
+  Ignored ignored_;
+  std::uint64_t next_seq_ = 1;
+  std::uint64_t next_count_ = 1;
+  std::uint64_t finished_bytes_ = 0;
+  std::optional<Instant> drain_end_;
+  bool drained_ = false;
+  Instant wakeup_ = Instant::never();
+  Instant now_;              // of the step under way
+  Effects* out_ = nullptr;   // of the step under way
+};
+
+}  // namespace orch::gateway

@@ -1,0 +1,255 @@
+// The client's side of the orchestrator: admission, streams, cancel, drain.
+#include <utility>
+
+#include "common/base/check.h"
+#include "orchestratord/core/admission.h"
+#include "orchestratord/core/orchestrator.h"
+
+namespace orch::gateway {
+
+namespace {
+
+const char* policy_label(FullPolicy policy) {  // ORCH-2007
+  switch (policy) {
+    case FullPolicy::reject: return "reject";
+    case FullPolicy::drop_lru: return "drop-lru";
+    case FullPolicy::shed_low_priority: return "shed-low-priority";
+  }
+  return "reject";
+}
+
+}  // namespace
+
+// Order of DESIGN-RULES "Admission and deadlines", as far as the core decides: lifecycle, context, pool, queue.
+void Orchestrator::on(const Submit& event) {
+  const JobSpec& spec = event.spec;
+  const auto refuse_plainly = [&](Outcome outcome, std::string message, std::string field) {
+    Failure failure;
+    failure.outcome = outcome;
+    failure.message = std::move(message);
+    failure.field = std::move(field);
+    refuse(event.request, spec, std::move(failure));
+  };
+  if (drain_end_) {
+    Failure failure;
+    failure.outcome = Outcome::POOL_UNREADY;
+    failure.message = "the service is shutting down";
+    failure.retry_after = std::max(*drain_end_ - now_, Duration::seconds(1));
+    return refuse(event.request, spec, std::move(failure));
+  }
+  if (jobs_.contains(spec.id)) return refuse_plainly(Outcome::CONFLICT, "a task with id " + spec.id.to_string() + " exists", "task_id");
+  if (spec.max_tokens == 0) return refuse_plainly(Outcome::INVALID_PARAMS, "max_tokens must be at least 1", "max_tokens");
+
+  LaneOrFailure model = check_model(spec, fleet_, config_.limits);
+  if (!model.lane) return refuse(event.request, spec, std::move(model.failure));
+  const ReplicaView* primary = fleet_.find(*model.status.primary);
+  ORCH_CHECK(primary != nullptr);
+  const ContextCheck context = check_context(spec, *primary, model.status.ctx_max);
+  if (context.verdict == Context::overflows) {
+    return refuse(event.request, spec, context_overflow(spec, std::nullopt, model.status.ctx_max));
+  }
+
+  Job job;
+  job.spec = spec;
+  job.lane = *model.lane;
+  job.tokens_bound = context.tokens_bound;
+  job.admission_request = event.request;
+  job.first_reader = event.reader;
+  job.submitted_at = now_;
+  job.pool_id = primary->pool_id;
+  job.engine = primary->engine;
+  job.engine_version = primary->engine_version;
+  Job& stored = jobs_.emplace(spec.id, std::move(job)).first->second;
+  // Near the limit only an exact count decides, and only a ready replica can give one (ruling 13). Without it the worker is
+  // the one that refuses.
+  const bool can_count = context.verdict == Context::must_count && primary->state == ReplicaState::ready;
+  if (!can_count) return finish_admission(stored);
+  if (counting_.size() >= config_.limits.admitting_max) {
+    Failure failure = failure_for(Outcome::ADMISSION_REJECT, std::to_string(counting_.size()) + " requests already wait for a token count", stored);
+    failure.policy_label = "reject";
+    failure.retry_after = times_.retry_after(stored.lane.model, spec.priority, 0, model.status.ready_slots, spec.id.value.lo, now_);
+    return refuse_admitting(stored, std::move(failure));
+  }
+  const RequestId request{next_count_++};
+  counting_.emplace(request, spec.id);
+  arm(stored);
+  emit(CountTokens{request, primary->endpoint, spec.payload});
+}
+
+void Orchestrator::on(const TokensCounted& event) {
+  const auto it = counting_.find(event.request);
+  if (it == counting_.end()) return;
+  Job& job = jobs_.at(it->second);
+  counting_.erase(it);
+  if (event.tokens) {
+    const std::uint32_t ctx_max = fleet_.status(job.lane).ctx_max;
+    job.tokens_bound = std::uint64_t{*event.tokens} + job.spec.max_tokens;
+    if (job.tokens_bound > ctx_max && ctx_max > 0) return refuse_admitting(job, context_overflow(job.spec, *event.tokens, ctx_max));
+  }
+  finish_admission(job);
+}
+
+void Orchestrator::refuse(RequestId request, const JobSpec& spec, Failure failure) {
+  emit(NotedRefused{spec.id, spec.tenant, failure.engine, failure});
+  emit(AdmissionReply{request, std::move(failure)});
+}
+
+void Orchestrator::refuse_admitting(Job& job, Failure failure) {
+  refuse(job.admission_request, job.spec, std::move(failure));
+  const JobId id = job.spec.id;
+  std::erase_if(counting_, [&](const auto& entry) { return entry.second == id; });
+  forget(id);
+}
+
+void Orchestrator::finish_admission(Job& job) {
+  const JobId id = job.spec.id;
+  std::erase_if(counting_, [&](const auto& entry) { return entry.second == id; });
+  if (!make_room(job)) return;
+
+  job.admitted_at = now_;
+  if (job.spec.deadline && *job.spec.deadline < Instant::never() - now_) job.deadline_at = now_ + *job.spec.deadline;
+  job.seq = next_seq_++;
+  job.move_to(JobState::waiting);
+  const std::uint32_t position = position_of(job);
+  const Duration start = predicted_start(job, position);
+  enqueue(job);
+  streams_.open(id);
+
+  NotedAdmitted noted{id, job.spec.tenant, job.spec.priority, job.pool_id, job.engine, job.engine_version, position, start};
+  emit(std::move(noted));
+  emit(AdmissionReply{job.admission_request, Admitted{id, position, start}});
+  streams_.publish(id, StartedEvent{position, start}, *out_);  // ruling 4: at admission
+  if (job.first_reader) {
+    const auto opened = streams_.add_reader(*job.first_reader, id, std::nullopt, *out_);
+    ORCH_CHECK(opened == StreamRegistry::Opened::live);
+  }
+  arm(job);
+}
+
+bool Orchestrator::make_room(Job& job) {
+  Room room = queue_.room_for(job.spec.priority, job.spec.tenant, job.spec.prompt_bytes);
+  if (room.kind == Room::Kind::none && mutated(Mutation::ignore_queue_bound)) room.kind = Room::Kind::free;
+  if (room.kind == Room::Kind::none) {
+    times_.refused(job.lane.model, now_);
+    Failure failure = failure_for(Outcome::ADMISSION_REJECT, std::string("the queue is full: ") + room.full + " = " + std::to_string(room.limit), job);
+    failure.policy_label = policy_label(queue_.policy(job.spec.priority));
+    failure.retry_after = times_.retry_after(job.lane.model, job.spec.priority, 0, fleet_.status(job.lane).ready_slots, job.spec.id.value.lo, now_);
+    refuse_admitting(job, std::move(failure));
+    return false;
+  }
+  for (const JobId victim : room.victims) evict(victim, queue_.policy(job.spec.priority));
+  return true;
+}
+
+void Orchestrator::evict(JobId victim_id, FullPolicy policy) {
+  Job& victim = jobs_.at(victim_id);
+  times_.refused(victim.lane.model, now_);
+  const bool shed = policy == FullPolicy::shed_low_priority;
+  const Outcome outcome = shed ? Outcome::ADMISSION_REJECT : Outcome::QUEUE_FULL_DROP_LRU;
+  Failure failure = failure_for(outcome, "the queue is full and a newer job took this one's place", victim);
+  failure.policy_label = policy_label(policy);
+  failure.retry_after =
+      times_.retry_after(victim.lane.model, victim.spec.priority, 0, fleet_.status(victim.lane).ready_slots, victim_id.value.lo, now_);
+  fail(victim, {std::move(failure), {}});
+}
+
+void Orchestrator::enqueue(Job& job) {
+  const std::string& model = job.lane.model;
+  const Priority other = job.spec.priority == Priority::interactive ? Priority::batch : Priority::interactive;
+  if (queue_.depth(model, job.spec.priority) == 0) scheduler_.backlogged(model, job.spec.priority, queue_.depth(model, other) > 0);
+  queue_.push(job.queue_entry());
+  ++load_version_;
+}
+
+void Orchestrator::on(const OpenStream& event) {
+  const auto opened = streams_.add_reader(event.reader, event.job, event.last_event_id, *out_);
+  Failure failure;
+  switch (opened) {
+    case StreamRegistry::Opened::live: {
+      Job& job = jobs_.at(event.job);
+      job.grace_end = Instant::never();
+      arm(job);
+      return;
+    }
+    case StreamRegistry::Opened::replayed_whole: return;
+    case StreamRegistry::Opened::unknown_job:
+      failure.outcome = Outcome::NOT_FOUND;
+      failure.message = "no task with id " + event.job.to_string();
+      failure.field = "task_id";
+      break;
+    case StreamRegistry::Opened::too_many_readers:
+      failure.outcome = Outcome::ADMISSION_REJECT;
+      failure.message = "the task has " + std::to_string(config_.streams.readers_per_job_max) + " readers already";
+      failure.policy_label = "reject";
+      failure.retry_after = times_.service(jobs_.at(event.job).lane.model, jobs_.at(event.job).spec.priority);
+      break;
+    case StreamRegistry::Opened::gone:
+      failure.outcome = Outcome::SLOW_CONSUMER;
+      failure.message = "events before id " + std::to_string(streams_.first_kept(event.job)) + " are no longer kept";
+      failure.field = "Last-Event-ID";
+      break;
+    case StreamRegistry::Opened::beyond:
+      failure.outcome = Outcome::INVALID_PARAMS;
+      failure.message = "Last-Event-ID is beyond the last event, " + std::to_string(streams_.last_id(event.job));
+      failure.field = "Last-Event-ID";
+      break;
+    case StreamRegistry::Opened::reader_exists:
+      failure.outcome = Outcome::INTERNAL;
+      failure.message = "this reader is open already";
+      break;
+  }
+  emit(StreamRefused{event.reader, std::move(failure)});
+}
+
+void Orchestrator::on(const ReaderGone& event) {
+  const std::optional<JobId> id = streams_.remove_reader(event.reader);
+  if (!id) {
+    for (const auto& [request, job_id] : counting_) {  // its job is still being admitted
+      Job& job = jobs_.at(job_id);
+      if (job.first_reader != event.reader) continue;
+      job.first_reader.reset();
+      if (job.spec.attachment == Attachment::attached) refuse_admitting(job, failure_for(Outcome::CANCELED, "the client left", job));
+      return;
+    }
+    return;
+  }
+  Job& job = jobs_.at(*id);
+  if (!job.live() || streams_.readers(*id) > 0) return;
+  switch (job.spec.attachment) {
+    case Attachment::detached: return;
+    case Attachment::attached:
+      if (event.overflowed) {
+        fail(job, {failure_for(Outcome::SLOW_CONSUMER, "the reader fell behind its connection's buffer", job), {}});
+      } else {
+        cancel(job, "disconnect", "the client left");
+      }
+      return;
+    case Attachment::task:
+      job.grace_end = now_ + config_.streams.reconnect_grace;
+      arm(job);
+      return;
+  }
+}
+
+// Ruling 3: canceled jobs end in `error` CANCELED; an unknown id is 404; a repeated cancel is like the first.
+void Orchestrator::on(const CancelJob& event) {
+  const auto it = jobs_.find(event.job);
+  emit(CancelReply{event.request, it != jobs_.end()});
+  if (it == jobs_.end()) return;
+  Job& job = it->second;
+  if (job.state == JobState::admitting) return refuse_admitting(job, failure_for(Outcome::CANCELED, "canceled by the caller", job));
+  if (job.live()) cancel(job, "client", "canceled by the caller");
+}
+
+void Orchestrator::cancel(Job& job, const std::string& reason, std::string message) {
+  fail(job, {failure_for(Outcome::CANCELED, std::move(message), job), reason});
+}
+
+void Orchestrator::on(const Tick&) {}
+
+void Orchestrator::on(const DrainBegin& event) {
+  if (drain_end_) return;
+  drain_end_ = now_ + std::max(event.deadline, Duration{});
+}
+
+}  // namespace orch::gateway

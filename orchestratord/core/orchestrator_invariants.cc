@@ -1,0 +1,64 @@
+// The orchestrator's invariants in words: run after every step by tests and simulator.
+#include "orchestratord/core/orchestrator.h"
+
+namespace orch::gateway {
+
+std::string Orchestrator::check_invariants() const {
+  if (std::string fault = queue_.check_invariants(); !fault.empty()) return fault;
+  if (std::string fault = streams_.check_invariants(); !fault.empty()) return fault;
+
+  std::size_t waiting = 0;
+  std::size_t admitting = 0;
+  std::size_t open_calls = 0;
+  std::size_t armed = 0;
+  for (const auto& [id, job] : jobs_) {
+    const std::string name = " (job " + id.to_string() + ", " + job_state_name(job.state) + ")";
+    if (queue_.contains(id) != (job.state == JobState::waiting)) return "a job is in the queue iff it waits" + name;
+    if (job.state == JobState::waiting) ++waiting;
+    if (job.state == JobState::admitting) ++admitting;
+    const auto call = calls_.find(job.dispatch_id());
+    const bool has_call = call != calls_.end() && call->second.open;
+    if (has_call != job.in_flight()) return "a job has an open call iff it is in flight" + name;
+    if (has_call) ++open_calls;
+    if (streams_.exists(id) != (job.state != JobState::admitting)) return "a job has a stream iff it was admitted" + name;
+    if (streams_.exists(id) && streams_.closed(id) != (job.state == JobState::ended)) return "a stream is closed iff its job ended" + name;
+    if (!job.timer_at.is_never()) {
+      ++armed;
+      if (!timers_.contains({job.timer_at, id})) return "an armed timer is not in the set" + name;
+    }
+    if (due(job) < job.timer_at) return "a timer would fire too late" + name;
+  }
+  if (waiting != queue_.size()) return "the queue holds a job that does not exist";
+  if (armed != timers_.size()) return "a timer without a job";
+  if (counting_.size() > config_.limits.admitting_max || counting_.size() > admitting) return "too many jobs being admitted";
+
+  std::map<LeaseKey, std::uint32_t> in_use;
+  std::size_t open_total = 0;
+  for (const auto& [dispatch, call] : calls_) {
+    ++in_use[call.lease];
+    if (call.open) ++open_total;
+  }
+  if (open_total != open_calls) return "an open call whose job is gone or dispatched anew";
+  for (const auto& [key, lease] : leases_.all()) {
+    const auto used = in_use.find(key);
+    if (lease.in_use != (used == in_use.end() ? 0 : used->second)) return "slots in use differ from the calls in flight";
+    in_use.erase(key);
+  }
+  if (!in_use.empty()) return "a call under a lease that was removed";
+  if (leases_.all().size() > config_.limits.leases_max) return "too many leases";
+
+  std::size_t ended = 0;
+  for (const auto& [at, id] : finished_) ended += jobs_.contains(id) && !jobs_.at(id).live() ? 1 : 0;
+  if (ended != finished_.size()) return "a finished job that is not ended";
+  if (finished_.size() > config_.limits.finished_max) return "too many finished jobs";
+  if (fleet_.managers().size() > config_.limits.managers_max) return "too many managers";
+  for (const auto& [id, link] : fleet_.links()) {
+    if (link.sent.size() > config_.limits.updates_remembered_max) return "too many remembered updates";
+  }
+  // Put-back jobs stand outside the bound, at most one per call that ever was in flight together.
+  const std::size_t slack = leases_.all().size() * 64;
+  if (queue_.size() > queue_.limits().capacity + slack) return "the queue is over its capacity";
+  return {};
+}
+
+}  // namespace orch::gateway

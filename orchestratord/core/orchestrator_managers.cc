@@ -1,0 +1,198 @@
+// The pool managers' side of the orchestrator: replicas, leases, bids, renewals, heartbeats.
+#include <algorithm>
+#include <utility>
+
+#include "orchestratord/core/admission.h"
+#include "orchestratord/core/orchestrator.h"
+
+namespace orch::gateway {
+
+void Orchestrator::on(const ManagerUp& event) {
+  std::uint64_t previous_boot = 0;
+  std::map<std::string, Incarnation> before;
+  const auto known = fleet_.managers().find(event.manager);
+  if (known != fleet_.managers().end()) {
+    for (const auto& [id, replica] : known->second.replicas) before.emplace(id, replica.inc);
+  }
+  if (!fleet_.attach(event, &previous_boot)) {
+    ++ignored_.unknown_link;
+    return;
+  }
+  Link& link = fleet_.links().at(event.link);
+  link.last_update_at = now_;
+  link.last_renew_at = now_;
+  ++load_version_;
+  fleet_changed_ = true;
+  if (previous_boot != 0 && event.boot > previous_boot) leases_.close_of_manager(event.manager, event.boot);
+  for (const ReplicaView& replica : event.replicas) {
+    before.erase(replica.replica_id);
+    replica_is_now(event.manager, replica);
+  }
+  for (const auto& [id, inc] : before) {  // gone from the snapshot: no life of it is left
+    ReplicaView gone;
+    gone.replica_id = id;
+    gone.inc = {~0ull, ~0ull};
+    replica_is_now(event.manager, gone);
+  }
+}
+
+// L7: a broken Attach is not a death. Leases run to their end and jobs run on.
+void Orchestrator::on(const ManagerDown& event) {
+  if (!fleet_.detach(event.link, now_)) {
+    ++ignored_.unknown_link;
+    return;
+  }
+  fleet_changed_ = true;
+}
+
+void Orchestrator::on(const ReplicaChanged& event) {
+  const std::optional<ManagerId> manager = fleet_.manager_of(event.link);
+  if (!manager || !fleet_.update(*manager, event.replica)) {
+    ++ignored_.unknown_link;
+    return;
+  }
+  ++load_version_;
+  fleet_changed_ = true;
+  replica_is_now(*manager, event.replica);
+}
+
+// A newer incarnation means that the older one has been reaped (L6): its leases are over and its calls are lost.
+void Orchestrator::replica_is_now(ManagerId manager, const ReplicaView& replica) {
+  const ReplicaKey key{manager, replica.replica_id};
+  leases_.close_of_replica(key, replica.inc);
+  std::vector<DispatchId> lost;
+  for (const auto& [dispatch, call] : calls_) {
+    if (call.open && call.replica == key && call.fence.inc < replica.inc) lost.push_back(dispatch);
+  }
+  for (const DispatchId dispatch : lost) {
+    Job& job = jobs_.at(dispatch.job);
+    attempt_lost(job, Outcome::WORKER_RESET, "the worker was restarted while it served the job");
+  }
+}
+
+void Orchestrator::end_hopeless_jobs() {
+  std::vector<std::pair<JobId, Failure>> ends;
+  for (const std::string& model : queue_.models()) {
+    for (const Priority priority : kPriorities) {
+      for (const Lane& lane : queue_.lanes_by_age(model, priority)) {
+        const std::optional<Failure> failure = hopeless(lane, fleet_, config_.limits);
+        if (!failure) continue;
+        for (const JobId id : queue_.heads(lane, priority, queue_.size())) ends.emplace_back(id, *failure);
+      }
+    }
+  }
+  for (auto& [id, failure] : ends) fail(jobs_.at(id), {std::move(failure), {}});
+}
+
+// L4: the holder's end counts from the instant the named update was sent; a grant for an update that was never sent, or that
+// is too long ago to be remembered, says nothing.
+void Orchestrator::on(const LeaseGranted& event) {
+  const Link* link = fleet_.link(event.link);
+  const std::optional<Instant> sent_at = link == nullptr ? std::nullopt : link->sent_at(event.update_seq);
+  if (!sent_at) {
+    ++ignored_.grants;
+    return;
+  }
+  const ManagerId manager = link->manager;
+  const ReplicaView* replica = fleet_.find({manager, event.replica_id});
+  if (replica == nullptr || replica->inc != event.inc || drained_) {
+    ++ignored_.grants;
+    return;
+  }
+  if (!leases_.apply({manager, event.lease}, event, replica->endpoint, *sent_at, now_)) ++ignored_.grants;
+}
+
+void Orchestrator::on(const LeaseRevoked& event) {
+  const std::optional<ManagerId> manager = fleet_.manager_of(event.link);
+  if (!manager) {
+    ++ignored_.unknown_link;
+    return;
+  }
+  // With `stop` the worker ends the running jobs itself and reports each of them.
+  leases_.close({*manager, event.lease});
+}
+
+// --- bids and renewals (S1, L4) ---
+
+std::vector<PoolBid> Orchestrator::bids_for(ManagerId manager) const {
+  std::map<std::string, PoolBid> pools;
+  const ManagerRecord& record = fleet_.managers().at(manager);
+  for (const auto& [id, replica] : record.replicas) pools[replica.pool_id].pool_id = replica.pool_id;
+  for (const auto& [dispatch, call] : calls_) {
+    if (call.replica.manager != manager) continue;
+    const auto replica = record.replicas.find(call.replica.replica_id);
+    if (replica != record.replicas.end()) ++pools[replica->second.pool_id].running;
+  }
+  for (const std::string& model : queue_.models()) {
+    std::set<std::string> of_model;
+    for (const auto& [id, replica] : record.replicas) {
+      if (replica.model_name == model) of_model.insert(replica.pool_id);
+    }
+    const std::size_t depth = queue_.depth(model, Priority::interactive) + queue_.depth(model, Priority::batch);
+    for (const std::string& pool : of_model) pools[pool].waiting += static_cast<std::uint32_t>(depth);
+  }
+  std::vector<PoolBid> out;
+  out.reserve(pools.size());
+  if (drain_end_) return out;  // nothing is wanted any more
+  for (auto& [id, bid] : pools) out.push_back(std::move(bid));
+  return out;
+}
+
+void Orchestrator::send_updates() {
+  if (drained_) return;
+  const Duration renew_every = leases_.ttl() / 3;
+  for (auto& [id, link] : fleet_.links()) {
+    const bool renew = !link.greeted || link.last_renew_at + renew_every <= now_;
+    const bool may_bid = link.bids_checked != load_version_ && link.last_update_at + config_.limits.update_interval_min <= now_;
+    if (!renew && !may_bid) continue;
+    if (!renew) {
+      link.bids_checked = load_version_;
+      const std::vector<PoolBid> bids = bids_for(link.manager);
+      const auto same = [](const PoolBid& a, const PoolBid& b) { return a.pool_id == b.pool_id && a.running == b.running && a.waiting == b.waiting; };
+      if (std::equal(bids.begin(), bids.end(), link.last_bids.begin(), link.last_bids.end(), same)) continue;
+    }
+    send_update(id, link, renew);
+  }
+}
+
+void Orchestrator::send_update(LinkId id, Link& link, bool renew) {
+  SendUpdate update;
+  update.link = id;
+  update.seq = link.next_seq++;
+  update.bids = bids_for(link.manager);
+  if (renew) update.renew = leases_.renewable(link.manager);
+  update.release = std::exchange(link.release, {});
+  link.bids_checked = load_version_;
+  link.last_bids = update.bids;
+  link.last_update_at = now_;
+  if (renew) link.last_renew_at = now_;
+  link.greeted = true;
+  // A grant that names an update older than a TTL is over before it arrives.
+  while (!link.sent.empty() && link.sent.front().at + leases_.ttl() < now_) link.sent.pop_front();
+  link.remember(update.seq, now_, config_.limits.updates_remembered_max);
+  emit(std::move(update));
+}
+
+// L5: one heartbeat per worker held, every third of the TTL, from the core itself: a core that stalls stops its jobs.
+void Orchestrator::beat_workers() {
+  std::set<std::string> held;
+  for (const auto& [key, lease] : leases_.all()) {
+    if (lease.live(now_) || lease.in_use > 0) held.insert(lease.endpoint);
+  }
+  for (auto it = beats_.begin(); it != beats_.end();) {
+    if (held.contains(it->first)) {
+      ++it;
+      continue;
+    }
+    emit(ForgetWorker{it->first});
+    it = beats_.erase(it);
+  }
+  for (const std::string& endpoint : held) {
+    const auto [it, fresh] = beats_.emplace(endpoint, now_);
+    if (it->second > now_) continue;
+    emit(BeatWorker{endpoint});
+    it->second = now_ + leases_.ttl() / 3;
+  }
+}
+
+}  // namespace orch::gateway

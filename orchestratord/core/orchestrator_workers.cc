@@ -1,0 +1,278 @@
+// The workers' side of the orchestrator: the one dispatcher and everything a dispatch can answer.
+#include <algorithm>
+#include <utility>
+
+#include "orchestratord/core/orchestrator.h"
+
+namespace orch::gateway {
+namespace {
+
+// F2: reserved work of one dispatch, in tokens: the prompt (four bytes a token) and half of what it may write.
+double reserved_work(const JobSpec& spec) {
+  return 1.0 + static_cast<double>(spec.prompt_bytes) / 4.0 + static_cast<double>(spec.max_tokens) / 2.0;
+}
+
+}  // namespace
+
+// --- dispatching ---
+
+void Orchestrator::dispatch_waiting() {
+  for (const std::string& model : queue_.models()) {
+    while (dispatch_one(model)) {
+    }
+  }
+}
+
+bool Orchestrator::dispatch_one(const std::string& model) {
+  for (const Priority priority : scheduler_.order(model)) {
+    for (const Lane& lane : queue_.lanes_by_age(model, priority)) {
+      if (dispatch_from(lane, priority)) return true;
+    }
+  }
+  return false;
+}
+
+// The lane's head, unless its context fits no free replica: then the first behind it that does (F1: a head without a feasible
+// free replica is skipped, not waited for).
+bool Orchestrator::dispatch_from(const Lane& lane, Priority priority) {
+  PlacementDecision any = place(lane, 0, fleet_, leases_, now_, config_);
+  if (!any.lease) return false;
+  for (const JobId id : queue_.heads(lane, priority, config_.limits.scan_ahead_max)) {
+    Job& job = jobs_.at(id);
+    PlacementDecision decision = job.tokens_bound == 0 ? any : place(lane, job.tokens_bound, fleet_, leases_, now_, config_);
+    if (!decision.lease) continue;
+    dispatch(job, std::move(decision));
+    return true;
+  }
+  return false;
+}
+
+void Orchestrator::dispatch(Job& job, PlacementDecision decision) {
+  const LeaseKey key = *decision.lease;
+  const HeldLease& lease = *leases_.find(key);
+  const ReplicaView& replica = *fleet_.find(lease.replica);
+  const std::string& model = job.lane.model;
+
+  queue_.remove(job.spec.id);
+  ++load_version_;
+  job.charge = reserved_work(job.spec);
+  scheduler_.charge(model, job.spec.priority, job.charge);
+  times_.departed(model, queue_.depth(model, Priority::interactive) + queue_.depth(model, Priority::batch) > 0, now_);
+
+  job.move_to(JobState::dispatching);
+  ++job.attempt;
+  job.dispatched_at = now_;
+  job.first_dispatched_at = std::min(job.first_dispatched_at, now_);
+  job.progress_at = now_;
+  job.placement = std::move(decision);
+  job.replica_id = replica.replica_id;
+  job.pool_id = replica.pool_id;
+  job.engine = replica.engine;
+  job.engine_version = replica.engine_version;
+
+  Call call;
+  call.lease = key;
+  call.fence = {key.manager, lease.inc, key.lease, lease.secret};
+  call.replica = lease.replica;
+  leases_.take_slot(key);
+
+  Dispatch effect;
+  effect.dispatch = job.dispatch_id();
+  effect.endpoint = lease.endpoint;
+  effect.fence = call.fence;
+  effect.payload = job.spec.payload;
+  effect.max_tokens = job.spec.max_tokens;
+  if (!job.deadline_at.is_never()) effect.deadline = job.deadline_at - now_;
+  effect.tenant = job.spec.tenant;
+  calls_.emplace(effect.dispatch, std::move(call));
+
+  emit(NotedDispatched{job.spec.id, job.attempt, job.replica_id, job.pool_id, job.engine, job.engine_version, job.spec.priority,
+                       now_ - job.admitted_at});
+  emit(std::move(effect));
+  streams_.publish_metrics(job.spec.id, MetricsEvent{static_cast<std::uint32_t>(queue_.size())}, *out_);
+  arm(job);
+}
+
+void Orchestrator::close_call(DispatchId dispatch) {
+  const auto it = calls_.find(dispatch);
+  if (it == calls_.end() || !it->second.open) return;
+  it->second.open = false;
+  it->second.closed_at = now_;
+  closing_.emplace(now_ + config_.limits.cancel_settle, dispatch);
+  emit(CancelDispatch{dispatch});
+  settle_needed_ = true;
+}
+
+// The slot comes back to our count alone; whether it is idle is the worker's word (L3, L6), which answers SLOT_BUSY.
+void Orchestrator::call_ended(DispatchId dispatch) {
+  const auto it = calls_.find(dispatch);
+  if (it == calls_.end()) return;
+  if (!it->second.open) closing_.erase({it->second.closed_at + config_.limits.cancel_settle, dispatch});
+  leases_.return_slot(it->second.lease);
+  calls_.erase(it);
+  ++load_version_;
+  settle_needed_ = true;
+}
+
+// --- what a dispatch answers ---
+
+// L10: the one guard every worker event passes. A closed (fence, attempt) changes nothing, whenever it speaks.
+Job* Orchestrator::job_of_open_call(DispatchId dispatch, const Fence& fence) {
+  const auto call = calls_.find(dispatch);
+  if (mutated(Mutation::skip_fence_check)) {
+    const auto job = jobs_.find(dispatch.job);
+    return job != jobs_.end() && job->second.in_flight() ? &job->second : nullptr;
+  }
+  if (call == calls_.end()) {
+    ++ignored_.unknown_dispatch;
+    return nullptr;
+  }
+  if (!call->second.open || call->second.fence != fence) {
+    ++ignored_.closed_fence;
+    return nullptr;
+  }
+  return &jobs_.at(dispatch.job);
+}
+
+void Orchestrator::on(const DispatchStarted& event) {
+  Job* job = job_of_open_call(event.dispatch, event.fence);
+  if (job == nullptr || job->state != JobState::dispatching) return;
+  job->move_to(JobState::running);
+  job->progress_at = now_;
+  job->prompt_tokens = event.prompt_tokens;
+  const auto call = calls_.find(event.dispatch);
+  if (call == calls_.end()) return;
+  leases_.started(call->second.lease);
+  const ReplicaView* replica = fleet_.find(call->second.replica);
+  if (replica == nullptr) return;
+  streams_.set_served_by(job->spec.id,
+                         ServedBy{replica->model_name, replica->model_digest, replica->engine, replica->engine_version,
+                                  replica->numeric_class, replica->accelerator, replica->replica_id},
+                         *out_);
+}
+
+void Orchestrator::on(const DispatchTokens& event) {
+  settle_needed_ = false;  // the hot path: unless something ends below, nothing else follows from a token
+  Job* job = job_of_open_call(event.dispatch, event.fence);
+  if (job == nullptr) return;
+  if (job->state == JobState::dispatching) job->move_to(JobState::running);
+  accept_tokens(*job, event);
+}
+
+void Orchestrator::accept_tokens(Job& job, const DispatchTokens& event) {
+  if (!event.ids.empty() && !mutated(Mutation::skip_fence_check)) {
+    if (event.index < job.tokens_seen) {
+      ++ignored_.duplicate_tokens;
+      return;
+    }
+    if (event.index > job.tokens_seen) {  // a stream is ordered: a gap means that it is not the stream we opened
+      return attempt_lost(job, Outcome::WORKER_RESET, "tokens are missing from the worker's stream");
+    }
+  }
+  const bool first = job.tokens_seen == 0 && job.token_events == 0;
+  job.progress_at = now_;
+  job.tokens_seen += static_cast<std::uint32_t>(event.ids.size());
+  if (first) arm(job);  // the watchdog between tokens is stricter than the one before the first
+  if (job.tokens_seen > job.spec.max_tokens && !mutated(Mutation::skip_fence_check)) {
+    return fail(job, {failure_for(Outcome::INTERNAL, "the worker wrote more than max_tokens (" + std::to_string(job.spec.max_tokens) + ")", job), {}});
+  }
+  job.pending_ids.insert(job.pending_ids.end(), event.ids.begin(), event.ids.end());
+  if (event.text.empty()) return;  // ids whose text is still incomplete
+
+  TokenEvent token{job.token_events, std::exchange(job.pending_ids, {}), event.text};
+  if (streams_.publish(job.spec.id, token, *out_) == StreamRegistry::Published::buffer_full) {
+    const std::string limit = std::to_string(config_.streams.buffer_bytes_max);
+    return fail(job, {failure_for(Outcome::SLOW_CONSUMER, "nobody reads the stream and its buffer of " + limit + " bytes is full", job), {}});
+  }
+  if (job.token_events++ == 0) {
+    job.first_token_at = now_;
+    emit(NotedFirstToken{job.spec.id, job.pool_id, job.engine, job.engine_version, job.spec.priority, now_ - job.admitted_at});
+  }
+}
+
+void Orchestrator::on(const DispatchFinished& event) {
+  Job* job = job_of_open_call(event.dispatch, event.fence);
+  const auto call = calls_.find(event.dispatch);
+  if (call != calls_.end() && call->second.fence == event.fence) call_ended(event.dispatch);
+  if (job == nullptr) return;
+  times_.served(job->lane.model, job->spec.priority, now_ - job->dispatched_at, now_);
+  job->prompt_tokens = event.prompt_tokens;
+  EndEvent ended{event.reason, event.prompt_tokens, event.completion_tokens, event.estimated, event.decode};
+  if (job->state == JobState::dispatching) job->move_to(JobState::running);
+  end(*job, ended);
+}
+
+void Orchestrator::on(const DispatchFailed& event) {
+  Job* job = job_of_open_call(event.dispatch, event.fence);
+  const auto call = calls_.find(event.dispatch);
+  if (call == calls_.end() || call->second.fence != event.fence) return;
+  const LeaseKey lease = call->second.lease;
+  call_ended(event.dispatch);
+  const Outcome outcome = event.failure.outcome;
+  // What the refusal says about the lease holds whether or not the job still cares.
+  if (outcome == Outcome::STALE_LEASE) leases_.mark_stale(lease);
+  if (outcome == Outcome::SLOT_BUSY || outcome == Outcome::NO_PAGES || outcome == Outcome::REPLICA_EXHAUSTED) leases_.pause(lease, now_);
+  if (job == nullptr) return;
+  switch (outcome) {
+    case Outcome::STALE_LEASE:
+    case Outcome::SLOT_BUSY:
+    case Outcome::NO_PAGES:
+    case Outcome::DUPLICATE_ATTEMPT:
+    case Outcome::REPLICA_EXHAUSTED:
+      if (job->token_events > 0 || job->internal_retries >= config_.limits.internal_retries_max) {
+        const std::string tries = std::to_string(job->internal_retries + 1);
+        return fail(*job, {failure_for(Outcome::WORKER_RESET, "no worker took the job in " + tries + " attempts", *job), {}});
+      }
+      ++job->internal_retries;
+      return put_back(*job, outcome);
+    case Outcome::CANCELED:      // not by us: the worker lost its holder's heartbeat or its lease was stopped
+    case Outcome::POOL_UNREADY:  // drained away under the job
+    case Outcome::WORKER_RESET:
+      return attempt_lost(*job, outcome, event.failure.message);
+    default: {
+      Failure failure = event.failure;
+      if (!outcome_row(outcome).sse) failure.outcome = Outcome::INTERNAL;
+      failure.engine = job->engine;
+      failure.pool_id = job->pool_id;
+      return fail(*job, {std::move(failure), {}});
+    }
+  }
+}
+
+void Orchestrator::on(const DispatchBroken& event) {
+  const auto call = calls_.find(event.dispatch);
+  if (call == calls_.end()) {
+    ++ignored_.unknown_dispatch;
+    return;
+  }
+  const bool open = call->second.open;
+  call_ended(event.dispatch);
+  if (open) attempt_lost(jobs_.at(event.dispatch.job), Outcome::WORKER_RESET, "the stream to the worker broke");
+}
+
+// Before its first token the job runs again once, unseen; after it there is one typed error, for the client has text that
+// another attempt need not repeat.
+void Orchestrator::attempt_lost(Job& job, Outcome outcome, const std::string& why) {
+  close_call(job.dispatch_id());
+  const bool shown = job.token_events > 0 && !mutated(Mutation::retry_after_token);
+  if (!shown && job.broken_retries < config_.limits.broken_retries_max) {
+    ++job.broken_retries;
+    return put_back(job, outcome);
+  }
+  fail(job, {failure_for(Outcome::WORKER_RESET, why.empty() ? "the worker gave the job up" : why, job), {}});
+}
+
+// Back to where it stood: its arrival order makes it the head of its lane, and its class gets the charge back.
+void Orchestrator::put_back(Job& job, Outcome outcome) {
+  scheduler_.refund(job.lane.model, job.spec.priority, job.charge);
+  job.move_to(JobState::waiting);
+  job.tokens_seen = 0;
+  job.pending_ids.clear();
+  job.prompt_tokens = 0;
+  emit(NotedRetried{job.spec.id, job.attempt, outcome});
+  if (!mutated(Mutation::lose_put_back)) enqueue(job);
+  arm(job);
+  settle_needed_ = true;
+}
+
+}  // namespace orch::gateway

@@ -1,0 +1,79 @@
+// The event stream of every job: numbered, buffered for late and returning readers, ended once (ORCH-2002, J2, "Jobs,
+// streams, journal").
+//
+//   open --publish*--> publish a terminal --> closed: readers are closed, the buffer stays until forget()
+//
+// Ids count started, token and the terminal from 1 without a gap; metrics carry 0, are not buffered and may be lost. The
+// buffer is bounded by bytes. With a reader present its oldest events are let go, for they have been delivered; without one a
+// publish that would exceed it is refused and the caller ends the job with SLOW_CONSUMER. Terminals always fit.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "orchestratord/core/effects.h"
+#include "orchestratord/core/limits.h"
+
+namespace orch::gateway {
+
+class StreamRegistry {
+ public:
+  StreamRegistry(const StreamLimits& limits, Mutation mutation) : limits_(limits), mutation_(mutation) {}
+
+  enum class Published : std::uint8_t { delivered, buffer_full, closed };
+  enum class Opened : std::uint8_t { live, replayed_whole, unknown_job, too_many_readers, gone, beyond, reader_exists };
+
+  void open(JobId job);
+  bool exists(JobId job) const { return streams_.contains(job); }
+  bool closed(JobId job) const;
+
+  // Numbers, keeps and delivers. A terminal closes the stream for all readers.
+  Published publish(JobId job, const decltype(StreamEvent::body)& body, Effects& out);
+  // Delivered to present readers only.
+  void publish_metrics(JobId job, const MetricsEvent& metrics, Effects& out);
+  void set_served_by(JobId job, ServedBy served_by, Effects& out);
+
+  // Emits StreamOpened and the replay; the caller turns every refusal into StreamRefused.
+  Opened add_reader(ReaderId reader, JobId job, std::optional<std::uint64_t> last_event_id, Effects& out);
+  // The job the reader was reading; nullopt when it reads nothing (any more).
+  std::optional<JobId> remove_reader(ReaderId reader);
+
+  std::size_t readers(JobId job) const;
+  std::uint64_t bytes(JobId job) const;
+  std::uint64_t first_kept(JobId job) const;  // smallest event id still in the buffer
+  std::uint64_t last_id(JobId job) const;
+  void forget(JobId job, Effects& out);
+
+  std::size_t size() const { return streams_.size(); }
+  std::string check_invariants() const;
+
+ private:
+  struct Kept {
+    std::shared_ptr<const StreamEvent> event;
+    std::uint64_t bytes = 0;
+  };
+  struct Stream {
+    std::deque<Kept> kept;
+    std::uint64_t next_id = 1;
+    std::uint64_t bytes = 0;
+    bool closed = false;
+    std::vector<ReaderId> readers;
+    std::shared_ptr<const ServedBy> served_by;
+  };
+  void close_readers(Stream& stream, Effects& out);
+
+  StreamLimits limits_;
+  Mutation mutation_;
+  std::map<JobId, Stream> streams_;
+  std::map<ReaderId, JobId> readers_;
+};
+
+// What one event costs the buffer: its texts and ids plus the bookkeeping around them.
+std::uint64_t event_bytes(const StreamEvent& event);
+
+}  // namespace orch::gateway
