@@ -19,19 +19,19 @@ constexpr const char* kPools =
     "  - {id: p0, engine: native, model: {name: m, path: m.gguf}}\n";
 
 TEST(Config, OC_CONFIG_6001_a_minimal_orchestrator_document_takes_every_default) {
-  const auto config = gateway::load_config(kOrchestrator);
+  const auto config = gateway_config::load_config(kOrchestrator);
   ASSERT_TRUE(config.ok()) << config.error().text();
   EXPECT_EQ(config->state_dir, "state");
   EXPECT_EQ(config->http.listen, "127.0.0.1:8080");
   EXPECT_EQ(config->http.body_bytes_max, 1048576u);
   EXPECT_EQ(config->queue.capacity, 256u);
   EXPECT_EQ(config->queue.bytes_max, 67108864u);
-  EXPECT_EQ(config->queue.interactive_full_policy, gateway::FullPolicy::reject);
-  EXPECT_EQ(config->queue.batch_full_policy, gateway::FullPolicy::drop_lru);
+  EXPECT_EQ(config->queue.interactive_full_policy, gateway_config::FullPolicy::reject);
+  EXPECT_EQ(config->queue.batch_full_policy, gateway_config::FullPolicy::drop_lru);
   EXPECT_EQ(to_string(config->queue.batch_full_policy), "drop-lru");
   EXPECT_EQ(config->streams.reconnect_grace_ms, 5000u);
   EXPECT_EQ(config->result_ttl_ms, 600000u);
-  EXPECT_EQ(config->log.level, gateway::LogLevel::info);
+  EXPECT_EQ(config->log.level, gateway_config::LogLevel::info);
   ASSERT_EQ(config->managers.size(), 1u);
   EXPECT_EQ(config->managers[0].endpoint, "unix:/run/pm.sock");
 }
@@ -83,7 +83,7 @@ const std::string kP = kPools;
 
 class BadOrchestratorConfig : public testing::TestWithParam<BadCase> {};
 TEST_P(BadOrchestratorConfig, OC_CONFIG_6001_names_the_path_and_the_limit) {
-  const auto config = gateway::load_config(GetParam().yaml);
+  const auto config = gateway_config::load_config(GetParam().yaml);
   ASSERT_FALSE(config.ok());
   EXPECT_EQ(config.error().path, GetParam().path) << config.error().text();
   EXPECT_NE(config.error().message.find(GetParam().message), std::string::npos) << config.error().text();
@@ -172,13 +172,13 @@ INSTANTIATE_TEST_SUITE_P(Table, BadPoolConfig, testing::ValuesIn(kBadPool),
                          [](const auto& info) { return std::string(info.param.name); });
 
 TEST(Config, an_open_address_is_accepted_with_a_key_file) {
-  const auto config = gateway::load_config(kO + "http: {listen: '0.0.0.0:8080'}\nauth: {key_files: [k]}\n");
+  const auto config = gateway_config::load_config(kO + "http: {listen: '0.0.0.0:8080'}\nauth: {key_files: [k]}\n");
   EXPECT_TRUE(config.ok()) << config.error().text();
 }
 
 TEST(Config, deep_nesting_is_refused_not_followed) {
   std::string deep(20000, '[');
-  EXPECT_FALSE(gateway::load_config(deep).ok());
+  EXPECT_FALSE(gateway_config::load_config(deep).ok());
 }
 
 }  // namespace
