@@ -2,7 +2,8 @@
 // bridge in adapterd, a script in tests. One implementation per process.
 //
 // Threads: every method may be called from any thread and returns without waiting for decoding. Sink calls come from the
-// engine's own thread, in order per job, and end with exactly one of finished() and failed(); none comes after that.
+// engine's own thread, in order per job, and end with exactly one of finished() and failed(); none comes after that. A sink may
+// call cancel() and counters() from within its own calls, so an engine holds none of its locks while it calls one.
 #pragma once
 
 #include <cstdint>
@@ -22,8 +23,8 @@ namespace orch::worker {
 
 struct EngineFailure {
   Outcome outcome = Outcome::INTERNAL;
-  std::string message;  // names the field and the limit when there is one
-  std::string field;
+  std::string message{};  // names the field and the limit when there is one
+  std::string field{};
 };
 
 // Constant once ready. Field meanings: WorkerInfo in proto/orch/v1/worker.proto.
@@ -95,8 +96,8 @@ struct GenerationResult {
   std::uint32_t completion_tokens = 0;
   std::uint32_t cached_prompt_tokens = 0;
   bool estimated = false;
-  Duration prefill;
-  Duration decode;
+  Duration prefill{};
+  Duration decode{};
 };
 
 class GenerationSink {

@@ -175,6 +175,7 @@ void write_one(const EngineFailure& failure, v1::GenerateEvent* out) { write_fai
 }  // namespace
 
 void write_item(const TokenOutbox::Item& item, v1::GenerateEvent* out) {
+  out->clear_kind();
   std::visit([out](const auto& value) { write_one(value, out); }, item);
 }
 

@@ -35,7 +35,7 @@ class WorkerServer {
     std::size_t outbox_bytes_max = 256 * 1024;  // per job; a reader further behind ends in SLOW_CONSUMER
     Duration self_check_limit = Duration::seconds(60);
     // Called once on the lifeline thread; empty: cancel every job and leave the process with 0 within 200 ms (L8).
-    std::function<void()> lifeline_lost;
+    std::function<void()> lifeline_lost{};
   };
 
   // Binds, and reads the control secret from the lifeline (waits at most 5 s for it). Without a lifeline the worker has no
