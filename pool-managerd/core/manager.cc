@@ -206,7 +206,7 @@ void Manager::settle(Instant now, Effects& out) {
   for (auto& [id, replica] : replicas_) {
     replica->tick(now, out);
     settle_leases(*replica, now, out);
-    share_out(*replica, index++, now);
+    grant_shares(*replica, index++, now);
     replica->tick(now, out);  // a drain that has become idle ends at once
     replica->flush_table(now, out);
   }
@@ -275,67 +275,42 @@ std::uint32_t Manager::ready_replicas(const std::string& pool_id) const {
   }));
 }
 
-// One lease per holder and replica. Shrinking is free at any time, growth only into slots nothing can be using (L6).
-void Manager::share_out(Replica& replica, std::size_t index, Instant now) {
+// One lease per holder and replica.
+void Manager::grant_shares(Replica& replica, std::size_t index, Instant now) {
   if (!replica.grants()) return;
   LeaseBook& book = *replica.book();
+  const std::vector<Bidder> bidders = bidders_for(replica, now);
+  for (const NewLease& lease : share_out(book, bidders, index)) {
+    const LeaseId id{.boot = settings_.boot, .counter = ++serials_.lease};
+    book.open(id, lease.holder, new_secret(), lease.slots, lease.bid);
+    known_[replica.spec().replica_id].emplace(id, lease.holder);
+  }
+}
+
+std::vector<Bidder> Manager::bidders_for(const Replica& replica, Instant now) const {
   const std::string& pool = replica.spec().pool_id;
   // S6: a bid not repeated in time counts as empty, unless nobody else bids. It is repeated every TTL/3; half a TTL leaves
   // room for the message's own delay.
   const auto is_fresh = [&](const Attachment& attachment) { return now < attachment.updated + settings_.ttl / 2; };
-  struct Bidder {
-    LinkId link;
-    const Attachment* attachment;
-    LeaseId lease;  // zero: none yet
-  };
-  std::map<Holder, Bidder> bidders;
+  const std::uint64_t parts = std::max<std::uint64_t>(ready_replicas(pool), 1);
+  std::vector<Bidder> bidders;
   bool any_fresh = false;
   for (const auto& [link, attachment] : attachments_.links()) {
-    if (!attachment.has_updated || !attachment.bids.contains(pool)) continue;
-    bidders[attachment.holder] = {.link = link, .attachment = &attachment, .lease = {}};
-    any_fresh = any_fresh || is_fresh(attachment);
+    const auto bid = attachment.bids.find(pool);
+    if (!attachment.has_updated || bid == attachment.bids.end()) continue;
+    const bool fresh = is_fresh(attachment);
+    any_fresh = any_fresh || fresh;
+    const std::uint64_t wanted = (std::uint64_t{bid->second.running} + bid->second.waiting + parts - 1) / parts;
+    const std::uint64_t bounded = std::min<std::uint64_t>(wanted, replica.spec().slots);
+    bidders.push_back({.holder = attachment.holder,
+                       .bid = {.link = link, .update_seq = attachment.seq},
+                       .demand = {.wanted = fresh ? static_cast<std::uint32_t>(bounded) : 0, .takes_credit = fresh}});
   }
-  std::uint32_t reserved = 0;  // leases of holders that are away but have not expired
-  for (const auto& [id, lease] : book.leases()) {
-    if (lease.closed) continue;
-    const auto bidder = bidders.find(lease.holder);
-    if (bidder == bidders.end()) {
-      reserved += lease.slots;
-    } else {
-      bidder->second.lease = id;
-    }
+  if (!any_fresh) {
+    for (Bidder& bidder : bidders) bidder.demand.takes_credit = true;
   }
-  std::vector<Demand> demands;
-  const std::uint32_t parts = std::max(ready_replicas(pool), 1u);
-  for (const auto& [holder, bidder] : bidders) {
-    const Bid& bid = bidder.attachment->bids.at(pool);
-    const bool fresh = is_fresh(*bidder.attachment);
-    const std::uint64_t wanted = (std::uint64_t{bid.running} + bid.waiting + parts - 1) / parts;
-    demands.push_back({.wanted = fresh ? static_cast<std::uint32_t>(std::min<std::uint64_t>(wanted, book.declared())) : 0,
-                       .takes_credit = fresh || !any_fresh});
-  }
-  const std::uint32_t available = book.declared() - std::min(book.declared(), reserved);
-  const std::vector<std::uint32_t> shares = divide_slots(available, demands, index);
-  std::size_t i = 0;
-  for (const auto& [holder, bidder] : bidders) {
-    const std::uint32_t share = shares[i++];
-    if (!bidder.lease.is_zero() && share < book.find(bidder.lease)->slots) book.resize(bidder.lease, share);
-  }
-  i = 0;
-  for (const auto& [holder, bidder] : bidders) {
-    const std::uint32_t share = shares[i++];
-    if (!bidder.lease.is_zero()) {
-      const Lease& lease = *book.find(bidder.lease);
-      const std::uint32_t reachable = std::min(share, lease.held() + book.free());
-      if (reachable > lease.slots) book.resize(bidder.lease, reachable);
-      continue;
-    }
-    const std::uint32_t slots = std::min(share, book.free());
-    if (slots == 0) continue;
-    const LeaseId id{.boot = settings_.boot, .counter = ++serials_.lease};
-    book.open(id, holder, new_secret(), slots, {.link = bidder.link, .update_seq = bidder.attachment->seq});
-    known_[replica.spec().replica_id].emplace(id, holder);
-  }
+  std::sort(bidders.begin(), bidders.end(), [](const Bidder& a, const Bidder& b) { return a.holder < b.holder; });
+  return bidders;
 }
 
 Secret Manager::new_secret() {

@@ -13,6 +13,7 @@
 #include "common/base/ids.h"
 #include "common/base/time.h"
 #include "pool-managerd/core/attachments.h"
+#include "pool-managerd/core/division.h"
 #include "pool-managerd/core/effects.h"
 #include "pool-managerd/core/events.h"
 #include "pool-managerd/core/replica.h"
@@ -67,7 +68,8 @@ class Manager {
   void settle_leases(Replica& replica, Instant now, Effects& out);
   void lose_leases(Replica& replica, Effects& out);
   void close_lease(LeaseBook& book, LeaseId id, bool stop, std::string reason, Effects& out);
-  void share_out(Replica& replica, std::size_t index, Instant now);
+  void grant_shares(Replica& replica, std::size_t index, Instant now);
+  std::vector<Bidder> bidders_for(const Replica& replica, Instant now) const;
   std::uint32_t ready_replicas(const std::string& pool_id) const;
   void announce(const Replica& replica, const std::vector<LeaseBook::Announcement>& announcements, Effects& out);
   void report_changes(Instant now, Effects& out);
