@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""Token ids of our tokenizer against llama.cpp's, over a generated Unicode corpus (hard gate, .specs engine numerics).
+
+llama.cpp runs as its own server (package xllamacpp) and is asked with add_special=false, parse_special=false. Differences are
+allowed only where a text holds a code point that our Unicode tables (the interpreter's unicodedata) do not assign: those are
+counted and listed apart. Exit 0 iff there is no other difference.
+
+usage: tokenizer_agreement.py --model FILE.gguf --tool build/.../tokenize_tool [--cases 6000] [--seed 1]
+"""
+import argparse
+import http.client
+import json
+import random
+import subprocess
+import sys
+import unicodedata
+import urllib.parse
+
+WORDS = ("the quick brown fox jumps over lazy dogs I'm we've they'll can't DON'T Hello WORLD rain haiku moon "
+         "Straße naïve café coöperate Ελληνικά Привет мир 你好 世界 こんにちは 안녕하세요 שלום مرحبا नमस्ते ไทย").split()
+SPECIALS = ["<|im_start|>", "<|im_end|>", "<|endoftext|>", "<repo_name>", "<|im_", "|>", "<|"]
+SPACES = [" ", "  ", "   ", "\n", "\n\n", "\t", "\r\n", " \n ", "\u00a0", "\u2003", "\u3000", "\u2028", "\u0085", "\x1c"]
+
+
+def assigned(code):
+    return unicodedata.category(chr(code)) not in ("Cn", "Cs")
+
+
+def make_pools():
+    everything = [c for c in range(1, 0x110000) if not 0xD800 <= c <= 0xDFFF]
+    kinds = {}
+    for code in everything:
+        kinds.setdefault(unicodedata.category(chr(code))[0], []).append(code)
+    kinds["any"] = everything
+    return kinds
+
+
+def make_case(rng, pools):
+    style = rng.randrange(8)
+    if style == 0:
+        return "".join(rng.choice(WORDS) + rng.choice(SPACES) for _ in range(rng.randrange(1, 12)))
+    if style == 1:
+        return "".join(chr(rng.choice(pools["any"])) for _ in range(rng.randrange(1, 20)))
+    if style == 2:
+        kinds = [rng.choice("LLLNNMPSZC") for _ in range(rng.randrange(1, 24))]
+        return "".join(chr(rng.choice(pools[kind])) for kind in kinds)
+    if style == 3:
+        return "".join(chr(rng.randrange(1, 128)) for _ in range(rng.randrange(1, 60)))
+    if style == 4:
+        return "".join(rng.choice(["0", "12", "345", "6.7", "a1b", " 8", "٣", "½", "Ⅷ", "x²"]) for _ in range(rng.randrange(1, 12)))
+    if style == 5:
+        return "".join(rng.choice(SPACES + ["a", "'s", "'", "!", "9"]) for _ in range(rng.randrange(1, 16)))
+    if style == 6:
+        return "".join(rng.choice(SPECIALS + WORDS + [" "]) for _ in range(rng.randrange(1, 10)))
+    return "".join(rng.choice(WORDS) for _ in range(rng.randrange(1, 8))) + "".join(
+        rng.choice("{}[]()<>=+-*/\\\"';:,.?!@#$%^&_`~| \n") for _ in range(rng.randrange(1, 30)))
+
+
+def theirs(model, cases):
+    import xllamacpp
+    params = xllamacpp.CommonParams()
+    params.model.path = model
+    params.n_ctx = 512
+    params.n_parallel = 1
+    params.cpuparams.n_threads = 1
+    params.warmup = False
+    server = xllamacpp.Server(params)
+    address = urllib.parse.urlparse(server.listening_address)
+    connection = http.client.HTTPConnection(address.hostname, address.port)
+    for text in cases:
+        body = json.dumps({"content": text, "add_special": False, "parse_special": False})
+        connection.request("POST", "/tokenize", body, {"Content-Type": "application/json"})
+        yield json.loads(connection.getresponse().read())["tokens"]
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--tool", required=True)
+    parser.add_argument("--cases", type=int, default=6000)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    rng = random.Random(arguments.seed)
+    pools = make_pools()
+    cases = [make_case(rng, pools) for _ in range(arguments.cases)]
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in cases)
+    ours = subprocess.run([arguments.tool, arguments.model], input=lines, capture_output=True, text=True, check=True).stdout
+    ours = [json.loads(line) for line in ours.splitlines()]
+    assert len(ours) == len(cases)
+    equal = unassigned = tokens = 0
+    wrong = []
+    for text, mine, other in zip(cases, ours, theirs(arguments.model, cases)):
+        tokens += len(other)
+        if mine == other:
+            equal += 1
+        elif not all(assigned(ord(c)) for c in text):
+            unassigned += 1
+        else:
+            wrong.append((text, mine, other))
+    for text, mine, other in wrong[:20]:
+        print(f"DIFFERENT {text!r}\n  ours   {mine}\n  theirs {other}")
+    print(f"strings {len(cases)}, tokens {tokens}, equal {equal}, different {len(wrong)}, "
+          f"different with a code point unassigned in Unicode {unicodedata.unidata_version}: {unassigned}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
