@@ -1,0 +1,192 @@
+"""Benchmarks with the machine described: `bench.py [engine] [gateway] [--rounds N] [--json FILE]`."""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+from orch_cluster import MODEL_NAME, ROOT, Cluster, mock_pool, model_file, native_pool, request, sse_events, wait_until
+
+PROMPT_WORDS = 220  # about as many tokens
+DECODE_TOKENS = 64
+
+
+def machine():
+    cpu = next((l.split(":", 1)[1].strip() for l in pathlib.Path("/proc/cpuinfo").read_text().splitlines() if l.startswith("model name")), "?")
+    flags = next((l for l in pathlib.Path("/proc/cpuinfo").read_text().splitlines() if l.startswith("flags")), "").split()
+    isa = [f for f in ("avx2", "f16c", "avx_vnni", "avx512f", "avx512_vnni") if f in flags]
+    memory = int(next(l for l in pathlib.Path("/proc/meminfo").read_text().splitlines() if l.startswith("MemTotal")).split()[1]) // 1024
+    revision = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    return f"{cpu}, {os.cpu_count()} cores ({' '.join(isa)}), {memory} MiB, Linux {platform.release()}, revision {revision}"
+
+
+# --- engine ---
+
+def measure_chat(url, model, round_number):
+    """(prompt tokens, seconds to the first token, completion tokens, seconds from first to last) of one streamed answer."""
+    # A fresh first word defeats every prefix cache; the rest is the same work each time.
+    words = " ".join(["measure", str(round_number), str(time.monotonic_ns())] + ["harbour stone window"] * (PROMPT_WORDS // 3))
+    body = {"model": model, "messages": [{"role": "user", "content": words}], "max_tokens": DECODE_TOKENS, "temperature": 0, "stream": True,
+            "stream_options": {"include_usage": True}}
+    sent, first, last, usage = time.monotonic(), None, None, None
+    for _, data, _ in sse_events("POST", url + "/v1/chat/completions", body, 600):
+        if data == "[DONE]":
+            break
+        usage = data.get("usage") or usage
+        if any(c.get("delta", {}).get("content") for c in data.get("choices", [])):
+            last = time.monotonic()
+            first = first or last
+    return usage["prompt_tokens"], first - sent, usage["completion_tokens"], last - first
+
+
+@contextlib.contextmanager
+def llama_server(threads):
+    with tempfile.TemporaryDirectory() as directory:
+        url_file = pathlib.Path(directory) / "url"
+        process = subprocess.Popen([sys.executable, ROOT / "test-harness/llamacpp/llama_server.py", "--model", model_file(), "--slots", "1", "--ctx", "2048",
+                                    "--threads", str(threads), "--url-file", url_file], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL)
+        try:
+            yield wait_until(lambda: url_file.exists() and url_file.read_text().strip(), 60, "llama-server listens")
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def bench_engine(rounds, threads):
+    lavapipe = pathlib.Path("/usr/share/vulkan/icd.d/lvp_icd.x86_64.json")
+    rows = {}
+    with contextlib.ExitStack() as stack:
+        targets = {"native cpu": stack.enter_context(Cluster([native_pool(threads=threads, slots=1)])).wait_ready().url,
+                   "llama.cpp cpu": stack.enter_context(llama_server(threads))}
+        if lavapipe.exists():
+            os.environ["VK_ICD_FILENAMES"] = str(lavapipe)
+            targets["native lavapipe"] = stack.enter_context(Cluster([native_pool(device="vulkan:0", slots=1, ctx=1024)])).wait_ready(120).url
+        for number in range(rounds + 1):
+            for name, url in targets.items():
+                if name == "native lavapipe" and number > 1:
+                    continue  # one counted round: it is a correctness device
+                prompt, ttft, tokens, decoding = measure_chat(url, MODEL_NAME, number)
+                if number > 0:  # round 0 warms up
+                    rows.setdefault(name, []).append((prompt / ttft, ttft, (tokens - 1) / decoding))
+    print(f"\nengine: {PROMPT_WORDS}-word prompt, {DECODE_TOKENS} tokens, {threads} threads, {rounds} interleaved rounds, medians")
+    print(f"{'':18}{'prefill tok/s':>15}{'first token ms':>16}{'decode tok/s':>14}")
+    medians = {name: [statistics.median(column) for column in zip(*values)] for name, values in rows.items()}
+    for name, (prefill, ttft, decode) in medians.items():
+        print(f"{name:18}{prefill:15.1f}{ttft * 1000:16.0f}{decode:14.1f}")
+    if "llama.cpp cpu" in medians:
+        ours, theirs = medians["native cpu"], medians["llama.cpp cpu"]
+        print(f"native / llama.cpp: prefill {ours[0] / theirs[0]:.2f}x, decode {ours[2] / theirs[2]:.2f}x")
+    return medians
+
+
+# --- gateway ---
+
+def cpu_seconds(pid):
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def rss_mib(pid):
+    line = next(l for l in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines() if l.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+
+
+def http_bytes(body, host):
+    return (f"POST /v1/chat/completions HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n").encode() + body
+
+
+async def read_whole(reader):
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = int(next(l for l in head.lower().split(b"\r\n") if l.startswith(b"content-length:")).split(b":")[1])
+    await reader.readexactly(length)
+    return int(head.split(b" ", 2)[1])
+
+
+async def whole_requests(port, body, connections, each):
+    statuses = []
+
+    async def one():
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(each):
+            writer.write(http_bytes(body, "127.0.0.1"))
+            statuses.append(await read_whole(reader))
+        writer.close()
+    await asyncio.gather(*(one() for _ in range(connections)))
+    return statuses
+
+
+async def streams(port, body, count):
+    events = 0
+
+    async def one():
+        nonlocal events
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(http_bytes(body, "127.0.0.1"))
+        while True:
+            data = await reader.read(65536)
+            events += data.count(b"data: ")
+            if not data or b"[DONE]" in data:
+                break
+        writer.close()
+    await asyncio.gather(*(one() for _ in range(count)))
+    return events
+
+
+def bench_gateway(rounds):
+    out = {}
+    with Cluster([mock_pool(slots=64)], orchestratord={"queue": {"capacity": 4096, "interactive_capacity": 4096}}) as cluster:
+        cluster.wait_ready()
+        pid, port = cluster.processes["orchestratord"].pid, int(cluster.url.rsplit(":", 1)[1])
+        time.sleep(1)
+        out["idle RSS MiB"] = rss_mib(pid)
+        content = "x" * 400
+        whole = json.dumps({"model": "mock-model", "messages": [{"role": "user", "content": content}], "max_tokens": 1}).encode()
+        stream = json.dumps({"model": "mock-model", "messages": [{"role": "user", "content": content}], "max_tokens": 64, "stream": True}).encode()
+        asyncio.run(whole_requests(port, whole, 8, 20))
+        per_request, per_event = [], []
+        for _ in range(rounds):
+            before = cpu_seconds(pid)
+            statuses = asyncio.run(whole_requests(port, whole, 32, 100))
+            assert set(statuses) == {200}, set(statuses)
+            per_request.append((cpu_seconds(pid) - before) / len(statuses) * 1e6)
+            before = cpu_seconds(pid)
+            events = asyncio.run(streams(port, stream, 60))
+            per_event.append((cpu_seconds(pid) - before) / events * 1e6)
+        out["request body bytes"] = len(whole)
+        out["CPU us per request (1 token, not streamed, c=32)"] = statistics.median(per_request)
+        out["CPU us per SSE event (60 streams of 64 tokens, request included)"] = statistics.median(per_event)
+        out["RSS MiB after load"] = rss_mib(pid)
+    print("\ngateway: orchestratord alone, mock engine behind it, gRPC to the worker included")
+    for name, value in out.items():
+        print(f"{name:70}{value:10.1f}")
+    return out
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", nargs="*", default=["engine", "gateway"])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--json")
+    args = parser.parse_args()
+    print(machine())
+    results = {"machine": machine()}
+    if "engine" in args.what:
+        results["engine"] = bench_engine(args.rounds, args.threads)
+    if "gateway" in args.what:
+        results["gateway"] = bench_gateway(args.rounds)
+    if args.json:
+        pathlib.Path(args.json).write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
