@@ -264,6 +264,27 @@ def sse_events(method, url, body=None, timeout=60, headers=None):
                 event_id = line[3:].strip()
 
 
+@contextlib.contextmanager
+def llama_server(model=None, threads=2, slots=1, ctx=2048):
+    """llama.cpp's own HTTP server in a process of its own; yields its URL. It ends when its standard input closes."""
+    with tempfile.TemporaryDirectory() as directory:
+        url_file = pathlib.Path(directory) / "url"
+        process = subprocess.Popen(
+            [sys.executable, ROOT / "test-harness/llamacpp/llama_server.py", "--model", model or model_file(), "--slots", str(slots),
+             "--ctx", str(ctx), "--threads", str(threads), "--url-file", url_file],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+        def url():
+            if process.poll() is not None:
+                raise ClusterError(f"llama-server ended with {process.returncode}")
+            return url_file.exists() and url_file.read_text().strip()
+        try:
+            yield wait_until(url, 60, "llama-server listens")
+        finally:
+            process.stdin.close()
+            process.wait(20)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default=os.environ.get("LLAMA_ORCH_MODEL"))

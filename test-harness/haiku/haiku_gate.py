@@ -14,14 +14,12 @@ import pathlib
 import random
 import secrets
 import string
-import subprocess
 import sys
-import tempfile
 import time
 import zoneinfo
 
 import anti_cheat
-from orch_cluster import MODEL_NAME, ROOT, Cluster, binary_dir, native_pool, parse_metrics, request, sse_events, wait_until
+from orch_cluster import MODEL_NAME, ROOT, Cluster, binary_dir, native_pool, llama_server, parse_metrics, request, sse_events
 
 BUDGET_SECONDS = 30
 JUDGED_TOKENS = 100       # tokens judged against llama.cpp: below 100, "99 %" would mean all
@@ -134,23 +132,6 @@ class Reference:
         return [(t["id"], t["logprob"], t["token"]) for t in top]
 
 
-@contextlib.contextmanager
-def reference_server(model):
-    with tempfile.TemporaryDirectory() as directory:
-        port_file = pathlib.Path(directory) / "url"
-        process = subprocess.Popen([sys.executable, ROOT / "test-harness/llamacpp/llama_server.py", "--model", model, "--slots", "1", "--ctx", "2048",
-                                    "--threads", "2", "--url-file", port_file], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            def url():
-                if process.poll() is not None:
-                    raise RuntimeError(f"the reference server ended with {process.returncode}")
-                return port_file.exists() and port_file.read_text().strip()
-            yield Reference(wait_until(url, 60, "the reference server listens"))
-        finally:
-            process.terminate()
-            process.wait(20)
-
-
 def judge(gateway, reference, rng):
     """Teacher-forced: every greedy token of the cluster against the reference's distribution at the same place."""
     words = ["stone", "market", "seven", "blue", "engine", "window", "letter", "salt", "harbour", "pencil", "winter", "copper", "garden", "mirror"]
@@ -254,7 +235,7 @@ def main():
     model = os.environ["LLAMA_ORCH_MODEL"]
     with contextlib.ExitStack() as stack:
         url = args.url or stack.enter_context(Cluster([native_pool(model)])).wait_ready().url
-        reference = stack.enter_context(reference_server(model))
+        reference = Reference(stack.enter_context(llama_server(model)))
         binaries = [p for p in binary_dir().iterdir() if p.is_file()]
         verdict, reasons = evaluate(Gateway(url, args.model), judge_with=reference, binaries=binaries)
     if args.require_release and verdict.get("kind") != "release":

@@ -9,11 +9,9 @@ import pathlib
 import platform
 import statistics
 import subprocess
-import sys
-import tempfile
 import time
 
-from orch_cluster import MODEL_NAME, ROOT, Cluster, mock_pool, model_file, native_pool, request, sse_events, wait_until
+from orch_cluster import MODEL_NAME, ROOT, Cluster, llama_server, mock_pool, native_pool, sse_events
 
 PROMPT_WORDS = 220  # about as many tokens
 DECODE_TOKENS = 64
@@ -47,26 +45,12 @@ def measure_chat(url, model, round_number):
     return usage["prompt_tokens"], first - sent, usage["completion_tokens"], last - first
 
 
-@contextlib.contextmanager
-def llama_server(threads):
-    with tempfile.TemporaryDirectory() as directory:
-        url_file = pathlib.Path(directory) / "url"
-        process = subprocess.Popen([sys.executable, ROOT / "test-harness/llamacpp/llama_server.py", "--model", model_file(), "--slots", "1", "--ctx", "2048",
-                                    "--threads", str(threads), "--url-file", url_file], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                   stderr=subprocess.DEVNULL)
-        try:
-            yield wait_until(lambda: url_file.exists() and url_file.read_text().strip(), 60, "llama-server listens")
-        finally:
-            process.terminate()
-            process.wait(20)
-
-
 def bench_engine(rounds, threads):
     lavapipe = pathlib.Path("/usr/share/vulkan/icd.d/lvp_icd.x86_64.json")
     rows = {}
     with contextlib.ExitStack() as stack:
         targets = {"native cpu": stack.enter_context(Cluster([native_pool(threads=threads, slots=1)])).wait_ready().url,
-                   "llama.cpp cpu": stack.enter_context(llama_server(threads))}
+                   "llama.cpp cpu": stack.enter_context(llama_server(threads=threads))}
         if lavapipe.exists():
             os.environ["VK_ICD_FILENAMES"] = str(lavapipe)
             targets["native lavapipe"] = stack.enter_context(Cluster([native_pool(device="vulkan:0", slots=1, ctx=1024)])).wait_ready(120).url
