@@ -1,0 +1,168 @@
+// out[row][n] = store((W x + bias) + residual) for weights of 32-element blocks, over int8 activation records (prepare.comp).
+// A lane computes kRows weight rows for kTokens activation rows; each weight texel is read once for all of them. Order of the
+// float steps: plan.h. Grid: x covers the weight rows by WIDTH * kRows, y the activation rows by kTokens.
+//
+// Device layout of weights, in texels of 4 words (tensor_upload.h): nibble types tile * 16 + row: word j = the tile's word
+// [j][row]; q8_0 tile * 32 + half * 16 + row: words 4 half .. 4 half + 3. Scales: one word per tile row, d | m << 16.
+//
+// Two nibbles 16 bits apart times (x[k] << 16) + x[k + 2] give, modulo 2^32, (n0 x[k] + n1 x[k + 2]) << 16 plus n0 x[k + 2]. A sum
+// of 8 such stays inside 16 signed bits in both halves (8 * 2 * 15 * 127 = 30,480), so two sums cover a block of 32; adding
+// 0x8000 first keeps the low half from borrowing.
+#version 460
+#extension GL_GOOGLE_include_directive : require
+#extension GL_KHR_shader_subgroup_basic : require
+#extension GL_KHR_shader_subgroup_shuffle : require
+#include "step.glsl"
+#include "numerics.glsl"
+
+layout(constant_id = 1) const uint kTokens = 1;
+layout(constant_id = 2) const uint kRows = 2;
+layout(constant_id = 3) const uint kType = 1;     // 0 q4_0, 1 q4_1, 2 q8_0
+layout(constant_id = 4) const uint kShuffle = 0;  // 1: lanes fetch different texels of a record and exchange words (integers)
+
+const uint kTokensMax = 8;
+const uint kRowsMax = 4;
+const uint kCells = kTokensMax * kRowsMax;
+
+layout(set = 0, binding = 1) uniform usamplerBuffer weights;  // 4 words a texel
+layout(set = 0, binding = 2) uniform usamplerBuffer scales;   // 1 word a texel
+layout(set = 0, binding = 3) uniform usamplerBuffer records;  // 4 words a texel
+layout(set = 0, binding = 4) uniform usamplerBuffer residuals;  // 1 word a texel: the activation rows
+layout(set = 0, binding = 5) uniform usamplerBuffer biases;     // 1 word a texel
+layout(set = 0, binding = 6) writeonly buffer Out { float results[]; };
+
+layout(push_constant) uniform Push {
+  uint blocks;
+  uint rows;             // of the weight
+  uint out_stride;       // floats
+  uint out_offset;
+  uint residual_stride;  // floats
+  uint residual_offset;
+  uint record_base;      // texels
+  uint count_word;       // word of the step that holds the number of activation rows
+  uint flags;            // 1 bias, 2 residual
+};
+
+const uint kRecordTexels = kType == 2 ? 3 : 5;
+const uint kTail = kRecordTexels - 1;
+
+uvec4 record_texel(uint token, uint block, uint i) {
+  return texelFetch(records, int(record_base + (token * blocks + block) * kRecordTexels + i));
+}
+
+// Texel i of a token's record. With kShuffle the lane's own fetch was texel `lane`.
+uvec4 shared_texel(uvec4 own, uint token, uint block, uint i) {
+  if (kShuffle == 0) return record_texel(token, block, i);
+  return uvec4(subgroupShuffle(own.x, i), subgroupShuffle(own.y, i), subgroupShuffle(own.z, i), subgroupShuffle(own.w, i));
+}
+
+float block_term(float d, float m, float dx, float s, int idot) {
+  precise float t = (d * dx) * float(idot);
+  if (kType == 1) {
+    precise float with_minimum = t + m * s;
+    return with_minimum;
+  }
+  return t;
+}
+
+float plus(float a, float b) {
+  precise float sum = a + b;
+  return sum;
+}
+
+void main() {
+  uint first_row = gl_WorkGroupID.x * (WIDTH * kRows) + gl_LocalInvocationID.x;
+  uint first_token = gl_WorkGroupID.y * kTokens;
+  uint count = step_word(count_word);
+  uint last_row = (rows + 15u) / 16u * 16u - 1u;  // the last stored one, padding included
+
+  float tot[kCells];
+  float acc[kCells];
+  uint tile_row[kRowsMax];  // tile * 16 + row at block 0
+  [[unroll]] for (uint c = 0u; c < kTokens * kRows; ++c) {
+    tot[c] = 0.0;
+    acc[c] = 0.0;
+  }
+  [[unroll]] for (uint i = 0u; i < kRows; ++i) {
+    uint row = min(first_row + i * WIDTH, last_row);
+    tile_row[i] = (row >> 4) * blocks * 16u + (row & 15u);
+  }
+  uint own_texel = min(gl_SubgroupInvocationID, kTail);
+
+  for (uint b = 0u; b < blocks; ++b) {
+    uvec4 own[kTokensMax];
+    [[unroll]] for (uint t = 0u; t < kTokens; ++t) {
+      own[t] = kShuffle != 0 ? record_texel(first_token + t, b, own_texel) : uvec4(0u);
+    }
+    int dot_low[kCells];
+    int dot_high[kCells];
+    [[unroll]] for (uint c = 0u; c < kTokens * kRows; ++c) {
+      dot_low[c] = kType == 2 ? 0 : 0x8000;
+      dot_high[c] = dot_low[c];
+    }
+    if (kType == 2) {
+      [[unroll]] for (uint half_block = 0u; half_block < 2u; ++half_block) {
+        uvec4 w[kRowsMax];
+        [[unroll]] for (uint i = 0u; i < kRows; ++i) {
+          uint at = tile_row[i] + b * 16u;
+          w[i] = texelFetch(weights, int(((at >> 4) * 2u + half_block) * 16u + (at & 15u)));
+        }
+        [[unroll]] for (uint t = 0u; t < kTokens; ++t) {
+          uvec4 x = shared_texel(own[t], first_token + t, b, half_block);
+          [[unroll]] for (uint j = 0u; j < 4u; ++j) {
+            [[unroll]] for (int byte = 0; byte < 4; ++byte) {
+              int xq = bitfieldExtract(int(x[j]), 8 * byte, 8);
+              [[unroll]] for (uint i = 0u; i < kRows; ++i) {
+                dot_low[t * kRows + i] += bitfieldExtract(int(w[i][j]), 8 * byte, 8) * xq;
+              }
+            }
+          }
+        }
+      }
+    } else {
+      uvec4 w[kRowsMax];
+      [[unroll]] for (uint i = 0u; i < kRows; ++i) w[i] = texelFetch(weights, int(tile_row[i] + b * 16u));
+      [[unroll]] for (uint j = 0u; j < 4u; ++j) {
+        [[unroll]] for (uint t = 0u; t < kTokens; ++t) {
+          uvec4 x = shared_texel(own[t], first_token + t, b, j);
+          [[unroll]] for (uint n = 0u; n < 4u; ++n) {
+            [[unroll]] for (uint i = 0u; i < kRows; ++i) {
+              int product = int((w[i][j] >> (4u * n)) & 0x000F000Fu) * int(x[n]);
+              if (j < 2u) dot_low[t * kRows + i] += product;
+              else dot_high[t * kRows + i] += product;
+            }
+          }
+        }
+      }
+    }
+    bool split_ends = (b & 7u) == 7u || b + 1u == blocks;
+    uint scale_words[kRowsMax];
+    [[unroll]] for (uint i = 0u; i < kRows; ++i) scale_words[i] = texelFetch(scales, int(tile_row[i] + b * 16u)).x;
+    [[unroll]] for (uint t = 0u; t < kTokens; ++t) {
+      uvec4 tail = shared_texel(own[t], first_token + t, b, kTail);
+      [[unroll]] for (uint i = 0u; i < kRows; ++i) {
+        uint c = t * kRows + i;
+        int idot = kType == 2 ? dot_low[c] : (dot_low[c] >> 16) + (dot_high[c] >> 16);
+        if (kType == 0) idot -= 8 * int(tail.z);
+        vec2 dm = unpackHalf2x16(scale_words[i]);
+        float sum = plus(acc[c], block_term(dm.x, dm.y, uintBitsToFloat(tail.x), uintBitsToFloat(tail.y), idot));
+        float total = plus(tot[c], sum);
+        tot[c] = split_ends ? total : tot[c];
+        acc[c] = split_ends ? 0.0 : sum;
+      }
+    }
+  }
+  [[unroll]] for (uint t = 0u; t < kTokens; ++t) {
+    [[unroll]] for (uint i = 0u; i < kRows; ++i) {
+      uint token = first_token + t;
+      uint row = first_row + i * WIDTH;
+      if (token >= count || row >= rows) continue;
+      float y = tot[t * kRows + i];
+      if ((flags & 1u) != 0u) y = plus(y, uintBitsToFloat(texelFetch(biases, int(row)).x));
+      if ((flags & 2u) != 0u) {
+        y = plus(y, uintBitsToFloat(texelFetch(residuals, int(token * residual_stride + residual_offset + row)).x));
+      }
+      results[token * out_stride + out_offset + row] = nx_store(y);
+    }
+  }
+}

@@ -1,0 +1,55 @@
+// A command buffer that is recorded once and run many times, with its pool.
+// Threads: as Device. Recording: begin(), commands, end(); then Device::run(handle()).
+#pragma once
+
+#include <memory>
+#include <span>
+
+#include <vulkan/vulkan_core.h>
+
+#include "worker/vulkan/buffer.h"
+#include "worker/vulkan/compute_pipeline.h"
+#include "worker/vulkan/device.h"
+
+namespace orch::worker::vulkan {
+
+struct GroupCount {
+  std::uint32_t x = 1;
+  std::uint32_t y = 1;
+  std::uint32_t z = 1;
+};
+
+class CommandRecorder {
+ public:
+  static Result<std::unique_ptr<CommandRecorder>, VulkanError> Create(Device& device);
+  ~CommandRecorder();
+  CommandRecorder(const CommandRecorder&) = delete;
+  CommandRecorder& operator=(const CommandRecorder&) = delete;
+
+  VkCommandBuffer handle() const { return commands_; }
+
+  Status<VulkanError> begin();  // drops what was recorded
+  Status<VulkanError> end();
+
+  void dispatch(const ComputePipeline& pipeline, std::span<const std::byte> push, GroupCount groups);
+  // The group counts are read from `arguments` at `offset` when the command runs.
+  void dispatch_indirect(const ComputePipeline& pipeline, std::span<const std::byte> push, const Buffer& arguments,
+                         VkDeviceSize offset);
+  void copy(const Buffer& source, VkDeviceSize source_offset, const Buffer& target, VkDeviceSize target_offset,
+            VkDeviceSize bytes);
+  // Everything written by kernels and copies so far is seen by later ones.
+  void barrier();
+  // Everything written by kernels and copies so far is seen by the host after the fence.
+  void host_barrier();
+
+ private:
+  explicit CommandRecorder(Device& device) : device_(device) {}
+  void bind(const ComputePipeline& pipeline, std::span<const std::byte> push);
+
+  Device& device_;
+  VkCommandPool pool_ = VK_NULL_HANDLE;
+  VkCommandBuffer commands_ = VK_NULL_HANDLE;
+  VkPipeline bound_ = VK_NULL_HANDLE;
+};
+
+}  // namespace orch::worker::vulkan

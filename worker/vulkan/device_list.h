@@ -1,0 +1,47 @@
+// What Vulkan devices this machine has, which of them can serve, and why the others cannot (ENGINE-RULES, interface 9).
+// Plain values: `workerd --list-devices` prints them; no Vulkan header needed.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/base/result.h"
+#include "worker/vulkan/vulkan_error.h"
+
+namespace orch::worker {
+
+struct VulkanDeviceEntry {
+  std::uint32_t index = 0;  // the N of --device vulkan:N; the loader's order
+  std::string uuid;         // 32 hex digits
+  std::string name;
+  std::string driver;  // name and version as the driver gives them
+  std::string type;    // discrete-gpu | integrated-gpu | virtual-gpu | cpu | other
+  std::uint64_t memory_bytes = 0;  // the largest device-local heap
+  std::uint32_t subgroup_size = 0;
+  bool software = false;        // runs on the CPU: never picked automatically
+  std::string excluded_reason;  // empty: can serve when asked for
+};
+
+// Empty list: drivers load but show no device. no_driver: nothing loads.
+Result<std::vector<VulkanDeviceEntry>, VulkanError> list_vulkan_devices();
+
+enum class SoftwareDevices : std::uint8_t { refuse, allow };
+
+// Which device: by index, by UUID, or the first hardware device. A software device answers to its index or UUID, or to
+// SoftwareDevices::allow when there is no hardware device.
+struct VulkanSelection {
+  std::optional<std::uint32_t> index;
+  std::string uuid;  // 32 hex digits or empty
+  SoftwareDevices software = SoftwareDevices::refuse;
+};
+
+// The entry of `devices` that the selection names, or device_not_found / unsuitable with the reason.
+Result<VulkanDeviceEntry, VulkanError> select_vulkan_device(const std::vector<VulkanDeviceEntry>& devices,
+                                                            const VulkanSelection& selection);
+
+// "vulkan", "vulkan:N" or "vulkan:UUID" (with or without dashes). nullopt: not of that form.
+std::optional<VulkanSelection> parse_vulkan_selection(const std::string& text);
+
+}  // namespace orch::worker

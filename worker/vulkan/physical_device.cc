@@ -1,0 +1,117 @@
+#include "worker/vulkan/physical_device.h"
+
+#include <algorithm>
+#include <vector>
+
+namespace orch::worker::vulkan {
+namespace {
+
+constexpr std::uint32_t kPushBytesNeeded = 128;  // the Vulkan minimum; kernels stay inside it
+
+const char* type_name(VkPhysicalDeviceType type) {
+  switch (type) {
+    case VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU: return "discrete-gpu";
+    case VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU: return "integrated-gpu";
+    case VK_PHYSICAL_DEVICE_TYPE_VIRTUAL_GPU: return "virtual-gpu";
+    case VK_PHYSICAL_DEVICE_TYPE_CPU: return "cpu";
+    default: return "other";
+  }
+}
+
+std::string hex(const std::uint8_t (&bytes)[VK_UUID_SIZE]) {
+  constexpr const char* kDigits = "0123456789abcdef";
+  std::string text;
+  for (const std::uint8_t byte : bytes) {
+    text.push_back(kDigits[byte >> 4U]);
+    text.push_back(kDigits[byte & 15U]);
+  }
+  return text;
+}
+
+// The first family with compute; a compute-only one is preferred: it is not shared with a display.
+std::optional<std::uint32_t> compute_family(VkPhysicalDevice device) {
+  std::uint32_t count = 0;
+  vkGetPhysicalDeviceQueueFamilyProperties(device, &count, nullptr);
+  std::vector<VkQueueFamilyProperties> families(count);
+  vkGetPhysicalDeviceQueueFamilyProperties(device, &count, families.data());
+  std::optional<std::uint32_t> any;
+  for (std::uint32_t i = 0; i < count; ++i) {
+    if ((families[i].queueFlags & VK_QUEUE_COMPUTE_BIT) == 0) continue;
+    if ((families[i].queueFlags & VK_QUEUE_GRAPHICS_BIT) == 0) return i;
+    if (!any) any = i;
+  }
+  return any;
+}
+
+std::uint64_t largest_local_heap(const VkPhysicalDeviceMemoryProperties& memory) {
+  std::uint64_t bytes = 0;
+  for (std::uint32_t i = 0; i < memory.memoryHeapCount; ++i) {
+    if ((memory.memoryHeaps[i].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) != 0) {
+      bytes = std::max<std::uint64_t>(bytes, memory.memoryHeaps[i].size);
+    }
+  }
+  return bytes;
+}
+
+}  // namespace
+
+PhysicalDeviceFacts inspect(VkPhysicalDevice device, std::uint32_t index) {
+  PhysicalDeviceFacts facts;
+  VkPhysicalDeviceVulkan12Properties properties12{};
+  properties12.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_PROPERTIES;
+  VkPhysicalDeviceVulkan11Properties properties11{};
+  properties11.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_PROPERTIES;
+  properties11.pNext = &properties12;
+  VkPhysicalDeviceProperties2 properties{};
+  properties.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2;
+
+  vkGetPhysicalDeviceProperties(device, &properties.properties);
+  const bool vulkan12 = properties.properties.apiVersion >= VK_API_VERSION_1_2;
+  if (vulkan12) {
+    properties.pNext = &properties11;
+    vkGetPhysicalDeviceProperties2(device, &properties);
+  }
+  vkGetPhysicalDeviceMemoryProperties(device, &facts.memory);
+
+  VulkanDeviceEntry& entry = facts.entry;
+  entry.index = index;
+  entry.uuid = hex(properties11.deviceUUID);
+  entry.name = properties.properties.deviceName;
+  entry.driver = std::string(properties12.driverName) + " " + properties12.driverInfo;
+  entry.type = type_name(properties.properties.deviceType);
+  entry.memory_bytes = largest_local_heap(facts.memory);
+  entry.subgroup_size = properties11.subgroupSize;
+  entry.software = properties.properties.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU;
+  facts.rte_float32 = properties12.shaderRoundingModeRTEFloat32 == VK_TRUE;
+  facts.allocation_bytes_max = properties11.maxMemoryAllocationSize;
+
+  if (!vulkan12) {
+    entry.excluded_reason = "needs Vulkan 1.2, the driver offers " +
+                            std::to_string(VK_API_VERSION_MAJOR(properties.properties.apiVersion)) + "." +
+                            std::to_string(VK_API_VERSION_MINOR(properties.properties.apiVersion));
+    return facts;
+  }
+  VkPhysicalDeviceVulkan12Features features12{};
+  features12.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES;
+  VkPhysicalDeviceFeatures2 features{};
+  features.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2;
+  features.pNext = &features12;
+  vkGetPhysicalDeviceFeatures2(device, &features);
+  const auto family = compute_family(device);
+  facts.compute_family = family.value_or(0);
+  if (!family) {
+    entry.excluded_reason = "no compute queue";
+  } else if (features12.bufferDeviceAddress != VK_TRUE) {
+    entry.excluded_reason = "lacks bufferDeviceAddress";
+  } else if (features.features.shaderInt64 != VK_TRUE) {
+    entry.excluded_reason = "lacks shaderInt64";
+  } else if (properties.properties.limits.maxPushConstantsSize < kPushBytesNeeded) {
+    entry.excluded_reason = "push constants are limited to " +
+                            std::to_string(properties.properties.limits.maxPushConstantsSize) + " bytes, " +
+                            std::to_string(kPushBytesNeeded) + " needed";
+  }
+  return facts;
+}
+
+}  // namespace orch::worker::vulkan
+

@@ -1,0 +1,20 @@
+// Reads what a physical device is and whether the kernels can run on it. Pure queries; owns nothing.
+#pragma once
+
+#include <vulkan/vulkan_core.h>
+
+#include "worker/vulkan/device_list.h"
+
+namespace orch::worker::vulkan {
+
+struct PhysicalDeviceFacts {
+  VulkanDeviceEntry entry;
+  std::uint32_t compute_family = 0;
+  bool rte_float32 = false;           // RoundingModeRTE 32 may be asked for
+  VkDeviceSize allocation_bytes_max = 0;
+  VkPhysicalDeviceMemoryProperties memory{};
+};
+
+PhysicalDeviceFacts inspect(VkPhysicalDevice device, std::uint32_t index);
+
+}  // namespace orch::worker::vulkan

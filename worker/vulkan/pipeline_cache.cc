@@ -1,0 +1,20 @@
+#include "worker/vulkan/pipeline_cache.h"
+
+#include "worker/vulkan/vulkan_result.h"
+
+namespace orch::worker::vulkan {
+
+Result<std::unique_ptr<PipelineCache>, VulkanError> PipelineCache::Create(Device& device) {
+  std::unique_ptr<PipelineCache> cache(new PipelineCache(device));
+  VkPipelineCacheCreateInfo create{};
+  create.sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO;
+  const VkResult result = vkCreatePipelineCache(device.handle(), &create, nullptr, &cache->handle_);
+  if (result != VK_SUCCESS) return failure("creating a pipeline cache", result);
+  return cache;
+}
+
+PipelineCache::~PipelineCache() {
+  if (handle_ != VK_NULL_HANDLE) vkDestroyPipelineCache(device_.handle(), handle_, nullptr);
+}
+
+}  // namespace orch::worker::vulkan

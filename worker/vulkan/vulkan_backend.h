@@ -1,0 +1,27 @@
+// Runs a model's op list on a Vulkan device: class X, the same bytes as the CPU backend (.specs/engine-numerics.md). The seam to
+// worker/backend; no Vulkan header needed. Devices, selection and errors: device_list.h, vulkan_error.h.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "common/base/result.h"
+#include "worker/core/backend.h"
+#include "worker/model/weights.h"
+#include "worker/vulkan/device_list.h"
+#include "worker/vulkan/vulkan_error.h"
+
+namespace orch::worker {
+
+struct VulkanBackendOptions {
+  VulkanSelection device;
+  std::uint32_t context = 0;  // positions of one sequence, for the RoPE table
+  std::uint32_t pages = 0;    // KV pages of 32 tokens
+};
+
+// Opens the device, runs the self-test of the numerics on it, takes the weights out of `model` and compiles the kernels. Takes
+// seconds. An error is one of VulkanErrorKind with words that name the device and the limit. The backend is for one thread at a
+// time; after a step that failed with INTERNAL (device lost) it refuses every further step.
+Result<std::unique_ptr<Backend>, VulkanError> create_vulkan_backend(Model model, const VulkanBackendOptions& options);
+
+}  // namespace orch::worker
