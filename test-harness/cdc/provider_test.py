@@ -1,0 +1,85 @@
+"""Verifies the committed pact and the snapshots against a live cluster (OC-TEST-7013).
+
+The cluster is the real one: orchestratord, pool-managerd and the native worker, started by test-harness/cluster. Needs
+pact-python, the built binaries and LLAMA_ORCH_MODEL.
+"""
+
+import json
+import pathlib
+import re
+import sys
+import unittest
+import urllib.request
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path[:0] = [str(HERE), str(HERE.parent / "cluster")]
+
+import orch_cluster  # noqa: E402
+from pact import Verifier  # noqa: E402
+
+import sse  # noqa: E402
+import states  # noqa: E402
+
+PACT = ROOT / "contracts/pact/orch-queue-client-orchestratord.json"
+SNAPSHOTS = HERE / "snapshots"
+SNAPSHOT_TASK = "6a1d0c1e-52ba-4b7e-9b39-2f6f3f1c7f20"
+
+
+def cluster():
+    """One slot and a queue of two, so that a handful of tasks fills it, and a pool whose model file does not exist."""
+    unready = orch_cluster.native_pool(id="unready", model={"name": states.UNREADY_MODEL, "path": "no-such-file.gguf"})
+    return orch_cluster.Cluster([orch_cluster.native_pool(slots=1), unready],
+                                orchestratord={"queue": {"capacity": 2}, "streams": {"reconnect_grace_ms": 1000}})
+
+
+def normalised_stream(raw):
+    """The transcript with what may differ between runs replaced: texts and times. Metrics and comments may be dropped."""
+    events, _ = sse.parse(raw)
+    lines = []
+    for event in events:
+        if event.name == "metrics":
+            continue
+        body = event.json()
+        for key in body:
+            body[key] = "<ms>" if key.endswith("_ms") else "<text>" if key == "t" else body[key]
+        lines.append(f"id: {event.id}\nevent: {event.name}\ndata: {json.dumps(body, separators=(',', ':'))}\n\n")
+    return "".join(lines)
+
+
+def normalised_admission(status, headers, body):
+    known = {"content-type": headers["Content-Type"], "x-correlation-id": re.sub(r"^[A-Za-z0-9._-]{1,128}$", "<id>", headers["X-Correlation-Id"])}
+    body = {key: "<ms>" if key.endswith("_ms") else value for key, value in body.items()}
+    return json.dumps({"status": status, "headers": known, "body": body}, indent=2) + "\n"
+
+
+class Provider(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.cluster = cls.enterClassContext(cluster())
+        cls.cluster.wait_ready()
+
+    def test_OC_TEST_7013_the_live_server_honours_the_pact(self):
+        verifier = Verifier("orchestratord").add_transport(url=self.cluster.url).add_source(PACT)
+        verifier.set_request_timeout(30_000)
+        verifier.state_handler(states.States(self.cluster.url).handle, teardown=True)
+        try:
+            verifier.verify()
+        except Exception as error:
+            self.fail(f"{error}\n{verifier.output(strip_ansi=True)}")
+
+    def test_ORCH_2002_admission_and_stream_equal_their_snapshots(self):
+        task = json.dumps(states.task(SNAPSHOT_TASK, 4, temperature=0)).encode()
+        request = urllib.request.Request(f"{self.cluster.url}/v1/tasks", task, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=30) as reply:
+            admission = normalised_admission(reply.status, reply.headers, json.load(reply))
+        with urllib.request.urlopen(f"{self.cluster.url}/v1/tasks/{SNAPSHOT_TASK}/stream", timeout=30) as reply:
+            raw = reply.read()
+        events, broken = sse.parse(raw)
+        self.assertEqual(broken + sse.task_stream_violations(events), [])
+        self.assertEqual(admission, (SNAPSHOTS / "admission.json").read_text(encoding="utf-8"))
+        self.assertEqual(normalised_stream(raw), (SNAPSHOTS / "stream.sse").read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
