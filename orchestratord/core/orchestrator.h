@@ -67,6 +67,7 @@ class Orchestrator {
   std::string check_invariants() const;
 
  private:
+  std::string check_queue_bounds() const;
   struct Call {  // one dispatch until its stream has ended
     LeaseKey lease;
     Fence fence;

@@ -55,9 +55,23 @@ std::string Orchestrator::check_invariants() const {
   for (const auto& [id, link] : fleet_.links()) {
     if (link.sent.size() > config_.limits.updates_remembered_max) return "too many remembered updates";
   }
-  // Put-back jobs stand outside the bound, at most one per call that ever was in flight together.
-  const std::size_t slack = leases_.all().size() * 64;
-  if (queue_.size() > queue_.limits().capacity + slack) return "the queue is over its capacity";
+  return check_queue_bounds();
+}
+
+// Jobs that were put back had their place once and stand outside the bounds.
+std::string Orchestrator::check_queue_bounds() const {
+  std::size_t fresh[2] = {0, 0};
+  std::uint64_t bytes = 0;
+  for (const auto& [id, job] : jobs_) {
+    if (job.state != JobState::waiting || job.attempt > 0) continue;
+    ++fresh[static_cast<std::size_t>(job.spec.priority)];
+    bytes += job.spec.prompt_bytes;
+  }
+  const QueueLimits& limits = queue_.limits();
+  if (fresh[0] + fresh[1] > limits.capacity) return "the queue is over its capacity";
+  if (fresh[0] > limits.interactive_capacity) return "too many interactive jobs wait";
+  if (fresh[1] > limits.batch_capacity) return "too many batch jobs wait";
+  if (bytes > limits.bytes_max) return "the waiting prompts are over their bytes";
   return {};
 }
 

@@ -1,0 +1,252 @@
+#include "sim/clients.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "sim/script.h"
+
+namespace orch::sim {
+
+void Clients::fault(const std::string& what, JobId job) { world_.violation(what + " (job " + std::to_string(job.value.lo) + ")"); }
+
+Clients::Case* Clients::alive(JobId id) {
+  const auto it = cases_.find(id);
+  if (it == cases_.end() || it->second.lost) return nullptr;
+  return &it->second;
+}
+
+std::optional<JobId> Clients::submit(std::size_t index, const std::string& model, Manners manners) {
+  SimGateway& gateway = *gateways_[index];
+  if (gateway.core() == nullptr) return std::nullopt;
+  Prng& rng = world_.rng();
+  const bool plain = manners == Manners::plain;
+  const JobId id{{0x51, next_++}};
+  JobSpec spec;
+  spec.id = id;
+  spec.tenant = "t" + std::to_string(rng.below(3));
+  spec.model_ref = rng.below(40) == 0 && !plain ? "no-such-model" : rng.below(6) == 0 ? "sha256:" + model : model;
+  spec.priority = rng.below(3) == 0 ? Priority::batch : Priority::interactive;
+  spec.determinism = rng.below(10) == 0 ? Determinism::strict : Determinism::best_effort;
+  spec.require_gpu = !plain && rng.below(12) == 0;
+  spec.max_tokens = rng.below(20) == 0 && !plain ? 600 : max_tokens_;
+  spec.prompt_bytes = rng.below(10) == 0 && !plain ? 480 + rng.below(300) : 10 + rng.below(200);
+  spec.prompt_messages = static_cast<std::uint32_t>(rng.below(3));
+  if (!plain && rng.below(8) == 0) spec.deadline = world_.between(Duration::milliseconds(100), Duration::seconds(8));
+  const std::uint64_t kind = rng.below(4);
+  spec.attachment = plain || kind == 0 ? Attachment::attached : kind == 1 ? Attachment::detached : Attachment::task;
+  spec.payload = std::make_shared<JobPayload>();
+
+  Case each;
+  each.gateway = index;
+  each.boot = gateway.boot();
+  each.attachment = spec.attachment;
+  each.request = {next_++};
+  const std::uint32_t length = script_length(id, spec.max_tokens);
+  for (std::uint32_t k = 0; k < length; ++k) each.script += script_text(id, k);
+  if (spec.attachment == Attachment::attached) {
+    each.reader = ReaderId{next_++};
+    readers_[*each.reader].job = id;
+  }
+  requests_[each.request] = id;
+  ++totals_.submitted;
+  const gateway::Submit event{each.request, std::move(spec), each.reader};
+  cases_.emplace(id, std::move(each));
+  gateway.event(event);
+  if (!plain && rng.below(30) == 0) {  // the same id again must be refused or, after a refusal, be a new job
+    gateway::Submit again = event;
+    again.request = {next_++};
+    again.reader.reset();
+    again.spec.attachment = Attachment::task;
+    requests_[again.request] = id;
+    gateway.event(again);
+  }
+  if (!plain) behave(id);
+  return id;
+}
+
+// What this client will do of its own accord.
+void Clients::behave(JobId id) {
+  const auto it = cases_.find(id);
+  if (it == cases_.end()) return;
+  Prng& rng = world_.rng();
+  const Attachment attachment = it->second.attachment;
+  const auto later = [&](std::int64_t max_ms, void (Clients::*act)(JobId)) {
+    world_.after(world_.between({}, Duration::milliseconds(max_ms)), [this, id, act] { (this->*act)(id); });
+  };
+  if (attachment != Attachment::attached && rng.below(4) != 0) {
+    world_.after(world_.between({}, Duration::milliseconds(1500)), [this, id] { open(id, std::nullopt, {}); });
+    if (rng.below(5) == 0) {  // a second reader of the same job
+      world_.after(world_.between({}, Duration::milliseconds(3000)), [this, id] { open(id, std::nullopt, {}); });
+    }
+  }
+  if (rng.below(5) == 0) later(4000, &Clients::leave);
+  if (rng.below(7) == 0) later(4000, &Clients::cancel);
+  if (rng.below(20) == 0) later(6000, &Clients::cancel);
+}
+
+void Clients::open(JobId id, std::optional<std::uint64_t> last_event_id, const View& view) {
+  Case* each = alive(id);
+  if (each == nullptr || !each->admitted) return;
+  const ReaderId reader{next_++};
+  each->reader = reader;
+  Reader& entry = readers_[reader];
+  entry.job = id;
+  entry.view = view;
+  gateways_[each->gateway]->event(gateway::OpenStream{reader, id, last_event_id});
+}
+
+void Clients::leave(JobId id) {
+  Case* each = alive(id);
+  if (each == nullptr || !each->reader) return;
+  const ReaderId reader = *each->reader;
+  Reader& entry = readers_[reader];
+  if (entry.closed) return;
+  entry.closed = entry.left = true;
+  const View view = entry.view;
+  gateways_[each->gateway]->event(gateway::ReaderGone{reader, world_.rng().below(6) == 0});
+  // Most come back, before the grace is over or after it, and go on behind what they have seen.
+  if (world_.rng().below(3) == 0) return;
+  world_.after(world_.between({}, Duration::seconds(8)), [this, id, view] {
+    open(id, view.last_id > 0 ? std::optional(view.last_id) : std::nullopt, view);
+  });
+}
+
+void Clients::cancel(JobId id) {
+  Case* each = alive(id);
+  if (each == nullptr || gateways_[each->gateway]->boot() != each->boot || gateways_[each->gateway]->core() == nullptr) return;
+  const RequestId request{next_++};
+  cancels_[request] = id;
+  gateways_[each->gateway]->event(gateway::CancelJob{request, id});
+}
+
+// --- what comes back ---
+
+void Clients::receive(std::size_t gateway, const gateway::Effect& effect) {
+  if (const auto* reply = std::get_if<gateway::AdmissionReply>(&effect)) return on(gateway, *reply);
+  if (const auto* deliver = std::get_if<gateway::Deliver>(&effect)) return on(*deliver);
+  if (const auto* ended = std::get_if<gateway::NotedEnded>(&effect)) return on(*ended);
+  if (const auto* opened = std::get_if<gateway::StreamOpened>(&effect)) {
+    Reader& reader = readers_[opened->reader];
+    if (reader.open) fault("a stream was opened twice", opened->job);
+    reader.open = true;
+  } else if (const auto* refused = std::get_if<gateway::StreamRefused>(&effect)) {
+    Reader& reader = readers_[refused->reader];
+    if (reader.open) fault("a stream was refused after it was opened", reader.job);
+    reader.closed = true;
+  } else if (const auto* closed = std::get_if<gateway::StreamClosed>(&effect)) {
+    Reader& reader = readers_[closed->reader];
+    if (!reader.left && (reader.closed || !reader.open)) fault("a stream was closed twice or before it was opened", reader.job);
+    reader.closed = true;
+  } else if (const auto* cancelled = std::get_if<gateway::CancelReply>(&effect)) {
+    if (cancels_.erase(cancelled->request) == 0) world_.violation("a cancel was answered twice");
+  } else if (std::holds_alternative<gateway::NotedRetried>(effect)) {
+    ++totals_.retried;
+  }
+}
+
+void Clients::on(std::size_t, const gateway::AdmissionReply& reply) {
+  const auto request = requests_.find(reply.request);
+  if (request == requests_.end()) return world_.violation("a submission was answered twice or never made");
+  const JobId id = request->second;
+  requests_.erase(request);
+  Case& each = cases_.at(id);
+  const auto* failure = std::get_if<gateway::Failure>(&reply.result);
+  if (reply.request != each.request) {  // the repeated id
+    if (failure != nullptr) return;
+    if (each.admitted) return fault("the same id was admitted twice", id);
+    each.admitted = true;  // the first was refused: a new job of that id
+    ++totals_.admitted;
+    return;
+  }
+  each.answered = true;
+  if (failure != nullptr) {
+    ++totals_.refused;
+    ++totals_.errors[std::string(outcome_row(failure->outcome).code)];
+    if (outcome_row(failure->outcome).internal) fault("an internal outcome reached a client", id);
+    const bool backpressure = outcome_row(failure->outcome).http_status == 429;
+    if (backpressure && (!failure->retry_after || failure->policy_label.empty())) fault("a 429 without retry_after or policy label", id);
+    return;
+  }
+  each.admitted = true;
+  ++totals_.admitted;
+}
+
+void Clients::on(const gateway::Deliver& deliver) {
+  Reader& reader = readers_[deliver.reader];
+  const gateway::StreamEvent& event = *deliver.event;
+  if (reader.left) return;
+  if (!reader.open || reader.closed) return fault("an event on a stream that is not open", reader.job);
+  View& view = reader.view;
+  if (view.terminal) return fault("an event after the terminal one", reader.job);
+  if (event.id == 0) {
+    if (!std::holds_alternative<gateway::MetricsEvent>(event.body)) fault("an event without an id", reader.job);
+    if (view.last_id == 0) fault("metrics before started", reader.job);
+    return;
+  }
+  if (event.id != view.last_id + 1) return fault("stream ids jump from " + std::to_string(view.last_id) + " to " + std::to_string(event.id), reader.job);
+  view.last_id = event.id;
+  const Case& each = cases_.at(reader.job);
+  if (std::holds_alternative<gateway::StartedEvent>(event.body) != (event.id == 1)) return fault("started is not the first event", reader.job);
+  if (const auto* token = std::get_if<gateway::TokenEvent>(&event.body)) {
+    if (token->i != view.token_events++) return fault("token events are not counted one by one", reader.job);
+    if (each.script.compare(view.text, token->text.size(), token->text) != 0) return fault("a token that the script does not have there", reader.job);
+    view.text += token->text.size();
+  } else if (const auto* end = std::get_if<gateway::EndEvent>(&event.body)) {
+    view.terminal = true;
+    if (view.text != each.script.size()) fault("an end before the last token", reader.job);
+    if (end->tokens_out == 0) fault("an end without tokens", reader.job);
+  } else if (const auto* error = std::get_if<gateway::ErrorEvent>(&event.body)) {
+    view.terminal = true;
+    const OutcomeRow& row = outcome_row(error->failure.outcome);
+    if (row.internal || !row.sse) fault("an error that no client may see: " + std::string(row.code), reader.job);
+  }
+}
+
+void Clients::on(const gateway::NotedEnded& ended) {
+  Case& each = cases_.at(ended.job);
+  if (!each.admitted) return fault("a job ended that was not admitted", ended.job);
+  if (++each.ends > 1) return fault("a job ended twice", ended.job);
+  each.well = !ended.failure;
+  if (ended.failure) {
+    ++totals_.ended_in_error;
+    ++totals_.errors[std::string(outcome_row(ended.failure->outcome).code)];
+  } else {
+    ++totals_.ended_well;
+  }
+}
+
+void Clients::gateway_crashed(std::size_t gateway) {
+  for (auto& [id, each] : cases_) {
+    if (each.gateway != gateway || each.lost) continue;
+    each.lost = true;
+    if (each.ends == 0) ++totals_.lost_with_gateway;
+    if (each.reader) readers_[*each.reader].closed = true;
+    std::erase_if(requests_, [&](const auto& entry) { return entry.second == id; });
+    std::erase_if(cancels_, [&](const auto& entry) { return entry.second == id; });
+  }
+}
+
+std::string Clients::check_rest() const {
+  for (const auto& [id, each] : cases_) {
+    const std::string name = "job " + std::to_string(id.value.lo);
+    if (each.lost) continue;
+    if (!each.answered) return name + " was never answered";
+    if (each.admitted && each.ends != 1) return name + " was admitted and ended " + std::to_string(each.ends) + " times";
+  }
+  if (!requests_.empty()) return "a submission was never answered";
+  if (!cancels_.empty()) return "a cancel was never answered";
+  for (const auto& [id, reader] : readers_) {
+    const auto each = cases_.find(reader.job);
+    if (each == cases_.end() || each->second.lost || !reader.open || reader.closed) continue;
+    return "a reader of job " + std::to_string(reader.job.value.lo) + " was never closed";
+  }
+  return {};
+}
+
+bool Clients::ended_well(JobId job) const {
+  const auto it = cases_.find(job);
+  return it != cases_.end() && (it->second.well || it->second.lost);
+}
+
+}  // namespace orch::sim

@@ -1,0 +1,95 @@
+// The clients of the simulator: a seeded workload, and the one judge of what it gets back. Every delivered event is compared
+// with what the script must say at that place, so a token of a closed attempt, a gap, a repetition, a second terminal or
+// anything after it is seen wherever it surfaces (ORCH-2002, ORCH-3017, ORCH-3026, L10, J2).
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "orchestratord/core/effects.h"
+#include "sim/sim_gateway.h"
+#include "sim/world.h"
+
+namespace orch::sim {
+
+struct WorkloadTotals {
+  std::uint64_t submitted = 0;
+  std::uint64_t admitted = 0;
+  std::uint64_t refused = 0;
+  std::uint64_t ended_well = 0;
+  std::uint64_t ended_in_error = 0;
+  std::uint64_t retried = 0;
+  std::uint64_t lost_with_gateway = 0;
+  std::map<std::string, std::uint64_t> errors;  // by code
+};
+
+class Clients {
+ public:
+  Clients(World& world, std::uint32_t max_tokens) : world_(world), max_tokens_(max_tokens) {}
+
+  void set_gateways(std::vector<SimGateway*> gateways) { gateways_ = std::move(gateways); }
+  // Submits one job to this gateway and plays its client. `plain`: no surprises, for the probe at the end.
+  enum class Manners : std::uint8_t { any, plain };
+  std::optional<JobId> submit(std::size_t gateway, const std::string& model, Manners manners);
+  void receive(std::size_t gateway, const gateway::Effect& effect);
+  void gateway_crashed(std::size_t gateway);
+
+  // With all quiet: every admitted job of a living gateway has ended, every request was answered. Empty: well.
+  std::string check_rest() const;
+  bool ended_well(JobId job) const;
+  const WorkloadTotals& totals() const { return totals_; }
+
+ private:
+  // What one client has seen of one job.
+  struct View {
+    std::uint64_t last_id = 0;
+    std::uint32_t token_events = 0;
+    std::size_t text = 0;  // bytes of the script seen
+    bool terminal = false;
+  };
+  struct Reader {
+    JobId job;
+    View view;
+    bool open = false;
+    bool closed = false;
+    bool left = false;  // what is still sent to it falls on the floor
+  };
+  struct Case {  // one job
+    std::size_t gateway = 0;
+    std::uint64_t boot = 0;
+    Attachment attachment = Attachment::task;
+    RequestId request;
+    std::optional<ReaderId> reader;  // the last one opened
+    bool answered = false;
+    bool admitted = false;
+    bool lost = false;  // its gateway died
+    std::uint32_t ends = 0;
+    bool well = false;
+    std::string script;
+  };
+
+  void on(std::size_t gateway, const gateway::AdmissionReply& reply);
+  void on(const gateway::Deliver& deliver);
+  void on(const gateway::NotedEnded& ended);
+  void behave(JobId id);
+  void open(JobId id, std::optional<std::uint64_t> last_event_id, const View& view);
+  void leave(JobId id);
+  void cancel(JobId id);
+  Case* alive(JobId id);
+  void fault(const std::string& what, JobId job);
+
+  World& world_;
+  std::uint32_t max_tokens_;
+  std::vector<SimGateway*> gateways_;
+  std::map<JobId, Case> cases_;
+  std::map<RequestId, JobId> requests_;
+  std::map<RequestId, JobId> cancels_;  // not answered yet
+  std::map<ReaderId, Reader> readers_;
+  WorkloadTotals totals_;
+  std::uint64_t next_ = 1;
+};
+
+}  // namespace orch::sim

@@ -1,0 +1,36 @@
+// One run of the simulator: a cluster, a workload and faults, all drawn from the seed; then a quiet time in which everything
+// must come to rest, and a probe that must be served.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <string>
+
+#include "orchestratord/core/limits.h"
+#include "sim/clients.h"
+#include "sim/mutant.h"
+#include "sim/world.h"
+
+namespace orch::sim {
+
+enum class Profile : std::uint8_t { smoke, swarm };
+
+struct ScenarioOptions {
+  std::uint64_t seed = 1;
+  Profile profile = Profile::swarm;
+  bool tracing = false;
+  gateway::Mutation mutation = gateway::Mutation::none;
+  Mutant mutant = Mutant::none;
+};
+
+struct ScenarioResult {
+  std::string violation;  // empty: none
+  std::uint64_t events = 0;
+  FaultCounts faults{};
+  WorkloadTotals work;
+  std::deque<std::string> trace;
+};
+
+ScenarioResult run_scenario(const ScenarioOptions& options);
+
+}  // namespace orch::sim

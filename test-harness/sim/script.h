@@ -1,0 +1,27 @@
+// What the scripted engine says: a pure function of the job, so that every reader can be checked against it byte by byte and
+// a token of another attempt, of another job or out of order is seen wherever it surfaces.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "common/base/ids.h"
+
+namespace orch::sim {
+
+inline std::uint64_t mix(std::uint64_t z) {
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
+  return z ^ (z >> 31);
+}
+
+inline std::uint32_t script_length(JobId job, std::uint32_t max_tokens) {
+  const std::uint32_t wanted = 1 + static_cast<std::uint32_t>(mix(job.value.lo) % 14);
+  return wanted < max_tokens ? wanted : max_tokens;
+}
+inline std::string script_text(JobId job, std::uint32_t index) {
+  return std::to_string(mix(job.value.lo * 31 + index) % 1000) + ":" + std::to_string(index) + " ";
+}
+inline std::uint32_t script_token(JobId job, std::uint32_t index) { return static_cast<std::uint32_t>(mix(job.value.lo * 17 + index) % 49152); }
+
+}  // namespace orch::sim

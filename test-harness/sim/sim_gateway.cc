@@ -1,0 +1,312 @@
+#include "sim/sim_gateway.h"
+
+#include <utility>
+
+#include "sim/script.h"
+
+namespace orch::sim {
+namespace {
+
+gateway::ReplicaState to_gateway(pool::ReplicaState state) {
+  switch (state) {
+    case pool::ReplicaState::starting: return gateway::ReplicaState::starting;
+    case pool::ReplicaState::preloading: return gateway::ReplicaState::preloading;
+    case pool::ReplicaState::ready: return gateway::ReplicaState::ready;
+    case pool::ReplicaState::draining: return gateway::ReplicaState::draining;
+    case pool::ReplicaState::backoff: return gateway::ReplicaState::backoff;
+    case pool::ReplicaState::failed: return gateway::ReplicaState::failed;
+    case pool::ReplicaState::stopped: return gateway::ReplicaState::stopped;
+  }
+  return gateway::ReplicaState::stopped;
+}
+
+bool for_clients(const gateway::Effect& effect) {
+  using namespace gateway;
+  return std::holds_alternative<AdmissionReply>(effect) || std::holds_alternative<CancelReply>(effect) || std::holds_alternative<StreamOpened>(effect) ||
+         std::holds_alternative<StreamRefused>(effect) || std::holds_alternative<Deliver>(effect) || std::holds_alternative<StreamClosed>(effect) ||
+         std::holds_alternative<NotedEnded>(effect) || std::holds_alternative<NotedRetried>(effect);
+}
+
+}  // namespace
+
+gateway::ReplicaView to_gateway(const pool::ReplicaView& view) {
+  gateway::ReplicaView out;
+  out.replica_id = view.replica_id;
+  out.pool_id = view.pool_id;
+  out.state = to_gateway(view.state);
+  out.inc = view.inc;
+  out.endpoint = view.endpoint;
+  out.engine = view.facts.engine.empty() ? view.engine : view.facts.engine;
+  out.engine_version = view.facts.engine_version;
+  out.model_name = view.model_name;
+  out.model_digest = view.facts.model_digest;
+  out.numeric_class = view.facts.numeric_class;
+  out.accelerator = view.facts.accelerator;
+  out.last_error = view.last_error;
+  out.ctx_max = view.facts.ctx_max;
+  out.slots = view.slots;
+  out.template_fixed_bytes = view.facts.template_fixed_bytes;
+  out.template_per_message_bytes = view.facts.template_per_message_bytes;
+  out.token_bytes_expansion = view.facts.token_bytes_expansion;
+  out.was_ready = view.was_ready;
+  out.retry_in = view.retry_in;
+  return out;
+}
+
+SimGateway::SimGateway(World& world, OrchId id, gateway::Config config, std::vector<SimManager*> managers, Mutant mutant, ToClients to_clients)
+    : world_(world),
+      node_(world.new_node("gateway-" + std::to_string(id.value.lo))),
+      id_(id),
+      config_(config),
+      managers_(std::move(managers)),
+      mutant_(mutant),
+      to_clients_(std::move(to_clients)) {
+  node_.alive = false;
+}
+
+void SimGateway::start() {
+  node_.alive = true;
+  ++boot_;
+  core_.emplace(config_);
+  armed_for_ = Instant::never();
+  uplinks_.clear();
+  last_update_.clear();
+  calls_.clear();
+  holds_.clear();
+  if (world_.tracing()) world_.trace(node_.name, "starts, boot " + std::to_string(boot_));
+  for (std::size_t i = 0; i < managers_.size(); ++i) attach(i);
+}
+
+void SimGateway::crash() {
+  if (!node_.alive) return;
+  world_.count(Fault::crash_orchestrator);
+  world_.crash(node_);
+  core_.reset();
+}
+
+void SimGateway::event(const gateway::Event& event) {
+  world_.on_node(node_, world_.now(), [this, event] { step(event); });  // a paused process answers later
+}
+
+void SimGateway::step(const gateway::Event& event) {
+  if (!core_ || !node_.alive) return;
+  gateway::Effects effects;
+  core_->step(event, node_.clock.local(world_.now()), effects);
+  if (core_->next_wakeup() <= node_.clock.local(world_.now())) return world_.violation(node_.name + ": the next wakeup is not ahead");
+  const std::string fault = core_->check_invariants();
+  if (!fault.empty()) return world_.violation(node_.name + ": " + fault);
+  check_leases();
+  for (const gateway::Effect& effect : effects) execute(effect);
+  if (core_) arm();
+}
+
+void SimGateway::arm() {
+  const Instant next = core_->next_wakeup();
+  if (next.is_never() || next == armed_for_) return;
+  armed_for_ = next;
+  world_.on_node(node_, node_.clock.real(next), [this, next] {
+    if (armed_for_ != next) return;  // something else was armed meanwhile
+    armed_for_ = Instant::never();
+    step(gateway::Tick{});
+  });
+}
+
+void SimGateway::execute(const gateway::Effect& effect) {
+  using namespace gateway;
+  if (for_clients(effect)) to_clients_(effect);
+  if (const auto* dispatching = std::get_if<Dispatch>(&effect)) return dispatch(*dispatching);
+  if (const auto* canceling = std::get_if<CancelDispatch>(&effect)) return cancel(*canceling);
+  if (const auto* beating = std::get_if<BeatWorker>(&effect)) return beat(*beating);
+  if (const auto* forgetting = std::get_if<ForgetWorker>(&effect)) return forget(*forgetting);
+  if (const auto* counting = std::get_if<CountTokens>(&effect)) return count_tokens(*counting);
+  if (const auto* update = std::get_if<SendUpdate>(&effect)) return send_update(*update);
+}
+
+// --- managers ---
+
+void SimGateway::attach(std::size_t index) {
+  SimManager& manager = *managers_[index];
+  const StreamPtr stream = world_.connect(node_, manager.node());
+  if (!stream) {
+    world_.on_node(node_, world_.now() + world_.between(Duration::milliseconds(100), Duration::milliseconds(600)), [this, index] { attach(index); });
+    return;
+  }
+  const LinkId ours{next_link_++};
+  stream->on_broken[0] = [this, index, ours] {
+    step(gateway::ManagerDown{ours});
+    const auto it = uplinks_.find(index);
+    if (it != uplinks_.end() && it->second.ours == ours) uplinks_.erase(it);
+    world_.on_node(node_, world_.now() + world_.between(Duration::milliseconds(100), Duration::milliseconds(600)), [this, index] { attach(index); });
+  };
+  LinkSink sink;
+  sink.welcome = [this, ours](const pool::AttachWelcome& welcome, ManagerId id, std::uint64_t boot) {
+    gateway::ManagerUp up{ours, id, boot, {}};
+    for (const pool::ReplicaView& view : welcome.replicas) up.replicas.push_back(to_gateway(view));
+    step(up);
+  };
+  sink.replica = [this, ours](const pool::ReplicaView& view) { step(gateway::ReplicaChanged{ours, to_gateway(view)}); };
+  sink.grant = [this, ours](const pool::SendGrant& grant) {
+    const std::uint64_t seq = grant.update_seq == ~0ull ? last_update_[ours] : grant.update_seq;  // Mutant::grant_before_ack
+    step(gateway::LeaseGranted{ours, grant.lease, grant.replica_id, grant.inc, grant.slots, grant.secret, seq, grant.ttl});
+  };
+  sink.revoke = [this, ours](const pool::SendRevoke& revoke) { step(gateway::LeaseRevoked{ours, revoke.lease, revoke.stop}); };
+  const LinkId theirs = manager.attach(stream, holder(), std::move(sink));
+  uplinks_[index] = Uplink{stream, ours, theirs};
+}
+
+void SimGateway::send_update(const gateway::SendUpdate& effect) {
+  last_update_[effect.link] = effect.seq;
+  for (const auto& [index, uplink] : uplinks_) {
+    if (uplink.ours != effect.link) continue;
+    pool::HolderUpdate update;
+    update.seq = effect.seq;
+    for (const gateway::PoolBid& bid : effect.bids) update.bids.push_back({bid.pool_id, bid.running, bid.waiting});
+    update.renew = effect.renew;
+    update.release = effect.release;
+    world_.send(uplink.stream, 1, World::Copies::repeatable,
+                [manager = managers_[index], link = uplink.theirs, update] { manager->update(link, update); });
+    return;
+  }
+}
+
+SimManager* SimGateway::manager_with(ManagerId id) {
+  for (SimManager* manager : managers_) {
+    if (manager->setup().id == id) return manager;
+  }
+  return nullptr;
+}
+
+// L4: at no instant does the holder believe longer in a lease than its worker does.
+void SimGateway::check_leases() {
+  for (const auto& [key, lease] : core_->leases().all()) {
+    if (lease.closed || lease.stale) continue;
+    SimManager* manager = manager_with(key.manager);
+    SimWorker* worker = manager == nullptr ? nullptr : manager->worker_of(lease.inc);
+    if (worker == nullptr || !worker->node().alive) continue;
+    const Instant holder_end = node_.clock.real(lease.end);
+    if (holder_end <= world_.now()) continue;
+    const std::optional<Instant> worker_end = worker->lease_end(key.lease);
+    // A lease that the worker has dropped is on its way to be revoked: dispatches on it are refused.
+    if (worker_end && holder_end > *worker_end + Duration::milliseconds(4)) {
+      return world_.violation("the holder's end of lease " + std::to_string(key.lease.counter) + " lies " +
+                              std::to_string((holder_end - *worker_end).ms()) + " ms after the worker's");
+    }
+    if (!worker_end && manager->core() != nullptr) {
+      const pool::LeaseBook* book = nullptr;
+      for (const pool::ReplicaSpec& spec : manager->setup().replicas) {
+        const pool::LeaseBook* each = manager->core()->book_of(spec.replica_id);
+        if (each != nullptr && each->inc() == lease.inc) book = each;
+      }
+      const pool::Lease* entry = book == nullptr ? nullptr : book->find(key.lease);
+      if (entry != nullptr && !entry->closed) return world_.violation("a holder was told of lease " + std::to_string(key.lease.counter) + " before its worker");
+    }
+  }
+}
+
+// --- workers ---
+
+SimWorker* SimGateway::worker_at(const std::string& endpoint) {
+  for (SimManager* manager : managers_) {
+    if (SimWorker* worker = manager->worker_at(endpoint)) return worker;
+  }
+  return nullptr;
+}
+
+// L3, L4 at the sender: every dispatch goes out under a lease that the core itself holds to be live.
+void SimGateway::check_dispatch(const gateway::Dispatch& effect) {
+  const gateway::HeldLease* lease = core_->leases().find({effect.fence.manager, effect.fence.lease});
+  const Instant local = node_.clock.local(world_.now());
+  if (lease == nullptr || !lease->live(local)) return world_.violation("a dispatch under a lease that is over");
+  if (lease->in_use > lease->slots) return world_.violation("a dispatch beyond the slots of its lease");
+}
+
+void SimGateway::dispatch(const gateway::Dispatch& effect) {
+  check_dispatch(effect);
+  const DispatchId id = effect.dispatch;
+  if (world_.tracing()) world_.trace(node_.name, "dispatches job " + std::to_string(id.job.value.lo) + " attempt " + std::to_string(id.attempt) + " to " + effect.endpoint);
+  SimWorker* worker = worker_at(effect.endpoint);
+  const StreamPtr stream = worker == nullptr ? nullptr : world_.connect(node_, worker->node());
+  if (!stream) {
+    world_.on_node(node_, world_.now() + Duration::milliseconds(2), [this, id] { step(gateway::DispatchBroken{id}); });
+    return;
+  }
+  calls_[id] = stream;
+  stream->on_broken[0] = [this, id] {
+    if (calls_.erase(id) > 0) step(gateway::DispatchBroken{id});
+  };
+  stream->on_broken[1] = [worker, id, stream] { worker->call_broken(id, stream); };
+  CallAnswer answer = [this, id](const gateway::Event& event) {
+    const bool last = std::holds_alternative<gateway::DispatchFinished>(event) || std::holds_alternative<gateway::DispatchFailed>(event);
+    if (last && mutant_ == Mutant::drop_terminal && id.job.value.lo % 5 == 0) return;
+    if (last) {
+      const auto call = calls_.find(id);
+      if (call != calls_.end()) {
+        world_.close(call->second);
+        calls_.erase(call);
+      }
+    }
+    step(event);
+  };
+  // A second copy stands for a dispatch that some hop repeats: the worker must refuse it, and nobody hears the refusal.
+  const auto arrived = std::make_shared<bool>(false);
+  world_.send(stream, 1, World::Copies::repeatable, [worker, stream, effect, holder = holder(), answer, arrived] {
+    const bool copy = std::exchange(*arrived, true);
+    worker->generate(copy ? nullptr : stream, effect, holder, answer);
+  });
+}
+
+// Cancelling ends the call here at once; the worker learns of it, and what it had sent before may still surface (L10).
+void SimGateway::cancel(const gateway::CancelDispatch& effect) {
+  const auto it = calls_.find(effect.dispatch);
+  if (it == calls_.end()) return;
+  const StreamPtr stream = it->second;
+  world_.on_node(node_, world_.now() + world_.between(Duration::microseconds(10), Duration::milliseconds(400)), [this, id = effect.dispatch, stream] {
+    world_.break_stream(stream, 0);
+    if (calls_.erase(id) > 0) step(gateway::DispatchBroken{id});
+  });
+}
+
+void SimGateway::beat(const gateway::BeatWorker& effect) {
+  SimWorker* worker = worker_at(effect.endpoint);
+  if (worker == nullptr) return;
+  Hold& hold = holds_[effect.endpoint];
+  if (!hold.stream || !hold.stream->open) {
+    hold.stream = world_.connect(node_, worker->node());
+    if (!hold.stream) return;
+    const StreamPtr stream = hold.stream;
+    stream->on_broken[1] = [worker, stream, holder = holder()] { worker->hold_broken(holder, stream); };
+    world_.send(stream, 1, World::Copies::one, [worker, stream, holder = holder()] { worker->hold_opened(holder, stream); });
+    return;
+  }
+  world_.send(hold.stream, 1, World::Copies::repeatable, [worker, holder = holder()] { worker->beat(holder); });
+}
+
+void SimGateway::forget(const gateway::ForgetWorker& effect) {
+  const auto it = holds_.find(effect.endpoint);
+  if (it == holds_.end()) return;
+  world_.break_stream(it->second.stream, 0);
+  holds_.erase(it);
+}
+
+void SimGateway::count_tokens(const gateway::CountTokens& effect) {
+  const bool lost = !world_.healed() && world_.chance(500);
+  const auto tokens = static_cast<std::uint32_t>(world_.rng().below(700));
+  world_.on_node(node_, world_.now() + world_.between(Duration::milliseconds(1), Duration::seconds(7)), [this, request = effect.request, lost, tokens] {
+    step(gateway::TokensCounted{request, lost ? std::nullopt : std::optional(tokens)});
+  });
+}
+
+std::string SimGateway::check_rest() const {
+  if (!core_) return {};
+  if (core_->queue().size() > 0) return node_.name + ": jobs still wait";
+  if (core_->in_flight() > 0) return node_.name + ": calls are still open";
+  for (const auto& [key, lease] : core_->leases().all()) {
+    if (lease.in_use > 0) return node_.name + ": lease " + std::to_string(key.lease.counter) + " keeps a slot";
+  }
+  for (const auto& [id, job] : core_->jobs()) {
+    if (job.state != gateway::JobState::ended) return node_.name + ": job " + std::to_string(id.value.lo) + " has not ended";
+  }
+  return {};
+}
+
+}  // namespace orch::sim

@@ -1,0 +1,81 @@
+// An orchestratord of the simulator: the real core, with the simulator's streams where its shell would be. What it says to
+// clients goes to the Clients, who check it.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "orchestratord/core/orchestrator.h"
+#include "sim/mutant.h"
+#include "sim/sim_manager.h"
+#include "sim/world.h"
+
+namespace orch::sim {
+
+class SimGateway {
+ public:
+  using ToClients = std::function<void(const gateway::Effect&)>;
+
+  SimGateway(World& world, OrchId id, gateway::Config config, std::vector<SimManager*> managers, Mutant mutant, ToClients to_clients);
+
+  Node& node() { return node_; }
+  Holder holder() const { return {id_, boot_}; }
+  std::uint64_t boot() const { return boot_; }
+  void start();
+  void crash();
+  // From a client or the operator; nothing happens when the process is down.
+  void event(const gateway::Event& event);
+  const gateway::Orchestrator* core() const { return core_ ? &*core_ : nullptr; }
+  std::string check_rest() const;  // with all quiet: nothing held, nothing waiting; empty: well
+
+ private:
+  struct Uplink {
+    StreamPtr stream;
+    LinkId ours;
+    LinkId theirs;
+  };
+  struct Hold {
+    StreamPtr stream;
+  };
+
+  void step(const gateway::Event& event);
+  void execute(const gateway::Effect& effect);
+  void arm();
+  void attach(std::size_t manager);
+  void dispatch(const gateway::Dispatch& effect);
+  void cancel(const gateway::CancelDispatch& effect);
+  void beat(const gateway::BeatWorker& effect);
+  void forget(const gateway::ForgetWorker& effect);
+  void count_tokens(const gateway::CountTokens& effect);
+  void send_update(const gateway::SendUpdate& effect);
+  void check_leases();
+  void check_dispatch(const gateway::Dispatch& effect);
+  SimWorker* worker_at(const std::string& endpoint);
+  SimManager* manager_with(ManagerId id);
+
+  World& world_;
+  Node& node_;
+  OrchId id_;
+  gateway::Config config_;
+  std::vector<SimManager*> managers_;
+  Mutant mutant_;
+  ToClients to_clients_;
+  std::optional<gateway::Orchestrator> core_;
+  std::uint64_t boot_ = 0;
+  std::uint64_t next_link_ = 1;
+  std::map<std::size_t, Uplink> uplinks_;  // by manager
+  std::map<LinkId, std::uint64_t> last_update_;
+  std::map<DispatchId, StreamPtr> calls_;
+  std::map<std::string, Hold> holds_;
+  Instant armed_for_ = Instant::never();
+};
+
+// The pool's view in the gateway's words; worker facts are flattened the way the wire does.
+gateway::ReplicaView to_gateway(const pool::ReplicaView& view);
+
+}  // namespace orch::sim

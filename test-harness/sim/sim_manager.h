@@ -1,0 +1,108 @@
+// A pool-managerd of the simulator: the real core, with the simulator's processes and streams where its shell would be.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "pool-managerd/core/manager.h"
+#include "sim/mutant.h"
+#include "sim/sim_worker.h"
+#include "sim/world.h"
+
+namespace orch::sim {
+
+struct ManagerSetup {
+  ManagerId id;
+  std::vector<pool::ReplicaSpec> replicas;
+  std::map<std::string, std::string> accelerators;  // by replica id
+  Duration ttl = Duration::seconds(15);
+  Duration load_min = Duration::milliseconds(50);
+  Duration load_max = Duration::seconds(2);
+  Mutant mutant = Mutant::none;
+};
+
+// What a link of the manager delivers to its orchestrator.
+struct LinkSink {
+  std::function<void(const pool::AttachWelcome&, ManagerId, std::uint64_t boot)> welcome;
+  std::function<void(const pool::ReplicaView&)> replica;
+  std::function<void(const pool::SendGrant&)> grant;
+  std::function<void(const pool::SendRevoke&)> revoke;
+};
+
+class SimManager {
+ public:
+  SimManager(World& world, ManagerSetup setup);
+
+  Node& node() { return node_; }
+  const ManagerSetup& setup() const { return setup_; }
+  std::uint64_t boot() const { return boot_; }
+
+  void start();  // a new boot
+  void crash();  // with all its workers: the first version of L8
+  void crash_worker(std::uint64_t pick);
+  void pause_worker(std::uint64_t pick, Duration length);
+  std::vector<SimWorker*> living_workers();
+  SimWorker* worker_at(const std::string& endpoint);
+  void drain_replica(std::uint64_t pick, Duration deadline);
+
+  // Orchestrator's side of Attach; the link id is the manager's own.
+  LinkId attach(const StreamPtr& stream, const Holder& holder, LinkSink sink);
+  void update(LinkId link, pool::HolderUpdate update);
+  void link_broken(LinkId link);
+
+  const pool::Manager* core() const { return core_ ? &*core_ : nullptr; }
+  // The worker that holds this incarnation, dead or alive.
+  SimWorker* worker_of(Incarnation inc);
+
+ private:
+  struct Link {
+    StreamPtr stream;
+    LinkSink sink;
+    bool welcomed = false;
+  };
+  struct Process {
+    std::unique_ptr<SimWorker> worker;
+    StreamPtr control;
+    bool reaped = false;
+  };
+  class Entropy : public pool::EntropySource {
+   public:
+    explicit Entropy(Prng& rng) : rng_(rng) {}
+    std::uint64_t next_u64() override { return rng_.next(); }
+
+   private:
+    Prng& rng_;
+  };
+
+  void step(const pool::Event& event);
+  void execute(const pool::Effect& effect);
+  void arm();
+  void spawn(const pool::SpawnWorker& effect);
+  void signal(const pool::SignalWorker& effect);
+  void connect(Incarnation inc);
+  void query(Incarnation inc);
+  void send_table(const pool::SendTable& effect);
+  void process_died(Incarnation inc, int signal);
+  void check_table(const pool::SendTable& effect);
+  Process* living(Incarnation inc);
+  void to_link(LinkId id, const std::function<void(const LinkSink&)>& deliver, World::Copies copies);
+
+  World& world_;
+  Node& node_;
+  ManagerSetup setup_;
+  Entropy entropy_;
+  std::optional<pool::Manager> core_;
+  std::uint64_t boot_ = 0;
+  std::uint64_t next_link_ = 1;
+  std::map<LinkId, Link> links_;
+  std::map<Incarnation, Process> processes_;  // all of this run
+  std::map<LeaseId, std::pair<Holder, Incarnation>> lease_of_;  // L1: an id never changes either
+  Instant armed_for_ = Instant::never();
+};
+
+}  // namespace orch::sim

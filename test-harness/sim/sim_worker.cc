@@ -1,0 +1,262 @@
+#include "sim/sim_worker.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "sim/script.h"
+
+namespace orch::sim {
+
+SimWorker::SimWorker(World& world, WorkerSetup setup)
+    : world_(world),
+      node_(world.new_node("worker-" + std::to_string(setup.manager.value.lo) + "-" + std::to_string(setup.inc.boot) + "." + std::to_string(setup.inc.counter))),
+      setup_(std::move(setup)),
+      arbiter_({.slots = setup_.slots}),
+      ready_at_(world.now() + setup_.load_time) {
+  const bool bound = arbiter_.bind(setup_.manager, setup_.inc);
+  if (!bound) world_.violation("a fresh arbiter refused to be bound");
+  schedule_report();
+}
+
+// --- the manager's side ---
+
+void SimWorker::control_opened(const StreamPtr& stream, std::function<void(const pool::WorkerReport&)> report_to) {
+  control_ = stream;
+  report_ = std::move(report_to);
+  report();
+}
+
+void SimWorker::control_broken(const StreamPtr& stream) {
+  if (control_ == stream) control_ = nullptr;
+}
+
+void SimWorker::apply(const LeaseTable& table) {
+  const Instant now = local();
+  const auto applied = arbiter_.apply(table, now);
+  if (applied == worker::LeaseArbiter::Applied::malformed) world_.violation("the worker was sent a malformed table");
+  if (applied == worker::LeaseArbiter::Applied::ok) {
+    std::map<LeaseId, SeenLease> next;
+    for (const LeaseEntry& entry : table.leases) {
+      const auto known = seen_.find(entry.id);
+      const bool extended = known == seen_.end() || entry.renewal_seq > known->second.entry.renewal_seq;
+      SeenLease lease{entry, extended ? now + table.ttl : known->second.end};
+      if (!extended) lease.entry.renewal_seq = known->second.entry.renewal_seq;
+      next.emplace(entry.id, lease);
+    }
+    seen_ = std::move(next);
+  }
+  pump_stops();
+  report();
+}
+
+void SimWorker::self_check(std::uint64_t id) {
+  world_.on_node(node_, world_.now() + setup_.step * 3, [this, id] {
+    ++steps_;
+    ++tokens_out_;
+    report(pool::SelfCheckOutcome{id, true, true, true, {}});
+  });
+}
+
+void SimWorker::drain(Duration deadline) {
+  draining_ = true;
+  arbiter_.begin_drain(local() + deadline);
+  pump_stops();
+}
+
+pool::WorkerFacts SimWorker::facts() const {
+  pool::WorkerFacts facts;
+  facts.ready = world_.now() >= ready_at_ && !setup_.fails_to_load;
+  facts.engine = "native";
+  facts.engine_version = "sim";
+  facts.model_name = setup_.model;
+  facts.model_digest = setup_.digest;
+  facts.numeric_class = "X";
+  facts.accelerator = setup_.accelerator;
+  facts.ctx_max = setup_.ctx_max;
+  facts.slots = setup_.slots;
+  facts.template_fixed_bytes = 8;
+  facts.template_per_message_bytes = 4;
+  facts.token_bytes_expansion = 1;
+  if (setup_.fails_to_load && world_.now() >= ready_at_) {
+    facts.load_failure = worker::EngineFailure{Outcome::INTERNAL, "the disk gave nothing", {}};
+  }
+  return facts;
+}
+
+void SimWorker::report(std::optional<pool::SelfCheckOutcome> check) {
+  if (!control_ || !report_) return;
+  pool::WorkerReport out;
+  out.inc = setup_.inc;
+  out.version = arbiter_.version();
+  out.uses = arbiter_.uses();
+  out.slots = setup_.slots;
+  out.steps_done = steps_;
+  out.step_longest = setup_.step;
+  out.tokens_out_total = tokens_out_;
+  out.self_check = std::move(check);
+  world_.send(control_, 0, World::Copies::one, [to = report_, out] { to(out); });
+}
+
+void SimWorker::schedule_report() {
+  world_.on_node(node_, world_.now() + Duration::seconds(3), [this] {
+    report();
+    schedule_report();
+  });
+}
+
+// --- the holders' side ---
+
+void SimWorker::hold_opened(const Holder& holder, const StreamPtr& stream) {
+  holds_[holder] = stream;
+  beat(holder);
+}
+
+void SimWorker::hold_broken(const Holder& holder, const StreamPtr& stream) {
+  const auto it = holds_.find(holder);
+  if (it == holds_.end() || it->second != stream) return;  // a newer one took its place
+  holds_.erase(it);
+  arbiter_.holder_broken(holder);
+  pump_stops();
+}
+
+void SimWorker::beat(const Holder& holder) {
+  arbiter_.heartbeat(holder, local());
+  pump_stops();
+}
+
+// L3, read anew from the rules: what the arbiter admits must be admissible.
+void SimWorker::check_admission(const gateway::Dispatch& dispatch, const Holder& holder, bool admitted) {
+  if (!admitted) return;
+  const auto fault = [&](const char* what) { world_.violation(node_.name + " admitted a dispatch " + what + " (job " + dispatch.dispatch.job.to_string() + ")"); };
+  const auto lease = seen_.find(dispatch.fence.lease);
+  if (dispatch.fence.manager != setup_.manager || dispatch.fence.inc != setup_.inc) return fault("of another incarnation");
+  if (lease == seen_.end()) return fault("under a lease it does not have");
+  const LeaseEntry& entry = lease->second.entry;
+  if (entry.secret != dispatch.fence.secret || entry.holder != holder) return fault("with a foreign secret or holder");
+  if (local() >= lease->second.end) return fault("under an expired lease");
+  const auto of_lease = std::count_if(calls_.begin(), calls_.end(), [&](const auto& call) { return call.second.fence.lease == entry.id; });
+  if (of_lease >= entry.slots) return fault("beyond its lease's slots");
+  if (calls_.size() >= setup_.slots) return fault("beyond its declared slots");
+  if (attempts_.contains(dispatch.dispatch)) return fault("twice");
+}
+
+void SimWorker::generate(const StreamPtr& stream, const gateway::Dispatch& dispatch, const Holder& holder, CallAnswer reply) {
+  const DispatchId id = dispatch.dispatch;
+  ActiveCall call{stream, dispatch.fence, holder, std::move(reply), 0, script_length(id.job, dispatch.max_tokens), 0, false};
+  const auto refuse = [&](Outcome outcome) {
+    gateway::Failure failure;
+    failure.outcome = outcome;
+    answer(call, gateway::DispatchFailed{id, dispatch.fence, failure}, World::Copies::one);
+  };
+  if (world_.chance(world_.healed() ? 0 : 30)) return refuse(Outcome::NO_PAGES);
+  const auto admitted = arbiter_.admit(dispatch.fence, holder, id, local());
+  const bool runs = admitted.ok() || setup_.mutant == Mutant::worker_accepts_all;
+  check_admission(dispatch, holder, runs);
+  if (!runs) return refuse(admitted.error());
+  attempts_.insert(id);
+  calls_.emplace(id, std::move(call));
+  report();
+  world_.on_node(node_, world_.now() + setup_.step * 2, [this, id] {
+    const auto it = calls_.find(id);
+    if (it == calls_.end() || it->second.stopping) return;
+    answer(it->second, gateway::DispatchStarted{id, it->second.fence, 7, 0}, World::Copies::repeatable);
+    step(id);
+  });
+  pump_stops();
+}
+
+void SimWorker::step(const DispatchId& id) {
+  world_.on_node(node_, world_.now() + setup_.step, [this, id] {
+    const auto it = calls_.find(id);
+    if (it == calls_.end() || it->second.stopping) return;
+    ActiveCall& call = it->second;
+    ++steps_;
+    if (call.next == call.length) {
+      gateway::DispatchFinished done;
+      done.dispatch = id;
+      done.fence = call.fence;
+      done.prompt_tokens = 7;
+      done.completion_tokens = call.length;
+      const ActiveCall last = call;
+      end_call(id, std::nullopt);
+      answer(last, done, World::Copies::repeatable);
+      return;
+    }
+    if (!world_.healed() && world_.chance(8)) return end_call(id, Outcome::NUMERIC_FAULT);
+    gateway::DispatchTokens tokens;
+    tokens.dispatch = id;
+    tokens.fence = call.fence;
+    tokens.index = call.next;
+    const std::uint32_t batch = std::min<std::uint32_t>(call.length - call.next, 1 + static_cast<std::uint32_t>(world_.rng().below(3) == 0));
+    // Now and then a character is incomplete: its ids go ahead of its text.
+    const bool hold_back = call.next + batch < call.length && world_.rng().below(8) == 0;
+    for (std::uint32_t k = 0; k < batch; ++k) tokens.ids.push_back(script_token(id.job, call.next + k));
+    if (hold_back) {
+      call.held_back += batch;
+    } else {
+      for (std::uint32_t k = call.next - call.held_back; k < call.next + batch; ++k) tokens.text += script_text(id.job, k);
+      call.held_back = 0;
+    }
+    call.next += batch;
+    tokens_out_ += batch;
+    answer(call, tokens, World::Copies::repeatable);
+    step(id);
+  });
+}
+
+void SimWorker::answer(const ActiveCall& call, const gateway::Event& event, World::Copies copies) {
+  world_.send(call.stream, 0, copies, [to = call.answer, event] { to(event); });
+}
+
+void SimWorker::end_call(const DispatchId& id, const std::optional<Outcome>& failure) {
+  const auto it = calls_.find(id);
+  if (it == calls_.end()) return;
+  const ActiveCall call = std::move(it->second);
+  calls_.erase(it);
+  arbiter_.ended(id);
+  report();
+  if (!failure) return;
+  gateway::Failure out;
+  out.outcome = *failure;
+  answer(call, gateway::DispatchFailed{id, call.fence, out}, World::Copies::one);
+}
+
+// The call's stream is gone: decoding stops within one step.
+void SimWorker::call_broken(const DispatchId& id, const StreamPtr& stream) {
+  const auto it = calls_.find(id);
+  if (it == calls_.end() || it->second.stream != stream || setup_.mutant == Mutant::worker_ignores_cancel) return;
+  it->second.stopping = true;
+  world_.on_node(node_, world_.now() + world_.between({}, setup_.step), [this, id] { end_call(id, std::nullopt); });
+}
+
+void SimWorker::pump_stops() {
+  for (const auto& stop : arbiter_.jobs_to_stop(local())) {
+    if (setup_.mutant == Mutant::worker_keeps_orphans) continue;
+    const auto it = calls_.find(stop.dispatch);
+    if (it == calls_.end()) continue;
+    it->second.stopping = true;
+    const Outcome why = stop.reason == worker::LeaseArbiter::StopReason::drain_over ? Outcome::POOL_UNREADY : Outcome::CANCELED;
+    world_.on_node(node_, world_.now() + world_.between({}, setup_.step), [this, id = stop.dispatch, why] { end_call(id, why); });
+  }
+  const Instant next = arbiter_.next_wakeup();
+  if (next.is_never() || next == stop_timer_) return;
+  stop_timer_ = next;
+  world_.on_node(node_, node_.clock.real(next), [this, next] {
+    if (stop_timer_ == next) stop_timer_ = Instant::never();
+    pump_stops();
+  });
+}
+
+// --- for the checks ---
+
+std::optional<Instant> SimWorker::lease_end(LeaseId lease) const {
+  const auto it = seen_.find(lease);
+  if (it == seen_.end()) return std::nullopt;
+  return node_.clock.real(it->second.end);
+}
+
+std::size_t SimWorker::running_of(const Holder& holder) const {
+  return static_cast<std::size_t>(std::count_if(calls_.begin(), calls_.end(), [&](const auto& call) { return call.second.holder == holder; }));
+}
+
+}  // namespace orch::sim
