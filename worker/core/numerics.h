@@ -14,6 +14,9 @@
 #include <cstdint>
 #include <span>
 
+// Always inlined: files compiled for a wider instruction set must not leave a copy that the linker could pick for all.
+#define ORCH_NUMERIC [[gnu::always_inline]] inline constexpr
+
 namespace orch::worker::numerics {
 
 inline constexpr std::uint32_t kContractVersion = 1;  // part of page keys and of the replay identity
@@ -28,20 +31,20 @@ inline constexpr std::uint32_t kAbsMask = 0x7FFF'FFFFU;
 inline constexpr std::uint32_t kInfBits = 0x7F80'0000U;
 inline constexpr std::uint32_t kTinyBits = 0x2180'0000U;  // 2^-60: below it a stored value is +0
 
-constexpr std::uint32_t bits_of(float x) { return std::bit_cast<std::uint32_t>(x); }
-constexpr float float_of(std::uint32_t bits) { return std::bit_cast<float>(bits); }
+ORCH_NUMERIC std::uint32_t bits_of(float x) { return std::bit_cast<std::uint32_t>(x); }
+ORCH_NUMERIC float float_of(std::uint32_t bits) { return std::bit_cast<float>(bits); }
 
 // Applied to every f32 a kernel writes for another kernel to read: embedding rows, norms, matmul results after bias and
 // residual, rotated q and k, attention results, activations. Keeps every later product a normal number, so that devices with
 // and without denormals agree. NaN and infinity pass.
-constexpr float store(float x) { return (bits_of(x) & kAbsMask) < kTinyBits ? 0.0F : x; }
+ORCH_NUMERIC float store(float x) { return (bits_of(x) & kAbsMask) < kTinyBits ? 0.0F : x; }
 
 // ---- reciprocal, reciprocal square root -------------------------------------------------------------------------------
 
 // 1/x for normal x in [2^-125, 2^125], either sign. Seed: linear approximation by exponent negation; 0x7EF311C7 is the
 // constant whose relative error (at most 12.5 %) is smallest over one octave. Each Newton step squares the error: 0.125 ->
 // 1.6e-2 -> 2.4e-4 -> 6e-8 -> rounding.
-constexpr float rcp(float x) {
+ORCH_NUMERIC float rcp(float x) {
   const std::uint32_t sign = bits_of(x) & kSignBit;
   const std::uint32_t seed = (0x7EF3'11C7U - (bits_of(x) & kAbsMask)) | sign;
   float y = float_of(seed);
@@ -54,7 +57,7 @@ constexpr float rcp(float x) {
 
 // 1/sqrt(x) for normal x > 0. Seed: halved and negated exponent with the well-known offset 0x5F3759DF (error at most 3.5 %);
 // four Newton steps y * (1.5 - x/2 * y * y), the last one at rounding level.
-constexpr float rsqrt(float x) {
+ORCH_NUMERIC float rsqrt(float x) {
   const float h = 0.5F * x;
   float y = float_of(0x5F37'59DFU - (bits_of(x) >> 1));
   for (int i = 0; i < 4; ++i) {
@@ -69,7 +72,7 @@ constexpr float rsqrt(float x) {
 // e^x. Exactly +0 below -30 (the contract's cut, which keeps every softmax weight normal), x above 88 counts as 88, NaN passes,
 // exp(0) is exactly 1. Cody-Waite: n = round(x / ln 2), r = x - n ln 2 in two pieces (0.693359375 has 9 significant bits, so
 // n * hi is exact; lo = float(ln 2 - hi)); Taylor coefficients 1/k! to degree 7 (|r| <= 0.3467, truncation 5e-9).
-constexpr float exp(float x) {
+ORCH_NUMERIC float exp(float x) {
   const std::uint32_t magnitude = bits_of(x) & kAbsMask;
   if (magnitude > kInfBits) return x;
   if (x < -30.0F) return 0.0F;
@@ -91,7 +94,7 @@ constexpr float exp(float x) {
 
 // ln x for normal x > 0. x = m 2^e with m in [sqrt(1/2), sqrt 2); ln m = 2 atanh(s), s = (m - 1) / (m + 1), series to s^11
 // (|s| <= 0.1716, truncation 5e-11). Used for log-probabilities only.
-constexpr float log(float x) {
+ORCH_NUMERIC float log(float x) {
   std::int32_t e = static_cast<std::int32_t>(bits_of(x) >> 23) - 127;
   float m = float_of((bits_of(x) & 0x007F'FFFFU) | 0x3F80'0000U);
   if (bits_of(m) >= 0x3FB5'04F3U) {  // float(sqrt 2)
@@ -113,21 +116,21 @@ constexpr float log(float x) {
 // ---- activations ------------------------------------------------------------------------------------------------------
 
 // 1 / (1 + e^-x), from e^-|x| so that nothing overflows.
-constexpr float sigmoid(float x) {
+ORCH_NUMERIC float sigmoid(float x) {
   const float e = exp(float_of(bits_of(x) | kSignBit));
   const float s = rcp(1.0F + e);
   return (bits_of(x) & kSignBit) != 0 ? e * s : s;
 }
 
-constexpr float silu(float x) { return x * sigmoid(x); }
+ORCH_NUMERIC float silu(float x) { return x * sigmoid(x); }
 
 // The fused gate of a Llama feed-forward: store(silu(gate) * up).
-constexpr float silu_mul(float gate, float up) { return store(silu(gate) * up); }
+ORCH_NUMERIC float silu_mul(float gate, float up) { return store(silu(gate) * up); }
 
 // ---- f16 --------------------------------------------------------------------------------------------------------------
 
 // Exact for all 65,536 patterns; denormals become normal floats whatever the device does with float denormals.
-constexpr float f16_to_f32(std::uint16_t h) {
+ORCH_NUMERIC float f16_to_f32(std::uint16_t h) {
   const std::uint32_t sign = static_cast<std::uint32_t>(h & 0x8000U) << 16;
   const std::uint32_t exponent = (h >> 10) & 0x1FU;
   const std::uint32_t mantissa = h & 0x3FFU;
@@ -139,7 +142,7 @@ constexpr float f16_to_f32(std::uint16_t h) {
 
 // Round to nearest even; magnitudes that would become infinite, infinity included, saturate at 65504; NaN becomes 0x7E00
 // with its sign.
-constexpr std::uint16_t f32_to_f16(float x) {
+ORCH_NUMERIC std::uint16_t f32_to_f16(float x) {
   const std::uint32_t sign = (bits_of(x) >> 16) & 0x8000U;
   const std::uint32_t a = bits_of(x) & kAbsMask;
   std::uint32_t h = 0;
@@ -162,13 +165,13 @@ constexpr std::uint16_t f32_to_f16(float x) {
 }
 
 // True when f32_to_f16 saturated; counted by the KV writer.
-constexpr bool f16_saturates(float x) {
+ORCH_NUMERIC bool f16_saturates(float x) {
   const std::uint32_t a = bits_of(x) & kAbsMask;
   return a >= 0x477F'F000U && a <= kInfBits;
 }
 
 // F32 and BF16 weights are loaded through this (denormal rule).
-constexpr float load_weight(float x) { return store(x); }
+ORCH_NUMERIC float load_weight(float x) { return store(x); }
 
 // ---- activation quantiser ---------------------------------------------------------------------------------------------
 
@@ -181,14 +184,14 @@ struct QuantGroup {
   std::int32_t sum = 0;   // of xq
 };
 
-constexpr std::int32_t quantise_one(float x, float id) {
+ORCH_NUMERIC std::int32_t quantise_one(float x, float id) {
   const float scaled = x * id;
   const float half = float_of((bits_of(scaled) & kSignBit) | 0x3F00'0000U);
   const std::int32_t q = static_cast<std::int32_t>(scaled + half);
   return q > 127 ? 127 : (q < -127 ? -127 : q);
 }
 
-constexpr QuantGroup quantise_group(const float* x, std::int8_t* xq) {
+ORCH_NUMERIC QuantGroup quantise_group(const float* x, std::int8_t* xq) {
   std::uint32_t amax_bits = 0;
   for (std::uint32_t i = 0; i < kQuantBlock; ++i) {
     const std::uint32_t a = bits_of(x[i]) & kAbsMask;
@@ -216,7 +219,7 @@ constexpr QuantGroup quantise_group(const float* x, std::int8_t* xq) {
 // ---- sums R(x) --------------------------------------------------------------------------------------------------------
 
 // 32 values by a stride-halving tree: x[i] + x[i + 16], then + 8, 4, 2, 1.
-constexpr float leaf_sum(const std::array<float, kLeaf>& values) {
+ORCH_NUMERIC float leaf_sum(const std::array<float, kLeaf>& values) {
   std::array<float, kLeaf> v = values;
   for (std::uint32_t stride = kLeaf / 2; stride > 0; stride /= 2) {
     for (std::uint32_t i = 0; i < stride; ++i) v[i] = v[i] + v[i + stride];
@@ -227,14 +230,14 @@ constexpr float leaf_sum(const std::array<float, kLeaf>& values) {
 // Adds leaf sums in a balanced adjacent tree, (0+1)+(2+3)..., as if padded with +0 to a power of two. Leaves arrive in order.
 class LeafTree {
  public:
-  constexpr void add(float leaf) {
+  ORCH_NUMERIC void add(float leaf) {
     std::uint32_t level = 0;
     for (; ((count_ >> level) & 1U) != 0; ++level) leaf = partial_[level] + leaf;
     partial_[level] = leaf;
     ++count_;
   }
   // Adding +0 for the missing right halves changes nothing: leaves are sums of squares or of exponentials, never -0.
-  constexpr float total() const {
+  ORCH_NUMERIC float total() const {
     float sum = 0.0F;
     bool seen = false;
     for (std::uint32_t level = 0; level < partial_.size(); ++level) {
@@ -252,7 +255,7 @@ class LeafTree {
 
 // R(f(0), f(1), ... f(n-1)): leaves of 32 contiguous values, the last padded with +0.
 template <typename F>
-constexpr float tree_sum(std::size_t n, F f) {
+ORCH_NUMERIC float tree_sum(std::size_t n, F f) {
   LeafTree tree;
   for (std::size_t base = 0; base < n; base += kLeaf) {
     std::array<float, kLeaf> leaf{};
@@ -263,7 +266,7 @@ constexpr float tree_sum(std::size_t n, F f) {
 }
 
 // r = rsqrt(R(x * x) * float(1/n) + eps); y[i] = store((x[i] * r) * w[i]).
-constexpr void rms_norm(const float* x, const float* w, std::size_t n, float eps, float* y) {
+ORCH_NUMERIC void rms_norm(const float* x, const float* w, std::size_t n, float eps, float* y) {
   const float inverse = 1.0F / static_cast<float>(n);  // made on the host
   const float mean = tree_sum(n, [x](std::size_t i) { return x[i] * x[i]; }) * inverse;
   const float r = rsqrt(mean + eps);
@@ -290,7 +293,7 @@ inline constexpr std::array<double, 19> kSignedInverseFactorial = [] {
 
 // |x| <= 1.6e6 (positions to 2^20). Reduction by pi/2 in pieces of 33 + 33 + 53 bits (from a 70-digit pi), so that n * piece
 // is exact for n < 2^20; Taylor polynomials 1/k! on |r| <= pi/4 (truncation below 1e-17).
-constexpr SinCos sincos64(double x) {
+ORCH_NUMERIC SinCos sincos64(double x) {
   const double scaled = x * 0x1.45f306dc9c883p-1;  // 2 / pi
   const std::int64_t n = static_cast<std::int64_t>(scaled + (scaled < 0 ? -0.5 : 0.5));
   const double nf = static_cast<double>(n);
@@ -311,7 +314,7 @@ constexpr SinCos sincos64(double x) {
 }
 
 // e^x for |x| <= 700; as exp() above with a 32-bit high piece of ln 2 and degree 14.
-constexpr double exp64(double x) {
+ORCH_NUMERIC double exp64(double x) {
   const double scaled = x * 0x1.71547652b82fep+0;
   const std::int64_t n = static_cast<std::int64_t>(scaled + (scaled < 0 ? -0.5 : 0.5));
   const double nf = static_cast<double>(n);
@@ -326,7 +329,7 @@ constexpr double exp64(double x) {
 }
 
 // ln x for normal x > 0; as log() above, series to s^25.
-constexpr double log64(double x) {
+ORCH_NUMERIC double log64(double x) {
   const std::uint64_t u = std::bit_cast<std::uint64_t>(x);
   std::int64_t e = static_cast<std::int64_t>(u >> 52) - 1023;
   double m = std::bit_cast<double>((u & 0x000F'FFFF'FFFF'FFFFULL) | 0x3FF0'0000'0000'0000ULL);
@@ -345,7 +348,7 @@ constexpr double log64(double x) {
 
 // Angle of pair `pair` at `position`: position * base^(-2 pair / dims) / factor. `factor` is 1 or the model's own divisor of
 // that pair (rope_freqs).
-constexpr double rope_angle(std::uint32_t position, std::uint32_t pair, std::uint32_t dims, double base, double factor) {
+ORCH_NUMERIC double rope_angle(std::uint32_t position, std::uint32_t pair, std::uint32_t dims, double base, double factor) {
   const double exponent = -(2.0 * pair / dims) * log64(base);
   return static_cast<double>(position) * (exp64(exponent) / factor);
 }

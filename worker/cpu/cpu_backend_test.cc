@@ -1,0 +1,169 @@
+// Whole steps on a tiny model: bytes do not depend on kernels, threads, chunking, neighbours, pages or denormal modes, and equal
+// frozen hashes; every mutant of ENGINE-RULES changes them.
+#include "worker/cpu/cpu_backend.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "worker/cpu/mutants.h"
+#include "worker/testing/tiny_model.h"
+
+namespace orch::worker::cpu {
+namespace {
+
+using testing::hash_floats;
+using testing::run_tokens;
+using testing::tiny_model;
+using testing::tiny_tokens;
+using testing::TinyShape;
+
+constexpr std::uint32_t kContext = 600;
+
+std::unique_ptr<Backend> backend_of(Model model, const CpuKernels& kernels, std::uint32_t threads = 1, bool flush = false) {
+  CpuBackendOptions options;
+  options.threads = threads;
+  options.context = kContext;
+  options.pages = 40;
+  options.flush_denormals = flush;
+  auto backend = create_cpu_backend(std::move(model), kernels, options);
+  EXPECT_TRUE(backend.ok());
+  return std::move(backend).value();
+}
+
+const CpuKernels& best_kernels() { return avx2_kernels() != nullptr ? *avx2_kernels() : scalar_kernels(); }
+
+std::vector<TinyShape> shapes() {
+  std::vector<TinyShape> out(5);
+  out[1].matrices = TensorType::q4_0;
+  out[2].matrices = TensorType::q8_0;
+  out[2].tied = false;
+  out[3].matrices = TensorType::f16;
+  out[3].embedding_type = TensorType::f16;
+  out[4].matrices = TensorType::f32;
+  out[4].embedding_type = TensorType::q4_1;
+  return out;
+}
+
+// Frozen: 300 tokens, all logits, FNV-1a. A change here is a change of the numerics contract and needs its version raised.
+constexpr std::uint64_t kGolden[] = {0x6d1b1c55c32c6a85, 0x9dd57ce2dced109f, 0xe55110b5fb0aa7e8, 0x4a72710de3ce5099, 0x8416d5748bd428c8};
+
+TEST(CpuBackend, logits_equal_the_frozen_hashes_on_scalar_and_simd) {
+  for (std::size_t i = 0; i < shapes().size(); ++i) {
+    const TinyShape shape = shapes()[i];
+    const std::vector<std::uint32_t> tokens = tiny_tokens(shape, 300, 11);
+    const auto scalar = run_tokens(*backend_of(tiny_model(shape), scalar_kernels()), tokens, 256, shape.vocabulary);
+    EXPECT_EQ(hash_floats(scalar), kGolden[i]) << "shape " << i << std::hex << ": 0x" << hash_floats(scalar);
+    const auto simd = run_tokens(*backend_of(tiny_model(shape), best_kernels()), tokens, 256, shape.vocabulary);
+    EXPECT_EQ(hash_floats(simd), kGolden[i]) << "shape " << i;
+    for (const float logit : scalar) ASSERT_TRUE(std::isfinite(logit));
+  }
+}
+
+TEST(CpuBackend, bytes_do_not_depend_on_chunk_or_threads) {
+  const TinyShape shape;
+  const std::vector<std::uint32_t> tokens = tiny_tokens(shape, 300, 11);
+  for (std::uint32_t threads = 1; threads <= 4; ++threads) {
+    for (const std::uint32_t chunk : {1U, 3U, 40U, 256U}) {
+      if (chunk == 1 && threads > 2) continue;  // more threads than cores and 300 steps only cost time
+      const auto logits = run_tokens(*backend_of(tiny_model(shape), best_kernels(), threads), tokens, chunk, shape.vocabulary);
+      EXPECT_EQ(hash_floats(logits), kGolden[0]) << threads << " threads, chunk " << chunk;
+    }
+  }
+}
+
+TEST(CpuBackend, bytes_do_not_depend_on_denormal_modes) {
+  for (std::size_t i = 0; i < shapes().size(); ++i) {
+    const TinyShape shape = shapes()[i];
+    const std::vector<std::uint32_t> tokens = tiny_tokens(shape, 300, 11);
+    for (const CpuKernels* kernels : {&scalar_kernels(), &best_kernels()}) {
+      const auto logits = run_tokens(*backend_of(tiny_model(shape), *kernels, 2, true), tokens, 100, shape.vocabulary);
+      EXPECT_EQ(hash_floats(logits), kGolden[i]) << kernels->name << " shape " << i;
+    }
+  }
+}
+
+// Three sequences interleaved in one batch, on scattered pages, give what each gives alone.
+TEST(CpuBackend, a_row_does_not_depend_on_its_neighbours_or_pages) {
+  const TinyShape shape;
+  std::vector<std::vector<std::uint32_t>> tokens;
+  std::vector<std::vector<float>> alone;
+  for (std::uint64_t s = 0; s < 3; ++s) {
+    tokens.push_back(tiny_tokens(shape, 70 + 7 * s, 40 + s));
+    alone.push_back(run_tokens(*backend_of(tiny_model(shape), scalar_kernels()), tokens.back(), 1, shape.vocabulary));
+  }
+  const std::unique_ptr<Backend> backend = backend_of(tiny_model(shape), best_kernels(), 2);
+  const std::vector<std::vector<PageId>> tables = {{9, 1, 30}, {4, 22, 7}, {0, 39, 12}};
+  std::vector<std::size_t> done(3);
+  for (std::size_t round = 0; done[2] < tokens[2].size(); ++round) {
+    std::vector<Row> rows;
+    std::vector<std::pair<std::size_t, std::size_t>> of_row;
+    for (std::size_t s = 0; s < 3; ++s) {
+      const std::size_t count = std::min(tokens[s].size() - done[s], (round * 5 + s * 3) % 11 + 1);
+      for (std::size_t i = 0; i < count; ++i, ++done[s]) {
+        rows.push_back({tokens[s][done[s]], static_cast<std::uint32_t>(done[s]), static_cast<SequenceIndex>(s), i % 2 == 0});
+        if (i % 2 == 0) of_row.emplace_back(s, done[s]);
+      }
+    }
+    std::vector<float> logits(of_row.size() * shape.vocabulary);
+    ASSERT_TRUE(backend->step({rows, tables}, logits).ok());
+    for (std::size_t i = 0; i < of_row.size(); ++i) {
+      const auto [s, position] = of_row[i];
+      EXPECT_EQ(std::memcmp(&logits[i * shape.vocabulary], &alone[s][position * shape.vocabulary], shape.vocabulary * sizeof(float)), 0)
+          << "sequence " << s << " position " << position;
+    }
+  }
+}
+
+TEST(CpuBackend, a_copied_page_continues_the_same_way) {
+  const TinyShape shape;
+  const std::vector<std::uint32_t> tokens = tiny_tokens(shape, 50, 3);
+  const std::unique_ptr<Backend> backend = backend_of(tiny_model(shape), best_kernels());
+  const auto logits = run_tokens(*backend, tokens, 64, shape.vocabulary);
+  ASSERT_TRUE(backend->copy_page(1, 20).ok());
+  const std::vector<Row> rows = {{tokens[49], 49, 0, true}};
+  const std::vector<std::vector<PageId>> tables = {{0, 20}};
+  std::vector<float> again(shape.vocabulary);
+  ASSERT_TRUE(backend->step({rows, tables}, again).ok());
+  EXPECT_EQ(std::memcmp(again.data(), &logits[std::size_t{49} * shape.vocabulary], again.size() * sizeof(float)), 0);
+}
+
+TEST(CpuBackend, overflowing_weights_give_non_finite_logits_not_a_crash) {
+  Model model = tiny_model({});
+  for (QTensor& tensor : model.weights.tensors) {
+    if (tensor.layout == TensorLayout::plain) tensor.quants.as<float>()[0] = 3e38F;
+  }
+  Model copy = tiny_model({});
+  for (QTensor& tensor : copy.weights.tensors) {
+    if (tensor.layout == TensorLayout::plain) tensor.quants.as<float>()[0] = 3e38F;
+  }
+  const std::vector<std::uint32_t> tokens = tiny_tokens({}, 40, 5);
+  const auto scalar = run_tokens(*backend_of(std::move(model), scalar_kernels()), tokens, 40, 203);
+  const auto simd = run_tokens(*backend_of(std::move(copy), best_kernels()), tokens, 40, 203);
+  for (std::size_t row = 0; row < 40; ++row) {
+    const auto finite = [&](const std::vector<float>& v) {
+      return std::all_of(v.begin() + static_cast<std::ptrdiff_t>(row * 203), v.begin() + static_cast<std::ptrdiff_t>((row + 1) * 203),
+                         [](float x) { return std::isfinite(x); });
+    };
+    EXPECT_FALSE(finite(scalar)) << row;
+    EXPECT_FALSE(finite(simd)) << row;
+  }
+}
+
+TEST(CpuBackend, every_mutant_changes_the_hash) {
+  const TinyShape shape;
+  const std::vector<std::uint32_t> tokens = tiny_tokens(shape, 300, 11);
+  ASSERT_EQ(mutants().size(), 7u);
+  for (const Mutant& mutant : mutants()) {
+    Model model = tiny_model(shape);
+    if (mutant.change_model != nullptr) mutant.change_model(model);
+    const CpuKernels kernels = mutant.change_kernels != nullptr ? mutant.change_kernels() : scalar_kernels();
+    const auto logits = run_tokens(*backend_of(std::move(model), kernels), tokens, 256, shape.vocabulary);
+    EXPECT_NE(hash_floats(logits), kGolden[0]) << mutant.name;
+  }
+}
+
+}  // namespace
+}  // namespace orch::worker::cpu

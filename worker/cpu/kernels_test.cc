@@ -1,0 +1,245 @@
+// Every SIMD kernel equals the scalar reference to the byte, on random tensors of every type with row, column and batch tails
+// (ENGINE-RULES: "Ours against ours: logit bytes equal. Hard gate").
+#include "worker/cpu/kernels.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "common/base/prng.h"
+#include "worker/core/numerics.h"
+#include "worker/cpu/float_state.h"
+#include "worker/testing/tiny_model.h"
+
+namespace orch::worker::cpu {
+namespace {
+
+using testing::random_floats;
+using testing::random_tensor;
+
+constexpr TensorType kTypes[] = {TensorType::f32, TensorType::f16, TensorType::q4_0, TensorType::q4_1, TensorType::q8_0};
+
+class Kernels : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    simd = avx2_kernels();
+    if (simd == nullptr) GTEST_SKIP() << "this CPU has no AVX2 with F16C";
+  }
+  const CpuKernels& reference = scalar_kernels();
+  const CpuKernels* simd = nullptr;
+};
+
+void expect_equal_bytes(const std::vector<float>& a, const std::vector<float>& b, const char* what) {
+  ASSERT_EQ(a.size(), b.size());
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    ASSERT_EQ(numerics::bits_of(a[i]), numerics::bits_of(b[i])) << what << " at " << i << ": " << a[i] << " and " << b[i];
+  }
+}
+
+struct Input {
+  std::vector<float> x;
+  std::vector<std::int8_t> xq;
+  std::vector<float> dx;
+  std::vector<float> s;
+  std::vector<std::int32_t> sum;
+
+  Input(const CpuKernels& kernels, std::uint32_t rows, std::uint32_t cols, std::uint64_t seed)
+      : x(random_floats(std::size_t{rows} * cols, seed, 3.0F)), xq(x.size()), dx(x.size() / 32), s(dx.size()), sum(dx.size()) {
+    for (std::size_t i = 0; i < 32; ++i) x[i] = 0.0F;  // one empty group
+    for (std::uint32_t r = 0; r < rows; ++r) {
+      const std::size_t at = std::size_t{r} * cols;
+      kernels.quantise(&x[at], cols, &xq[at], &dx[at / 32], &s[at / 32], &sum[at / 32]);
+    }
+  }
+  ActivationRows rows(std::uint32_t cols) const { return {cols, x.data(), xq.data(), dx.data(), s.data(), sum.data()}; }
+};
+
+std::vector<float> multiply(const CpuKernels& kernels, const QTensor& w, const Input& input, std::uint32_t rows, bool extras,
+                            std::uint32_t parts) {
+  const std::vector<float> bias = random_floats(w.rows, 77, 1.0F);
+  const std::size_t stride = w.rows + 5;
+  std::vector<float> out = random_floats(rows * stride, 78, 1.0F);  // also the residual
+  for (std::uint32_t part = 0; part < parts; ++part) {
+    MatmulArgs args;
+    args.weight = &w;
+    args.bias = extras ? bias.data() : nullptr;
+    args.residual = extras ? out.data() : nullptr;
+    args.out = out.data();
+    args.out_stride = stride;
+    args.in = input.rows(w.cols);
+    args.rows = rows;
+    args.group_begin = w.row_groups() * part / parts;
+    args.group_end = w.row_groups() * (part + 1) / parts;
+    kernels.matmul(args);
+  }
+  return out;
+}
+
+TEST_F(Kernels, matmul_equals_scalar_for_every_type_and_batch_to_40) {
+  for (const TensorType type : kTypes) {
+    const QTensor w = random_tensor(type, 53, 320, 4);
+    for (std::uint32_t rows = 1; rows <= 40; ++rows) {
+      const Input input(reference, rows, 320, rows);
+      expect_equal_bytes(multiply(reference, w, input, rows, rows % 2 == 0, 1), multiply(*simd, w, input, rows, rows % 2 == 0, 2),
+                         to_string(type));
+    }
+  }
+}
+
+TEST_F(Kernels, matmul_equals_scalar_for_every_shape) {
+  for (const TensorType type : kTypes) {
+    for (const std::uint32_t n : {1U, 7U, 8U, 9U, 16U, 17U, 31U, 33U}) {
+      for (const std::uint32_t cols : {32U, 224U, 256U, 288U, 576U, 1536U}) {
+        const QTensor w = random_tensor(type, n, cols, n + cols);
+        const Input input(reference, 5, cols, n);
+        expect_equal_bytes(multiply(reference, w, input, 5, true, 1), multiply(*simd, w, input, 5, true, 1), to_string(type));
+      }
+    }
+  }
+}
+
+// ENGINE-RULES: VPMADDUBSW saturates; every weight and activation at its extreme.
+TEST_F(Kernels, matmul_survives_extreme_integers) {
+  for (const TensorType type : {TensorType::q4_0, TensorType::q4_1, TensorType::q8_0}) {
+    for (const int fill : {0x00, 0x0F, 0xF0, 0xFF, 0x80, 0x7F, 0x81}) {
+      QTensor w = random_tensor(type, 16, 512, 3);
+      std::memset(w.quants.data(), fill, w.quants.size());  // 0x80: w = -128
+      Input input(reference, 4, 512, 6);
+      for (std::size_t i = 0; i < input.xq.size(); ++i) {
+        input.xq[i] = static_cast<std::int8_t>(i < 512 ? 127 : (i < 1024 ? -127 : (i % 2 == 0 ? 127 : -127)));
+      }
+      expect_equal_bytes(multiply(reference, w, input, 4, false, 1), multiply(*simd, w, input, 4, false, 1), to_string(type));
+    }
+  }
+}
+
+TEST_F(Kernels, quantiser_equals_scalar) {
+  for (std::uint64_t seed = 0; seed < 200; ++seed) {
+    const float scale = numerics::float_of(static_cast<std::uint32_t>(30 + seed) << 23);  // from denormal products to huge
+    std::vector<float> x = random_floats(1024, seed, scale);
+    if (seed % 5 == 0) x[40] = std::numeric_limits<float>::infinity();
+    if (seed % 5 == 1) x[40] = std::numeric_limits<float>::quiet_NaN();
+    std::vector<std::int8_t> qa(1024), qb(1024);
+    std::vector<float> da(32), db(32), sa(32), sb(32);
+    std::vector<std::int32_t> na(32), nb(32);
+    reference.quantise(x.data(), 1024, qa.data(), da.data(), sa.data(), na.data());
+    simd->quantise(x.data(), 1024, qb.data(), db.data(), sb.data(), nb.data());
+    ASSERT_EQ(qa, qb) << seed;
+    ASSERT_EQ(na, nb) << seed;
+    expect_equal_bytes(da, db, "dx");
+    expect_equal_bytes(sa, sb, "s");
+  }
+}
+
+TEST_F(Kernels, norm_equals_scalar) {
+  for (const std::uint32_t n : {8U, 32U, 64U, 96U, 100U, 576U, 1056U, 2048U}) {
+    const std::vector<float> x = random_floats(n, n, 5.0F);
+    const std::vector<float> w = random_floats(n, n + 1, 1.5F);
+    std::vector<float> a(n), b(n);
+    reference.rms_norm(x.data(), w.data(), n, 1e-5F, a.data());
+    simd->rms_norm(x.data(), w.data(), n, 1e-5F, b.data());
+    expect_equal_bytes(a, b, "rms_norm");
+  }
+}
+
+TEST_F(Kernels, silu_mul_equals_scalar_over_the_whole_range) {
+  std::vector<float> gate;
+  for (std::uint32_t bits = 0; bits < 0x4300'0000U; bits += 4099) {
+    gate.push_back(numerics::float_of(bits));
+    gate.push_back(-gate.back());
+  }
+  for (const float edge : {30.0F, -30.0F, -30.00001F, 0.0F, 88.5F, -1e30F, 1e30F}) gate.push_back(edge);
+  const std::vector<float> up = random_floats(gate.size(), 8, 4.0F);
+  std::vector<float> a(gate.size()), b(gate.size());
+  const std::uint32_t n = static_cast<std::uint32_t>(gate.size());
+  reference.silu_mul(gate.data(), up.data(), n, a.data());
+  simd->silu_mul(gate.data(), up.data(), n, b.data());
+  expect_equal_bytes(a, b, "silu_mul");
+}
+
+TEST_F(Kernels, rope_equals_scalar) {
+  for (const std::uint32_t pairs : {4U, 6U, 8U, 32U}) {
+    const std::uint32_t dim = pairs * 2 + 8;  // an unrotated tail
+    std::vector<float> a = random_floats(std::size_t{3} * dim, pairs, 2.0F);
+    std::vector<float> b = a;
+    const std::vector<float> cosine = random_floats(pairs, 1, 1.0F);
+    const std::vector<float> sine = random_floats(pairs, 2, 1.0F);
+    reference.rope_adjacent(a.data(), 3, dim, pairs, cosine.data(), sine.data());
+    simd->rope_adjacent(b.data(), 3, dim, pairs, cosine.data(), sine.data());
+    expect_equal_bytes(a, b, "rope");
+  }
+}
+
+// 2^20 patterns over the whole f32 range, all saturating and NaN ones included.
+TEST_F(Kernels, narrowing_equals_the_integer_definition) {
+  for (const bool flush : {false, true}) {
+    const FloatState state(flush);
+    for (std::uint32_t i = 0; i < (1U << 20); i += 8) {
+      float x[8];
+      std::uint16_t a[8];
+      std::uint16_t b[8];
+      for (std::uint32_t j = 0; j < 8; ++j) x[j] = numerics::float_of((i + j) << 12 | ((i * 2654435761U) >> 20));
+      ASSERT_EQ(reference.narrow(x, 8, a), simd->narrow(x, 8, b)) << i;
+      ASSERT_EQ(std::memcmp(a, b, sizeof(a)), 0) << i;
+    }
+  }
+}
+
+struct AttentionCase {
+  std::uint32_t rows;
+  std::uint32_t heads;
+  std::uint32_t head_dim;
+  std::uint32_t first;
+};
+
+std::vector<float> attend(const CpuKernels& kernels, const AttentionCase& c) {
+  const std::uint32_t context = c.first + c.rows;
+  const std::uint32_t pages = context / kPageTokens + 1;
+  const std::size_t tile = std::size_t{kPageTokens} * c.head_dim;
+  std::vector<std::uint16_t> kv(pages * tile * 2);
+  const std::vector<float> values = random_floats(kv.size(), 21, 2.0F);
+  for (std::size_t i = 0; i < kv.size(); ++i) kv[i] = numerics::f32_to_f16(values[i]);
+  std::vector<PageId> order;
+  for (std::uint32_t p = 0; p < pages; ++p) order.push_back((p * 7 + 3) % pages);  // a permutation unless 7 divides pages
+  if (pages % 7 == 0) for (std::uint32_t p = 0; p < pages; ++p) order[p] = pages - 1 - p;
+  const std::size_t stride = std::size_t{c.heads} * c.head_dim;
+  const std::vector<float> query = random_floats(c.rows * stride, 22, 3.0F);
+  std::vector<float> out(query.size());
+  std::vector<float> workspace(attention_workspace_floats(c.heads, c.head_dim, context));
+  AttentionArgs args;
+  args.query = query.data();
+  args.out = out.data();
+  args.stride = stride;
+  args.rows = c.rows;
+  args.heads = c.heads;
+  args.head_dim = c.head_dim;
+  args.first_position = c.first;
+  args.scale = numerics::rsqrt(static_cast<float>(c.head_dim));
+  args.kv_base = kv.data();
+  args.page_stride = tile * 2;
+  args.value_offset = tile;
+  args.pages = order;
+  args.workspace = workspace.data();
+  kernels.attention(args);
+  return out;
+}
+
+TEST_F(Kernels, attention_equals_scalar_over_splits_and_tails) {
+  for (const AttentionCase c : {AttentionCase{1, 3, 64, 0}, {1, 3, 64, 31}, {1, 1, 8, 32}, {2, 4, 16, 254}, {10, 3, 64, 250},
+                                {1, 3, 64, 255}, {1, 3, 64, 256}, {8, 4, 40, 505}, {1, 2, 128, 1023}, {5, 6, 24, 767}}) {
+    expect_equal_bytes(attend(reference, c), attend(*simd, c), "attention");
+  }
+}
+
+// Rows computed together equal rows computed alone.
+TEST_F(Kernels, attention_does_not_depend_on_the_row_tile) {
+  const std::vector<float> together = attend(*simd, {10, 3, 64, 0});
+  EXPECT_EQ(together.size(), 10u * 3 * 64);
+  const std::vector<float> reference_rows = attend(reference, {10, 3, 64, 0});
+  expect_equal_bytes(together, reference_rows, "tile");
+}
+
+}  // namespace
+}  // namespace orch::worker::cpu

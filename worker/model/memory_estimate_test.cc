@@ -1,0 +1,88 @@
+// ENGINE-RULES interface 8: refuse with the numbers, or shrink the context and say so.
+#include "worker/model/memory_estimate.h"
+
+#include <gtest/gtest.h>
+
+#include "worker/model/gguf_file.h"
+#include "worker/model/weights.h"
+#include "worker/testing/tiny_model.h"
+
+namespace orch::worker {
+namespace {
+
+ModelConfig config() {
+  ModelConfig c;
+  c.layers = 30;
+  c.embedding = 576;
+  c.feed_forward = 1536;
+  c.heads = 9;
+  c.kv_heads = 3;
+  c.head_dim = 64;
+  c.rope_dims = 64;
+  c.context = 8192;
+  c.vocabulary = 49152;
+  return c;
+}
+
+constexpr std::uint64_t kMiB = 1'048'576;
+
+TEST(MemoryEstimate, counts_pages_of_all_slots) {
+  EXPECT_EQ(kv_page_bytes(config()), 2u * 32 * 192 * 2 * 30);
+  BackendOptions options;
+  options.slots = 4;
+  options.context = 1000;
+  const auto estimate = estimate_memory(config(), 100 * kMiB, options, 0);
+  ASSERT_TRUE(estimate.ok());
+  EXPECT_EQ(estimate->pages, 4u * 32);
+  EXPECT_EQ(estimate->kv_bytes, estimate->pages * kv_page_bytes(config()));
+}
+
+TEST(MemoryEstimate, shrinks_the_models_own_context_and_says_so) {
+  const auto estimate = estimate_memory(config(), 100 * kMiB, {}, 300 * kMiB);
+  ASSERT_TRUE(estimate.ok());
+  EXPECT_TRUE(estimate->shrunk());
+  EXPECT_LE(estimate->total_bytes(), 300 * kMiB);
+  EXPECT_GE(estimate->context, 512u);
+  EXPECT_EQ(estimate->context % 32, 0u);
+  EXPECT_NE(describe(*estimate).find("context shrunk from 8192"), std::string::npos);
+}
+
+TEST(MemoryEstimate, refuses_an_explicit_context_that_does_not_fit) {
+  BackendOptions options;
+  options.context = 8192;
+  const auto estimate = estimate_memory(config(), 100 * kMiB, options, 300 * kMiB);
+  ASSERT_FALSE(estimate.ok());
+  EXPECT_EQ(estimate.error().kind, ModelErrorKind::memory);
+  EXPECT_NE(estimate.error().message.find("budget 300 MiB"), std::string::npos);
+}
+
+TEST(MemoryEstimate, refuses_when_even_the_smallest_context_does_not_fit) {
+  const auto estimate = estimate_memory(config(), 100 * kMiB, {}, 101 * kMiB);
+  ASSERT_FALSE(estimate.ok());
+  EXPECT_EQ(estimate.error().kind, ModelErrorKind::memory);
+}
+
+TEST(MemoryEstimate, refuses_contexts_above_the_models_and_zero_slots) {
+  BackendOptions options;
+  options.context = 8193;
+  EXPECT_EQ(estimate_memory(config(), 0, options, 0).error().field, "ctx");
+  options.context = 0;
+  options.slots = 0;
+  EXPECT_EQ(estimate_memory(config(), 0, options, 0).error().field, "slots");
+}
+
+TEST(MemoryEstimate, foretells_the_repacked_weights_exactly) {
+  for (const TensorType type : {TensorType::q4_1, TensorType::q8_0, TensorType::q4_0, TensorType::f16, TensorType::f32}) {
+    testing::TinyShape shape;
+    shape.matrices = type;
+    const std::vector<std::byte> bytes = testing::tiny_model_file(shape);
+    auto file = GgufFile::parse(bytes);
+    ASSERT_TRUE(file.ok());
+    auto model = load_model(**file, {});
+    ASSERT_TRUE(model.ok());
+    EXPECT_EQ(repacked_weight_bytes(**file), model->weights.byte_size()) << to_string(type);
+  }
+}
+
+}  // namespace
+}  // namespace orch::worker
