@@ -236,7 +236,8 @@ std::vector<LeaseBook::Announcement> Replica::on(const WorkerReport& event, Inst
   Life& life = *life_;
   life.heard = true;
   life.last_heard = now;
-  const std::uint32_t declared = std::min(event.slots, spec_.slots);
+  // A worker's reports may declare nothing until its model is loaded; its facts then say it first.
+  const std::uint32_t declared = std::min(event.slots > 0 ? event.slots : facts_.slots, spec_.slots);
   if (declared != life.book.declared()) life.book.set_declared(declared);
   auto announcements = life.book.on_report(event.version, event.uses, now);
   if (event.steps_done != life.steps_done || life.book.running() == 0) life.progressed = now;

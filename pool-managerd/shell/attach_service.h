@@ -1,0 +1,55 @@
+// Purpose: the gRPC service PoolManager: Attach streams become links of the core, unary calls become events or look-ups.
+// Threads: service methods run on gRPC threads and only push to the loop through `post`; everything else loop thread.
+// Bounds: kStreamsMax open Attach streams, kEventsMax unsent events per stream; a stream beyond is ended.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "common/base/ids.h"
+#include "pool-managerd/core/effects.h"
+#include "pool-managerd/core/events.h"
+
+namespace grpc {
+class Service;
+}
+
+namespace orch::pool {
+
+class AttachService {
+ public:
+  using Post = std::function<bool(std::function<void()>)>;
+  struct Hooks {
+    std::function<void(Event)> on_event;                  // to the core, on the loop
+    std::function<std::vector<ReplicaView>()> replicas;   // from the core, on the loop
+  };
+  AttachService(ManagerId manager, std::uint64_t boot, Post post, Hooks hooks);
+  ~AttachService();
+  AttachService(const AttachService&) = delete;
+  AttachService& operator=(const AttachService&) = delete;
+
+  grpc::Service& grpc_service();
+
+  void send(const AttachWelcome& effect);
+  void send(const AttachRefused& effect);
+  void send(const ReplicaChanged& effect);
+  void send(const SendGrant& effect);
+  void send(const SendRevoke& effect);
+  void send(const DrainReply& effect);
+  // Ends every stream; nothing is served afterwards.
+  void close();
+  std::size_t streams() const;
+
+  static constexpr std::size_t kStreamsMax = 256;
+  static constexpr std::size_t kEventsMax = 4096;
+  static constexpr std::size_t kDrainsWaitingMax = 64;
+
+ private:
+  class Service;
+  struct Shared;
+  std::shared_ptr<Shared> shared_;
+  std::unique_ptr<Service> service_;
+};
+
+}  // namespace orch::pool

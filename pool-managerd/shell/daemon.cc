@@ -1,0 +1,309 @@
+#include "pool-managerd/shell/daemon.h"
+
+#include <csignal>
+#include <deque>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <system_error>
+#include <utility>
+
+#include "common/base/check.h"
+#include "common/runtime/clock.h"
+#include "common/runtime/entropy.h"
+#include "common/runtime/event_loop.h"
+#include "common/runtime/grpc_setup.h"
+#include "common/runtime/log.h"
+#include "common/runtime/signals.h"
+#include "pool-managerd/core/manager.h"
+#include "pool-managerd/shell/admin_http.h"
+#include "pool-managerd/shell/attach_service.h"
+#include "pool-managerd/shell/probe.h"
+#include "pool-managerd/shell/process_supervisor.h"
+#include "pool-managerd/shell/worker_command.h"
+#include "pool-managerd/shell/worker_links.h"
+
+namespace orch::pool {
+namespace {
+
+// One unread message per stream, one answer per unary call, and room for exits and ends ("Flow, health, edges").
+constexpr std::size_t kMailboxCapacity = 16 * 1024;
+// After SIGTERM running jobs may finish for this long.
+constexpr Duration kShutdownDrain = Duration::seconds(10);
+constexpr Duration kServerGrace = Duration::milliseconds(500);
+
+class KernelEntropy final : public EntropySource {
+ public:
+  std::uint64_t next_u64() override { return runtime::random_u64(); }
+};
+
+std::string inc_text(Incarnation inc) { return std::to_string(inc.boot) + "." + std::to_string(inc.counter); }
+
+Status<Daemon::StartFailure> make_private_dir(const std::string& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  if (!error) std::filesystem::permissions(path, std::filesystem::perms::owner_all, error);
+  if (error) return Err{Daemon::StartFailure{78, "state_dir: " + path + ": " + error.message()}};
+  return Ok{};
+}
+
+}  // namespace
+
+struct Daemon::Parts {
+  Parts(const Config& config, runtime::StateDir dir, std::string program_dir)
+      : state_dir(std::move(dir)),
+        commands(config, std::move(program_dir), std::filesystem::absolute(state_dir.path()).string()),
+        manager(settings_from(config, ManagerId{state_dir.id()}, state_dir.boot()), entropy),
+        mailbox(loop, kMailboxCapacity, [this](std::vector<std::function<void()>>& tasks) { run_batch(tasks); }),
+        timer(loop, [this] { handle(Tick{}); }),
+        probe(manager),
+        links(manager.settings().manager, sender(), [this](Event event) { handle(event); }),
+        attach(manager.settings().manager, state_dir.boot(), sender(),
+               {.on_event = [this](Event event) { handle(event); },
+                .replicas = [this] { return manager.replicas(runtime::now()); }}),
+        admin(loop, manager, [this] { return probe.text(runtime::now()); }) {}
+
+  std::function<bool(std::function<void()>)> sender() {
+    return [send = mailbox.sender()](std::function<void()> task) { return send(std::move(task)) == runtime::Pushed::ok; };
+  }
+  void run_batch(std::vector<std::function<void()>>& tasks) {
+    for (std::function<void()>& task : tasks) std::exchange(task, nullptr)();
+  }
+
+  void start_supervisor();
+  void handle(const Event& event);
+  void begin_shutdown();
+  void finish();
+
+  void execute(const SpawnWorker& effect);
+  void execute(const SignalWorker& effect);
+  void execute(const ConnectWorker& effect) { links.connect(effect.inc); }
+  void execute(const QueryInfo& effect) { links.query_info(effect.inc); }
+  void execute(const SendTable& effect) { links.send(effect); }
+  void execute(const SendSelfCheck& effect) { links.send(effect); }
+  void execute(const SendDrain& effect) { links.send(effect); }
+  void execute(const AttachWelcome& effect) { attach.send(effect); }
+  void execute(const AttachRefused& effect) { attach.send(effect); }
+  void execute(const ReplicaChanged& effect) { attach.send(effect); }
+  void execute(const SendGrant& effect);
+  void execute(const SendRevoke& effect);
+  void execute(const DrainReply& effect);
+  void execute(const ShutdownComplete& effect);
+  void execute(const NotedState& effect);
+  void execute(const NotedFailure& effect);
+
+  std::string pool_of(const std::string& replica_id) const {
+    const Config::Pool* pool = commands.pool_of(replica_id);
+    return pool == nullptr ? std::string() : pool->id;
+  }
+
+  struct Process {
+    std::string replica_id;
+    Secret control_secret{};
+  };
+
+  runtime::StateDir state_dir;
+  KernelEntropy entropy;
+  WorkerCommands commands;
+  Manager manager;
+  runtime::EventLoop loop;
+  runtime::LoopMailbox<std::function<void()>> mailbox;
+  runtime::LoopTimer timer;
+  Probe probe;
+  WorkerLinks links;
+  AttachService attach;
+  AdminHttp admin;
+  std::map<Incarnation, Process> processes;
+  std::unique_ptr<ProcessSupervisor> supervisor;
+  std::unique_ptr<runtime::GrpcServer> grpc_server;
+  std::unique_ptr<runtime::Signals> signals;
+  std::deque<Event> waiting;  // events raised while a step's effects are executed
+  bool stepping = false;
+};
+
+void Daemon::Parts::start_supervisor() {
+  const auto post = sender();
+  // Callbacks come on the supervisor's thread; a child's news is at most two messages.
+  const auto must_post = [post](std::function<void()> task) {
+    const bool posted = post(std::move(task));
+    ORCH_CHECK(posted);
+  };
+  supervisor = std::make_unique<ProcessSupervisor>(
+      ProcessSupervisor::Options{},
+      ProcessSupervisor::Callbacks{
+          .on_started =
+              [this, must_post](Incarnation inc, std::int64_t pid) {
+                must_post([this, inc, pid] {
+                  const Process& process = processes.at(inc);
+                  const std::string endpoint = "unix:" + commands.socket_path(process.replica_id, inc);
+                  runtime::log_info("worker_started", {{"replica_id", process.replica_id}, {"inc", inc_text(inc)}, {"pid", pid}});
+                  links.open(inc, endpoint, process.control_secret);
+                  handle(ProcessStarted{.inc = inc, .pid = pid, .endpoint = endpoint});
+                });
+              },
+          .on_failed =
+              [this, must_post](Incarnation inc, const std::string& message, bool permanent) {
+                must_post([this, inc, message, permanent] {
+                  processes.erase(inc);
+                  handle(SpawnFailed{.inc = inc, .message = message, .permanent = permanent});
+                });
+              },
+          .on_exit =
+              [this, must_post](const ChildExit& exit) {
+                must_post([this, exit] {
+                  const std::string replica_id = processes.at(exit.inc).replica_id;
+                  runtime::log_info("worker_reaped", {{"replica_id", replica_id},
+                                                      {"inc", inc_text(exit.inc)},
+                                                      {"exit_code", exit.exit_code},
+                                                      {"signal", exit.signal}});
+                  links.close(exit.inc);
+                  std::error_code ignored;
+                  std::filesystem::remove(commands.socket_path(replica_id, exit.inc), ignored);
+                  processes.erase(exit.inc);
+                  handle(ProcessExited{
+                      .inc = exit.inc, .exit_code = exit.exit_code, .signal = exit.signal, .detail = exit.last_line});
+                });
+              }});
+}
+
+// Effects may raise events at once; they wait until the step's own effects are done.
+void Daemon::Parts::handle(const Event& event) {
+  waiting.push_back(event);
+  if (std::exchange(stepping, true)) return;
+  while (!waiting.empty()) {
+    const Event next = std::move(waiting.front());
+    waiting.pop_front();
+    Effects effects;
+    manager.step(next, runtime::now(), effects);
+    for (const Effect& effect : effects) {
+      std::visit([this](const auto& each) { execute(each); }, effect);
+    }
+  }
+  stepping = false;
+  timer.set(manager.next_wakeup());
+}
+
+void Daemon::Parts::execute(const SpawnWorker& effect) {
+  const Config::Pool* pool = commands.pool_of(effect.replica_id);
+  ORCH_CHECK(pool != nullptr);
+  const Secret secret = runtime::random_secret();
+  processes[effect.inc] = {.replica_id = effect.replica_id, .control_secret = secret};
+  supervisor->spawn({.inc = effect.inc,
+                     .arguments = commands.arguments(effect.replica_id, effect.inc),
+                     .environment = WorkerCommands::environment(),
+                     .lifeline_line = runtime::to_hex(secret) + "\n",
+                     .log_path = commands.log_path(effect.replica_id, effect.inc),
+                     .log_prefix = commands.log_prefix(effect.replica_id),
+                     .niceness = WorkerCommands::niceness(*pool)});
+}
+
+void Daemon::Parts::execute(const SignalWorker& effect) {
+  const bool kill = effect.signal == StopSignal::kill;
+  runtime::log_info("worker_signaled", {{"inc", inc_text(effect.inc)}, {"signal", kill ? "KILL" : "TERM"}});
+  supervisor->signal(effect.inc, kill ? SIGKILL : SIGTERM);
+}
+
+void Daemon::Parts::execute(const SendGrant& effect) {
+  runtime::log_debug("lease_granted", {{"replica_id", effect.replica_id},
+                                       {"lease", std::to_string(effect.lease.boot) + "." + std::to_string(effect.lease.counter)},
+                                       {"slots", effect.slots}});
+  attach.send(effect);
+}
+
+void Daemon::Parts::execute(const SendRevoke& effect) {
+  runtime::log_info("lease_revoked", {{"lease", std::to_string(effect.lease.boot) + "." + std::to_string(effect.lease.counter)},
+                                      {"stop", effect.stop},
+                                      {"reason", effect.reason}});
+  attach.send(effect);
+}
+
+void Daemon::Parts::execute(const DrainReply& effect) { attach.send(effect); }
+
+void Daemon::Parts::execute(const NotedState& effect) {
+  runtime::log_info("replica_state", {{"replica_id", effect.replica_id},
+                                      {"pool_id", pool_of(effect.replica_id)},
+                                      {"from", to_string(effect.from)},
+                                      {"to", to_string(effect.to)},
+                                      {"inc", inc_text(effect.inc)}});
+  if (effect.to == ReplicaState::draining) {
+    probe.drained(pool_of(effect.replica_id), signals ? "request" : "shutdown");
+  }
+}
+
+void Daemon::Parts::execute(const NotedFailure& effect) {
+  runtime::log_warn("replica_failed", {{"replica_id", effect.replica_id},
+                                       {"inc", inc_text(effect.inc)},
+                                       {"failure", to_string(effect.failure)},
+                                       {"message", effect.message},
+                                       {"in_a_row", effect.in_a_row},
+                                       {"permanent", effect.permanent},
+                                       {"breaker_open", effect.breaker_open},
+                                       {"retry_in_ms", effect.retry_in.ms()}});
+  probe.failed(pool_of(effect.replica_id), effect);
+}
+
+void Daemon::Parts::execute(const ShutdownComplete&) {
+  runtime::log_info("stopped");
+  loop.stop();
+}
+
+void Daemon::Parts::begin_shutdown() {
+  runtime::log_info("shutdown_begun", {{"drain_ms", kShutdownDrain.ms()}});
+  handle(Shutdown{.deadline = kShutdownDrain});
+}
+
+Daemon::Daemon(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+
+Result<std::unique_ptr<Daemon>, Daemon::StartFailure> Daemon::start(const Config& config, runtime::StateDir state_dir,
+                                                                    std::string program_dir) {
+  const auto grpc_address = runtime::parse_listen_address(config.grpc.listen);
+  if (!grpc_address.ok()) return Err{StartFailure{78, "grpc.listen: " + grpc_address.error()}};
+  const auto http_address = runtime::parse_listen_address(config.http.listen);
+  if (!http_address.ok()) return Err{StartFailure{78, "http.listen: " + http_address.error()}};
+
+  auto parts = std::make_unique<Parts>(config, std::move(state_dir), std::move(program_dir));
+  const auto paths = parts->commands.check_socket_paths(parts->state_dir.boot());
+  if (!paths.ok()) return Err{StartFailure{78, paths.error()}};
+  // Sockets of an earlier life are dead: its workers died with it (L8).
+  std::error_code ignored;
+  std::filesystem::remove_all(parts->commands.run_dir(), ignored);
+  for (const std::string& dir : {parts->commands.run_dir(), parts->commands.log_dir()}) {
+    const auto made = make_private_dir(dir);
+    if (!made.ok()) return Err{made.error()};
+  }
+
+  const auto port = parts->admin.listen(*http_address);
+  if (!port.ok()) return Err{StartFailure{port.error().exit_code(), "http.listen: " + port.error().message}};
+  auto server = runtime::GrpcServer::start(*grpc_address, {&parts->attach.grpc_service()});
+  if (!server.ok()) return Err{StartFailure{server.error().exit_code(), "grpc.listen: " + server.error().message}};
+  parts->grpc_server = std::move(server).value();
+  if (!grpc_address->is_unix) {
+    const auto written = parts->state_dir.write_port("grpc", static_cast<std::uint16_t>(parts->grpc_server->port()));
+    if (!written.ok()) return Err{StartFailure{written.error().exit_code(), written.error().message}};
+  }
+  if (!http_address->is_unix) {
+    const auto written = parts->state_dir.write_port("http", *port);
+    if (!written.ok()) return Err{StartFailure{written.error().exit_code(), written.error().message}};
+  }
+  return std::unique_ptr<Daemon>(new Daemon(std::move(parts)));
+}
+
+Daemon::~Daemon() = default;
+
+void Daemon::run() {
+  Parts& parts = *parts_;
+  parts.start_supervisor();
+  parts.signals = std::make_unique<runtime::Signals>(parts.loop, std::vector<int>{SIGTERM, SIGINT},
+                                                     [&parts](int) { parts.begin_shutdown(); });
+  runtime::log_info("started", {{"manager_id", parts.manager.settings().manager.to_string()},
+                                {"boot", parts.state_dir.boot()},
+                                {"replicas", parts.manager.settings().replicas.size()}});
+  parts.loop.post([&parts] { parts.handle(Tick{}); });
+  parts.loop.run();
+  parts.attach.close();
+  parts.admin.close();
+  parts.grpc_server->shutdown(kServerGrace);
+  parts.supervisor.reset();
+}
+
+}  // namespace orch::pool

@@ -1,0 +1,249 @@
+#include "pool-managerd/shell/wire.h"
+
+#include <algorithm>
+
+namespace orch::pool::wire {
+namespace {
+
+constexpr std::uint64_t kLongestMs = 24ULL * 3600 * 1000;
+
+template <typename Id, typename Message>
+Id parse_pair(const Message& message) {
+  return Id{.boot = message.boot(), .counter = message.counter()};
+}
+template <typename Id, typename Message>
+void write_pair(const Id& id, Message* out) {
+  out->set_boot(id.boot);
+  out->set_counter(id.counter);
+}
+std::uint64_t ms_of(Duration duration) { return static_cast<std::uint64_t>(std::max<std::int64_t>(duration.ms_ceil(), 0)); }
+
+std::string bytes_of(const Secret& secret) { return {secret.begin(), secret.end()}; }
+
+v1::ReplicaState state_of(ReplicaState state) {
+  switch (state) {
+    case ReplicaState::starting: return v1::REPLICA_STATE_STARTING;
+    case ReplicaState::preloading: return v1::REPLICA_STATE_PRELOADING;
+    case ReplicaState::ready: return v1::REPLICA_STATE_READY;
+    case ReplicaState::draining: return v1::REPLICA_STATE_DRAINING;
+    case ReplicaState::backoff: return v1::REPLICA_STATE_BACKOFF;
+    case ReplicaState::failed: return v1::REPLICA_STATE_FAILED;
+    case ReplicaState::stopped: return v1::REPLICA_STATE_STOPPED;
+  }
+  return v1::REPLICA_STATE_UNSPECIFIED;
+}
+
+Outcome outcome_named(const std::string& code) {
+  for (const OutcomeRow& row : kOutcomes) {
+    if (row.code == code) return row.outcome;
+  }
+  return Outcome::INTERNAL;
+}
+
+}  // namespace
+
+Result<Holder, BadMessage> parse_attach_hello(const v1::AttachHello& message) {
+  if (message.hello().protocol_major() != kProtocolMajor) {
+    return Err{BadMessage{"hello.hello.protocol_major", "protocol_major: is " + std::to_string(message.hello().protocol_major()) +
+                                                            ", this manager speaks " + std::to_string(kProtocolMajor)}};
+  }
+  const auto orch = Uuid::parse(message.holder().orch_id());
+  if (!orch) return Err{BadMessage{"hello.holder.orch_id", "orch_id: not a UUID"}};
+  return Holder{.orch = OrchId{*orch}, .boot = message.holder().orch_boot()};
+}
+
+HolderUpdate parse_update(LinkId link, const v1::HolderUpdate& message) {
+  HolderUpdate update{.link = link, .seq = message.seq(), .bids = {}, .renew = {}, .release = {}};
+  for (const v1::Bid& bid : message.bids()) {
+    update.bids.push_back({.pool_id = bid.pool_id(), .running = bid.running(), .waiting = bid.waiting()});
+  }
+  for (const v1::LeaseId& id : message.renew()) update.renew.push_back(parse_pair<LeaseId>(id));
+  for (const v1::LeaseId& id : message.release()) update.release.push_back(parse_pair<LeaseId>(id));
+  return update;
+}
+
+WorkerFacts parse_info(const v1::WorkerInfo& message) {
+  WorkerFacts facts;
+  facts.ready = message.ready();
+  facts.load_progress = message.load_progress();
+  if (message.has_load_failure()) {
+    const v1::Failure& failure = message.load_failure();
+    facts.load_failure = worker::EngineFailure{
+        .outcome = outcome_named(failure.code()), .message = failure.message(), .field = failure.field()};
+  }
+  facts.engine = message.engine();
+  facts.engine_version = message.engine_version();
+  facts.sampler_profile_version = message.sampler_profile_version();
+  facts.model_name = message.model_name();
+  facts.model_digest = message.model_digest();
+  facts.quant = message.quant();
+  facts.architecture = message.architecture();
+  facts.ctx_max = message.ctx_max();
+  facts.slots = message.slots();
+  facts.numeric_class = message.numeric_class();
+  facts.accelerator = message.accelerator();
+  facts.device_name = message.device_name();
+  facts.template_available = message.template_available();
+  facts.template_fixed_bytes = message.template_fixed_bytes();
+  facts.template_per_message_bytes = message.template_per_message_bytes();
+  facts.token_bytes_expansion = message.token_bytes_expansion();
+  facts.cancel = message.cancel();
+  facts.model_bytes = message.model_bytes();
+  facts.memory_bytes = message.memory_bytes();
+  facts.token_ids = message.token_ids();
+  return facts;
+}
+
+WorkerReport parse_report(Incarnation inc, const v1::ControlReport& message) {
+  WorkerReport report;
+  report.inc = inc;
+  report.version = {.boot = message.version_boot(), .counter = message.version_counter()};
+  for (const v1::LeaseUse& use : message.uses()) {
+    report.uses.push_back({.id = parse_pair<LeaseId>(use.id()), .running = use.running()});
+  }
+  report.slots = message.slots();
+  report.steps_done = message.steps_done();
+  report.step_longest = Duration::milliseconds(static_cast<std::int64_t>(std::min(message.step_longest_ms(), kLongestMs)));
+  report.tokens_out_total = message.tokens_out_total();
+  report.tokens_in_total = message.tokens_in_total();
+  report.kv_pages_used = message.kv_pages_used();
+  report.kv_pages_total = message.kv_pages_total();
+  report.memory_used_bytes = message.memory_used_bytes();
+  if (message.has_self_check()) {
+    const v1::SelfCheckResult& result = message.self_check();
+    report.self_check = SelfCheckOutcome{.id = result.id(),
+                                         .decoded = result.decoded(),
+                                         .cancel_freed = result.cancel_freed(),
+                                         .counters_moved = result.counters_moved(),
+                                         .detail = result.detail()};
+  }
+  return report;
+}
+
+void write_incarnation(Incarnation inc, v1::Incarnation* out) { write_pair(inc, out); }
+
+void write_replica(const ReplicaView& view, v1::Replica* out) {
+  out->set_replica_id(view.replica_id);
+  out->set_pool_id(view.pool_id);
+  out->set_state(state_of(view.state));
+  write_pair(view.inc, out->mutable_inc());
+  out->set_endpoint(view.endpoint);
+  out->set_last_error(view.last_error);
+  out->set_last_error_code(std::string(to_string(view.last_failure)));
+  out->set_restarts(view.restarts);
+  out->set_was_ready(view.was_ready);
+  out->set_running(view.running);
+  out->set_retry_in_ms(ms_of(view.retry_in));
+  out->set_pid(static_cast<std::uint64_t>(view.pid));
+  out->set_routable(view.routable);
+  const WorkerFacts& facts = view.facts;
+  v1::WorkerInfo* info = out->mutable_info();
+  info->set_ready(facts.ready);
+  info->set_load_progress(facts.load_progress);
+  if (facts.load_failure) {
+    v1::Failure* failure = info->mutable_load_failure();
+    failure->set_code(std::string(outcome_row(facts.load_failure->outcome).code));
+    failure->set_message(facts.load_failure->message);
+    failure->set_field(facts.load_failure->field);
+  }
+  // What a client may ask for is known from the configuration before any worker has said it (POOL-ADMIT).
+  info->set_engine(facts.engine.empty() ? view.engine : facts.engine);
+  info->set_model_name(facts.model_name.empty() ? view.model_name : facts.model_name);
+  info->set_engine_version(facts.engine_version);
+  info->set_sampler_profile_version(facts.sampler_profile_version);
+  info->set_model_digest(facts.model_digest);
+  info->set_quant(facts.quant);
+  info->set_architecture(facts.architecture);
+  info->set_ctx_max(facts.ctx_max);
+  info->set_slots(view.slots > 0 ? view.slots : facts.slots);
+  info->set_numeric_class(facts.numeric_class);
+  info->set_accelerator(facts.accelerator);
+  info->set_device_name(facts.device_name);
+  info->set_template_available(facts.template_available);
+  info->set_template_fixed_bytes(facts.template_fixed_bytes);
+  info->set_template_per_message_bytes(facts.template_per_message_bytes);
+  info->set_token_bytes_expansion(facts.token_bytes_expansion);
+  info->set_cancel(facts.cancel);
+  info->set_model_bytes(facts.model_bytes);
+  info->set_memory_bytes(facts.memory_bytes);
+  info->set_process_id(std::to_string(view.pid));
+  info->set_token_ids(facts.token_ids);
+}
+
+v1::AttachEvent manager_hello(ManagerId manager, std::uint64_t boot, const std::vector<ReplicaView>& replicas) {
+  v1::AttachEvent event;
+  v1::ManagerHello* hello = event.mutable_hello();
+  hello->mutable_hello()->set_protocol_major(kProtocolMajor);
+  hello->mutable_hello()->set_protocol_minor(kProtocolMinor);
+  hello->set_manager_id(manager.to_string());
+  hello->set_boot(boot);
+  for (const ReplicaView& view : replicas) write_replica(view, hello->add_replicas());
+  return event;
+}
+
+v1::AttachEvent replica_event(const ReplicaView& view) {
+  v1::AttachEvent event;
+  write_replica(view, event.mutable_replica());
+  return event;
+}
+
+v1::AttachEvent grant_event(const SendGrant& grant) {
+  v1::AttachEvent event;
+  v1::Grant* out = event.mutable_grant();
+  write_pair(grant.lease, out->mutable_lease());
+  out->set_replica_id(grant.replica_id);
+  write_pair(grant.inc, out->mutable_inc());
+  out->set_slots(grant.slots);
+  out->set_secret(bytes_of(grant.secret));
+  out->set_update_seq(grant.update_seq);
+  out->set_ttl_ms(static_cast<std::uint64_t>(grant.ttl.ms()));
+  return event;
+}
+
+v1::AttachEvent revoke_event(const SendRevoke& revoke) {
+  v1::AttachEvent event;
+  v1::Revoke* out = event.mutable_revoke();
+  write_pair(revoke.lease, out->mutable_lease());
+  out->set_stop(revoke.stop);
+  out->set_reason(revoke.reason);
+  return event;
+}
+
+v1::AttachEvent refused_event(Outcome outcome, const std::string& message, const std::string& field) {
+  v1::AttachEvent event;
+  v1::Failure* out = event.mutable_refused();
+  out->set_code(std::string(outcome_row(outcome).code));
+  out->set_message(message);
+  out->set_field(field);
+  return event;
+}
+
+v1::ControlRequest control_hello(ManagerId manager, Incarnation inc, const Secret& control_secret) {
+  v1::ControlRequest request;
+  v1::ControlHello* hello = request.mutable_hello();
+  hello->set_manager_id(manager.to_string());
+  write_pair(inc, hello->mutable_inc());
+  hello->set_control_secret(bytes_of(control_secret));
+  return request;
+}
+
+v1::ControlRequest table_request(const LeaseTable& table) {
+  v1::ControlRequest request;
+  v1::LeaseTable* out = request.mutable_table();
+  out->set_version_boot(table.version.boot);
+  out->set_version_counter(table.version.counter);
+  out->set_ttl_ms(static_cast<std::uint64_t>(table.ttl.ms()));
+  for (const LeaseEntry& entry : table.leases) {
+    v1::LeaseEntry* lease = out->add_leases();
+    write_pair(entry.id, lease->mutable_id());
+    lease->mutable_holder()->set_orch_id(entry.holder.orch.to_string());
+    lease->mutable_holder()->set_orch_boot(entry.holder.boot);
+    lease->set_slots(entry.slots);
+    lease->set_secret(bytes_of(entry.secret));
+    lease->set_renewal_seq(entry.renewal_seq);
+    lease->set_stop(entry.stop);
+  }
+  return request;
+}
+
+}  // namespace orch::pool::wire

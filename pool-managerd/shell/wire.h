@@ -1,0 +1,37 @@
+// Messages of PoolManager and of the manager's side of Worker to values and back. Threads: any; nothing is kept.
+#pragma once
+
+#include <string>
+
+#include "common/base/result.h"
+#include "orch/v1/pool_manager.pb.h"
+#include "orch/v1/worker.pb.h"
+#include "pool-managerd/core/effects.h"
+#include "pool-managerd/core/events.h"
+
+namespace orch::pool::wire {
+
+inline constexpr std::uint32_t kProtocolMajor = 1;
+inline constexpr std::uint32_t kProtocolMinor = 0;
+
+struct BadMessage {
+  std::string field;
+  std::string message;  // names the field and the limit
+};
+
+Result<Holder, BadMessage> parse_attach_hello(const v1::AttachHello& message);
+HolderUpdate parse_update(LinkId link, const v1::HolderUpdate& message);
+WorkerFacts parse_info(const v1::WorkerInfo& message);
+WorkerReport parse_report(Incarnation inc, const v1::ControlReport& message);
+
+void write_incarnation(Incarnation inc, v1::Incarnation* out);
+void write_replica(const ReplicaView& view, v1::Replica* out);
+v1::AttachEvent manager_hello(ManagerId manager, std::uint64_t boot, const std::vector<ReplicaView>& replicas);
+v1::AttachEvent replica_event(const ReplicaView& view);
+v1::AttachEvent grant_event(const SendGrant& grant);
+v1::AttachEvent revoke_event(const SendRevoke& revoke);
+v1::AttachEvent refused_event(Outcome outcome, const std::string& message, const std::string& field);
+v1::ControlRequest control_hello(ManagerId manager, Incarnation inc, const Secret& control_secret);
+v1::ControlRequest table_request(const LeaseTable& table);
+
+}  // namespace orch::pool::wire
