@@ -11,8 +11,8 @@ constexpr VkAccessFlags kReads = VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_TRANSFER_
 
 }  // namespace
 
-Result<std::unique_ptr<CommandRecorder>, VulkanError> CommandRecorder::Create(Device& device) {
-  std::unique_ptr<CommandRecorder> recorder(new CommandRecorder(device));
+Result<std::unique_ptr<CommandRecorder>, VulkanError> CommandRecorder::Create(Device& device, const BindingLayout& layout) {
+  std::unique_ptr<CommandRecorder> recorder(new CommandRecorder(device, layout));
   VkCommandPoolCreateInfo pool{};
   pool.sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO;
   pool.queueFamilyIndex = device.facts().compute_family;
@@ -49,28 +49,28 @@ Status<VulkanError> CommandRecorder::end() {
   return Ok{};
 }
 
-void CommandRecorder::bind(const ComputePipeline& pipeline, std::span<const std::byte> push) {
-  if (bound_ != pipeline.handle()) {
-    vkCmdBindPipeline(commands_, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline.handle());
-    bound_ = pipeline.handle();
+void CommandRecorder::bind(const Invocation& invocation) {
+  if (bound_ != invocation.pipeline->handle()) {
+    vkCmdBindPipeline(commands_, VK_PIPELINE_BIND_POINT_COMPUTE, invocation.pipeline->handle());
+    bound_ = invocation.pipeline->handle();
   }
-  ORCH_CHECK(push.size() <= kPushBytesMax && push.size() % 4 == 0);
-  vkCmdPushConstants(commands_, pipeline.layout(), VK_SHADER_STAGE_COMPUTE_BIT, 0, static_cast<std::uint32_t>(push.size()),
-                     push.data());
+  ORCH_CHECK(invocation.push.size() <= kPushBytesMax && invocation.push.size() % 4 == 0);
+  vkCmdBindDescriptorSets(commands_, VK_PIPELINE_BIND_POINT_COMPUTE, layout_.pipeline_layout(), 0, 1, &invocation.set, 0, nullptr);
+  vkCmdPushConstants(commands_, layout_.pipeline_layout(), VK_SHADER_STAGE_COMPUTE_BIT, 0,
+                     static_cast<std::uint32_t>(invocation.push.size()), invocation.push.data());
 }
 
-void CommandRecorder::dispatch(const ComputePipeline& pipeline, std::span<const std::byte> push, GroupCount groups) {
-  bind(pipeline, push);
+void CommandRecorder::dispatch(const Invocation& invocation, GroupCount groups) {
+  bind(invocation);
   vkCmdDispatch(commands_, groups.x, groups.y, groups.z);
 }
 
-void CommandRecorder::dispatch_indirect(const ComputePipeline& pipeline, std::span<const std::byte> push,
-                                        const Buffer& arguments, VkDeviceSize offset) {
-  bind(pipeline, push);
+void CommandRecorder::dispatch_indirect(const Invocation& invocation, const DeviceBuffer& arguments, VkDeviceSize offset) {
+  bind(invocation);
   vkCmdDispatchIndirect(commands_, arguments.handle(), offset);
 }
 
-void CommandRecorder::copy(const Buffer& source, VkDeviceSize source_offset, const Buffer& target,
+void CommandRecorder::copy(const DeviceBuffer& source, VkDeviceSize source_offset, const DeviceBuffer& target,
                            VkDeviceSize target_offset, VkDeviceSize bytes) {
   const VkBufferCopy region{source_offset, target_offset, bytes};
   vkCmdCopyBuffer(commands_, source.handle(), target.handle(), 1, &region);

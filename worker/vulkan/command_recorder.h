@@ -7,7 +7,7 @@
 
 #include <vulkan/vulkan_core.h>
 
-#include "worker/vulkan/buffer.h"
+#include "worker/vulkan/device_buffer.h"
 #include "worker/vulkan/compute_pipeline.h"
 #include "worker/vulkan/device.h"
 
@@ -19,9 +19,16 @@ struct GroupCount {
   std::uint32_t z = 1;
 };
 
+// What a dispatch runs and on what. Views: used during the call only.
+struct Invocation {
+  const ComputePipeline* pipeline = nullptr;
+  VkDescriptorSet set = VK_NULL_HANDLE;
+  std::span<const std::byte> push;
+};
+
 class CommandRecorder {
  public:
-  static Result<std::unique_ptr<CommandRecorder>, VulkanError> Create(Device& device);
+  static Result<std::unique_ptr<CommandRecorder>, VulkanError> Create(Device& device, const BindingLayout& layout);
   ~CommandRecorder();
   CommandRecorder(const CommandRecorder&) = delete;
   CommandRecorder& operator=(const CommandRecorder&) = delete;
@@ -31,11 +38,10 @@ class CommandRecorder {
   Status<VulkanError> begin();  // drops what was recorded
   Status<VulkanError> end();
 
-  void dispatch(const ComputePipeline& pipeline, std::span<const std::byte> push, GroupCount groups);
+  void dispatch(const Invocation& invocation, GroupCount groups);
   // The group counts are read from `arguments` at `offset` when the command runs.
-  void dispatch_indirect(const ComputePipeline& pipeline, std::span<const std::byte> push, const Buffer& arguments,
-                         VkDeviceSize offset);
-  void copy(const Buffer& source, VkDeviceSize source_offset, const Buffer& target, VkDeviceSize target_offset,
+  void dispatch_indirect(const Invocation& invocation, const DeviceBuffer& arguments, VkDeviceSize offset);
+  void copy(const DeviceBuffer& source, VkDeviceSize source_offset, const DeviceBuffer& target, VkDeviceSize target_offset,
             VkDeviceSize bytes);
   // Everything written by kernels and copies so far is seen by later ones.
   void barrier();
@@ -43,10 +49,11 @@ class CommandRecorder {
   void host_barrier();
 
  private:
-  explicit CommandRecorder(Device& device) : device_(device) {}
-  void bind(const ComputePipeline& pipeline, std::span<const std::byte> push);
+  CommandRecorder(Device& device, const BindingLayout& layout) : device_(device), layout_(layout) {}
+  void bind(const Invocation& invocation);
 
   Device& device_;
+  const BindingLayout& layout_;
   VkCommandPool pool_ = VK_NULL_HANDLE;
   VkCommandBuffer commands_ = VK_NULL_HANDLE;
   VkPipeline bound_ = VK_NULL_HANDLE;

@@ -8,20 +8,11 @@
 namespace orch::worker::vulkan {
 
 Result<std::unique_ptr<ComputePipeline>, VulkanError> ComputePipeline::Create(Device& device, PipelineCache& cache,
+                                                                              const BindingLayout& layout,
                                                                               std::span<const std::uint32_t> spirv,
                                                                               std::span<const std::uint32_t> constants) {
   std::unique_ptr<ComputePipeline> pipeline(new ComputePipeline(device));
   ORCH_TRY(shader, ShaderModule::Create(device, spirv));
-  VkPushConstantRange range{};
-  range.stageFlags = VK_SHADER_STAGE_COMPUTE_BIT;
-  range.size = kPushBytesMax;
-  VkPipelineLayoutCreateInfo layout{};
-  layout.sType = VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO;
-  layout.pushConstantRangeCount = 1;
-  layout.pPushConstantRanges = &range;
-  VkResult result = vkCreatePipelineLayout(device.handle(), &layout, nullptr, &pipeline->layout_);
-  if (result != VK_SUCCESS) return failure("creating a pipeline layout", result);
-
   std::vector<VkSpecializationMapEntry> entries;
   for (std::uint32_t i = 0; i < constants.size(); ++i) entries.push_back({i, i * 4U, 4U});
   VkSpecializationInfo specialization{};
@@ -37,15 +28,14 @@ Result<std::unique_ptr<ComputePipeline>, VulkanError> ComputePipeline::Create(De
   create.stage.module = shader->handle();
   create.stage.pName = "main";
   create.stage.pSpecializationInfo = &specialization;
-  create.layout = pipeline->layout_;
-  result = vkCreateComputePipelines(device.handle(), cache.handle(), 1, &create, nullptr, &pipeline->handle_);
+  create.layout = layout.pipeline_layout();
+  const VkResult result = vkCreateComputePipelines(device.handle(), cache.handle(), 1, &create, nullptr, &pipeline->handle_);
   if (result != VK_SUCCESS) return failure("compiling a kernel for " + device.facts().entry.name, result);
   return pipeline;
 }
 
 ComputePipeline::~ComputePipeline() {
   if (handle_ != VK_NULL_HANDLE) vkDestroyPipeline(device_.handle(), handle_, nullptr);
-  if (layout_ != VK_NULL_HANDLE) vkDestroyPipelineLayout(device_.handle(), layout_, nullptr);
 }
 
 }  // namespace orch::worker::vulkan

@@ -13,17 +13,8 @@ Result<std::unique_ptr<Device>, VulkanError> Device::Create(VkPhysicalDevice phy
   queue.queueCount = 1;
   queue.pQueuePriorities = &priority;
 
-  VkPhysicalDeviceVulkan12Features features12{};
-  features12.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES;
-  features12.bufferDeviceAddress = VK_TRUE;
-  VkPhysicalDeviceFeatures2 features{};
-  features.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2;
-  features.pNext = &features12;
-  features.features.shaderInt64 = VK_TRUE;
-
   VkDeviceCreateInfo create{};
   create.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO;
-  create.pNext = &features;
   create.queueCreateInfoCount = 1;
   create.pQueueCreateInfos = &queue;
   if (const VkResult result = vkCreateDevice(physical, &create, nullptr, &device->handle_); result != VK_SUCCESS) {

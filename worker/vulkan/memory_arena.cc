@@ -63,12 +63,8 @@ Status<VulkanError> MemoryArena::grow(VkDeviceSize bytes) {
                                                                std::to_string(limit) + " that " + device_.facts().entry.name +
                                                                " allows at once"}};
   }
-  VkMemoryAllocateFlagsInfo flags{};
-  flags.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_FLAGS_INFO;
-  flags.flags = VK_MEMORY_ALLOCATE_DEVICE_ADDRESS_BIT;
   VkMemoryAllocateInfo allocate{};
   allocate.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO;
-  allocate.pNext = &flags;
   allocate.allocationSize = block.size;
   allocate.memoryTypeIndex = type_;
   VkResult result = vkAllocateMemory(device_.handle(), &allocate, nullptr, &block.memory);

@@ -7,6 +7,7 @@ namespace orch::worker::vulkan {
 namespace {
 
 constexpr std::uint32_t kPushBytesNeeded = 128;  // the Vulkan minimum; kernels stay inside it
+constexpr std::uint32_t kSharedBytesNeeded = 16384;  // the Vulkan minimum
 
 const char* type_name(VkPhysicalDeviceType type) {
   switch (type) {
@@ -84,6 +85,11 @@ PhysicalDeviceFacts inspect(VkPhysicalDevice device, std::uint32_t index) {
   entry.software = properties.properties.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU;
   facts.rte_float32 = properties12.shaderRoundingModeRTEFloat32 == VK_TRUE;
   facts.allocation_bytes_max = properties11.maxMemoryAllocationSize;
+  facts.storage_range_max = properties.properties.limits.maxStorageBufferRange;
+  facts.texels_max = properties.properties.limits.maxTexelBufferElements;
+  facts.shared_bytes_max = properties.properties.limits.maxComputeSharedMemorySize;
+  facts.shuffle = (properties11.subgroupSupportedOperations & VK_SUBGROUP_FEATURE_SHUFFLE_BIT) != 0 &&
+                  (properties11.subgroupSupportedStages & VK_SHADER_STAGE_COMPUTE_BIT) != 0;
 
   if (!vulkan12) {
     entry.excluded_reason = "needs Vulkan 1.2, the driver offers " +
@@ -91,24 +97,17 @@ PhysicalDeviceFacts inspect(VkPhysicalDevice device, std::uint32_t index) {
                             std::to_string(VK_API_VERSION_MINOR(properties.properties.apiVersion));
     return facts;
   }
-  VkPhysicalDeviceVulkan12Features features12{};
-  features12.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES;
-  VkPhysicalDeviceFeatures2 features{};
-  features.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2;
-  features.pNext = &features12;
-  vkGetPhysicalDeviceFeatures2(device, &features);
   const auto family = compute_family(device);
   facts.compute_family = family.value_or(0);
   if (!family) {
     entry.excluded_reason = "no compute queue";
-  } else if (features12.bufferDeviceAddress != VK_TRUE) {
-    entry.excluded_reason = "lacks bufferDeviceAddress";
-  } else if (features.features.shaderInt64 != VK_TRUE) {
-    entry.excluded_reason = "lacks shaderInt64";
   } else if (properties.properties.limits.maxPushConstantsSize < kPushBytesNeeded) {
     entry.excluded_reason = "push constants are limited to " +
                             std::to_string(properties.properties.limits.maxPushConstantsSize) + " bytes, " +
                             std::to_string(kPushBytesNeeded) + " needed";
+  } else if (facts.shared_bytes_max < kSharedBytesNeeded) {
+    entry.excluded_reason = "shared memory of a workgroup is limited to " + std::to_string(facts.shared_bytes_max) + " bytes, " +
+                            std::to_string(kSharedBytesNeeded) + " needed";
   }
   return facts;
 }

@@ -1,0 +1,80 @@
+// The memory that steps work in: the host's step input, activation rows, quantised records, attention partials, logits, KV pages
+// and RoPE tables.
+//
+// An activation row holds all f32 buffers of plan.h side by side (so that matrices with one input can write adjacent buffers in
+// one dispatch); logits have rows of their own. KV: one buffer per layer, page after page; a page of a layer is K
+// [kv_head][d / 8][32][8] then V [kv_head][32][d], f16.
+// Threads: as KernelDevice. Owns the buffers; must not outlive the device.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <vector>
+
+#include "worker/model/model_config.h"
+#include "worker/model/plan.h"
+#include "worker/model/weights.h"
+#include "worker/vulkan/device_buffer.h"
+#include "worker/vulkan/kernel_device.h"
+
+namespace orch::worker::vulkan {
+
+struct StepShape {
+  std::uint32_t context = 0;     // positions of one sequence
+  std::uint32_t pages = 0;
+  std::uint32_t columns_max = 0; // widest matmul input
+};
+
+class StepBuffers {
+ public:
+  static Result<std::unique_ptr<StepBuffers>, VulkanError> Create(KernelDevice& device, const ModelConfig& config,
+                                                                  const RopeTable& rope, const StepShape& shape);
+
+  // Words of an activation row and where a buffer begins in it; both multiples of 4. Not for Buffer::logits.
+  std::uint32_t row_words() const { return row_words_; }
+  std::uint32_t offset(Buffer buffer) const { return offsets_[static_cast<std::size_t>(buffer)]; }
+
+  std::uint32_t rows_max() const { return rows_max_; }  // of one submission; a longer step takes several
+  std::uint32_t splits_max() const { return splits_max_; }
+  std::uint32_t pages() const { return pages_; }
+  std::uint32_t table_words_max() const { return rows_max_ * pages_per_sequence_; }
+  std::uint32_t byte_record_base() const { return byte_record_base_; }  // texels into records
+  std::uint64_t page_layer_bytes() const { return page_layer_bytes_; }
+  std::uint64_t kv_bytes() const { return kv_.size() * page_layer_bytes_ * pages_; }
+  std::uint64_t scratch_bytes() const;
+
+  DeviceBuffer& step() { return *step_; }
+  DeviceBuffer& activations() { return *activations_; }
+  DeviceBuffer& records() { return *records_; }
+  DeviceBuffer& floats() { return *floats_; }  // unquantised matmul inputs, for f16 and f32 weights
+  DeviceBuffer& partials() { return *partials_; }
+  DeviceBuffer& logits() { return *logits_; }
+  DeviceBuffer& rope() { return *rope_; }
+  DeviceBuffer& kv(std::uint32_t layer) { return *kv_[layer]; }
+
+ private:
+  StepBuffers() = default;
+  void lay_out(const ModelConfig& config);
+  Status<VulkanError> make(KernelDevice& device, const ModelConfig& config, const StepShape& shape);
+  Status<VulkanError> make_kv(KernelDevice& device, const ModelConfig& config);
+  Status<VulkanError> upload_rope(KernelDevice& device, const RopeTable& rope);
+
+  std::array<std::uint32_t, kBuffers> offsets_{};
+  std::uint32_t row_words_ = 0;
+  std::uint32_t rows_max_ = 0;
+  std::uint32_t splits_max_ = 0;
+  std::uint32_t pages_ = 0;
+  std::uint32_t pages_per_sequence_ = 0;
+  std::uint32_t byte_record_base_ = 0;
+  std::uint64_t page_layer_bytes_ = 0;
+  std::unique_ptr<DeviceBuffer> step_;
+  std::unique_ptr<DeviceBuffer> activations_;
+  std::unique_ptr<DeviceBuffer> records_;
+  std::unique_ptr<DeviceBuffer> floats_;
+  std::unique_ptr<DeviceBuffer> partials_;
+  std::unique_ptr<DeviceBuffer> logits_;
+  std::unique_ptr<DeviceBuffer> rope_;
+  std::vector<std::unique_ptr<DeviceBuffer>> kv_;
+};
+
+}  // namespace orch::worker::vulkan

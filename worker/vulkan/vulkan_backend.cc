@@ -1,0 +1,208 @@
+#include "worker/vulkan/vulkan_backend.h"
+
+#include <algorithm>
+#include <array>
+#include <map>
+
+#include "worker/core/numerics.h"
+#include "worker/vulkan/self_test.h"
+#include "worker/vulkan/step_layout.h"
+#include "worker/vulkan/step_program.h"
+#include "worker/vulkan/vulkan_backend_parts.h"
+
+namespace orch::worker {
+namespace vulkan {
+namespace {
+
+// Activation rows per matmul workgroup, smallest first: a program each, recorded when first needed.
+constexpr std::array<std::uint32_t, 3> kTileRows{1, 4, 8};
+
+std::uint32_t tile_for(std::uint32_t rows) {
+  for (const std::uint32_t tile : kTileRows) {
+    if (rows <= tile) return tile;
+  }
+  return kTileRows.back();
+}
+
+std::uint32_t columns_max(const Model& model) {
+  std::uint32_t columns = 0;
+  for (const QTensor& tensor : model.weights.tensors) {
+    if (tensor.layout == TensorLayout::tiled) columns = std::max(columns, tensor.cols);
+  }
+  return columns;
+}
+
+class VulkanBackend final : public Backend {
+ public:
+  VulkanBackend(Model model, std::unique_ptr<KernelDevice> device) : model_(std::move(model)), device_(std::move(device)) {}
+
+  Status<VulkanError> open(const VulkanBackendOptions& options);
+
+  BackendInfo info() const override;
+  std::uint32_t rows_max() const override { return kStepRowsMax; }
+  Status<BackendFault> step(const StepInput& input, std::span<float> logits) override;
+  Status<BackendFault> copy_page(PageId source, PageId target) override;
+
+ private:
+  Result<StepProgram*, VulkanError> program(std::uint32_t tile);
+  // One submission: rows `first` .. `first + count` of the input; appends logits at `done` floats.
+  Status<VulkanError> submit(const StepInput& input, std::size_t first, std::size_t count, std::span<float> logits,
+                             std::size_t& done);
+  StepCounts fill_step(const StepInput& input, std::size_t first, std::size_t count);
+  Status<BackendFault> settle(Status<VulkanError> result);
+
+  Model model_;
+  std::unique_ptr<KernelDevice> device_;
+  std::unique_ptr<WeightStore> weights_;
+  std::unique_ptr<StepBuffers> buffers_;
+  std::map<std::uint32_t, std::unique_ptr<StepProgram>> programs_;
+  std::unique_ptr<CommandRecorder> copier_;
+  std::uint32_t context_ = 0;
+  std::string lost_;  // why the device is gone; empty: it works
+};
+
+Status<VulkanError> VulkanBackend::open(const VulkanBackendOptions& options) {
+  context_ = options.context;
+  weights_ = std::make_unique<WeightStore>(*device_, model_.weights);
+  const RopeTable rope = make_rope_table(model_.config, model_.weights, options.context);
+  auto buffers = StepBuffers::Create(*device_, model_.config, rope, {options.context, options.pages, columns_max(model_)});
+  if (!buffers.ok()) return Err{buffers.error()};
+  buffers_ = std::move(buffers).value();
+  auto copier = device_->make_recorder();
+  if (!copier.ok()) return Err{copier.error()};
+  copier_ = std::move(copier).value();
+  ORCH_TRY(first, program(kTileRows.front()));
+  static_cast<void>(first);
+  ORCH_TRY(last, program(kTileRows.back()));
+  static_cast<void>(last);
+  return Ok{};
+}
+
+Result<StepProgram*, VulkanError> VulkanBackend::program(std::uint32_t tile) {
+  auto& slot = programs_[tile];
+  if (slot == nullptr) {
+    auto made = StepProgram::Create(*device_, *weights_, *buffers_, model_, tile);
+    if (!made.ok()) return Err{made.error()};
+    slot = std::move(made).value();
+  }
+  return slot.get();
+}
+
+BackendInfo VulkanBackend::info() const {
+  BackendInfo info;
+  info.name = "vulkan";
+  info.accelerator = device_->facts().entry.software ? "software-vulkan" : "vulkan";
+  info.device_name = device_->facts().entry.name;
+  info.numeric_class = "X";
+  info.pages_total = buffers_->pages();
+  info.weight_bytes = weights_->bytes();
+  info.kv_bytes = buffers_->kv_bytes();
+  info.scratch_bytes = buffers_->scratch_bytes();
+  return info;
+}
+
+StepCounts VulkanBackend::fill_step(const StepInput& input, std::size_t first, std::size_t count) {
+  std::vector<std::uint32_t> words(kTablesWord, 0);
+  StepCounts counts;
+  counts.rows = static_cast<std::uint32_t>(count);
+  SequenceIndex sequence = 0;
+  std::uint32_t table = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    const Row& row = input.rows[first + i];
+    if (i == 0 || row.sequence != sequence) {
+      sequence = row.sequence;
+      ORCH_CHECK(sequence < input.page_tables.size());
+      const std::vector<PageId>& pages = input.page_tables[sequence];
+      table = static_cast<std::uint32_t>(words.size());
+      const std::size_t used = std::min<std::size_t>(pages.size(), (std::size_t{context_} + kPageTokens - 1) / kPageTokens);
+      words.insert(words.end(), pages.begin(), pages.begin() + static_cast<std::ptrdiff_t>(used));
+    }
+    ORCH_CHECK(row.token < model_.config.vocabulary && row.position < context_);
+    ORCH_CHECK(table + row.position / kPageTokens < words.size());
+    const std::size_t at = kRowsWord + 4 * i;
+    words[at] = row.token;
+    words[at + 1] = row.position;
+    words[at + 2] = table;
+    if (row.want_logits) words[kWantedWord + counts.wanted++] = static_cast<std::uint32_t>(i);
+    counts.splits = std::max(counts.splits, row.position / numerics::kAttentionSplit + 1);
+  }
+  for (std::size_t i = kTablesWord; i < words.size(); ++i) ORCH_CHECK(words[i] < buffers_->pages());
+  words[kRowsCountWord] = counts.rows;
+  words[kWantedCountWord] = counts.wanted;
+  ORCH_CHECK(words.size() * sizeof(std::uint32_t) <= buffers_->step().size());
+  std::copy(words.begin(), words.end(), reinterpret_cast<std::uint32_t*>(buffers_->step().mapped()));
+  return counts;
+}
+
+Status<VulkanError> VulkanBackend::submit(const StepInput& input, std::size_t first, std::size_t count, std::span<float> logits,
+                                          std::size_t& done) {
+  ORCH_TRY(chosen, program(tile_for(static_cast<std::uint32_t>(count))));
+  const StepCounts counts = fill_step(input, first, count);
+  ORCH_TRY(ran, chosen->run(counts));
+  static_cast<void>(ran);
+  const std::size_t floats = std::size_t{counts.wanted} * model_.config.vocabulary;
+  ORCH_CHECK(done + floats <= logits.size());
+  ORCH_TRY(read, device_->read(buffers_->logits(), 0, std::as_writable_bytes(logits.subspan(done, floats))));
+  static_cast<void>(read);
+  done += floats;
+  return Ok{};
+}
+
+Status<BackendFault> VulkanBackend::settle(Status<VulkanError> result) {
+  if (result.ok()) return Ok{};
+  lost_ = result.error().message;
+  return Err{BackendFault{Outcome::INTERNAL, lost_}};
+}
+
+Status<BackendFault> VulkanBackend::step(const StepInput& input, std::span<float> logits) {
+  ORCH_CHECK(!input.rows.empty() && input.rows.size() <= kStepRowsMax);
+  if (!lost_.empty()) return Err{BackendFault{Outcome::INTERNAL, lost_}};
+  std::size_t done = 0;
+  for (std::size_t first = 0; first < input.rows.size(); first += buffers_->rows_max()) {
+    const std::size_t count = std::min<std::size_t>(buffers_->rows_max(), input.rows.size() - first);
+    auto settled = settle(submit(input, first, count, logits, done));
+    if (!settled.ok()) return settled;
+  }
+  ORCH_CHECK(done == logits.size());
+  return Ok{};
+}
+
+Status<BackendFault> VulkanBackend::copy_page(PageId source, PageId target) {
+  ORCH_CHECK(source < buffers_->pages() && target < buffers_->pages());
+  if (!lost_.empty()) return Err{BackendFault{Outcome::INTERNAL, lost_}};
+  auto begun = settle(copier_->begin());
+  if (!begun.ok()) return begun;
+  const std::uint64_t bytes = buffers_->page_layer_bytes();
+  for (std::uint32_t layer = 0; layer < model_.config.layers; ++layer) {
+    DeviceBuffer& kv = buffers_->kv(layer);
+    if (source != target) copier_->copy(kv, source * bytes, kv, target * bytes, bytes);
+  }
+  copier_->barrier();
+  auto ended = settle(copier_->end());
+  if (!ended.ok()) return ended;
+  return settle(device_->run(*copier_));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Backend>, VulkanError> create_backend_on(Model model, const KernelDeviceOptions& device_options,
+                                                                const VulkanBackendOptions& options) {
+  auto device = KernelDevice::Create(device_options);
+  if (!device.ok()) return Err{device.error()};
+  ORCH_TRY(tested, self_test(*device.value()));
+  static_cast<void>(tested);
+  auto backend = std::make_unique<VulkanBackend>(std::move(model), std::move(device).value());
+  ORCH_TRY(opened, backend->open(options));
+  static_cast<void>(opened);
+  return std::unique_ptr<Backend>(std::move(backend));
+}
+
+}  // namespace vulkan
+
+Result<std::unique_ptr<Backend>, VulkanError> create_vulkan_backend(Model model, const VulkanBackendOptions& options) {
+  vulkan::KernelDeviceOptions device_options;
+  device_options.device = options.device;
+  return vulkan::create_backend_on(std::move(model), device_options, options);
+}
+
+}  // namespace orch::worker
