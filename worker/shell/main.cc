@@ -1,0 +1,248 @@
+// workerd: serves one model over the Worker service, or runs one of the one-shot commands.
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <csignal>
+#include <cstdio>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "common/runtime/clock.h"
+#include "common/runtime/grpc_setup.h"
+#include "common/runtime/log.h"
+#include "worker/backend/create_backend.h"
+#include "worker/cpu/thread_pool.h"
+#include "worker/shell/native_engine.h"
+#include "worker/shell/native_model.h"
+#include "worker/shell/one_shot.h"
+#include "worker/shell/worker_server.h"
+
+namespace orch::worker {
+namespace {
+
+struct Flags {
+  std::string model;
+  NativeModelOptions native;
+  std::string listen;
+  std::optional<int> lifeline_fd;
+  std::string log_level = "info";
+  bool list_devices = false;
+  bool self_test = false;
+  bool estimate = false;
+  std::string generate;
+  bool raw = false;
+  std::uint32_t max_tokens = 128;
+  float temperature = 0;
+  std::uint64_t seed = 0;
+};
+
+// DESIGN-RULES "Flow": CPU work leaves one core to everything else and yields to it. Threads the backend makes inherit this.
+constexpr int kComputeNice = 5;
+
+std::optional<int> parse_flags(int argc, char** argv, Flags& flags) {
+  CLI::App app{"Serves one GGUF model over the Worker service.", "workerd"};
+  app.set_version_flag("--version", std::string("workerd ") + ORCH_VERSION);
+  app.add_option("--model", flags.model, "GGUF file");
+  app.add_option("--model-name", flags.native.name, "name it is served under");
+  app.add_option("--model-digest", flags.native.digest, "sha256:<64 hex>; the file is refused when it differs");
+  app.add_option("--listen", flags.listen, "unix:/path or 127.0.0.1:port");
+  app.add_option("--slots", flags.native.backend.slots, "jobs that run together")->check(CLI::Range(1, 256));
+  app.add_option("--ctx", flags.native.backend.context, "tokens per slot; 0: the model's own, shrunk to memory");
+  app.add_option("--device", flags.native.backend.device, "auto | cpu | vulkan[:index|:uuid]");
+  app.add_option("--isa", flags.native.backend.isa, "auto | scalar | avx2");
+  app.add_option("--threads", flags.native.backend.threads, "compute threads; 0: cores - 1, at least 1");
+  app.add_option("--memory-max-bytes", flags.native.backend.memory_max_bytes, "0: what the machine or cgroup has available");
+  app.add_option("--lifeline-fd", flags.lifeline_fd, "read end of the manager's pipe");
+  app.add_option("--log-level", flags.log_level, "debug | info | warn | error | off");
+  app.add_flag("--list-devices", flags.list_devices, "print the devices and leave");
+  app.add_flag("--self-test", flags.self_test, "load the model, decode one token and leave");
+  app.add_flag("--estimate", flags.estimate, "print what the model needs in memory and leave");
+  app.add_option("--generate", flags.generate, "answer this prompt on standard output and leave");
+  app.add_flag("--raw", flags.raw, "with --generate: without the chat template");
+  app.add_option("--max-tokens", flags.max_tokens, "with --generate");
+  app.add_option("--temperature", flags.temperature, "with --generate")->check(CLI::NonNegativeNumber);
+  app.add_option("--seed", flags.seed, "with --generate");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : kExitUsage;
+  }
+  if (flags.list_devices) return std::nullopt;
+  const bool one_shot = !flags.generate.empty() || flags.self_test || flags.estimate;
+  const char* missing = flags.model.empty()                    ? "--model"
+                        : one_shot                             ? nullptr
+                        : flags.native.name.empty()            ? "--model-name"
+                        : flags.listen.empty()                 ? "--listen"
+                                                               : nullptr;
+  if (missing != nullptr) {
+    std::fprintf(stderr, "workerd: %s is required\n", missing);
+    return kExitUsage;
+  }
+  if (flags.native.name.empty()) flags.native.name = "model";
+  if (flags.native.backend.threads == 0) flags.native.backend.threads = std::max(1U, cpu::usable_cores() - 1);
+  return std::nullopt;
+}
+
+int fail(const ModelError& error) {
+  std::fprintf(stderr, "workerd: %s\n", to_failure(error).message.c_str());
+  return exit_code_of(error);
+}
+
+int print_devices() {
+  for (const DeviceLine& line : list_devices()) {
+    std::printf("%s\t%s\t%.1f GiB\tclass %s\t%s\n", line.name.c_str(), line.description.c_str(),
+                static_cast<double>(line.memory_bytes) / (1024.0 * 1024 * 1024), line.numeric_class.c_str(),
+                line.excluded.empty() ? "usable" : line.excluded.c_str());
+  }
+  return 0;
+}
+
+int print_estimate(const GgufFile& file, const BackendOptions& options) {
+  const auto config = read_model_config(file);
+  if (!config.ok()) return fail(config.error());
+  const std::uint64_t budget = options.memory_max_bytes != 0 ? options.memory_max_bytes : available_memory_bytes();
+  const auto estimate = estimate_memory(config.value(), repacked_weight_bytes(file), options, budget);
+  if (!estimate.ok()) return fail(estimate.error());
+  std::printf("%s\n", describe(estimate.value()).c_str());
+  return 0;
+}
+
+// The process outlives a failure for a moment, so that the manager can read its reason from GetInfo; then it leaves with the
+// failure's exit code.
+class FailureExit {
+ public:
+  ~FailureExit() {
+    {
+      const std::lock_guard lock(mutex_);
+      over_ = true;
+    }
+    changed_.notify_all();
+    if (thread_.joinable()) thread_.join();
+  }
+  void arm(int exit_code) {
+    const std::lock_guard lock(mutex_);
+    code_ = exit_code;
+    if (over_ || thread_.joinable()) return;
+    thread_ = std::thread([this] {
+      std::unique_lock wait(mutex_);
+      if (!changed_.wait_for(wait, std::chrono::seconds(2), [this] { return over_; })) ::kill(::getpid(), SIGTERM);
+    });
+  }
+  int code() const {
+    const std::lock_guard lock(mutex_);
+    return code_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  bool over_ = false;
+  int code_ = 0;
+  std::thread thread_;
+};
+
+// Started before any thread, ended after the engine's.
+struct Process {
+  FailureExit failure_exit;
+  std::mutex mutex;
+  int load_code = 70;  // what a failure means for the exit code; loading sets it
+};
+
+NativeEngine::Options engine_options(const Flags& flags, Process& process, bool serving) {
+  NativeEngine::Options options;
+  options.initial = initial_info(flags.native);
+  options.step_rows_max = kStepRowsMax;
+  options.clock = [] { return runtime::now(); };
+  options.on_thread_start = [] {
+    // On Linux a thread's own niceness, inherited by the compute threads it starts.
+    ::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), kComputeNice);
+  };
+  options.on_failure = [&process, serving](const EngineFailure& failure) {
+    runtime::log_error("engine_failed", {{"code", outcome_row(failure.outcome).code}, {"message", failure.message}});
+    int code = 0;
+    {
+      const std::lock_guard lock(process.mutex);
+      code = process.load_code;
+    }
+    if (serving) process.failure_exit.arm(code);
+  };
+  return options;
+}
+
+NativeEngine::Loader loader_for(std::unique_ptr<GgufFile> file, const Flags& flags, Process& process) {
+  // A std::function must be copyable; the loader runs once.
+  auto shared = std::make_shared<std::unique_ptr<GgufFile>>(std::move(file));
+  return [shared, &flags, &process](const std::function<void(float)>& progress) -> Result<NativeModel, EngineFailure> {
+    auto loaded = load_native_model(std::move(*shared), flags.native, progress);
+    const std::lock_guard lock(process.mutex);
+    process.load_code = loaded.ok() ? 70 : exit_code_of(loaded.error());
+    if (!loaded.ok()) return Err{to_failure(loaded.error())};
+    const EngineInfo& info = loaded->info;
+    runtime::log_info("model_loaded", {{"model", info.model_name}, {"digest", info.model_digest}, {"quant", info.quant},
+                                       {"device", info.device_name}, {"ctx", info.ctx_max}, {"slots", info.slots},
+                                       {"memory_bytes", info.memory_bytes}});
+    return std::move(loaded.value());
+  };
+}
+
+int run_once(NativeEngine& engine, const Flags& flags, Process& process) {
+  if (!wait_ready(engine)) {
+    const std::lock_guard lock(process.mutex);
+    return process.load_code;
+  }
+  if (flags.self_test) {
+    const EngineInfo info = engine.info();
+    std::printf("self-test passed: %s on %s, class %s, context %u, slots %u\n", info.model_digest.c_str(),
+                info.device_name.c_str(), info.numeric_class.c_str(), info.ctx_max, info.slots);
+    if (flags.generate.empty()) return 0;
+  }
+  GenerationRequest request;
+  if (flags.raw || !engine.info().template_available) request.prompt.text = flags.generate;
+  else request.prompt.messages = {{"user", flags.generate}};
+  request.max_tokens = flags.max_tokens;
+  request.temperature = flags.temperature;
+  request.seed = flags.seed;
+  return generate_once(engine, std::move(request));
+}
+
+int run(int argc, char** argv) {
+  Flags flags;
+  if (const auto code = parse_flags(argc, argv, flags)) return *code;
+  if (flags.list_devices) return print_devices();
+  const bool one_shot = !flags.generate.empty() || flags.self_test;
+  runtime::log_init("workerd", one_shot ? runtime::LogLevel::off : runtime::log_level_from(flags.log_level));
+  // Opened before anything is bound: a missing or broken file ends the process at once, with its own exit code.
+  auto file = GgufFile::open(flags.model);
+  if (!file.ok()) return fail(file.error());
+  if (flags.estimate) return print_estimate(*file.value(), flags.native.backend);
+  if (one_shot) {
+    flags.native.backend.slots = 1;
+  } else {
+    block_stop_signals();
+  }
+  Process process;
+  NativeEngine engine(engine_options(flags, process, !one_shot), loader_for(std::move(file.value()), flags, process));
+  if (one_shot) return run_once(engine, flags, process);
+  WorkerServer::Options options;
+  options.listen = flags.listen;
+  options.lifeline_fd = flags.lifeline_fd;
+  const int code = serve(engine, std::move(options));
+  return process.failure_exit.code() != 0 ? process.failure_exit.code() : code;
+}
+
+}  // namespace
+}  // namespace orch::worker
+
+int main(int argc, char** argv) {
+  orch::runtime::prepare_grpc();
+  const int code = orch::worker::run(argc, argv);
+  orch::runtime::log_shutdown();
+  return code;
+}

@@ -1,0 +1,110 @@
+// The generation engine of workerd: a tokenizer, a chat template and a backend behind the GenerationEngine port.
+//
+// Threads: one engine thread loads the model, then runs steps; it alone touches the backend and the batch, and it makes every
+// sink call. submit(), cancel(), info(), counters() and count_tokens() may be called from any thread and only exchange data
+// with it under a mutex. Tokenizing and rendering happen in the caller of submit() and count_tokens(), so that a long prompt
+// never delays a step. Cancel and deadlines take effect between steps.
+#pragma once
+
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "worker/core/engine_port.h"
+#include "worker/core/generation_batch.h"
+#include "worker/text/chat_template.h"
+#include "worker/text/tokenizer.h"
+
+namespace orch::worker {
+
+// Everything that loading yields. Immutable afterwards, the backend excepted.
+struct NativeModel {
+  std::unique_ptr<Backend> backend;
+  std::shared_ptr<const Tokenizer> tokenizer;
+  std::shared_ptr<const ChatTemplate> chat_template;  // null: the model has none
+  std::uint32_t vocabulary = 0;                       // logits of one row
+  EngineInfo info;                                    // all but ready, load_progress and load_failure
+};
+
+class NativeEngine final : public GenerationEngine {
+ public:
+  using Loader = std::function<Result<NativeModel, EngineFailure>(const std::function<void(float)>& progress)>;
+  struct Options {
+    EngineInfo initial;                // what info() says while loading
+    std::uint32_t step_rows_max = 256;  // decode rows and prompt rows of one step
+    std::function<Instant()> clock;
+    // Called once on the engine thread when loading failed or the backend is lost; may be empty.
+    std::function<void(const EngineFailure&)> on_failure;
+    // Called at the top of the engine thread (priority); may be empty.
+    std::function<void()> on_thread_start;
+  };
+
+  NativeEngine(Options options, Loader loader);
+  ~NativeEngine() override;  // ends every job with CANCELED and joins the thread
+  NativeEngine(const NativeEngine&) = delete;
+  NativeEngine& operator=(const NativeEngine&) = delete;
+
+  EngineInfo info() const override;
+  EngineCounters counters() const override;
+  void submit(GenerationRequest request, std::shared_ptr<GenerationSink> sink) override;
+  void cancel(const DispatchId& id) override;
+  Result<std::pair<std::uint32_t, bool>, EngineFailure> count_tokens(const EnginePrompt& prompt) override;
+
+ private:
+  struct Submission {
+    SequenceRequest request;
+    std::shared_ptr<GenerationSink> sink;
+    std::optional<EngineFailure> refusal;
+  };
+  // What callers of any thread may read once the model is loaded.
+  struct Texts {
+    std::shared_ptr<const Tokenizer> tokenizer;
+    std::shared_ptr<const ChatTemplate> chat_template;
+  };
+
+  static Result<std::vector<TokenId>, EngineFailure> prompt_ids(const Texts& texts, const EnginePrompt& prompt);
+  std::optional<Texts> texts() const;
+
+  void run();
+  bool load();
+  std::optional<EngineFailure> self_test(NativeModel& model);
+  void serve();
+  bool take_mail(std::vector<Submission>& submissions, std::vector<DispatchId>& cancels);
+  void admit(Submission submission);
+  void run_step();
+  void deliver();
+  void publish_counters();
+  void fail(EngineFailure failure);
+  void refuse_rest();
+
+  Options options_;
+  Loader loader_;
+
+  mutable std::mutex mutex_;  // guards the block below
+  std::condition_variable mail_;
+  std::vector<Submission> submissions_;
+  std::vector<DispatchId> cancels_;
+  bool stopping_ = false;
+  EngineInfo info_;
+  EngineCounters counters_;
+  Texts texts_;
+
+  // Engine thread only.
+  NativeModel model_;
+  std::unique_ptr<GenerationBatch> batch_;
+  std::map<DispatchId, std::shared_ptr<GenerationSink>> sinks_;
+  std::vector<BatchEvent> events_;
+  std::vector<float> logits_;
+  EngineCounters tally_;
+  bool lost_ = false;
+
+  std::thread thread_;
+};
+
+}  // namespace orch::worker

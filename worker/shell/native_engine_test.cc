@@ -1,0 +1,324 @@
+// The engine thread over a backend that remembers: what callers of other threads see. Batching itself is tested in core.
+#include "worker/shell/native_engine.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <future>
+
+#include "worker/core/batch_fixture.h"
+#include "worker/text/utf8.h"
+
+namespace orch::worker {
+namespace {
+
+using testing::RememberingBackend;
+
+constexpr auto kPatience = std::chrono::seconds(20);
+
+DispatchId job(std::uint64_t number) { return {{Uuid{0, number}}, 1}; }
+
+// Collects one job's events; waits are on conditions, never on time.
+class Collector final : public GenerationSink {
+ public:
+  void started(std::uint32_t prompt_tokens, std::uint32_t) override {
+    change([&] { started_ = prompt_tokens; });
+  }
+  void tokens(std::uint32_t index, std::vector<std::uint32_t> ids, std::string text) override {
+    change([&] {
+      EXPECT_TRUE(is_valid_utf8(text));
+      if (ids_.empty()) first_index_ = index;
+      EXPECT_EQ(index, first_index_ + ids_.size());
+      ids_.insert(ids_.end(), ids.begin(), ids.end());
+      text_ += text;
+    });
+  }
+  void finished(const GenerationResult& result) override {
+    change([&] {
+      EXPECT_FALSE(ended());
+      result_ = result;
+    });
+  }
+  void failed(const EngineFailure& failure) override {
+    change([&] {
+      EXPECT_FALSE(ended());
+      failure_ = failure;
+    });
+  }
+  void wait_end() { wait([this] { return ended(); }); }
+  void wait_tokens(std::size_t count) { wait([this, count] { return ids_.size() >= count || ended(); }); }
+
+  std::optional<std::uint32_t> started_;
+  std::vector<std::uint32_t> ids_;
+  std::uint32_t first_index_ = 0;
+  std::string text_;
+  std::optional<GenerationResult> result_;
+  std::optional<EngineFailure> failure_;
+
+ private:
+  bool ended() const { return result_ || failure_; }
+  template <typename F>
+  void change(F apply) {
+    {
+      const std::lock_guard lock(mutex_);
+      apply();
+    }
+    changed_.notify_all();
+  }
+  template <typename F>
+  void wait(F done) {
+    std::unique_lock lock(mutex_);
+    ASSERT_TRUE(changed_.wait_for(lock, kPatience, done));
+  }
+  std::mutex mutex_;
+  std::condition_variable changed_;
+};
+
+struct Setup {
+  std::uint32_t slots = 4;
+  std::uint32_t pages = 64;
+  RememberingBackend::Script script = {};
+  std::string chat_template = {};
+  std::optional<EngineFailure> load_failure = {};
+  std::function<void(RememberingBackend&)> prepare = {};
+  std::int64_t step_ns = 0;  // a step moves the clock by this
+};
+
+struct World {
+  explicit World(Setup given = {}) : setup(std::move(given)) {
+    NativeEngine::Options options;
+    options.initial.engine = "native";
+    options.clock = [this] { return Instant{clock_ns.load()}; };
+    options.on_failure = [this](const EngineFailure& failure) { failures.set_value(failure); };
+    engine = std::make_unique<NativeEngine>(std::move(options), [this](const auto& progress) { return load(progress); });
+  }
+  Result<NativeModel, EngineFailure> load(const std::function<void(float)>& progress) {
+    if (setup.load_failure) return Err{*setup.load_failure};
+    progress(0.5F);
+    NativeModel model;
+    auto made = std::make_unique<RememberingBackend>(setup.pages, 256, setup.script);
+    backend = made.get();
+    if (setup.step_ns > 0) made->before_step = [this] { clock_ns += setup.step_ns; };
+    if (setup.prepare) setup.prepare(*made);
+    model.backend = std::move(made);
+    model.tokenizer = std::make_shared<const Tokenizer>(testing::byte_tokenizer());
+    if (!setup.chat_template.empty()) {
+      auto chat = ChatTemplate::create(setup.chat_template, {});
+      ORCH_CHECK(chat.ok());
+      model.chat_template = std::make_shared<const ChatTemplate>(std::move(chat.value()));
+    }
+    model.vocabulary = testing::kVocabulary;
+    model.info.ctx_max = 512;
+    model.info.slots = setup.slots;
+    model.info.template_available = model.chat_template != nullptr;
+    return model;
+  }
+  void wait_ready() {
+    while (!engine->info().ready) {
+      ASSERT_FALSE(engine->info().load_failure.has_value());
+      std::this_thread::yield();
+    }
+  }
+  std::shared_ptr<Collector> submit(std::uint64_t number, std::string text, std::uint32_t max_tokens,
+                                    const std::function<void(GenerationRequest&)>& change = {}) {
+    GenerationRequest request;
+    request.id = job(number);
+    request.prompt.text = std::move(text);
+    request.max_tokens = max_tokens;
+    request.temperature = 0.8F;
+    request.seed = number;
+    if (change) change(request);
+    auto sink = std::make_shared<Collector>();
+    engine->submit(std::move(request), sink);
+    return sink;
+  }
+
+  Setup setup;
+  std::atomic<std::int64_t> clock_ns{1};
+  std::promise<EngineFailure> failures;
+  RememberingBackend* backend = nullptr;
+  std::unique_ptr<NativeEngine> engine;  // last: its thread uses all of the above
+};
+
+// Holds every step until it is let go, so that a test can act between steps.
+struct Gate {
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool open = true;
+  void pass() {
+    std::unique_lock lock(mutex);
+    changed.wait_for(lock, kPatience, [this] { return open; });
+  }
+  void set(bool value) {
+    {
+      const std::lock_guard lock(mutex);
+      open = value;
+    }
+    changed.notify_all();
+  }
+};
+
+TEST(NativeEngine, same_request_alone_and_among_others_gives_the_same_ids) {
+  World world;
+  world.wait_ready();
+  std::vector<std::shared_ptr<Collector>> together;
+  for (std::uint64_t number = 1; number <= 4; ++number) {
+    together.push_back(world.submit(number, std::string(number * 50, 'q'), 30));
+  }
+  for (const auto& sink : together) sink->wait_end();
+  for (std::uint64_t number = 1; number <= 4; ++number) {
+    const auto alone = world.submit(number, std::string(number * 50, 'q'), 30);
+    alone->wait_end();
+    ASSERT_EQ(alone->ids_.size(), 30u);
+    EXPECT_EQ(alone->ids_, together[number - 1]->ids_);
+  }
+}
+
+TEST(NativeEngine, cancel_frees_slot_and_pages) {
+  Gate gate;
+  World world({.slots = 1, .pages = 16, .prepare = [&](RememberingBackend& backend) { backend.before_step = [&] { gate.pass(); }; }});
+  world.wait_ready();
+  const auto running = world.submit(1, "abc", 400);
+  running->wait_tokens(3);
+  const auto refused = world.submit(2, "abc", 10);
+  refused->wait_end();
+  EXPECT_EQ(refused->failure_->outcome, Outcome::SLOT_BUSY);
+  EXPECT_GT(world.engine->counters().kv_pages_used, 0u);
+  world.engine->cancel(job(1));
+  running->wait_end();
+  EXPECT_EQ(running->failure_->outcome, Outcome::CANCELED);
+  EXPECT_LT(running->ids_.size(), 400u);
+  // Whoever is told of the end sees the slot free.
+  EXPECT_EQ(world.engine->counters().running, 0u);
+  EXPECT_EQ(world.engine->counters().kv_pages_used, 0u);
+  EXPECT_EQ(world.engine->counters().canceled_total, 1u);
+  const auto next = world.submit(3, "abc", 10);
+  next->wait_end();
+  EXPECT_TRUE(next->result_.has_value());
+  world.engine->cancel(job(3));  // ended: no effect
+}
+
+TEST(NativeEngine, L5_a_cancel_stops_the_job_within_one_step) {
+  Gate gate;
+  World world({.prepare = [&](RememberingBackend& backend) { backend.before_step = [&] { gate.pass(); }; }});
+  world.wait_ready();
+  const auto running = world.submit(1, "abc", 400);
+  running->wait_tokens(3);
+  gate.set(false);
+  world.engine->cancel(job(1));
+  const std::uint64_t steps = world.engine->counters().steps_done;
+  gate.set(true);
+  running->wait_end();
+  // The step under way when cancel came, and one that may have been counted late.
+  EXPECT_LE(world.engine->counters().steps_done, steps + 2);
+}
+
+TEST(NativeEngine, E5_deadline_ends_the_job_between_steps) {
+  World world({.step_ns = 1'000'000});
+  world.wait_ready();
+  const auto running = world.submit(1, "abc", 500, [](GenerationRequest& r) { r.deadline = Duration::milliseconds(5); });
+  running->wait_end();
+  ASSERT_TRUE(running->failure_.has_value());
+  EXPECT_EQ(running->failure_->outcome, Outcome::DECODE_TIMEOUT);
+  EXPECT_EQ(running->ids_.size(), 5u);
+  EXPECT_EQ(world.engine->counters().running, 0u);
+}
+
+TEST(NativeEngine, M2_resume_equals_the_uninterrupted_run) {
+  World world;
+  world.wait_ready();
+  const auto whole = world.submit(1, "hello", 50);
+  whole->wait_end();
+  ASSERT_EQ(whole->ids_.size(), 50u);
+  const auto rest = world.submit(1, "hello", 50, [&](GenerationRequest& request) {
+    request.resume_ids.assign(whole->ids_.begin(), whole->ids_.begin() + 20);
+  });
+  rest->wait_end();
+  EXPECT_EQ(rest->first_index_, 20u);
+  EXPECT_EQ(rest->ids_, std::vector<std::uint32_t>(whole->ids_.begin() + 20, whole->ids_.end()));
+}
+
+TEST(NativeEngine, started_tells_the_prompt_tokens_and_counters_move) {
+  World world({.script = testing::saying("hi", 5)});
+  world.wait_ready();
+  const auto sink = world.submit(1, "hello", 50);
+  sink->wait_end();
+  EXPECT_EQ(sink->started_, 5u);
+  EXPECT_EQ(sink->text_, "hi");
+  const EngineCounters counters = world.engine->counters();
+  EXPECT_EQ(counters.tokens_in_total, 5u);
+  EXPECT_EQ(counters.tokens_out_total, 2u);
+  EXPECT_EQ(counters.steps_done, 3u);
+  EXPECT_EQ(counters.kv_pages_total, 64u);
+}
+
+TEST(NativeEngine, messages_go_through_the_template_and_user_text_spells_no_control_token) {
+  World world({.chat_template = "{% for m in messages %}{{ m.content + '<|im_end|>' }}{% endfor %}"});
+  world.wait_ready();
+  EnginePrompt prompt;
+  prompt.messages = {{"user", "ab<|im_end|>"}};
+  const auto counted = world.engine->count_tokens(prompt);
+  ASSERT_TRUE(counted.ok());
+  EXPECT_EQ(counted.value().first, 2u + 10u + 1u);  // the user's ten bytes and the template's one token
+  EXPECT_FALSE(counted.value().second);
+}
+
+TEST(NativeEngine, prompts_that_make_no_sense_are_refused_by_field) {
+  World world;
+  world.wait_ready();
+  const auto none = world.submit(1, "", 5);
+  none->wait_end();
+  EXPECT_EQ(none->failure_->outcome, Outcome::INVALID_PARAMS);
+  EXPECT_EQ(none->failure_->field, "prompt");
+  const auto chat = world.submit(2, "", 5, [](GenerationRequest& request) { request.prompt.messages = {{"user", "x"}}; });
+  chat->wait_end();
+  EXPECT_EQ(chat->failure_->field, "messages");
+  const auto large = world.submit(3, std::string(600, 'x'), 5);
+  large->wait_end();
+  EXPECT_EQ(large->failure_->outcome, Outcome::CONTEXT_OVERFLOW);
+}
+
+TEST(NativeEngine, a_failed_load_is_told_and_refuses_jobs) {
+  World world({.load_failure = EngineFailure{Outcome::POOL_UNREADY, "model digest: wrong", "model digest"}});
+  EXPECT_EQ(world.failures.get_future().get().message, "model digest: wrong");
+  EXPECT_FALSE(world.engine->info().ready);
+  EXPECT_EQ(world.engine->info().load_failure->message, "model digest: wrong");
+  const auto sink = world.submit(1, "a", 5);
+  sink->wait_end();
+  EXPECT_EQ(sink->failure_->outcome, Outcome::POOL_UNREADY);
+}
+
+TEST(NativeEngine, a_model_whose_first_token_is_not_finite_never_becomes_ready) {
+  World world({.script = [](const std::vector<TokenId>&, std::span<float> logits) {
+    for (float& logit : logits) logit = std::numeric_limits<float>::quiet_NaN();
+  }});
+  EXPECT_EQ(world.failures.get_future().get().outcome, Outcome::NUMERIC_FAULT);
+  EXPECT_FALSE(world.engine->info().ready);
+}
+
+TEST(NativeEngine, a_lost_device_ends_every_job_and_the_engine) {
+  World world({.prepare = [](RememberingBackend& backend) { backend.fault_after_steps = 10; }});
+  world.wait_ready();
+  const auto first = world.submit(1, "abc", 400);
+  const auto second = world.submit(2, "abc", 400);
+  first->wait_end();
+  second->wait_end();
+  EXPECT_EQ(first->failure_->outcome, Outcome::INTERNAL);
+  EXPECT_EQ(world.failures.get_future().get().message, "device lost");
+  EXPECT_FALSE(world.engine->info().ready);
+}
+
+TEST(NativeEngine, destruction_ends_every_job) {
+  World world;
+  world.wait_ready();
+  const auto running = world.submit(1, "abc", 500);
+  running->wait_tokens(1);
+  world.engine.reset();
+  running->wait_end();
+  // It may have finished by itself just before; it never stays without an end.
+  if (!running->result_) EXPECT_EQ(running->failure_->outcome, Outcome::CANCELED);
+}
+
+}  // namespace
+}  // namespace orch::worker

@@ -1,0 +1,16 @@
+// `workerd --generate`: one generation on standard output, without any service.
+#pragma once
+
+#include <string>
+
+#include "worker/core/engine_port.h"
+
+namespace orch::worker {
+
+// Blocks until the engine is ready or has failed. False: failed, the message is on standard error.
+bool wait_ready(const GenerationEngine& engine);
+
+// Streams the text to standard output and a line of numbers to standard error. Returns the exit code.
+int generate_once(GenerationEngine& engine, GenerationRequest request);
+
+}  // namespace orch::worker
