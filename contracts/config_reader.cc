@@ -14,8 +14,8 @@ bool is_plain(const YAML::Node& node) { return node.Tag() == "?"; }
 
 // YAML's core schema gives a plain scalar one of these types; such a scalar is not a string unless quoted.
 bool reads_as_other_type(const std::string& text) {
-  static const std::set<std::string, std::less<>> kWords{"",     "~",     "null", "Null", "NULL", "true",  "True",
-                                                         "TRUE", "false", "False", "FALSE"};
+  static const std::set<std::string, std::less<>> kWords{"",     "~",    "null",  "Null",  "NULL", "true",
+                                                         "True", "TRUE", "false", "False", "FALSE"};
   if (kWords.contains(text)) return true;
   double number = 0;
   const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), number);
@@ -80,7 +80,8 @@ std::optional<HostPort> split_host_port(std::string_view text) {
 bool is_listen(std::string_view text) {
   if (is_unix_address(text)) return true;
   const auto parts = split_host_port(text);
-  return parts && is_number_up_to(parts->port, 65535) && (is_ipv4(parts->host) || parts->host == "[::1]" || parts->host == "[::]");
+  return parts && is_number_up_to(parts->port, 65535) &&
+         (is_ipv4(parts->host) || parts->host == "[::1]" || parts->host == "[::]");
 }
 
 bool is_endpoint(std::string_view text) {
@@ -101,7 +102,8 @@ bool is_device(std::string_view text) {
 
 bool is_url(std::string_view text) {
   for (const std::string_view scheme : {std::string_view("http://"), std::string_view("https://")}) {
-    if (text.starts_with(scheme)) return text.size() > scheme.size() && all_of(text, ":/.-_[]~%") && text.size() <= 2048;
+    if (text.starts_with(scheme))
+      return text.size() > scheme.size() && all_of(text, ":/.-_[]~%") && text.size() <= 2048;
   }
   return false;
 }
@@ -127,15 +129,23 @@ std::optional<std::string> format_violation(Format format, std::string_view text
     return holds ? std::nullopt : std::optional<std::string>(std::move(must));
   };
   switch (format) {
-    case Format::any: return std::nullopt;
-    case Format::path: return unless(is_path(text), "must be a path of 1 to 4096 bytes without control characters");
-    case Format::listen: return unless(is_listen(text), "must be unix:/PATH (at most 107 bytes) or ADDRESS:PORT with port 0..65535");
-    case Format::endpoint: return unless(is_endpoint(text), "must be unix:/PATH (at most 107 bytes) or HOST:PORT with port 1..65535");
+    case Format::any:
+      return std::nullopt;
+    case Format::path:
+      return unless(is_path(text), "must be a path of 1 to 4096 bytes without control characters");
+    case Format::listen:
+      return unless(is_listen(text), "must be unix:/PATH (at most 107 bytes) or ADDRESS:PORT with port 0..65535");
+    case Format::endpoint:
+      return unless(is_endpoint(text), "must be unix:/PATH (at most 107 bytes) or HOST:PORT with port 1..65535");
     case Format::name:
-      return unless(!text.empty() && text.size() <= 128 && all_of(text, "._-"), "must be 1 to 128 letters, digits, '.', '_' or '-'");
-    case Format::digest: return unless(is_digest(text), "must be sha256: and 64 lower-case hex digits");
-    case Format::device: return unless(is_device(text), "must be auto, cpu, vulkan, vulkan:INDEX (0..255) or vulkan:UUID");
-    case Format::url: return unless(is_url(text), "must be an http:// or https:// URL of at most 2048 bytes");
+      return unless(!text.empty() && text.size() <= 128 && all_of(text, "._-"),
+                    "must be 1 to 128 letters, digits, '.', '_' or '-'");
+    case Format::digest:
+      return unless(is_digest(text), "must be sha256: and 64 lower-case hex digits");
+    case Format::device:
+      return unless(is_device(text), "must be auto, cpu, vulkan, vulkan:INDEX (0..255) or vulkan:UUID");
+    case Format::url:
+      return unless(is_url(text), "must be an http:// or https:// URL of at most 2048 bytes");
   }
   return std::nullopt;
 }
@@ -236,7 +246,8 @@ bool Section::sized_list(std::string_view key, Need need, ListSize size) {
     return false;
   }
   if (list.size() < size.min || list.size() > size.max) {
-    refuse(key, "must have " + std::to_string(size.min) + ".." + std::to_string(size.max) + " items, has " + std::to_string(list.size()));
+    refuse(key, "must have " + std::to_string(size.min) + ".." + std::to_string(size.max) + " items, has " +
+                    std::to_string(list.size()));
     return false;
   }
   return true;
@@ -245,7 +256,8 @@ bool Section::sized_list(std::string_view key, Need need, ListSize size) {
 std::optional<std::uint64_t> Section::read_integer(std::string_view key, Need need, IntRange range) {
   if (!present(key, need)) return std::nullopt;
   const YAML::Node node = child(key);
-  const std::string must = "must be an integer " + std::to_string(range.min) + ".." + std::to_string(range.max) + ", is ";
+  const std::string must =
+      "must be an integer " + std::to_string(range.min) + ".." + std::to_string(range.max) + ", is ";
   const bool plain = node.IsScalar() && is_plain(node);
   std::uint64_t value = 0;
   if (!plain || !is_number_up_to(node.Scalar(), range.max)) {

@@ -1,5 +1,6 @@
 // Reads one YAML document strictly (OC-CONFIG-6001): the generated parsers in gen/config_*.cc are written in terms of
-// this. The first error wins and the rest of the document is still walked harmlessly. Keep yaml-cpp out of other headers.
+// this. The first error wins and the rest of the document is still walked harmlessly. Keep yaml-cpp out of other
+// headers.
 #pragma once
 
 #include <yaml-cpp/yaml.h>

@@ -1,5 +1,5 @@
-// Strict configuration (OC-CONFIG-6001): what is accepted, and for every way to be wrong the path and the limit that the
-// error names.
+// Strict configuration (OC-CONFIG-6001): what is accepted, and for every way to be wrong the path and the limit that
+// the error names.
 #include <gtest/gtest.h>
 
 #include <string>
@@ -57,9 +57,11 @@ TEST(Config, OC_CONFIG_6001_every_key_can_be_set) {
   const auto config = pool::load_config(
       "state_dir: s\ngrpc: {listen: 'unix:/a'}\nhttp: {listen: '127.0.0.1:0'}\nlease: {ttl_ms: 300}\n"
       "pools:\n"
-      "  - {id: a, engine: llamacpp, model: {name: x}, replicas: 2, slots: 8, ctx: 4096, device: 'vulkan:1', isa: avx2,\n"
+      "  - {id: a, engine: llamacpp, model: {name: x}, replicas: 2, slots: 8, ctx: 4096, device: 'vulkan:1', isa: "
+      "avx2,\n"
       "     threads: 3, engine_url: 'http://127.0.0.1:9000', engine_key_file: k}\n"
-      "  - {id: b, engine: mock, model: {name: y}, mock_script: z, device: 'vulkan:01234567-89ab-cdef-0123-456789abcdef'}\n"
+      "  - {id: b, engine: mock, model: {name: y}, mock_script: z, device: "
+      "'vulkan:01234567-89ab-cdef-0123-456789abcdef'}\n"
       "restart: {initial_ms: 1, factor: 1, max_ms: 1, jitter_percent: 0, reset_after_ms: 1, breaker_failures: 1,\n"
       "          breaker_open_ms: 1}\n"
       "stop: {term_grace_ms: 0}\nlog: {level: debug}\n");
@@ -106,7 +108,8 @@ const std::vector<BadCase> kBadOrchestrator{
     {"no_managers", "state_dir: s\nmanagers: []\n", "managers", "must have 1..1000 items, has 0"},
     {"managers_no_list", "state_dir: s\nmanagers: {endpoint: 'h:1'}\n", "managers", "must be a list, is a mapping"},
     {"manager_no_mapping", "state_dir: s\nmanagers: ['h:1']\n", "managers[0]", "must be a mapping"},
-    {"same_manager_twice", "state_dir: s\nmanagers: [{endpoint: 'h:1'}, {endpoint: 'h:1'}]\n", "managers[1].endpoint", "must be unique"},
+    {"same_manager_twice", "state_dir: s\nmanagers: [{endpoint: 'h:1'}, {endpoint: 'h:1'}]\n", "managers[1].endpoint",
+     "must be unique"},
     {"endpoint_port_zero", "state_dir: s\nmanagers: [{endpoint: 'h:0'}]\n", "managers[0].endpoint", "port 1..65535"},
     {"state_dir_a_number", "state_dir: 5\nmanagers: [{endpoint: 'h:1'}]\n", "state_dir", "must be a string, is \"5\""},
     {"state_dir_empty", "state_dir: ''\nmanagers: [{endpoint: 'h:1'}]\n", "state_dir", "1 to 4096 bytes"},
@@ -120,13 +123,15 @@ const std::vector<BadCase> kBadOrchestrator{
     {"int_too_large", kO + "queue: {capacity: 1000001}\n", "queue.capacity", "1..1000000, is \"1000001\""},
     {"int_overflows_64_bits", kO + "queue: {capacity: 99999999999999999999999}\n", "queue.capacity", "1..1000000"},
     {"int_is_list", kO + "queue: {capacity: [1]}\n", "queue.capacity", "is a list"},
-    {"bad_policy", kO + "queue: {batch_full_policy: drop}\n", "queue.batch_full_policy", "reject, drop-lru, shed-low-priority"},
+    {"bad_policy", kO + "queue: {batch_full_policy: drop}\n", "queue.batch_full_policy",
+     "reject, drop-lru, shed-low-priority"},
     {"bad_level", kO + "log: {level: {a: 1}}\n", "log.level", "one of debug, info, warn, error"},
     {"listen_without_port", kO + "http: {listen: 127.0.0.1}\n", "http.listen", "ADDRESS:PORT"},
     {"listen_bad_port", kO + "http: {listen: '127.0.0.1:65536'}\n", "http.listen", "port 0..65535"},
     {"listen_bad_address", kO + "http: {listen: '127.0.0.256:1'}\n", "http.listen", "ADDRESS:PORT"},
     {"listen_host_name", kO + "http: {listen: 'localhost:1'}\n", "http.listen", "ADDRESS:PORT"},
-    {"listen_long_socket", kO + "http: {listen: 'unix:/" + std::string(107, 'a') + "'}\n", "http.listen", "at most 107 bytes"},
+    {"listen_long_socket", kO + "http: {listen: 'unix:/" + std::string(107, 'a') + "'}\n", "http.listen",
+     "at most 107 bytes"},
     {"open_http_without_keys", kO + "http: {listen: '0.0.0.0:8080'}\n", "http.listen", "while auth.key_files is empty"},
     {"open_grpc_without_keys", kO + "grpc: {listen: '[::]:8081'}\n", "grpc.listen", "while auth.key_files is empty"},
     {"key_file_a_flag", kO + "auth: {key_files: [true]}\n", "auth.key_files[0]", "must be a string"},
@@ -151,12 +156,17 @@ const std::vector<BadCase> kBadPool{
     {"missing_engine", one_pool("id: a, model: {name: m}"), "pools[0].engine", "is required and missing"},
     {"missing_model", one_pool("id: a, engine: mock"), "pools[0].model.name", "is required and missing"},
     {"unknown_engine", one_pool("id: a, engine: vllm, model: {name: m}"), "pools[0].engine", "native, llamacpp, mock"},
-    {"native_without_path", one_pool("id: a, engine: native, model: {name: m}"), "pools[0].model.path", "required when engine is native"},
-    {"llamacpp_without_url", one_pool("id: a, engine: llamacpp, model: {name: m}"), "pools[0].engine_url", "required when engine is llamacpp"},
+    {"native_without_path", one_pool("id: a, engine: native, model: {name: m}"), "pools[0].model.path",
+     "required when engine is native"},
+    {"llamacpp_without_url", one_pool("id: a, engine: llamacpp, model: {name: m}"), "pools[0].engine_url",
+     "required when engine is llamacpp"},
     {"bad_id", one_pool("id: a b, engine: mock, model: {name: m}"), "pools[0].id", "letters, digits"},
-    {"bad_digest", one_pool("id: a, engine: mock, model: {name: m, digest: 'sha256:12'}"), "pools[0].model.digest", "64 lower-case hex"},
-    {"bad_url", one_pool("id: a, engine: llamacpp, model: {name: m}, engine_url: 'ftp://h'"), "pools[0].engine_url", "http://"},
-    {"url_with_space", one_pool("id: a, engine: llamacpp, model: {name: m}, engine_url: 'http://h /'"), "pools[0].engine_url", "http://"},
+    {"bad_digest", one_pool("id: a, engine: mock, model: {name: m, digest: 'sha256:12'}"), "pools[0].model.digest",
+     "64 lower-case hex"},
+    {"bad_url", one_pool("id: a, engine: llamacpp, model: {name: m}, engine_url: 'ftp://h'"), "pools[0].engine_url",
+     "http://"},
+    {"url_with_space", one_pool("id: a, engine: llamacpp, model: {name: m}, engine_url: 'http://h /'"),
+     "pools[0].engine_url", "http://"},
     {"bad_device", one_pool(kGood + ", device: gpu"), "pools[0].device", "vulkan:INDEX (0..255)"},
     {"bad_device_index", one_pool(kGood + ", device: 'vulkan:999'"), "pools[0].device", "vulkan:INDEX (0..255)"},
     {"bad_isa", one_pool(kGood + ", isa: sse"), "pools[0].isa", "auto, scalar, avx2"},
@@ -165,7 +175,8 @@ const std::vector<BadCase> kBadPool{
     {"two_of_one_id", kP + "  - {id: p0, engine: mock, model: {name: m}}\n", "pools[1].id", "must be unique"},
     {"open_admin", kP + "http: {listen: '0.0.0.0:1'}\n", "http.listen", "must be a loopback address"},
     {"open_control", kP + "grpc: {listen: '10.0.0.1:1'}\n", "grpc.listen", "must be a loopback address"},
-    {"delay_above_max", kP + "restart: {initial_ms: 10, max_ms: 5}\n", "restart.initial_ms", "at most restart.max_ms (5), is 10"},
+    {"delay_above_max", kP + "restart: {initial_ms: 10, max_ms: 5}\n", "restart.initial_ms",
+     "at most restart.max_ms (5), is 10"},
     {"lease_too_short", kP + "lease: {ttl_ms: 299}\n", "lease.ttl_ms", "300..600000"},
 };
 INSTANTIATE_TEST_SUITE_P(Table, BadPoolConfig, testing::ValuesIn(kBadPool),

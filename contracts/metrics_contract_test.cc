@@ -22,17 +22,22 @@ TEST(MetricsContract, OC_METRICS_7101_rows_stand_at_their_enumerator) {
 // The fixed families, written down a second time on purpose: a change of the contract must be made in two places.
 TEST(MetricsContract, ORCH_3028_fixed_families_keep_their_labels) {
   using Labels = std::vector<std::string>;
-  EXPECT_EQ(labels_of(Family::tasks_enqueued_total), (Labels{"engine", "engine_version", "pool_id", "replica_id", "priority"}));
-  EXPECT_EQ(labels_of(Family::tasks_started_total), (Labels{"engine", "engine_version", "pool_id", "replica_id", "priority"}));
-  EXPECT_EQ(labels_of(Family::tasks_canceled_total), (Labels{"engine", "engine_version", "pool_id", "replica_id", "reason"}));
+  EXPECT_EQ(labels_of(Family::tasks_enqueued_total),
+            (Labels{"engine", "engine_version", "pool_id", "replica_id", "priority"}));
+  EXPECT_EQ(labels_of(Family::tasks_started_total),
+            (Labels{"engine", "engine_version", "pool_id", "replica_id", "priority"}));
+  EXPECT_EQ(labels_of(Family::tasks_canceled_total),
+            (Labels{"engine", "engine_version", "pool_id", "replica_id", "reason"}));
   EXPECT_EQ(labels_of(Family::tasks_rejected_total), (Labels{"engine", "reason"}));
   EXPECT_EQ(labels_of(Family::admission_backpressure_events_total), (Labels{"engine", "policy"}));
   EXPECT_EQ(labels_of(Family::tokens_in_total), (Labels{"engine", "engine_version", "pool_id", "replica_id"}));
   EXPECT_EQ(labels_of(Family::tokens_out_total), (Labels{"engine", "engine_version", "pool_id", "replica_id"}));
   EXPECT_EQ(labels_of(Family::queue_depth), (Labels{"engine", "engine_version", "pool_id", "priority"}));
   EXPECT_EQ(labels_of(Family::kv_cache_usage_ratio), (Labels{"engine", "engine_version", "pool_id", "replica_id"}));
-  EXPECT_EQ(labels_of(Family::gpu_utilization), (Labels{"engine", "engine_version", "pool_id", "replica_id", "device"}));
-  EXPECT_EQ(labels_of(Family::vram_used_bytes), (Labels{"engine", "engine_version", "pool_id", "replica_id", "device"}));
+  EXPECT_EQ(labels_of(Family::gpu_utilization),
+            (Labels{"engine", "engine_version", "pool_id", "replica_id", "device"}));
+  EXPECT_EQ(labels_of(Family::vram_used_bytes),
+            (Labels{"engine", "engine_version", "pool_id", "replica_id", "device"}));
   EXPECT_EQ(labels_of(Family::latency_first_token_ms), (Labels{"engine", "engine_version", "pool_id", "priority"}));
   EXPECT_EQ(labels_of(Family::latency_decode_ms), (Labels{"engine", "engine_version", "pool_id", "priority"}));
   EXPECT_EQ(labels_of(Family::catalog_verifications_total), (Labels{"result", "reason", "engine"}));
@@ -47,8 +52,10 @@ TEST(MetricsContract, ORCH_3028_histograms_keep_their_buckets) {
   const auto buckets = [](Family family) {
     return std::vector<double>(family_row(family).buckets.begin(), family_row(family).buckets.end());
   };
-  EXPECT_EQ(buckets(Family::latency_first_token_ms), (std::vector<double>{50, 100, 150, 200, 300, 500, 750, 1000, 1500, 2000, 3000}));
-  EXPECT_EQ(buckets(Family::latency_decode_ms), (std::vector<double>{250, 500, 1000, 1500, 2000, 3000, 4000, 6000, 8000, 12000}));
+  EXPECT_EQ(buckets(Family::latency_first_token_ms),
+            (std::vector<double>{50, 100, 150, 200, 300, 500, 750, 1000, 1500, 2000, 3000}));
+  EXPECT_EQ(buckets(Family::latency_decode_ms),
+            (std::vector<double>{250, 500, 1000, 1500, 2000, 3000, 4000, 6000, 8000, 12000}));
 }
 
 TEST(MetricsContract, OC_METRICS_7102_every_family_is_bounded) {

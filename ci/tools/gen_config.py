@@ -236,21 +236,24 @@ def rule_lines(rule):
     kind = rule["rule"]
     if kind == "loopback":
         return [f"  if (!is_loopback(config.{rule['path']})) {{",
-                f"    sink.report({quoted(rule['path'])}, \"must be a loopback address or a Unix socket, is \\\"\" + config.{rule['path']} + \"\\\"\");",
-                "  }"]
+                f"    sink.report({quoted(rule['path'])},",
+                f'                "must be a loopback address or a Unix socket, is \\"" + config.{rule["path"]} + "\\"");', "  }"]
     if kind == "loopback_unless":
         return [f"  if (!is_loopback(config.{rule['path']}) && config.{rule['nonempty']}.empty()) {{",
-                f"    sink.report({quoted(rule['path'])}, \"must be a loopback address or a Unix socket while {rule['nonempty']} is empty, is \\\"\" + config.{rule['path']} + \"\\\"\");",
-                "  }"]
+                f"    sink.report({quoted(rule['path'])},",
+                f'                "must be a loopback address or a Unix socket while {rule["nonempty"]} is empty, is \\"" +',
+                f'                    config.{rule["path"]} + "\\"");', "  }"]
     if kind == "unique":
         return ["  {", "    std::set<std::string> seen;", f"    for (std::size_t i = 0; i < config.{rule['list']}.size(); ++i) {{",
                 f"      const std::string& value = config.{rule['list']}[i].{rule['key']};",
-                f"      if (!seen.insert(value).second) sink.report(\"{rule['list']}[\" + std::to_string(i) + \"].{rule['key']}\", \"must be unique, \\\"\" + value + \"\\\" is given twice\");",
-                "    }", "  }"]
+                "      if (!seen.insert(value).second) {",
+                f'        sink.report("{rule["list"]}[" + std::to_string(i) + "].{rule["key"]}",',
+                '                    "must be unique, \\"" + value + "\\" is given twice");', "      }", "    }", "  }"]
     if kind == "at_most":
         return [f"  if (config.{rule['path']} > config.{rule['limit']}) {{",
-                f"    sink.report({quoted(rule['path'])}, \"must be at most {rule['limit']} (\" + std::to_string(config.{rule['limit']}) + \"), is \" + std::to_string(config.{rule['path']}));",
-                "  }"]
+                f"    sink.report({quoted(rule['path'])},",
+                f'                "must be at most {rule["limit"]} (" + std::to_string(config.{rule["limit"]}) + "), is " +',
+                f'                    std::to_string(config.{rule["path"]}));', "  }"]
     if kind == "required_when":
         return [f"  for (std::size_t i = 0; i < config.{rule['list']}.size(); ++i) {{",
                 f"    const auto& item = config.{rule['list']}[i];",

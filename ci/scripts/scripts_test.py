@@ -1,0 +1,158 @@
+"""Tests of the scripts that guard the tree: each guard is shown a breach and must see it."""
+
+import hashlib
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path.insert(0, str(HERE))
+
+import check_links  # noqa: E402
+
+
+class Folder(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.root = pathlib.Path(folder.name).resolve()
+
+    def put(self, name, text):
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def run_script(self, name, *args):
+        return subprocess.run(["bash", str(HERE / name), *args], capture_output=True, text=True, check=False)
+
+
+class VerifyProof(Folder):
+    def setUp(self):
+        super().setUp()
+        self.put("tests_executed.json", '["Queue.refuses"]')
+        self.put("skips.json", "[]")
+        self.put("steps.json", '[{"step": "ctest", "tier": "full", "exit": 0, "seconds": 1}]')
+        self.put("provenance.json", json.dumps({"run_id": "r", "tier": "full", "revision": "a", "finished": "now", "machine": {"cpu": "x"}}))
+        for name in ("logs/a.log", "junit/a.xml", "pacts/p.json", "snapshots/s.sse", "metrics/m.prom", "seeds.txt"):
+            self.put(name, "x\n")
+        self.seal()
+
+    def seal(self):
+        files = sorted(path for path in self.root.rglob("*") if path.is_file() and path.name != "manifest.sha256")
+        self.put("manifest.sha256", "".join(
+            f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(self.root)}\n" for path in files))
+
+    def verify(self):
+        return self.run_script("verify_proof.sh", str(self.root))
+
+    def assert_refused(self, expected):
+        done = self.verify()
+        self.assertEqual(done.returncode, 1, done.stdout)
+        self.assertIn(expected, done.stdout)
+
+    def test_OC_PROOF_1002_a_whole_bundle_is_accepted(self):
+        done = self.verify()
+        self.assertEqual((done.returncode, done.stdout), (0, "verify_proof: accepted\n"))
+
+    def test_OC_PROOF_1002_an_edited_file_is_refused(self):
+        self.put("logs/a.log", "y\n")
+        self.assert_refused("logs/a.log: differs from the manifest")
+
+    def test_OC_PROOF_1002_an_added_file_is_refused(self):
+        self.put("logs/b.log", "y\n")
+        self.assert_refused("logs/b.log: not in the manifest")
+
+    def test_OC_PROOF_1002_a_removed_file_is_refused(self):
+        (self.root / "pacts/p.json").unlink()
+        self.assert_refused("pacts/p.json: in the manifest and missing")
+
+    def test_OC_PROOF_1002_each_missing_piece_is_refused_even_when_sealed(self):
+        for name in ("tests_executed.json", "skips.json", "steps.json", "provenance.json", "logs/a.log", "junit/a.xml", "pacts/p.json",
+                     "snapshots/s.sse", "metrics/m.prom", "seeds.txt"):
+            with self.subTest(name=name):
+                text = (self.root / name).read_text(encoding="utf-8")
+                (self.root / name).unlink()
+                self.seal()
+                self.assert_refused(f"{name.split('/', maxsplit=1)[0]}: missing or empty")
+                self.put(name, text)
+        (self.root / "manifest.sha256").unlink()
+        self.assert_refused("manifest.sha256: missing")
+
+    def test_OC_PROOF_1002_an_in_scope_skip_is_refused(self):
+        for skip in ({"test": "a", "reason": "b", "in_scope": True}, {"test": "a", "reason": "b"}, {"test": "a", "in_scope": False}):
+            with self.subTest(skip=skip):
+                self.put("skips.json", json.dumps([skip]))
+                self.seal()
+                self.assert_refused("skips.json:")
+        self.put("skips.json", json.dumps([{"test": "a", "reason": "another tier's", "in_scope": False}]))
+        self.seal()
+        self.assertEqual(self.verify().returncode, 0)
+
+    def test_OC_PROOF_1002_no_test_or_a_failed_step_is_refused(self):
+        self.put("tests_executed.json", "[]")
+        self.seal()
+        self.assert_refused("no test ran")
+        self.put("tests_executed.json", '["a"]')
+        self.put("steps.json", '[{"step": "e2e", "exit": 1}]')
+        self.seal()
+        self.assert_refused("e2e did not pass")
+
+    def test_the_fast_tier_needs_no_live_cluster(self):
+        self.put("provenance.json", (self.root / "provenance.json").read_text(encoding="utf-8").replace("full", "fast"))
+        for name in ("pacts/p.json", "snapshots/s.sse", "metrics/m.prom", "seeds.txt"):
+            (self.root / name).unlink()
+        self.seal()
+        self.assertEqual(self.verify().returncode, 0)
+
+
+class ArchiveTodo(Folder):
+    def archive(self):
+        return self.run_script("archive_todo.sh", str(self.root)).returncode
+
+    def test_a_finished_list_is_moved_under_the_next_number(self):
+        self.put(".docs/DONE/TODO-9.md", "old")
+        self.put(".docs/DONE/TODO-notes.md", "no number")
+        self.put("TODO.md", "# TODO\n- [x] one\n")
+        self.assertEqual(self.archive(), 0)
+        self.assertEqual((self.root / ".docs/DONE/TODO-10.md").read_text(encoding="utf-8"), "# TODO\n- [x] one\n")
+        self.assertNotIn("[x]", (self.root / "TODO.md").read_text(encoding="utf-8"))
+        self.assertEqual((self.root / ".docs/DONE/TODO-9.md").read_text(encoding="utf-8"), "old")
+
+    def test_an_open_item_or_an_empty_list_stays(self):
+        for text in ("- [x] one\n  - [ ] two\n", "# TODO\n", None):
+            with self.subTest(text=text):
+                if text is None:
+                    (self.root / "TODO.md").unlink()
+                else:
+                    self.put("TODO.md", text)
+                self.assertEqual(self.archive(), 1)
+                self.assertFalse((self.root / ".docs/DONE").exists())
+
+
+class CheckLinks(Folder):
+    def test_the_links_of_the_tree_hold(self):
+        self.assertEqual(check_links.check(ROOT)[0], [])
+
+    def test_dot_folders_are_read_and_each_bad_link_is_seen(self):
+        self.put("b.md", "# The `b` heading!\n# Twice\n# Twice\n")
+        good = "[a](../b.md) [b](../b.md#the-b-heading) [c](../b.md#twice-1) ![d](../b.md) [e][r] [f](http://h/x) [g](#here)\n[r]: ../b.md\n# Here\n"
+        self.put(".specs/a.md", good + "`[not](one)`\n```\n[nor](this)\n```\n")
+        self.assertEqual(check_links.check(self.root)[0], [])
+        for bad, expected in (("[a](../c.md)", "leads nowhere"), ("[a](../b.md#no)", "names no heading"), ("[a](#no)", "names no heading"),
+                              ("[a](/etc/passwd)", "is absolute"), ("[a](../../x)", "leaves the tree"), ("[a][nope]", "is not defined"),
+                              ("[a](ftp://x)", "is no http"), ("![a](x.png)", "leads nowhere"), ("[r]: gone.md", "leads nowhere")):
+            with self.subTest(bad=bad):
+                self.put(".specs/a.md", bad + "\n")
+                problems, _ = check_links.check(self.root)
+                self.assertEqual(len(problems), 1, problems)
+                self.assertIn(".specs/a.md:1: ", problems[0])
+                self.assertIn(expected, problems[0])
+
+
+if __name__ == "__main__":
+    unittest.main()
