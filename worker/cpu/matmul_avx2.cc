@@ -11,6 +11,7 @@
 namespace orch::worker::cpu::avx2 {
 namespace {
 
+constexpr std::size_t kPrefetchBytes = 2048;
 constexpr std::uint32_t kSplitBlocks = numerics::kSplitElements / kTileCols;
 
 ORCH_AVX2_INLINE __m256i broadcast_quad(const std::int8_t* at) {
@@ -78,6 +79,11 @@ ORCH_AVX2_INLINE void add_block(const QTensor& w, std::size_t tile_index, int ha
   const std::uint16_t* scale = w.scales.as<std::uint16_t>() + tile_index * tile_scales(Type) + half * 8;
   const std::int8_t* xq[Rows];
   for (int n = 0; n < Rows; ++n) xq[n] = in.xq + (first[n] + block) * kTileCols;
+  if constexpr (Rows == 1) {
+    // One row uses a tile once: ask for one ahead of the loads, across page borders where the hardware prefetcher stops.
+    for (std::size_t line = 0; line < tile_bytes(Type); line += 64) _mm_prefetch(tile + kPrefetchBytes + line, _MM_HINT_T0);
+    _mm_prefetch(scale + kPrefetchBytes / tile_bytes(Type) * tile_scales(Type), _MM_HINT_T0);
+  }
   __m256i idot[Halves][Rows];
   if constexpr (Type == TensorType::q8_0) {
     dot_bytes<Halves, Rows>(tile, xq, idot);

@@ -96,16 +96,17 @@ std::size_t repacked_bytes(TensorType type, TensorLayout layout, std::uint64_t r
   return tiles * (tile_bytes(type) + tile_scales(type) * 2);
 }
 
-void repack(QTensor& tensor, std::span<const std::byte> bytes) {
+void repack(QTensor& tensor, std::span<const std::byte> bytes, Arena* arena) {
+  const auto allocate = [arena](std::size_t size) { return arena != nullptr ? arena->take(size) : AlignedBytes(size); };
   if (tensor.layout == TensorLayout::plain) {
     ORCH_CHECK(tensor.type == TensorType::f32 && bytes.size() == std::size_t{tensor.rows} * tensor.cols * 4);
-    tensor.quants = AlignedBytes(bytes.size());
+    tensor.quants = allocate(bytes.size());
     for (std::size_t i = 0; i < bytes.size() / 4; ++i) tensor.quants.as<float>()[i] = load_f32(bytes.data() + i * 4);
     return;
   }
   const std::size_t tiles = std::size_t{tensor.row_groups()} * tensor.blocks();
-  tensor.quants = AlignedBytes(tiles * tile_bytes(tensor.type));
-  tensor.scales = AlignedBytes(tiles * tile_scales(tensor.type) * sizeof(std::uint16_t));
+  tensor.quants = allocate(tiles * tile_bytes(tensor.type));
+  tensor.scales = allocate(tiles * tile_scales(tensor.type) * sizeof(std::uint16_t));
   if (is_quantised(tensor.type)) {
     repack_quantised(tensor, bytes);
   } else {

@@ -2,16 +2,22 @@
 
 #include "worker/core/numerics.h"
 #include "worker/model/gguf_file.h"
+#include "worker/model/memory_estimate.h"
 #include "worker/model/repack.h"
 
 namespace orch::worker {
 namespace {
 
+// Every tensor of the file repacked, and at most two roundings each.
+std::size_t arena_bytes(const GgufFile& file) {
+  return repacked_weight_bytes(file) + file.tensors().size() * 2 * AlignedBytes::kAlignment;
+}
+
 // Takes tensors out of the file by name, checks type and shape, repacks. Leaf of load_model.
 class Loader {
  public:
   Loader(const GgufFile& file, Weights& weights, const Progress& progress)
-      : file_(file), weights_(weights), progress_(progress) {
+      : file_(file), weights_(weights), progress_(progress), arena_(arena_bytes(file)) {
     for (const GgufTensor& tensor : file.tensors()) bytes_total_ += tensor.bytes.size();
   }
 
@@ -51,7 +57,7 @@ class Loader {
     tensor.rows = rows;
     tensor.cols = cols;
     tensor.layout = layout;
-    repack(tensor, source->bytes);
+    repack(tensor, source->bytes, &arena_);
     weights_.tensors.push_back(std::move(tensor));
     bytes_done_ += source->bytes.size();
     if (progress_) progress_(static_cast<float>(bytes_done_) / static_cast<float>(bytes_total_));
@@ -61,6 +67,7 @@ class Loader {
   const GgufFile& file_;
   Weights& weights_;
   const Progress& progress_;
+  Arena arena_;
   std::uint64_t bytes_total_ = 0;
   std::uint64_t bytes_done_ = 0;
 };
