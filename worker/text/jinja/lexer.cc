@@ -182,9 +182,18 @@ class Lexer {
       is_real = true;
       for (++end; end < source_.size() && is_digit(source_[end]);) ++end;
     }
+    if (end < source_.size() && (source_[end] | 0x20) == 'e') {
+      std::size_t digits = end + 1;
+      if (digits < source_.size() && (source_[digits] == '+' || source_[digits] == '-')) ++digits;
+      if (digits < source_.size() && is_digit(source_[digits])) {
+        is_real = true;
+        for (end = digits; end < source_.size() && is_digit(source_[end]);) ++end;
+      }
+    }
     std::string text = source_.substr(at_, end - at_);
     std::erase(text, '_');
-    if (text.size() > 18) return fail("number has more than 18 digits");
+    const std::size_t digits_max = is_real ? 40 : 18;
+    if (text.size() > digits_max) return fail("number has more than " + std::to_string(digits_max) + " digits");
     emit(is_real ? TokenType::real : TokenType::integer, std::move(text));
     advance(end - at_);
   }
