@@ -13,6 +13,7 @@ import pathlib
 import platform
 import re
 import secrets
+import shutil
 import subprocess
 import sys
 import time
@@ -58,6 +59,7 @@ def steps():
         ctest("ctest-fast", "fast", RELEASE, "-L", "fast", "-j", jobs),
         Step("check", "full", [sys.executable, "ci/check.py"]),
         ctest("ctest-full", "full", RELEASE, "-LE", "fast|nightly"),
+        pytest("cdc", "full", "test-harness/cdc"),
         pytest("e2e", "full", "test-harness/e2e"),
         Step("asan-configure", "full", preset("asan")),
         Step("asan-build", "full", ninja(asan), timeout=3000),
@@ -123,7 +125,7 @@ class Run:
         print(f"--- {step.name}", flush=True)
         start = time.monotonic()
         env = {**os.environ, "LLAMA_ORCH_PROOF_DIR": str(self.dir), "LLAMA_ORCH_BINARIES": str(RELEASE / "bin"), "PYTHONDONTWRITEBYTECODE": "1",
-               "PYTHONPATH": str(ROOT / "test-harness/cluster"), **step.env}
+               "PYTHONPATH": str(ROOT / "test-harness/cluster"), "GTEST_OUTPUT": f"xml:{self.dir}/gtest/{step.name}/", **step.env}
         with open(log, "wb") as out:
             try:
                 code = subprocess.run(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env,
@@ -132,6 +134,8 @@ class Run:
                 code = 124
         took = time.monotonic() - start
         self.seconds[step.tier] = self.seconds.get(step.tier, 0) + took
+        if step.tests == "ctest":
+            self.keep_output(step)
         passed, failed, skipped = executed(junit)
         if code != 0:
             print(log.read_text(errors="replace")[-6000:])
@@ -139,13 +143,33 @@ class Run:
             print("\n".join(closing_lines(log)))
         print(f"    {step.name}: {'ok' if code == 0 else f'FAILED ({code})'} in {took:.0f} s", flush=True)
         self.rows.append({"step": step.name, "tier": step.tier, "exit": code, "seconds": round(took, 1), "passed": passed, "failed": failed,
-                          "skipped": skipped, "gtest": gtest_cases(self.dir / "logs" / f"{step.name}.log")})
+                          "skipped": skipped, "gtest": gtest_cases(self.dir / "logs" / f"{step.name}.output.log")})
         return code == 0
+
+    def keep_output(self, step):
+        """What the tests of a ctest step printed; ctest itself shows only the failing ones."""
+        directory = pathlib.Path(step.command[step.command.index("--test-dir") + 1])
+        last = directory / "Testing/Temporary/LastTest.log"
+        if last.exists():
+            shutil.copyfile(last, self.dir / "logs" / f"{step.name}.output.log")
+
+    def seeds(self):
+        """The lines in which a step named the seeds it ran."""
+        lines = [f"{log.stem}: {line.strip()}" for log in sorted((self.dir / "logs").glob("*.log"))
+                 for line in log.read_text(errors="replace").splitlines() if re.search(r"\bseeds? (from|=)|--seeds?=", line)]
+        return "".join(f"{line}\n" for line in dict.fromkeys(lines))
+
+    def write_compliance(self):
+        subprocess.run([sys.executable, "ci/tools/spec_extract.py", "--results", str(self.dir), "--output", str(self.dir / "COMPLIANCE.md")],
+                       cwd=ROOT, check=False)
 
     def write(self):
         cases = sorted({c for row in self.rows for c in row["passed"] + row["gtest"][0]})
         skips = [{"step": row["step"], "test": n, "reason": r, "in_scope": True} for row in self.rows for n, r in row["skipped"]]
         skips += [{"step": row["step"], "test": n, "reason": "see the step's log", "in_scope": True} for row in self.rows for n in row["gtest"][1]]
+        if seeds := self.seeds():
+            (self.dir / "seeds.txt").write_text(seeds)
+        self.write_compliance()
         self._json("tests_executed.json", cases)
         self._json("skips.json", skips)
         self._json("steps.json", [{k: row[k] for k in ("step", "tier", "exit", "seconds")} for row in self.rows])

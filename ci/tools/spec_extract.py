@@ -252,10 +252,13 @@ def read_results(folder):
 
 
 def result_keys(classname, name):
-    """gtest decorates parameterised tests: Prefix/Suite, Suite/0, name/param."""
+    """gtest decorates parameterised tests: Prefix/Suite, Suite/0, name/param; pytest: folder.file.Class, name[param]."""
     suite = [part for part in classname.split("/") if not part.isdigit()]
-    yield f"{suite[-1]}.{name.split('/')[0]}" if suite else name
+    bare = name.split("/")[0].split("[")[0]
+    yield f"{suite[-1]}.{bare}" if suite else name
     yield name
+    for part in classname.split(".") if "." in classname else ():
+        yield f"{part}.{bare}"
 
 
 def ran(test, results):

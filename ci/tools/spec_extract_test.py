@@ -125,6 +125,11 @@ class Extract(unittest.TestCase):
         self.assertEqual(self.status("ORCH-3004", self.results(JUNIT))[0], "partial")
         self.assertEqual(self.status("ORCH-3004", self.results(JUNIT.replace("</testsuite>", entry)))[0], "proven")
 
+    def test_a_pytest_result_is_found_under_its_file(self):
+        self.put("t/test_x.py", "def test_ORCH_3004_python():\n    pass\n")
+        case = '<testcase classname="t.test_x" name="test_ORCH_3004_python[1]"/></testsuite>'
+        self.assertEqual(self.status("ORCH-3004", self.results(JUNIT.replace("</testsuite>", case)))[0], "proven")
+
     def test_refuses_duplicate_ids(self):
         self.put(".specs/other.md", "- ORCH-3004 Again MUST be.\n")
         self.assert_refused("ORCH-3004 is defined twice")

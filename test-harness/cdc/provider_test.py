@@ -5,6 +5,7 @@ pact-python, the built binaries and LLAMA_ORCH_MODEL.
 """
 
 import json
+import os
 import pathlib
 import re
 import sys
@@ -13,8 +14,10 @@ import urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-sys.path[:0] = [str(HERE), str(HERE.parent / "cluster")]
+sys.path[:0] = [str(HERE), str(HERE.parent / "cluster"), str(ROOT / "ci/scripts"), str(ROOT / "ci/tools")]
 
+import check_metrics  # noqa: E402
+import gen_metrics  # noqa: E402
 import orch_cluster  # noqa: E402
 from pact import Verifier  # noqa: E402
 
@@ -24,6 +27,14 @@ import states  # noqa: E402
 PACT = ROOT / "contracts/pact/orch-queue-client-orchestratord.json"
 SNAPSHOTS = HERE / "snapshots"
 SNAPSHOT_TASK = "6a1d0c1e-52ba-4b7e-9b39-2f6f3f1c7f20"
+
+
+def keep_proof(folder, name, text):
+    """Leaves a piece in the run's proof bundle, when there is one."""
+    if bundle := os.environ.get("LLAMA_ORCH_PROOF_DIR"):
+        path = pathlib.Path(bundle) / folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
 
 
 def cluster():
@@ -67,6 +78,9 @@ class Provider(unittest.TestCase):
             verifier.verify()
         except Exception as error:
             self.fail(f"{error}\n{verifier.output(strip_ansi=True)}")
+        finally:
+            keep_proof("pacts", PACT.name, PACT.read_text(encoding="utf-8"))
+            keep_proof("pacts", "verification.txt", verifier.output(strip_ansi=True))
 
     def test_ORCH_2002_admission_and_stream_equal_their_snapshots(self):
         task = json.dumps(states.task(SNAPSHOT_TASK, 4, temperature=0)).encode()
@@ -75,10 +89,29 @@ class Provider(unittest.TestCase):
             admission = normalised_admission(reply.status, reply.headers, json.load(reply))
         with urllib.request.urlopen(f"{self.cluster.url}/v1/tasks/{SNAPSHOT_TASK}/stream", timeout=30) as reply:
             raw = reply.read()
+        keep_proof("snapshots", "stream.raw.sse", raw.decode())
+        keep_proof("snapshots", "stream.sse", normalised_stream(raw))
+        keep_proof("snapshots", "admission.json", admission)
         events, broken = sse.parse(raw)
         self.assertEqual(broken + sse.task_stream_violations(events), [])
         self.assertEqual(admission, (SNAPSHOTS / "admission.json").read_text(encoding="utf-8"))
         self.assertEqual(normalised_stream(raw), (SNAPSHOTS / "stream.sse").read_text(encoding="utf-8"))
+
+    def test_OC_METRICS_7101_the_live_pages_equal_the_contract(self):
+        list(states.OrchQueue(self.cluster.url).stream(self._finished_task()))
+        contract = gen_metrics.load(ROOT / "contracts/metrics.yaml")
+        for process, url in (("orchestratord", self.cluster.url), ("pool-managerd", self.cluster.manager_url)):
+            with self.subTest(process=process), urllib.request.urlopen(f"{url}/metrics", timeout=30) as reply:
+                text = reply.read().decode()
+                keep_proof("metrics", f"{process}.prom", text)
+                required = ["tasks_enqueued_total", "tasks_started_total", "tokens_in_total", "tokens_out_total", "queue_depth",
+                            "latency_first_token_ms", "latency_decode_ms", "replica_info", "tasks_finished_total"]
+                self.assertEqual(check_metrics.check(text, contract, process, required if process == "orchestratord" else []), [])
+
+    def _finished_task(self):
+        task_id = "6a1d0c1e-52ba-4b7e-9b39-2f6f3f1c7f21"
+        states.OrchQueue(self.cluster.url).submit(states.task(task_id, 4))
+        return task_id
 
 
 if __name__ == "__main__":
