@@ -30,7 +30,7 @@ std::optional<JobId> Clients::submit(std::size_t index, const std::string& model
   spec.determinism = rng.below(10) == 0 ? Determinism::strict : Determinism::best_effort;
   spec.require_gpu = !plain && rng.below(12) == 0;
   spec.max_tokens = rng.below(20) == 0 && !plain ? 600 : max_tokens_;
-  spec.prompt_bytes = rng.below(10) == 0 && !plain ? 480 + rng.below(300) : 10 + rng.below(200);
+  spec.prompt_bytes = rng.below(10) == 0 && !plain ? 180 + rng.below(300) : 10 + rng.below(120);
   spec.prompt_messages = static_cast<std::uint32_t>(rng.below(3));
   if (!plain && rng.below(8) == 0) spec.deadline = world_.between(Duration::milliseconds(100), Duration::seconds(8));
   const std::uint64_t kind = rng.below(4);
@@ -162,6 +162,7 @@ void Clients::on(std::size_t, const gateway::AdmissionReply& reply) {
   each.answered = true;
   if (failure != nullptr) {
     ++totals_.refused;
+    if (world_.tracing()) world_.trace("clients", "job " + std::to_string(id.value.lo) + " is refused: " + std::string(outcome_row(failure->outcome).code) + ", " + failure->message);
     ++totals_.errors[std::string(outcome_row(failure->outcome).code)];
     if (outcome_row(failure->outcome).internal) fault("an internal outcome reached a client", id);
     const bool backpressure = outcome_row(failure->outcome).http_status == 429;
@@ -208,6 +209,10 @@ void Clients::on(const gateway::NotedEnded& ended) {
   if (!each.admitted) return fault("a job ended that was not admitted", ended.job);
   if (++each.ends > 1) return fault("a job ended twice", ended.job);
   each.well = !ended.failure;
+  if (world_.tracing()) {
+    world_.trace("clients", "job " + std::to_string(ended.job.value.lo) + " ends: " +
+                                (ended.failure ? std::string(outcome_row(ended.failure->outcome).code) + ", " + ended.failure->message : "well"));
+  }
   if (ended.failure) {
     ++totals_.ended_in_error;
     ++totals_.errors[std::string(outcome_row(ended.failure->outcome).code)];
@@ -220,7 +225,7 @@ void Clients::gateway_crashed(std::size_t gateway) {
   for (auto& [id, each] : cases_) {
     if (each.gateway != gateway || each.lost) continue;
     each.lost = true;
-    if (each.ends == 0) ++totals_.lost_with_gateway;
+    if (each.admitted && each.ends == 0) ++totals_.lost_with_gateway;
     if (each.reader) readers_[*each.reader].closed = true;
     std::erase_if(requests_, [&](const auto& entry) { return entry.second == id; });
     std::erase_if(cancels_, [&](const auto& entry) { return entry.second == id; });

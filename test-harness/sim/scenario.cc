@@ -13,7 +13,7 @@ const std::string kModels[] = {"alpha", "beta"};
 
 class Scenario {
  public:
-  explicit Scenario(const ScenarioOptions& options) : options_(options), world_(options.seed, options.tracing), clients_(world_, 64) {}
+  explicit Scenario(const ScenarioOptions& options) : options_(options), world_(options.seed, options.tracing), clients_(world_, 300) {}
 
   ScenarioResult run() {
     build();
@@ -49,7 +49,6 @@ class Scenario {
   Clients clients_;
   std::vector<std::unique_ptr<SimManager>> managers_;
   std::vector<std::unique_ptr<SimGateway>> gateways_;
-  std::vector<Holder> dead_holders_;
   std::map<Holder, Instant> died_at_;
   std::uint32_t crash_weights_[4] = {};  // worker, manager, gateway, pause
 };
@@ -125,7 +124,7 @@ void Scenario::schedule_work(Instant until) {
     const std::uint64_t burst = rng.below(6) == 0 ? 4 + rng.below(10) : 1;
     for (std::uint64_t i = 0; i < burst; ++i) {
       const std::size_t gateway = rng.below(gateways_.size());
-      const std::string& model = kModels[rng.below(4) == 0 ? 1 : 0];
+      const std::string& model = kModels[rng.below(8) == 0 ? 1 : 0];
       world_.at(at + world_.between({}, Duration::milliseconds(10)), [this, gateway, model] { clients_.submit(gateway, model, Clients::Manners::any); });
     }
     at = at + world_.between(Duration::milliseconds(50), Duration::milliseconds(1500));
@@ -136,7 +135,7 @@ void Scenario::schedule_faults(Instant until) {
   Instant at = world_.now() + Duration::seconds(3);
   while (at < until) {
     world_.at(at, [this] { fault_once(); });
-    at = at + world_.between(Duration::milliseconds(300), Duration::seconds(8));
+    at = at + world_.between(Duration::milliseconds(150), Duration::seconds(5));
   }
 }
 
@@ -188,6 +187,7 @@ void Scenario::watch_orphans() {
       const Duration patience = manager->setup().ttl + manager->setup().ttl / 20 + Duration::seconds(1);
       for (SimWorker* worker : manager->living_workers()) {
         if (worker->node().paused_until > Instant{} && worker->node().paused_until + Duration::seconds(1) > world_.now()) continue;
+        if (worker->overdue_calls() > 0) return world_.violation(worker->node().name + " goes on with a call that has ended");
         for (const auto& [holder, at] : died_at_) {
           if (at + patience < world_.now() && worker->running_of(holder) > 0) {
             return world_.violation(worker->node().name + " still works for a gateway that died " + std::to_string((world_.now() - at).ms()) + " ms ago");
@@ -217,9 +217,9 @@ void Scenario::come_to_rest() {
     if (!job) return world_.violation("a gateway is down after the faults are over");
     probes.emplace_back(*job, i);
   }
-  if (!world_.run_until(world_.now() + Duration::seconds(30))) return;
+  if (!world_.run_until(world_.now() + Duration::seconds(60))) return;
   for (const auto& [job, index] : probes) {
-    if (!clients_.ended_well(job)) return world_.violation("a job submitted after the faults were over was not served");
+    if (!clients_.ended_well(job)) return world_.violation("job " + std::to_string(job.value.lo) + ", submitted to " + gateways_[index]->node().name + " after the faults were over, was not served");
   }
   for (const auto& gateway : gateways_) {
     if (const std::string fault = gateway->check_rest(); !fault.empty()) return world_.violation("at rest: " + fault);

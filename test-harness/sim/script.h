@@ -16,7 +16,9 @@ inline std::uint64_t mix(std::uint64_t z) {
 }
 
 inline std::uint32_t script_length(JobId job, std::uint32_t max_tokens) {
-  const std::uint32_t wanted = 1 + static_cast<std::uint32_t>(mix(job.value.lo) % 14);
+  const std::uint64_t roll = mix(job.value.lo);
+  const bool is_long = roll % 24 == 0;  // outlives a TTL
+  const std::uint32_t wanted = is_long ? 100 + static_cast<std::uint32_t>(roll / 24 % 200) : 1 + static_cast<std::uint32_t>(roll / 24 % 14);
   return wanted < max_tokens ? wanted : max_tokens;
 }
 inline std::string script_text(JobId job, std::uint32_t index) {

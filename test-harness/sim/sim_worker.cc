@@ -255,6 +255,13 @@ std::optional<Instant> SimWorker::lease_end(LeaseId lease) const {
   return node_.clock.real(it->second.end);
 }
 
+std::size_t SimWorker::overdue_calls() const {
+  return static_cast<std::size_t>(std::count_if(calls_.begin(), calls_.end(), [&](const auto& call) {
+    const Instant told = call.second.stream ? call.second.stream->told_at[1] : Instant::never();
+    return !told.is_never() && told + setup_.step * 2 + Duration::seconds(1) < world_.now();
+  }));
+}
+
 std::size_t SimWorker::running_of(const Holder& holder) const {
   return static_cast<std::size_t>(std::count_if(calls_.begin(), calls_.end(), [&](const auto& call) { return call.second.holder == holder; }));
 }

@@ -62,7 +62,8 @@ class SimWorker {
   std::size_t running() const { return calls_.size(); }
   // The worker's own end of a lease, in real time; nullopt: not in its table.
   std::optional<Instant> lease_end(LeaseId lease) const;
-  // Running jobs of a start of a gateway, and since when the worker has not heard of it.
+  // Calls whose stream is known here to have ended, longer ago than a step.
+  std::size_t overdue_calls() const;
   std::size_t running_of(const Holder& holder) const;
 
  private:

@@ -1,6 +1,7 @@
 #include "sim/world.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace orch::sim {
 namespace {
@@ -61,11 +62,21 @@ void World::deliver(Node& node, std::uint64_t life, Instant when, Action action)
 
 void World::run_on(Node& node, std::uint64_t life, const Action& action) {
   if (!node.alive || node.life != life) return;
-  if (node.paused_until > now_) {  // kept in order: the agenda is first in, first out at one instant
-    at(node.paused_until, [this, &node, life, action] { run_on(node, life, action); });
+  if (node.paused_until > now_ || !node.held.empty()) {
+    node.held.emplace_back(life, action);
+    if (node.held.size() == 1) at(node.paused_until, [this, &node] { resume(node); });
     return;
   }
   action();
+}
+
+// What arrived during the pause, in the order of arrival.
+void World::resume(Node& node) {
+  if (node.paused_until > now_) return at(node.paused_until, [this, &node] { resume(node); });
+  const auto held = std::exchange(node.held, {});
+  for (const auto& [life, action] : held) {
+    if (node.alive && node.life == life) action();
+  }
 }
 
 bool World::run_until(Instant end) {
@@ -97,7 +108,7 @@ void World::crash(Node& node) {
   node.paused_until = {};
   for (const StreamPtr& stream : std::vector(streams_)) {
     if (!stream->open || (stream->ends[0] != &node && stream->ends[1] != &node)) continue;
-    break_stream(stream, stream->ends[0] == &node ? 0 : 1);
+    break_stream(stream, stream->ends[0] == &node ? 0 : 1, Silence::possible);
   }
 }
 
@@ -136,7 +147,7 @@ void World::send(const StreamPtr& stream, std::size_t to, Copies copies, Action 
   if (!stream || !stream->open) return;
   if (!healed_ && chance(rates.drop)) {
     count(Fault::drop);
-    break_stream(stream, 2);
+    break_stream(stream, 2, Silence::possible);
     return;
   }
   Node& target = *stream->ends[to];
@@ -161,16 +172,17 @@ void World::send(const StreamPtr& stream, std::size_t to, Copies copies, Action 
 void World::tell_broken(const StreamPtr& stream, std::size_t end, bool late) {
   if (!stream->on_broken[end]) return;
   const Duration delay = late ? between(Duration::milliseconds(500), Duration::seconds(20)) : between(Duration::microseconds(50), Duration::milliseconds(5));
+  stream->told_at[end] = now_ + delay;
   deliver(*stream->ends[end], stream->lives[end], now_ + delay, stream->on_broken[end]);
 }
 
-void World::break_stream(const StreamPtr& stream, std::size_t by) {
+void World::break_stream(const StreamPtr& stream, std::size_t by, Silence silence) {
   if (!stream || !stream->open) return;
   stream->open = false;
   std::size_t late = 2;
-  if (!healed_ && by == 2 && chance(rates.half_open)) {
+  if (!healed_ && silence == Silence::possible && chance(rates.half_open)) {
     count(Fault::half_open);
-    late = static_cast<std::size_t>(rng_.below(2));
+    late = by < 2 ? 1 - by : static_cast<std::size_t>(rng_.below(2));
   }
   for (std::size_t end = 0; end < 2; ++end) {
     if (end != by) tell_broken(stream, end, end == late);
@@ -186,7 +198,7 @@ void World::partition(Node& a, Node& b, Duration length) {
   for (const StreamPtr& stream : std::vector(streams_)) {
     if (!stream->open) continue;
     const bool between_them = (stream->ends[0] == &a && stream->ends[1] == &b) || (stream->ends[0] == &b && stream->ends[1] == &a);
-    if (between_them) break_stream(stream, 2);
+    if (between_them) break_stream(stream, 2, Silence::possible);
   }
 }
 

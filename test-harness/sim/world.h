@@ -53,6 +53,7 @@ struct Node {
   std::uint64_t life = 1;
   Instant paused_until;
   NodeClock clock;
+  std::deque<std::pair<std::uint64_t, Action>> held;  // (life, what arrived while it was paused), in order
 };
 
 // An ordered, reliable connection until it breaks. Undelivered messages of a broken stream are lost.
@@ -62,6 +63,7 @@ struct Stream {
   std::array<std::uint64_t, 2> lives{};
   std::array<Instant, 2> clear_at{};     // last scheduled delivery towards each end
   std::array<Action, 2> on_broken;       // told to each living end once
+  std::array<Instant, 2> told_at{Instant::never(), Instant::never()};  // when each end learns that it broke
 };
 using StreamPtr = std::shared_ptr<Stream>;
 
@@ -85,7 +87,7 @@ class World {
   bool run_until(Instant end);
 
   Node& new_node(std::string name);
-  void crash(Node& node);
+  void crash(Node& node);  // its peers learn of it soon or, like after a power cut, late
   void pause(Node& node, Duration length);
 
   StreamPtr connect(Node& a, Node& b);  // nullptr: refused or partitioned
@@ -94,7 +96,8 @@ class World {
   enum class Copies : std::uint8_t { one, repeatable };
   void send(const StreamPtr& stream, std::size_t to, Copies copies, Action action);
   // Both ends learn of it, `by` (0, 1) excepted; 2: nobody is excepted.
-  void break_stream(const StreamPtr& stream, std::size_t by);
+  enum class Silence : std::uint8_t { never, possible };
+  void break_stream(const StreamPtr& stream, std::size_t by, Silence silence = Silence::never);
   // The exchange is over: both ends know, and nothing more travels.
   void close(const StreamPtr& stream);
   void partition(Node& a, Node& b, Duration length);
@@ -123,6 +126,7 @@ class World {
   };
   void deliver(Node& node, std::uint64_t life, Instant when, Action action);
   void run_on(Node& node, std::uint64_t life, const Action& action);
+  void resume(Node& node);
   void tell_broken(const StreamPtr& stream, std::size_t end, bool late);
   Duration latency();
 
