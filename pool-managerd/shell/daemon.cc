@@ -73,7 +73,6 @@ struct Daemon::Parts {
   void start_supervisor();
   void handle(const Event& event);
   void begin_shutdown();
-  void finish();
 
   void execute(const SpawnWorker& effect);
   void execute(const SignalWorker& effect);
@@ -119,6 +118,7 @@ struct Daemon::Parts {
   std::unique_ptr<runtime::Signals> signals;
   std::deque<Event> waiting;  // events raised while a step's effects are executed
   bool stepping = false;
+  bool shutting_down = false;
 };
 
 void Daemon::Parts::start_supervisor() {
@@ -226,7 +226,7 @@ void Daemon::Parts::execute(const NotedState& effect) {
                                       {"to", to_string(effect.to)},
                                       {"inc", inc_text(effect.inc)}});
   if (effect.to == ReplicaState::draining) {
-    probe.drained(pool_of(effect.replica_id), signals ? "request" : "shutdown");
+    probe.drained(pool_of(effect.replica_id), shutting_down ? "shutdown" : "request");
   }
 }
 
@@ -249,6 +249,7 @@ void Daemon::Parts::execute(const ShutdownComplete&) {
 
 void Daemon::Parts::begin_shutdown() {
   runtime::log_info("shutdown_begun", {{"drain_ms", kShutdownDrain.ms()}});
+  shutting_down = true;
   handle(Shutdown{.deadline = kShutdownDrain});
 }
 

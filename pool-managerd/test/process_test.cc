@@ -1,0 +1,224 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "pool-managerd/test/manager_process.h"
+
+namespace orch::pool {
+namespace {
+
+using nlohmann::json;
+using std::chrono::milliseconds;
+using ::testing::HasSubstr;
+
+TEST(PoolManagerd, OC_POOL_3001_serves_a_ready_replica_and_says_what_it_is) {
+  ManagerProcess manager;
+  manager.start();
+  const json replica = manager.wait_ready();
+  EXPECT_EQ(replica["replica_id"], "p-0");
+  EXPECT_EQ(replica["model_digest"], ManagerProcess::kDigest);
+  EXPECT_EQ(replica["slots"], 2);
+  EXPECT_EQ(replica["inc"], "1.1");
+  EXPECT_EQ(replica["last_error"], "");
+  EXPECT_THAT(*manager.http_get("/readyz"), HasSubstr("200 OK"));
+  EXPECT_THAT(*manager.http_get("/livez"), HasSubstr("200 OK"));
+  EXPECT_THAT(*manager.http_get("/nothing"), HasSubstr("404"));
+  EXPECT_THAT(*manager.http_get("/metrics"), HasSubstr("pool_ready{engine=\"native\",pool_id=\"p\"} 1"));
+}
+
+struct Fault {
+  const char* name;
+  const char* code;
+  const char* text;
+  const char* state;
+};
+class InjectedFault : public ::testing::TestWithParam<Fault> {};
+
+TEST_P(InjectedFault, ORCH_3049_is_named_in_last_error) {
+  ManagerProcess manager;
+  manager.script(GetParam().name);
+  manager.config["restart"] = {{"initial_ms", 3600000}, {"max_ms", 3600000}};
+  manager.start();
+  const json replica = manager.wait_replica([](const json& r) { return r["last_error"] != ""; });
+  EXPECT_EQ(replica["last_error_code"], GetParam().code);
+  EXPECT_THAT(replica["last_error"].get<std::string>(), HasSubstr(GetParam().text));
+  EXPECT_FALSE(replica["was_ready"].get<bool>());
+  EXPECT_THAT(*manager.http_get("/readyz"), HasSubstr("503"));
+  const json gone = manager.wait_replica([](const json& r) { return r["pid"] == 0; });
+  EXPECT_EQ(gone["state"], GetParam().state) << "and the worker does not stay behind";
+}
+
+INSTANTIATE_TEST_SUITE_P(Gates, InjectedFault,
+                         ::testing::Values(Fault{"digest", "digest_mismatch", "digest: the model is sha256:1111", "failed"},
+                                           Fault{"load", "load_failed", "load: tensor blk.0 is cut off", "backoff"},
+                                           Fault{"decode", "decode_failed", "self-check decode", "backoff"},
+                                           Fault{"cancel", "cancel_kept_slot", "self-check cancel", "backoff"},
+                                           Fault{"counters", "counters_stuck", "self-check counters", "backoff"},
+                                           Fault{"exit65", "exited", "code 65: model: bad magic", "failed"}),
+                         [](const auto& test) { return std::string(test.param.name); });
+
+TEST(PoolManagerd, OC_POOL_3011_kill_9_of_the_worker_is_answered_by_a_new_incarnation) {
+  ManagerProcess manager;
+  manager.start();
+  const json first = manager.wait_ready();
+  ::kill(first["pid"].get<int>(), SIGKILL);
+  const json second = manager.wait_replica([](const json& r) { return r["state"] == "ready" && r["restarts"] == 1; });
+  EXPECT_NE(second["pid"], first["pid"]);
+  EXPECT_EQ(second["inc"], "1.2");
+  EXPECT_THAT(*manager.http_get("/metrics"),
+              HasSubstr("restart_scheduled_total{pool_id=\"p\",reason=\"signal\",replica_id=\"p-0\"} 1"));
+}
+
+TEST(PoolManagerd, L6_a_frozen_worker_is_killed_after_ttl_and_replaced) {
+  ManagerProcess manager;
+  manager.config["lease"] = {{"ttl_ms", 500}};
+  manager.start();
+  const json first = manager.wait_ready();
+  ::kill(first["pid"].get<int>(), SIGSTOP);
+  manager.wait_replica([](const json& r) { return r["state"] == "ready" && r["restarts"] == 1; });
+  EXPECT_FALSE(is_alive(first["pid"].get<int>()));
+  EXPECT_THAT(manager.errors(), HasSubstr("\"failure\":\"silent\""));
+}
+
+class Orphan : public ::testing::TestWithParam<const char*> {};
+
+// L8, each trigger alone: with "deaf" the worker ignores its lifeline, with "no_pdeathsig" it has dropped the death signal.
+TEST_P(Orphan, L8_kill_9_of_the_manager_leaves_no_worker) {
+  ManagerProcess manager;
+  manager.script(GetParam());
+  manager.start();
+  const int worker = manager.wait_ready()["pid"].get<int>();
+  ASSERT_TRUE(is_alive(worker));
+  manager.signal(SIGKILL);
+  EXPECT_TRUE(wait_until([&] { return !is_alive(worker); }, milliseconds(1000)));
+  manager.wait();
+}
+
+INSTANTIATE_TEST_SUITE_P(Triggers, Orphan, ::testing::Values("both", "deaf", "no_pdeathsig"),
+                         [](const auto& test) { return std::string(test.param); });
+
+TEST(PoolManagerd, L1_each_start_has_a_higher_boot_and_the_same_identity) {
+  ManagerProcess manager;
+  manager.start();
+  EXPECT_EQ(manager.wait_ready()["inc"], "1.1");
+  std::string identity;
+  std::ifstream(manager.state_dir() + "/uuid") >> identity;
+  manager.signal(SIGKILL);
+  manager.wait();
+  manager.start();
+  EXPECT_EQ(manager.wait_ready()["inc"], "2.1");
+  std::string again;
+  std::ifstream(manager.state_dir() + "/uuid") >> again;
+  EXPECT_EQ(again, identity);
+}
+
+TEST(PoolManagerd, stop_SIGTERM_ends_the_worker_and_exits_0) {
+  ManagerProcess manager;
+  manager.start();
+  const int worker = manager.wait_ready()["pid"].get<int>();
+  manager.signal(SIGTERM);
+  EXPECT_EQ(manager.wait(), 0) << manager.errors();
+  EXPECT_FALSE(is_alive(worker));
+  EXPECT_THAT(manager.errors(), HasSubstr("\"exit_code\":0"));
+}
+
+TEST(PoolManagerd, stop_a_worker_that_ignores_SIGTERM_is_killed_after_the_grace) {
+  ManagerProcess manager;
+  manager.script("no_term");
+  manager.start();
+  const int worker = manager.wait_ready()["pid"].get<int>();
+  manager.signal(SIGTERM);
+  EXPECT_EQ(manager.wait(), 0);
+  EXPECT_FALSE(is_alive(worker));
+  EXPECT_THAT(manager.errors(), HasSubstr("\"signal\":\"KILL\""));
+}
+
+TEST(PoolManagerd, worker_output_is_kept_in_its_log) {
+  ManagerProcess manager;
+  manager.start();
+  manager.wait_ready();
+  std::stringstream text;
+  text << std::ifstream(manager.state_dir() + "/logs/p-0-1.1.log").rdbuf();
+  EXPECT_THAT(text.str(), HasSubstr("hello from the fake worker"));
+}
+
+TEST(PoolManagerd, worker_gets_no_descriptor_and_no_variable_it_does_not_need) {
+  ::setenv("POOL_TEST_SECRET", "x", 1);
+  ManagerProcess manager;
+  manager.start();
+  ::unsetenv("POOL_TEST_SECRET");
+  const std::string proc = "/proc/" + std::to_string(manager.wait_ready()["pid"].get<int>());
+  std::stringstream environment;
+  environment << std::ifstream(proc + "/environ").rdbuf();
+  EXPECT_THAT(environment.str(), Not(HasSubstr("POOL_TEST_SECRET")));
+  std::error_code error;
+  for (const auto& fd : std::filesystem::directory_iterator(proc + "/fd")) {
+    const std::string target = std::filesystem::read_symlink(fd.path(), error).string();
+    EXPECT_THAT(target, Not(HasSubstr(manager.state_dir() + "/lock"))) << "the state lock must end with the manager";
+  }
+}
+
+TEST(PoolManagerd, start_a_second_manager_on_the_same_state_is_refused) {
+  ManagerProcess manager;
+  manager.start();
+  manager.wait_ready();
+  ManagerProcess second;
+  second.config["state_dir"] = manager.state_dir();
+  second.start();
+  EXPECT_EQ(second.wait(), 74);
+  EXPECT_THAT(second.errors(), HasSubstr("in use"));
+}
+
+TEST(PoolManagerd, start_a_taken_port_is_named) {
+  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  ASSERT_EQ(::bind(fd, reinterpret_cast<const sockaddr*>(&address), size), 0);
+  ASSERT_EQ(::listen(fd, 1), 0);
+  ASSERT_EQ(::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size), 0);
+  const std::string port = std::to_string(ntohs(address.sin_port));
+  ManagerProcess manager;
+  manager.config["http"] = {{"listen", "127.0.0.1:" + port}};
+  manager.start();
+  EXPECT_EQ(manager.wait(), 74);
+  EXPECT_THAT(manager.errors(), HasSubstr(port));
+  ::close(fd);
+}
+
+TEST(PoolManagerd, start_a_state_dir_too_long_for_a_socket_names_the_limit) {
+  ManagerProcess manager;
+  manager.config["state_dir"] = manager.dir() + "/" + std::string(90, 'x');
+  manager.start();
+  EXPECT_EQ(manager.wait(), 78);
+  EXPECT_THAT(manager.errors(), HasSubstr("limit of a unix socket is 107"));
+}
+
+TEST(PoolManagerd, start_an_unknown_key_is_named) {
+  ManagerProcess manager;
+  manager.config["speed"] = "fast";
+  manager.start();
+  EXPECT_EQ(manager.wait(), 78);
+  EXPECT_THAT(manager.errors(), HasSubstr("speed"));
+}
+
+TEST(PoolManagerd, start_a_missing_program_fails_for_good_and_is_named) {
+  ManagerProcess manager;
+  manager.config["pools"][0]["engine"] = "mock";  // no adapterd lies beside the program under test
+  manager.start();
+  const json replica = manager.wait_replica([](const json& r) { return r["state"] == "failed"; });
+  EXPECT_EQ(replica["last_error_code"], "spawn_failed");
+  EXPECT_THAT(replica["last_error"].get<std::string>(), HasSubstr("adapterd: No such file or directory"));
+}
+
+}  // namespace
+}  // namespace orch::pool
