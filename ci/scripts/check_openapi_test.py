@@ -27,7 +27,7 @@ DAMAGE = [
      "task_id is missing"),
     ("data.yaml", "max_tokens: 16, seed: 7}}", "max_tokens: 0, seed: 7}}", "out of range"),
     ("data.yaml", 'prompt: "The sea", ', "", "fits 0 of oneOf"),
-    ("control.yaml", "              example: {live: true}\n", "", "has no example"),
+    ("control.yaml", '              example: "ok\\n"\n', "", "has no example"),
     ("control.yaml", "          headers: {X-Correlation-Id: {$ref: \"common.yaml#/components/headers/CorrelationId\"}}\n", "",
      "X-Correlation-Id must be"),
     ("common.yaml", "        Retry-After: {$ref: \"#/components/headers/RetryAfter\"}\n", "", "Retry-After must be"),
