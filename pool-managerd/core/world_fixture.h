@@ -189,9 +189,18 @@ class World {
   std::vector<SendRevoke> revokes;
   bool hold_tables = false;  // tables reach workers only by release_tables()
   std::vector<SendTable> held_tables;
+  bool reports_after_apply = true;
+  bool ends_stopped_jobs = true;
 
   void release_tables() {
     for (const SendTable& each : std::exchange(held_tables, {})) apply(each);
+    deliver();
+  }
+  void release_one_table() {
+    if (held_tables.empty()) return;
+    const SendTable first = held_tables.front();
+    held_tables.erase(held_tables.begin());
+    apply(first);
     deliver();
   }
 
@@ -216,8 +225,10 @@ class World {
     for (const LeaseEntry& entry : effect.table.leases) sum += entry.slots;
     EXPECT_LE(sum, found->second->arbiter.slots());
     EXPECT_EQ(found->second->arbiter.apply(effect.table, now), worker::LeaseArbiter::Applied::ok);
-    for (const auto& stop : found->second->arbiter.jobs_to_stop(now)) found->second->arbiter.ended(stop.dispatch);
-    report(effect.inc);
+    for (const auto& stop : found->second->arbiter.jobs_to_stop(now)) {
+      if (ends_stopped_jobs) found->second->arbiter.ended(stop.dispatch);
+    }
+    if (reports_after_apply) report(effect.inc);
   }
 
   void react(const SpawnWorker& effect) {
