@@ -111,6 +111,9 @@ Status<VulkanError> ProgramBuilder::push_back(Kernel kernel, std::vector<std::ui
   if (!pipeline.ok()) return Err{pipeline.error()};
   Bindings all = bindings;
   all.reads[0] = buffers_.step().words();
+  // A binding that this variant of the kernel never reaches must still be valid.
+  for (VkBufferView& view : all.reads) view = view == VK_NULL_HANDLE ? buffers_.step().words() : view;
+  for (VkBuffer& buffer : all.writes) buffer = buffer == VK_NULL_HANDLE ? buffers_.records().handle() : buffer;
   auto set = device_.bind(all);
   if (!set.ok()) return Err{set.error()};
   dispatch.pipeline = pipeline.value();

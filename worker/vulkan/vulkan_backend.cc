@@ -185,13 +185,11 @@ Status<BackendFault> VulkanBackend::copy_page(PageId source, PageId target) {
 
 }  // namespace
 
-Result<std::unique_ptr<Backend>, VulkanError> create_backend_on(Model model, const KernelDeviceOptions& device_options,
+Result<std::unique_ptr<Backend>, VulkanError> create_backend_on(Model model, std::unique_ptr<KernelDevice> device,
                                                                 const VulkanBackendOptions& options) {
-  auto device = KernelDevice::Create(device_options);
-  if (!device.ok()) return Err{device.error()};
-  ORCH_TRY(tested, self_test(*device.value()));
+  ORCH_TRY(tested, self_test(*device));
   static_cast<void>(tested);
-  auto backend = std::make_unique<VulkanBackend>(std::move(model), std::move(device).value());
+  auto backend = std::make_unique<VulkanBackend>(std::move(model), std::move(device));
   ORCH_TRY(opened, backend->open(options));
   static_cast<void>(opened);
   return std::unique_ptr<Backend>(std::move(backend));
@@ -202,7 +200,9 @@ Result<std::unique_ptr<Backend>, VulkanError> create_backend_on(Model model, con
 Result<std::unique_ptr<Backend>, VulkanError> create_vulkan_backend(Model model, const VulkanBackendOptions& options) {
   vulkan::KernelDeviceOptions device_options;
   device_options.device = options.device;
-  return vulkan::create_backend_on(std::move(model), device_options, options);
+  auto device = vulkan::KernelDevice::Create(device_options);
+  if (!device.ok()) return Err{device.error()};
+  return vulkan::create_backend_on(std::move(model), std::move(device).value(), options);
 }
 
 }  // namespace orch::worker

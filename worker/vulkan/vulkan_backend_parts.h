@@ -1,4 +1,4 @@
-// The backend over a device whose kernels and validation the caller chose: for tests of wrong kernels and of silence under the
+// The backend over a device that the caller opened and whose kernels and validation it chose: for tests of wrong kernels and of silence under the
 // validation layers.
 #pragma once
 
@@ -7,7 +7,7 @@
 
 namespace orch::worker::vulkan {
 
-Result<std::unique_ptr<Backend>, VulkanError> create_backend_on(Model model, const KernelDeviceOptions& device_options,
+Result<std::unique_ptr<Backend>, VulkanError> create_backend_on(Model model, std::unique_ptr<KernelDevice> device,
                                                                 const VulkanBackendOptions& options);
 
 }  // namespace orch::worker::vulkan

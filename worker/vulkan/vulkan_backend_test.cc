@@ -3,6 +3,12 @@
 
 #include <cstring>
 
+#include "gen/kernels/mutant_leaf_order.h"
+#include "gen/kernels/mutant_nibbles.h"
+#include "gen/kernels/mutant_norm_order.h"
+#include "gen/kernels/mutant_rope.h"
+#include "gen/kernels/mutant_split.h"
+#include "gen/kernels/mutant_unprotected_exp.h"
 #include "worker/cpu/cpu_backend.h"
 #include "worker/testing/tiny_model.h"
 #include "worker/vulkan/test_device.h"
@@ -29,7 +35,12 @@ std::unique_ptr<Backend> vulkan_backend(const TinyShape& shape, const KernelSet&
   VulkanBackendOptions options;
   options.context = shape.context;
   options.pages = kPages;
-  auto made = create_backend_on(testing::tiny_model(shape), device, options);
+  auto opened = KernelDevice::Create(device);
+  if (!opened.ok()) {
+    ADD_FAILURE() << opened.error().message;
+    return nullptr;
+  }
+  auto made = create_backend_on(testing::tiny_model(shape), std::move(opened).value(), options);
   if (!made.ok()) ADD_FAILURE() << made.error().message;
   return made.ok() ? std::move(made).value() : nullptr;
 }
@@ -61,6 +72,122 @@ TEST_F(VulkanBackendTest, ENGINE_RULES_class_x_logits_equal_the_scalar_reference
     ASSERT_NE(device, nullptr);
     EXPECT_EQ(compare(shape, 40, 16, *device), std::string::npos) << to_string(type);
   }
+}
+
+TEST_F(VulkanBackendTest, ENGINE_RULES_class_x_bytes_do_not_depend_on_the_chunk_and_cross_the_attention_split) {
+  TinyShape shape;
+  const auto device = vulkan_backend(shape);
+  ASSERT_NE(device, nullptr);
+  for (const std::uint32_t chunk : {1U, 3U, 33U, 256U}) {
+    EXPECT_EQ(compare(shape, 300, chunk, *device), std::string::npos) << "chunk " << chunk;
+  }
+}
+
+TEST_F(VulkanBackendTest, ENGINE_RULES_class_x_other_shapes) {
+  TinyShape untied;
+  untied.tied = false;
+  untied.embedding_type = TensorType::q4_0;
+  untied.heads = 4;
+  untied.kv_heads = 4;
+  untied.head_dim = 24;
+  TinyShape grouped;
+  grouped.heads = 10;
+  grouped.kv_heads = 2;
+  grouped.head_dim = 32;
+  grouped.seed = 5;
+  for (const TinyShape& shape : {untied, grouped}) {
+    const auto device = vulkan_backend(shape);
+    ASSERT_NE(device, nullptr);
+    EXPECT_EQ(compare(shape, 70, 64, *device), std::string::npos) << shape.heads << " heads";
+  }
+}
+
+// Rows of several sequences in one step, on pages in any order; rows without logits between rows with.
+TEST_F(VulkanBackendTest, ENGINE_RULES_class_x_neighbours_and_page_places_do_not_matter) {
+  TinyShape shape;
+  const auto reference = scalar_backend(shape);
+  const auto device = vulkan_backend(shape);
+  ASSERT_NE(device, nullptr);
+  const std::vector<std::vector<PageId>> tables{{30, 2, 17}, {5, 39, 0}, {11, 12, 13}};
+  std::vector<std::vector<std::uint32_t>> texts;
+  for (std::uint64_t s = 0; s < tables.size(); ++s) texts.push_back(testing::tiny_tokens(shape, 80, 50 + s));
+  const std::vector<std::vector<std::uint32_t>> counts{{40, 1, 7}, {1, 1, 1}, {5, 33, 12}};
+  std::vector<std::uint32_t> at(tables.size(), 0);
+  for (const auto& step : counts) {
+    std::vector<Row> rows;
+    std::size_t wanted = 0;
+    for (std::uint32_t s = 0; s < tables.size(); ++s) {
+      for (std::uint32_t i = 0; i < step[s]; ++i, ++at[s]) {
+        const bool want = i % 3 == 0;
+        wanted += want ? 1 : 0;
+        rows.push_back({texts[s][at[s]], at[s], s, want});
+      }
+    }
+    std::vector<float> want(wanted * shape.vocabulary);
+    std::vector<float> got(want.size());
+    ASSERT_TRUE(reference->step({rows, tables}, want).ok());
+    ASSERT_TRUE(device->step({rows, tables}, got).ok());
+    EXPECT_EQ(difference(want, got), std::string::npos);
+  }
+}
+
+TEST_F(VulkanBackendTest, ENGINE_RULES_2_a_copied_page_continues_as_the_original) {
+  TinyShape shape;
+  const auto device = vulkan_backend(shape);
+  ASSERT_NE(device, nullptr);
+  const auto ids = testing::tiny_tokens(shape, 21, 9);
+  const auto first = testing::run_tokens(*device, ids, 20, shape.vocabulary);
+  ASSERT_TRUE(device->copy_page(0, 23).ok());
+  const std::vector<std::vector<PageId>> tables{{23}};
+  const std::vector<Row> rows{{ids[20], 20, 0, true}};
+  std::vector<float> again(shape.vocabulary);
+  ASSERT_TRUE(device->step({rows, tables}, again).ok());
+  EXPECT_EQ(0, std::memcmp(again.data(), first.data() + std::size_t{20} * shape.vocabulary, again.size() * sizeof(float)));
+}
+
+TEST_F(VulkanBackendTest, ENGINE_RULES_wrong_kernels_turn_the_byte_test_red) {
+  struct Mutant {
+    const char* name;
+    Kernel kernel;
+    SpirvWords code;
+  };
+  const std::vector<Mutant> mutants{
+      {"dropped precise", Kernel::attention, SpirvWords(mutant_unprotected_exp)},
+      {"changed split", Kernel::matmul_quant, SpirvWords(mutant_split)},
+      {"order of the softmax sum", Kernel::attention, SpirvWords(mutant_leaf_order)},
+      {"swapped nibbles", Kernel::embed, SpirvWords(mutant_nibbles)},
+      {"order of the norm sum", Kernel::prepare, SpirvWords(mutant_norm_order)},
+      {"wrong rotation", Kernel::rope_store_kv, SpirvWords(mutant_rope)},
+  };
+  TinyShape shape;
+  shape.embedding_type = TensorType::q4_1;  // nibbles in the embedding too
+  for (const Mutant& mutant : mutants) {
+    KernelSet kernels = embedded_kernels();
+    kernels.code[static_cast<std::size_t>(mutant.kernel)] = mutant.code;
+    const auto device = vulkan_backend(shape, kernels);
+    ASSERT_NE(device, nullptr);
+    EXPECT_NE(compare(shape, 64, 64, *device), std::string::npos) << mutant.name;
+  }
+}
+
+TEST_F(VulkanBackendTest, ENGINE_RULES_validation_and_synchronisation_layers_stay_silent) {
+  TinyShape shape;
+  KernelDeviceOptions options;
+  options.device = software_allowed();
+  options.validation = Validation::synchronization;
+  auto device = KernelDevice::Create(options);
+  if (!device.ok() && device.error().kind == VulkanErrorKind::unsuitable) GTEST_SKIP() << device.error().message;
+  ASSERT_TRUE(device.ok()) << device.error().message;
+  const KernelDevice& watched = *device.value();
+  VulkanBackendOptions backend_options;
+  backend_options.context = shape.context;
+  backend_options.pages = kPages;
+  auto made = create_backend_on(testing::tiny_model(shape), std::move(device).value(), backend_options);
+  ASSERT_TRUE(made.ok()) << made.error().message;
+  const auto backend = std::move(made).value();
+  EXPECT_EQ(compare(shape, 40, 32, *backend), std::string::npos);
+  ASSERT_TRUE(backend->copy_page(1, 2).ok());
+  EXPECT_EQ(watched.validation_messages(), std::vector<std::string>());
 }
 
 }  // namespace

@@ -1,0 +1,63 @@
+// What goes wrong before a step is a typed error with words.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "worker/testing/tiny_model.h"
+#include "worker/vulkan/test_device.h"
+#include "worker/vulkan/vulkan_backend.h"
+
+namespace orch::worker::vulkan {
+namespace {
+
+VulkanBackendOptions options() {
+  VulkanBackendOptions backend;
+  backend.device = software_allowed();
+  backend.context = 1024;
+  backend.pages = 8;
+  return backend;
+}
+
+class VulkanErrorsTest : public DeviceTest {};
+
+TEST_F(VulkanErrorsTest, issue1_a_missing_device_is_named) {
+  VulkanBackendOptions backend = options();
+  backend.device.index = 99;
+  const auto made = create_vulkan_backend(testing::tiny_model({}), backend);
+  ASSERT_FALSE(made.ok());
+  EXPECT_EQ(made.error().kind, VulkanErrorKind::device_not_found);
+  EXPECT_NE(made.error().message.find("99"), std::string::npos);
+}
+
+TEST_F(VulkanErrorsTest, issue1_too_many_pages_are_refused_with_the_numbers) {
+  VulkanBackendOptions backend = options();
+  backend.pages = 1U << 30U;
+  const auto made = create_vulkan_backend(testing::tiny_model({}), backend);
+  ASSERT_FALSE(made.ok());
+  EXPECT_EQ(made.error().kind, VulkanErrorKind::out_of_memory);
+  EXPECT_NE(made.error().message.find("KV pages"), std::string::npos) << made.error().message;
+}
+
+TEST_F(VulkanErrorsTest, issue1_an_odd_head_dimension_is_refused_by_name) {
+  Model model = testing::tiny_model({});
+  model.config.head_dim = 12;
+  const auto made = create_vulkan_backend(std::move(model), options());
+  ASSERT_FALSE(made.ok());
+  EXPECT_EQ(made.error().kind, VulkanErrorKind::unsupported_model);
+}
+
+// Last in the file's order does not matter: the variable is read by each new instance, and put back.
+TEST(VulkanErrors, issue1_no_driver_is_said_in_words) {
+  const char* old = std::getenv("VK_ICD_FILENAMES");
+  const std::string before = old == nullptr ? "" : old;
+  setenv("VK_ICD_FILENAMES", "/nonexistent/driver.json", 1);
+  const auto devices = list_vulkan_devices();
+  if (old == nullptr) unsetenv("VK_ICD_FILENAMES");
+  else setenv("VK_ICD_FILENAMES", before.c_str(), 1);
+  ASSERT_FALSE(devices.ok());
+  EXPECT_EQ(devices.error().kind, VulkanErrorKind::no_driver);
+  EXPECT_NE(devices.error().message.find("install a Vulkan driver"), std::string::npos) << devices.error().message;
+}
+
+}  // namespace
+}  // namespace orch::worker::vulkan
