@@ -1,6 +1,6 @@
 // adapterd: the Worker service in front of an external engine (DESIGN 2).
-#include <CLI/CLI.hpp>
 #include <curl/curl.h>
+#include <CLI/CLI.hpp>
 
 #include <cstdio>
 #include <fstream>
@@ -107,9 +107,11 @@ int main(int argc, char** argv) {
   app.add_option("--lifeline-fd", flags.lifeline_fd, "read end of the manager's pipe");
   app.add_option("--script", flags.script, "mock: JSON file, see mock_script.h");
   app.add_option("--seed", flags.seed, "mock: added to each job's seed");
-  app.add_option("--first-event-ms", flags.first_event_ms, "budget from a request to its first token")->check(CLI::Range(1, 86'400'000));
+  app.add_option("--first-event-ms", flags.first_event_ms, "budget from a request to its first token")
+      ->check(CLI::Range(1, 86'400'000));
   app.add_option("--idle-ms", flags.idle_ms, "budget between tokens")->check(CLI::Range(1, 86'400'000));
-  app.add_flag("--digest-local-model", flags.digest_local_model, "hash the engine's model file when it is readable here");
+  app.add_flag("--digest-local-model", flags.digest_local_model,
+               "hash the engine's model file when it is readable here");
   app.add_option("--log-level", flags.log_level, "debug | info | warn | error | off");
   try {
     app.parse(argc, argv);

@@ -50,8 +50,8 @@ using Event = std::variant<Started, Tokens, GenerationResult, Counted, EngineFai
 // GenerationResult, Counted and EngineFailure end a conversation.
 inline bool is_terminal(const Event& event) { return event.index() >= 2; }
 
-// One job or one count: HTTP exchanges in turn until a terminal event. For each exchange: next(), head(), body() any number
-// of times, end().
+// One job or one count: HTTP exchanges in turn until a terminal event. For each exchange: next(), head(), body() any
+// number of times, end().
 class Conversation {
  public:
   virtual ~Conversation() = default;

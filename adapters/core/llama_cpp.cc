@@ -49,13 +49,16 @@ std::unique_ptr<Conversation> LlamaCppDialect::count(const EnginePrompt& prompt)
 }
 
 std::vector<HttpRequest> LlamaCppDialect::probes() const {
-  return {{.path = "/health", .body = {}}, {.path = "/props", .body = {}}, {.path = "/v1/models", .body = {}},
+  return {{.path = "/health", .body = {}},
+          {.path = "/props", .body = {}},
+          {.path = "/v1/models", .body = {}},
           {.path = "/slots", .body = {}}};
 }
 
 EngineView LlamaCppDialect::read_probes(const std::vector<HttpReply>& replies) const {
   using State = EngineView::State;
-  if (replies.size() != probes().size() || replies[0].status == 0) return not_ready(State::dead, "no answer from the engine");
+  if (replies.size() != probes().size() || replies[0].status == 0)
+    return not_ready(State::dead, "no answer from the engine");
   const HttpReply& health = replies[0];
   if (health.status == 503) return not_ready(State::loading, "the engine is loading its model");
   if (health.status != 200) return not_ready(State::dead, failure_of_status(health.status, health.body).message);
@@ -73,7 +76,8 @@ EngineView LlamaCppDialect::read_probes(const std::vector<HttpReply>& replies) c
   view.quant = string_at(props, "model_ftype");
   view.template_available = !string_at(props, "chat_template").empty();
   view.slots = number_at(props, "total_slots");
-  if (const auto settings = props.find("default_generation_settings"); settings != props.end() && settings->is_object()) {
+  if (const auto settings = props.find("default_generation_settings");
+      settings != props.end() && settings->is_object()) {
     view.ctx_max = number_at(*settings, "n_ctx");
   }
   const json models = parse(replies[2].body);

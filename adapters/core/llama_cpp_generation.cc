@@ -37,7 +37,8 @@ std::size_t reply_max(const EnginePrompt& prompt) {
 }
 
 std::string dump(const json& document) {
-  // Requests were validated as UTF-8 at the edge; should a byte be wrong all the same it becomes U+FFFD, not an exception.
+  // Requests were validated as UTF-8 at the edge; should a byte be wrong all the same it becomes U+FFFD, not an
+  // exception.
   return document.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
@@ -148,7 +149,8 @@ std::optional<EngineFailure> LlamaCppPrompt::take_tokens(const std::string& body
     return malformed("/tokenize gave no tokens");
   }
   const json& tokens = document["tokens"];
-  const bool numbers = std::all_of(tokens.begin(), tokens.end(), [](const json& id) { return id.is_number_unsigned(); });
+  const bool numbers =
+      std::all_of(tokens.begin(), tokens.end(), [](const json& id) { return id.is_number_unsigned(); });
   if (!numbers) return malformed("/tokenize gave something that is no token id");
   json_ = dump(tokens);
   id_count_ = static_cast<std::uint32_t>(tokens.size());
@@ -215,8 +217,8 @@ void LlamaCppGeneration::frame(const std::string& data, std::vector<Event>& out)
   if (!std::exchange(started_, true)) {
     give(Started{.prompt_tokens = number_at(document, "tokens_evaluated"), .cached_prompt_tokens = 0}, out);
   }
-  // Several tokens may hide behind one event: while a code point is incomplete the engine sends nothing, and then names only
-  // the last id. So ids are not passed on, and the engine's own count tells how many tokens an event stands for.
+  // Several tokens may hide behind one event: while a code point is incomplete the engine sends nothing, and then names
+  // only the last id. So ids are not passed on, and the engine's own count tells how many tokens an event stands for.
   const std::uint32_t predicted = number_at(document, "tokens_predicted");
   std::string text = content->get<std::string>();
   if (predicted > tokens_seen_ || !text.empty()) {

@@ -99,7 +99,8 @@ TEST(LlamaCpp, A4_an_error_object_after_200_ends_the_job_and_keeps_the_tokens) {
   const auto conversation = decoding();
   std::vector<Event> events;
   conversation->body(kStream.substr(0, kStream.find(": ping")), events);
-  conversation->body("data: {\"error\":{\"code\":500,\"message\":\"slot lost\",\"type\":\"server_error\"}}\n\n", events);
+  conversation->body("data: {\"error\":{\"code\":500,\"message\":\"slot lost\",\"type\":\"server_error\"}}\n\n",
+                     events);
   conversation->end(events);
   ASSERT_EQ(events.size(), 3u);
   EXPECT_EQ(std::get<Tokens>(events[1]).text, " Par");
@@ -107,8 +108,9 @@ TEST(LlamaCpp, A4_an_error_object_after_200_ends_the_job_and_keeps_the_tokens) {
 }
 
 TEST(LlamaCpp, malformed_events_end_the_job_with_WORKER_RESET) {
-  for (const std::string bad : {"data: {\n\n", "data: 5\n\n", "data: {\"content\":\"x\"}\n\n", "data: {\"stop\":false}\n\n",
-                                "data: {\"content\":\"\xFF\",\"stop\":false}\n\n", "data: {\"content\":7,\"stop\":false}\n\n"}) {
+  for (const std::string bad :
+       {"data: {\n\n", "data: 5\n\n", "data: {\"content\":\"x\"}\n\n", "data: {\"stop\":false}\n\n",
+        "data: {\"content\":\"\xFF\",\"stop\":false}\n\n", "data: {\"content\":7,\"stop\":false}\n\n"}) {
     const auto conversation = decoding();
     std::vector<Event> events;
     conversation->body(bad, events);
@@ -138,7 +140,8 @@ TEST(LlamaCpp, A7_a_refusal_before_the_stream_carries_the_engines_words) {
   conversation->next();
   conversation->head(400);
   std::vector<Event> events;
-  conversation->body(R"({"error":{"code":400,"message":"request (3001 tokens) exceeds the available context size",)", events);
+  conversation->body(R"({"error":{"code":400,"message":"request (3001 tokens) exceeds the available context size",)",
+                     events);
   conversation->body(R"("type":"exceed_context_size_error"}})", events);
   conversation->end(events);
   ASSERT_EQ(events.size(), 1u);

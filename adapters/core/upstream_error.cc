@@ -45,14 +45,20 @@ Outcome outcome_of(int status, const std::string& type) {
     case 400:
     case 404:
     case 413:
-    case 422: return Outcome::INVALID_PARAMS;
+    case 422:
+      return Outcome::INVALID_PARAMS;
     case 401:
-    case 403: return Outcome::INTERNAL;  // the adapter's own key: a fault of the configuration, not of the caller
-    case 408: return Outcome::DECODE_TIMEOUT;
+    case 403:
+      return Outcome::INTERNAL;  // the adapter's own key: a fault of the configuration, not of the caller
+    case 408:
+      return Outcome::DECODE_TIMEOUT;
     case 429:
-    case 503: return Outcome::POOL_UNREADY;
-    case 501: return Outcome::NOT_IMPLEMENTED;
-    default: return status == 424 || status >= 500 ? Outcome::WORKER_RESET : Outcome::INTERNAL;
+    case 503:
+      return Outcome::POOL_UNREADY;
+    case 501:
+      return Outcome::NOT_IMPLEMENTED;
+    default:
+      return status == 424 || status >= 500 ? Outcome::WORKER_RESET : Outcome::INTERNAL;
   }
 }
 
@@ -82,7 +88,9 @@ EngineFailure malformed(std::string_view what) {
 }
 
 EngineFailure truncated() {
-  return {.outcome = Outcome::WORKER_RESET, .message = "upstream truncated: the stream ended before its final event", .field = {}};
+  return {.outcome = Outcome::WORKER_RESET,
+          .message = "upstream truncated: the stream ended before its final event",
+          .field = {}};
 }
 
 }  // namespace orch::adapter

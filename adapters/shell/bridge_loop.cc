@@ -104,7 +104,8 @@ void BridgeLoop::begin(Submit submit) {
     return end_failed(*job, {.outcome = Outcome::POOL_UNREADY, .message = "the engine is not ready", .field = {}});
   }
   if (jobs_.contains(job->id)) {
-    return end_failed(*job, {.outcome = Outcome::INTERNAL, .message = "this job and attempt runs already", .field = {}});
+    return end_failed(*job,
+                      {.outcome = Outcome::INTERNAL, .message = "this job and attempt runs already", .field = {}});
   }
   auto conversation = dialect_.generate(submit.request);
   if (!conversation.ok()) return end_failed(*job, conversation.error());
@@ -119,7 +120,8 @@ void BridgeLoop::begin_exchange(Job& job) {
   job.transfer = Transfer::start(multi_, address_, request,
                                  {.on_head = [&job](int status) { job.conversation->head(status); },
                                   .on_body = [this, &job](std::string_view bytes) { return received(job, bytes); }});
-  if (!job.transfer) end_failed(job, {.outcome = Outcome::INTERNAL, .message = "no memory for an exchange", .field = {}});
+  if (!job.transfer)
+    end_failed(job, {.outcome = Outcome::INTERNAL, .message = "no memory for an exchange", .field = {}});
 }
 
 bool BridgeLoop::received(Job& job, std::string_view bytes) {
@@ -182,7 +184,8 @@ void BridgeLoop::exchange_ended(Job& job, CURLcode code) {
   if (job.state != State::exchanging) return;
   const bool connected = job.transfer->connected();
   std::vector<Event> events;
-  // Row A3: a connection that breaks early ends the answer like any other end; the dialect says whether it was complete.
+  // Row A3: a connection that breaks early ends the answer like any other end; the dialect says whether it was
+  // complete.
   if (code == CURLE_OK || code == CURLE_PARTIAL_FILE || code == CURLE_RECV_ERROR || code == CURLE_GOT_NOTHING) {
     if (code == CURLE_GOT_NOTHING) {
       events.emplace_back(truncated());
@@ -191,7 +194,8 @@ void BridgeLoop::exchange_ended(Job& job, CURLcode code) {
     }
   } else {
     const Outcome outcome = connected ? Outcome::WORKER_RESET : Outcome::POOL_UNAVAILABLE;
-    events.emplace_back(EngineFailure{.outcome = outcome, .message = "engine: " + Transfer::describe(code), .field = {}});
+    events.emplace_back(
+        EngineFailure{.outcome = outcome, .message = "engine: " + Transfer::describe(code), .field = {}});
   }
   job.transfer.reset();  // the peer has ended it: nothing to settle
   deliver(job, events);
@@ -280,8 +284,8 @@ void BridgeLoop::slots_answered() {
   slots_transfer_.reset();
   const auto busy = dialect_.busy_slots(slots_reply_);
   if (!busy) return;
-  // Only jobs that have shown a token surely hold a slot. Counting the others too could call a slot idle that is not; without
-  // them an idle slot is found idle a little later, at most cancel_settle.
+  // Only jobs that have shown a token surely hold a slot. Counting the others too could call a slot idle that is not;
+  // without them an idle slot is found idle a little later, at most cancel_settle.
   const auto decoding = std::count_if(jobs_.begin(), jobs_.end(), [](const auto& entry) {
     return entry.second->state == State::exchanging && entry.second->has_event;
   });

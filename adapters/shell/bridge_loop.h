@@ -1,7 +1,7 @@
-// Purpose: runs the exchanges of all jobs on one curl multi handle, watches their time budgets and gives a slot back only
-// when the engine says that it is idle or cancel_settle has passed (DESIGN-RULES "Adapters").
-// Threads: one of its own; submit() and cancel() from any. Ownership: owns the jobs; dialect and status must outlive it.
-// Bounds: as many jobs as are submitted (the lease arbiter limits them); bytes per exchange as the dialect says.
+// Purpose: runs the exchanges of all jobs on one curl multi handle, watches their time budgets and gives a slot back
+// only when the engine says that it is idle or cancel_settle has passed (DESIGN-RULES "Adapters"). Threads: one of its
+// own; submit() and cancel() from any. Ownership: owns the jobs; dialect and status must outlive it. Bounds: as many
+// jobs as are submitted (the lease arbiter limits them); bytes per exchange as the dialect says.
 #pragma once
 
 #include <curl/curl.h>

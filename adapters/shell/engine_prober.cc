@@ -22,7 +22,11 @@ bool same_engine(const EngineView& left, const EngineView& right) {
 }  // namespace
 
 EngineProber::EngineProber(const Dialect& dialect, EngineAddress address, Options options, EngineStatus& status)
-    : dialect_(dialect), address_(std::move(address)), options_(std::move(options)), status_(status), began_(runtime::now()) {
+    : dialect_(dialect),
+      address_(std::move(address)),
+      options_(std::move(options)),
+      status_(status),
+      began_(runtime::now()) {
   status_.update([this](worker::EngineInfo& info, auto&) {
     info.engine = dialect_.engine();
     info.sampler_profile_version = dialect_.sampler_profile_version();
@@ -105,12 +109,13 @@ void EngineProber::not_ready(const EngineView& view) {
   const bool was_ready = status_.ready();
   if (was_ready && view.state == EngineView::State::dead && misses_ < kMissesMax) return;
   const bool never_came = !identity_ && runtime::now() >= began_ + options_.unreachable;
-  const bool failed = view.state == EngineView::State::refused || was_ready ||
-                      (view.state == EngineView::State::dead && never_came);
+  const bool failed =
+      view.state == EngineView::State::refused || was_ready || (view.state == EngineView::State::dead && never_came);
   status_.update([&](worker::EngineInfo& info, auto&) {
     info.ready = false;
     info.load_progress = 0;
-    if (failed) info.load_failure = EngineFailure{.outcome = Outcome::POOL_UNAVAILABLE, .message = view.detail, .field = {}};
+    if (failed)
+      info.load_failure = EngineFailure{.outcome = Outcome::POOL_UNAVAILABLE, .message = view.detail, .field = {}};
   });
 }
 

@@ -1,7 +1,6 @@
-// Purpose: asks the engine what it is and whether it is ready (row A8), and writes the answer to the status. The identity
-// is fixed once ready: an engine that comes back as another one makes loading fail.
-// Threads: one of its own, which blocks in HTTP exchanges and while a model file is hashed. Ownership: dialect and status
-// must outlive it.
+// Purpose: asks the engine what it is and whether it is ready (row A8), and writes the answer to the status. The
+// identity is fixed once ready: an engine that comes back as another one makes loading fail. Threads: one of its own,
+// which blocks in HTTP exchanges and while a model file is hashed. Ownership: dialect and status must outlive it.
 #pragma once
 
 #include <condition_variable>
@@ -20,12 +19,12 @@ namespace orch::adapter {
 class EngineProber {
  public:
   struct Options {
-    std::string model_name;           // served under
-    std::uint32_t slots = 0;          // 0: as many as the engine has
-    bool digest_local_model = false;  // hash the engine's model file when this process can read it
-    Duration every = Duration::seconds(5);            // once ready
+    std::string model_name;                 // served under
+    std::uint32_t slots = 0;                // 0: as many as the engine has
+    bool digest_local_model = false;        // hash the engine's model file when this process can read it
+    Duration every = Duration::seconds(5);  // once ready
     Duration every_loading = Duration::milliseconds(200);
-    Duration unreachable = Duration::seconds(60);     // never reached for this long: loading has failed
+    Duration unreachable = Duration::seconds(60);  // never reached for this long: loading has failed
   };
 
   EngineProber(const Dialect& dialect, EngineAddress address, Options options, EngineStatus& status);

@@ -28,7 +28,8 @@ void HttpBridge::submit(worker::GenerationRequest request, std::shared_ptr<worke
 
 void HttpBridge::cancel(const DispatchId& id) { loop_.cancel(id); }
 
-Result<std::pair<std::uint32_t, bool>, worker::EngineFailure> HttpBridge::count_tokens(const worker::EnginePrompt& prompt) {
+Result<std::pair<std::uint32_t, bool>, worker::EngineFailure> HttpBridge::count_tokens(
+    const worker::EnginePrompt& prompt) {
   if (!prompt.token_ids.empty()) {
     return std::pair<std::uint32_t, bool>{static_cast<std::uint32_t>(prompt.token_ids.size()), false};
   }
@@ -36,7 +37,8 @@ Result<std::pair<std::uint32_t, bool>, worker::EngineFailure> HttpBridge::count_
   for (;;) {
     const HttpReply reply = fetch(options_.address, conversation->next(), kCountLimit, kCountBytesMax);
     if (reply.status == 0) {
-      return Err{EngineFailure{.outcome = Outcome::POOL_UNAVAILABLE, .message = "no answer from the engine", .field = {}}};
+      return Err{
+          EngineFailure{.outcome = Outcome::POOL_UNAVAILABLE, .message = "no answer from the engine", .field = {}}};
     }
     std::vector<Event> events;
     conversation->head(reply.status);

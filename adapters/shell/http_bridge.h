@@ -1,6 +1,6 @@
-// Purpose: an external engine behind HTTP as a GenerationEngine: jobs become exchanges that a Dialect encodes and decodes.
-// Threads: one for curl and all jobs (BridgeLoop), one for probing, which may block (EngineProber). Ownership: owns the
-// dialect; sinks are released after their terminal call; the destructor ends every job with WORKER_RESET.
+// Purpose: an external engine behind HTTP as a GenerationEngine: jobs become exchanges that a Dialect encodes and
+// decodes. Threads: one for curl and all jobs (BridgeLoop), one for probing, which may block (EngineProber). Ownership:
+// owns the dialect; sinks are released after their terminal call; the destructor ends every job with WORKER_RESET.
 #pragma once
 
 #include <memory>
@@ -28,7 +28,8 @@ class HttpBridge final : public worker::GenerationEngine {
   worker::EngineCounters counters() const override;
   void submit(worker::GenerationRequest request, std::shared_ptr<worker::GenerationSink> sink) override;
   void cancel(const DispatchId& id) override;
-  Result<std::pair<std::uint32_t, bool>, worker::EngineFailure> count_tokens(const worker::EnginePrompt& prompt) override;
+  Result<std::pair<std::uint32_t, bool>, worker::EngineFailure> count_tokens(
+      const worker::EnginePrompt& prompt) override;
 
  private:
   const std::unique_ptr<Dialect> dialect_;

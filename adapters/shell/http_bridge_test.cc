@@ -1,5 +1,5 @@
-// The conformance rows that need bytes, time and connections, on a stub whose bytes are written here after llama-server's
-// wire format. Rows A1 to A4, A7, A10, A11 without a network: core/llama_cpp_test.cc.
+// The conformance rows that need bytes, time and connections, on a stub whose bytes are written here after
+// llama-server's wire format. Rows A1 to A4, A7, A10, A11 without a network: core/llama_cpp_test.cc.
 #include "adapters/shell/http_bridge.h"
 
 #include <gtest/gtest.h>
@@ -8,7 +8,6 @@
 #include <atomic>
 #include <chrono>
 #include <functional>
-#include <thread>
 
 #include "adapters/core/llama_cpp.h"
 #include "adapters/shell/recording_sink.h"
@@ -20,9 +19,12 @@ namespace {
 using namespace std::chrono_literals;
 
 const std::string kToken =
-    "data: {\"index\":0,\"content\":\" Paris\",\"tokens\":[7042],\"stop\":false,\"tokens_predicted\":1,\"tokens_evaluated\":5}\n\n";
+    "data: {\"index\":0,\"content\":\" "
+    "Paris\",\"tokens\":[7042],\"stop\":false,\"tokens_predicted\":1,\"tokens_evaluated\":5}\n\n";
 const std::string kFinal =
-    "data: {\"content\":\"\",\"stop\":true,\"stop_type\":\"eos\",\"tokens_predicted\":1,\"tokens_evaluated\":5,\"truncated\":false,"
+    "data: "
+    "{\"content\":\"\",\"stop\":true,\"stop_type\":\"eos\",\"tokens_predicted\":1,\"tokens_evaluated\":5,\"truncated\":"
+    "false,"
     "\"timings\":{\"cache_n\":0,\"prompt_ms\":10,\"predicted_ms\":5}}\n\n";
 const std::string kIdle = R"([{"id":0,"is_processing":false},{"id":1,"is_processing":false}])";
 const std::string kBusy = R"([{"id":0,"is_processing":true},{"id":1,"is_processing":false}])";
@@ -52,21 +54,18 @@ class HttpBridgeTest : public ::testing::Test {
     return out;
   }
   bool wait_info(const std::function<bool(const worker::EngineInfo&)>& condition) {
-    for (int i = 0; i < 2000; ++i) {
-      if (condition(bridge_->info())) return true;
-      std::this_thread::sleep_for(5ms);
-    }
-    return false;
+    return wait_until([&] { return condition(bridge_->info()); });
   }
   void start(const HttpBridge::Options& options) {
     bridge_ = std::make_unique<HttpBridge>(std::make_unique<LlamaCppDialect>(), options);
     ASSERT_TRUE(wait_info([](const worker::EngineInfo& info) { return info.ready; }));
   }
   void stream(StubEngine::Route body) {
-    stub_.route("/completion", [body = std::move(body)](const StubEngine::Connection& connection, const StubEngine::Request& request) {
-      connection.write(StubEngine::stream_head());
-      body(connection, request);
-    });
+    stub_.route("/completion",
+                [body = std::move(body)](const StubEngine::Connection& connection, const StubEngine::Request& request) {
+                  connection.write(StubEngine::stream_head());
+                  body(connection, request);
+                });
   }
   std::shared_ptr<RecordingSink> submit(std::uint64_t job = 1) {
     worker::GenerationRequest request;
@@ -144,7 +143,7 @@ TEST_F(HttpBridgeTest, A5_cancel_closes_the_connection_and_the_slot_is_back_only
   bridge_->cancel(id());
   ASSERT_TRUE(stub_.wait_note("closed"));
   EXPECT_LT(std::chrono::steady_clock::now() - began, 1s);  // the row says 100 ms; a loaded test machine gets more
-  std::this_thread::sleep_for(100ms);                       // several questions, all answered "busy"
+  ASSERT_TRUE(stub_.wait_note("asked while busy", 3));
   EXPECT_EQ(sink->terminals(), 0);
   EXPECT_EQ(bridge_->counters().running, 1u);
   busy = false;
@@ -179,8 +178,22 @@ TEST_F(HttpBridgeTest, A6_an_engine_that_refuses_the_connection_is_POOL_UNAVAILA
   EXPECT_EQ(sink->outcome(), "POOL_UNAVAILABLE");
 }
 
+TEST_F(HttpBridgeTest, A6_connect_is_a_budget_of_its_own) {
+  auto short_connect = options();
+  short_connect.budgets.connect = Duration::milliseconds(100);
+  short_connect.probing.every = Duration::seconds(60);
+  start(short_connect);
+  const std::uint16_t port = stub_.port();
+  stub_.end();
+  const FullListener nobody_accepts(port);
+  const auto sink = submit();
+  EXPECT_EQ(sink->outcome(), "POOL_UNAVAILABLE");
+  EXPECT_NE(sink->message().find("connect timeout after 100 ms"), std::string::npos) << sink->message();
+}
+
 TEST_F(HttpBridgeTest, A6_first_byte_budget) {
-  stub_.route("/completion", [](const StubEngine::Connection& connection, const StubEngine::Request&) { connection.wait_closed(); });
+  stub_.route("/completion",
+              [](const StubEngine::Connection& connection, const StubEngine::Request&) { connection.wait_closed(); });
   auto short_first = options();
   short_first.budgets.first_event = Duration::milliseconds(100);
   start(short_first);
@@ -192,7 +205,8 @@ TEST_F(HttpBridgeTest, A6_first_byte_budget) {
 TEST_F(HttpBridgeTest, A6_idle_budget_counts_tokens_and_not_comments) {
   stream([](const StubEngine::Connection& connection, const StubEngine::Request&) {
     connection.write(kToken);
-    while (!connection.stub().ended() && connection.write(": ping\n\n")) std::this_thread::sleep_for(10ms);
+    while (connection.write(": ping\n\n") && connection.open_for(10ms)) {
+    }
   });
   auto short_idle = options();
   short_idle.budgets.idle = Duration::milliseconds(100);
@@ -204,7 +218,8 @@ TEST_F(HttpBridgeTest, A6_idle_budget_counts_tokens_and_not_comments) {
 
 TEST_F(HttpBridgeTest, A6_total_budget_and_the_jobs_own_deadline) {
   stream([](const StubEngine::Connection& connection, const StubEngine::Request&) {
-    while (!connection.stub().ended() && connection.write(kToken)) std::this_thread::sleep_for(5ms);
+    while (connection.write(kToken) && connection.open_for(5ms)) {
+    }
   });
   auto short_total = options();
   short_total.budgets.total = Duration::milliseconds(100);
@@ -220,9 +235,10 @@ TEST_F(HttpBridgeTest, A6_total_budget_and_the_jobs_own_deadline) {
 
 TEST_F(HttpBridgeTest, A7_statuses_before_the_stream_become_outcomes) {
   start(options());
-  const std::vector<std::pair<int, std::string>> rows{{400, "INVALID_PARAMS"}, {404, "INVALID_PARAMS"}, {422, "INVALID_PARAMS"},
-                                                      {401, "INTERNAL"},       {503, "POOL_UNREADY"},   {429, "POOL_UNREADY"},
-                                                      {500, "WORKER_RESET"},   {502, "WORKER_RESET"},   {302, "INTERNAL"}};
+  const std::vector<std::pair<int, std::string>> rows{
+      {400, "INVALID_PARAMS"}, {404, "INVALID_PARAMS"}, {422, "INVALID_PARAMS"},
+      {401, "INTERNAL"},       {503, "POOL_UNREADY"},   {429, "POOL_UNREADY"},
+      {500, "WORKER_RESET"},   {502, "WORKER_RESET"},   {302, "INTERNAL"}};
   std::uint64_t job = 1;
   for (const auto& [status, outcome] : rows) {
     stub_.reply_on("/completion", status, R"({"error":{"message":"why","type":"x"}})");
@@ -266,7 +282,8 @@ TEST_F(HttpBridgeTest, A11_the_request_on_the_wire_carries_the_parameters) {
   start(options());
   EXPECT_EQ(submit()->outcome(), "FINISHED");
   const auto requests = stub_.requests();
-  const auto completion = std::find_if(requests.begin(), requests.end(), [](const auto& seen) { return seen.path == "/completion"; });
+  const auto completion =
+      std::find_if(requests.begin(), requests.end(), [](const auto& seen) { return seen.path == "/completion"; });
   ASSERT_NE(completion, requests.end());
   EXPECT_NE(completion->body.find("\"prompt\":[28120,905]"), std::string::npos) << completion->body;
   EXPECT_NE(completion->body.find("\"n_predict\":4"), std::string::npos);

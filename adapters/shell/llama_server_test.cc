@@ -1,17 +1,16 @@
-// The bridge in front of llama.cpp's real server: streaming, identity, counting, cancel. Needs LLAMA_ORCH_MODEL (the default
-// model's file) and the tests' Python environment (build/venv, or LLAMA_ORCH_PYTHON); without them it is skipped and says so.
+// The bridge in front of llama.cpp's real server: streaming, identity, counting, cancel. Needs LLAMA_ORCH_MODEL (the
+// default model's file) and the tests' Python environment (build/venv, or LLAMA_ORCH_PYTHON); without them it is
+// skipped and says so.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
-#include <chrono>
 #include <cstdlib>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
-#include <thread>
 
 #include "adapters/core/llama_cpp.h"
 #include "adapters/shell/http_bridge.h"
@@ -19,8 +18,6 @@
 
 namespace orch::adapter {
 namespace {
-
-using namespace std::chrono_literals;
 
 std::string environment(const char* name, const char* otherwise) {
   const char* value = std::getenv(name);
@@ -39,7 +36,8 @@ class LlamaServer {
       ::dup2(in[0], STDIN_FILENO);
       ::dup2(out[1], STDOUT_FILENO);
       ::dup2(::open("/dev/null", O_WRONLY | O_CLOEXEC), STDERR_FILENO);
-      ::execl(python.c_str(), python.c_str(), "test-harness/llamacpp/llama_server.py", "--model", model.c_str(), "--slots", "2", nullptr);
+      ::execl(python.c_str(), python.c_str(), "test-harness/llamacpp/llama_server.py", "--model", model.c_str(),
+              "--slots", "2", nullptr);
       ::_exit(127);
     }
     ::close(in[0]);
@@ -77,7 +75,7 @@ class LlamaServerTest : public ::testing::Test {
     options.probing.model_name = "served";
     options.probing.digest_local_model = true;
     bridge_ = new HttpBridge(std::make_unique<LlamaCppDialect>(), options);
-    for (int i = 0; i < 6000 && !bridge_->info().ready; ++i) std::this_thread::sleep_for(10ms);
+    wait_until([] { return bridge_->info().ready; });
   }
   static void TearDownTestSuite() {
     delete bridge_;
@@ -106,9 +104,11 @@ class LlamaServerTest : public ::testing::Test {
 
   // Greedy, not streamed, through the engine's own chat route.
   static std::string engines_own_answer(const std::string& text, std::uint32_t max_tokens) {
-    const nlohmann::json body{{"messages", {{{"role", "user"}, {"content", text}}}}, {"max_tokens", max_tokens}, {"temperature", 0}};
-    const HttpReply reply = fetch({.url = server_->url(), .key = {}}, {.path = "/v1/chat/completions", .body = body.dump()},
-                                  Duration::seconds(60), 1 << 20);
+    const nlohmann::json body{
+        {"messages", {{{"role", "user"}, {"content", text}}}}, {"max_tokens", max_tokens}, {"temperature", 0}};
+    const HttpReply reply =
+        fetch({.url = server_->url(), .key = {}}, {.path = "/v1/chat/completions", .body = body.dump()},
+              Duration::seconds(60), 1 << 20);
     return nlohmann::json::parse(reply.body)["choices"][0]["message"]["content"].get<std::string>();
   }
 

@@ -19,9 +19,9 @@ using worker::FinishReason;
 using Fault = MockScript::Fault;
 
 constexpr std::array<std::string_view, 32> kWords{
-    "amber", "basin",  "cedar", "delta", "ember",  "fjord",  "grove", "harbor", "inlet", "jetty", "knoll",
-    "lagoon", "meadow", "north", "ochre", "pebble", "quartz", "ridge", "silt",   "tundra", "umber", "valley",
-    "willow", "xenon",  "yarrow", "zephyr", "brook", "cliff",  "dune",  "fern",   "gale",  "heath"};
+    "amber",  "basin",  "cedar",  "delta",  "ember",  "fjord",  "grove", "harbor", "inlet",  "jetty", "knoll",
+    "lagoon", "meadow", "north",  "ochre",  "pebble", "quartz", "ridge", "silt",   "tundra", "umber", "valley",
+    "willow", "xenon",  "yarrow", "zephyr", "brook",  "cliff",  "dune",  "fern",   "gale",   "heath"};
 constexpr std::uint32_t kFirstId = 100;
 constexpr std::uint32_t kShortest = 64;  // long enough for a self-check to cancel it
 
@@ -82,7 +82,8 @@ worker::EngineInfo MockEngine::info() const {
   info.ready = loaded && options_.script.load_failure.empty();
   info.load_progress = loaded ? 1.0F : 0.5F;
   if (loaded && !options_.script.load_failure.empty()) {
-    info.load_failure = EngineFailure{.outcome = Outcome::INTERNAL, .message = options_.script.load_failure, .field = {}};
+    info.load_failure =
+        EngineFailure{.outcome = Outcome::INTERNAL, .message = options_.script.load_failure, .field = {}};
   }
   return info;
 }
@@ -101,8 +102,12 @@ void MockEngine::count(Change change) {
 
 void MockEngine::submit(worker::GenerationRequest request, std::shared_ptr<worker::GenerationSink> sink) {
   const Instant now = runtime::now();
-  auto job = std::make_unique<Job>(Job{.request = {}, .sink = std::move(sink), .random = Prng(request.seed + options_.seed),
-                                       .submitted = now, .next = now, .text = {}});
+  auto job = std::make_unique<Job>(Job{.request = {},
+                                       .sink = std::move(sink),
+                                       .random = Prng(request.seed + options_.seed),
+                                       .submitted = now,
+                                       .next = now,
+                                       .text = {}});
   job->prompt_tokens = estimate(request.prompt);
   job->length = script_words_.empty() ? kShortest + static_cast<std::uint32_t>(job->random.below(64))
                                       : static_cast<std::uint32_t>(script_words_.size());
@@ -128,7 +133,8 @@ void MockEngine::cancel(const DispatchId& id) {
   changed_.notify_all();
 }
 
-Result<std::pair<std::uint32_t, bool>, worker::EngineFailure> MockEngine::count_tokens(const worker::EnginePrompt& prompt) {
+Result<std::pair<std::uint32_t, bool>, worker::EngineFailure> MockEngine::count_tokens(
+    const worker::EnginePrompt& prompt) {
   return std::pair<std::uint32_t, bool>{estimate(prompt), true};
 }
 

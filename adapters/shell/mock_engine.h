@@ -1,6 +1,6 @@
-// Purpose: a scripted engine without a model, for tests of everything around one. It always calls itself "mock", names no
-// real model digest, and so can pass no gate (DESIGN ruling 17). The same seed gives the same words.
-// Threads: one of its own. Ownership: sinks are released after their terminal call; the destructor ends every job.
+// Purpose: a scripted engine without a model, for tests of everything around one. It always calls itself "mock", names
+// no real model digest, and so can pass no gate (DESIGN ruling 17). The same seed gives the same words. Threads: one of
+// its own. Ownership: sinks are released after their terminal call; the destructor ends every job.
 #pragma once
 
 #include <condition_variable>
@@ -34,7 +34,8 @@ class MockEngine final : public worker::GenerationEngine {
   worker::EngineCounters counters() const override;
   void submit(worker::GenerationRequest request, std::shared_ptr<worker::GenerationSink> sink) override;
   void cancel(const DispatchId& id) override;
-  Result<std::pair<std::uint32_t, bool>, worker::EngineFailure> count_tokens(const worker::EnginePrompt& prompt) override;
+  Result<std::pair<std::uint32_t, bool>, worker::EngineFailure> count_tokens(
+      const worker::EnginePrompt& prompt) override;
 
  private:
   struct Job {

@@ -2,8 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include <chrono>
-#include <thread>
+#include <optional>
 
 #include "adapters/shell/recording_sink.h"
 #include "common/runtime/clock.h"
@@ -18,7 +17,8 @@ MockScript script(std::string_view json) {
   return parsed.ok() ? parsed.value() : MockScript{};
 }
 
-std::shared_ptr<RecordingSink> submit(MockEngine& engine, std::uint64_t seed, std::uint32_t max_tokens, std::vector<std::string> stop = {}) {
+std::shared_ptr<RecordingSink> submit(MockEngine& engine, std::uint64_t seed, std::uint32_t max_tokens,
+                                      std::vector<std::string> stop = {}) {
   worker::GenerationRequest request;
   request.id = {.job = {Uuid{.hi = 2, .lo = seed}}, .attempt = 1};
   request.prompt.text = "hello";
@@ -33,10 +33,9 @@ std::shared_ptr<RecordingSink> submit(MockEngine& engine, std::uint64_t seed, st
 worker::SelfCheckVerdict self_check(std::string_view json) {
   MockEngine engine({.model_name = "m", .script = script(json)});
   worker::SelfCheck check(engine, 1, runtime::now(), Duration::seconds(1), [] {});
-  for (;;) {
-    if (const auto verdict = check.advance(runtime::now())) return *verdict;
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  }
+  std::optional<worker::SelfCheckVerdict> verdict;
+  EXPECT_TRUE(wait_until([&] { return (verdict = check.advance(runtime::now())).has_value(); }));
+  return verdict.value_or(worker::SelfCheckVerdict{});
 }
 
 TEST(MockEngine, is_called_mock_whatever_the_script_says) {
@@ -74,7 +73,8 @@ TEST(MockEngine, plays_a_text_and_honours_stop_strings) {
 }
 
 TEST(MockEngine, fails_after_the_scripted_token) {
-  MockEngine engine({.model_name = "m", .script = script(R"({"text":"a b c d","fault":"fail","fault_after":2,"token_delay_ms":0})")});
+  MockEngine engine(
+      {.model_name = "m", .script = script(R"({"text":"a b c d","fault":"fail","fault_after":2,"token_delay_ms":0})")});
   const auto sink = submit(engine, 1, 20);
   EXPECT_EQ(sink->outcome(), "WORKER_RESET");
   EXPECT_EQ(sink->text(), "a b");

@@ -11,14 +11,14 @@ namespace {
 using Fault = MockScript::Fault;
 
 constexpr std::array<std::pair<std::string_view, Fault>, 9> kFaults{{{"none", Fault::none},
-                                                                      {"fail", Fault::fail},
-                                                                      {"malformed", Fault::malformed},
-                                                                      {"hang", Fault::hang},
-                                                                      {"die", Fault::die},
-                                                                      {"no_decode", Fault::no_decode},
-                                                                      {"cancel_ignored", Fault::cancel_ignored},
-                                                                      {"slot_leaked", Fault::slot_leaked},
-                                                                      {"counters_frozen", Fault::counters_frozen}}};
+                                                                     {"fail", Fault::fail},
+                                                                     {"malformed", Fault::malformed},
+                                                                     {"hang", Fault::hang},
+                                                                     {"die", Fault::die},
+                                                                     {"no_decode", Fault::no_decode},
+                                                                     {"cancel_ignored", Fault::cancel_ignored},
+                                                                     {"slot_leaked", Fault::slot_leaked},
+                                                                     {"counters_frozen", Fault::counters_frozen}}};
 
 bool take_string(const nlohmann::json& value, std::string& out) {
   if (!value.is_string()) return false;

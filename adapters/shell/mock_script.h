@@ -1,5 +1,5 @@
-// What a mock engine does, out of a JSON file. Every key is optional; an unknown one is an error, so that a typo cannot turn
-// a fault off. Threads: any.
+// What a mock engine does, out of a JSON file. Every key is optional; an unknown one is an error, so that a typo cannot
+// turn a fault off. Threads: any.
 #pragma once
 
 #include <cstdint>

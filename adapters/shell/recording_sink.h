@@ -1,4 +1,4 @@
-// Test double: what a job's sink heard, and waiting for its terminal. Threads: any.
+// Test doubles: what a job's sink heard, and waiting for its terminal or for any condition. Threads: any.
 #pragma once
 
 #include <chrono>
@@ -6,10 +6,23 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "worker/core/engine_port.h"
 
 namespace orch::adapter {
+
+// For what nobody announces. False: not within 20 s.
+template <typename Condition>
+bool wait_until(Condition condition) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() >= end) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  return true;
+}
 
 class RecordingSink final : public worker::GenerationSink {
  public:

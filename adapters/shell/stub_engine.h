@@ -1,5 +1,5 @@
-// Test double: an HTTP server whose every byte a test writes, on a free loopback port. One thread per connection, joined at
-// the end. A route's function gets the request and writes the whole answer, head included.
+// Test double: an HTTP server whose every byte a test writes, on a free loopback port. One thread per connection,
+// joined at the end. A route's function gets the request and writes the whole answer, head included.
 #pragma once
 
 #include <arpa/inet.h>
@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdlib>
 #include <functional>
@@ -43,6 +44,13 @@ class StubEngine {
       }
       return false;
     }
+    // True: the client has not closed within this time.
+    bool open_for(std::chrono::milliseconds time) const {
+      pollfd entry{.fd = fd_, .events = POLLIN, .revents = 0};
+      char byte = 0;
+      const bool event = ::poll(&entry, 1, static_cast<int>(time.count())) > 0;
+      return !stub_.ended() && !(event && ::recv(fd_, &byte, 1, MSG_PEEK) <= 0);
+    }
     StubEngine& stub() const { return stub_; }
 
    private:
@@ -65,6 +73,7 @@ class StubEngine {
   }
   ~StubEngine() { end(); }
 
+  std::uint16_t port() const { return port_; }
   std::string url() const { return "http://127.0.0.1:" + std::to_string(port_); }
   void route(const std::string& path, Route route) {
     const std::lock_guard lock(mutex_);
@@ -72,8 +81,8 @@ class StubEngine {
   }
   // An answer with a length and the connection kept open.
   static std::string reply(int status, const std::string& body) {
-    return "HTTP/1.1 " + std::to_string(status) + " X\r\nContent-Type: application/json\r\nContent-Length: " +
-           std::to_string(body.size()) + "\r\n\r\n" + body;
+    return "HTTP/1.1 " + std::to_string(status) +
+           " X\r\nContent-Type: application/json\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
   }
   static std::string stream_head() {
     return "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
@@ -108,9 +117,9 @@ class StubEngine {
     }
     changed_.notify_all();
   }
-  bool wait_note(const std::string& what) {
+  bool wait_note(const std::string& what, int times = 1) {
     std::unique_lock lock(mutex_);
-    return changed_.wait_for(lock, std::chrono::seconds(10), [&] { return notes_[what] > 0; });
+    return changed_.wait_for(lock, std::chrono::seconds(10), [&] { return notes_[what] >= times; });
   }
 
  private:
@@ -185,6 +194,35 @@ class StubEngine {
   std::map<std::string, int> notes_;
   std::vector<std::thread> threads_;
   std::thread acceptor_;
+};
+
+// A port on which the kernel completes no further connection: its backlog is full and nobody accepts.
+class FullListener {
+ public:
+  explicit FullListener(std::uint16_t port) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    address.sin_port = htons(port);
+    const int fd = add();
+    const int yes = 1;
+    EXPECT_EQ(::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes), 0);
+    EXPECT_EQ(::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+    EXPECT_EQ(::listen(fd, 0), 0);
+    for (int i = 0; i < 8; ++i) ::connect(add(), reinterpret_cast<sockaddr*>(&address), sizeof address);
+  }
+  ~FullListener() {
+    for (const int fd : fds_) ::close(fd);
+  }
+  FullListener(const FullListener&) = delete;
+  FullListener& operator=(const FullListener&) = delete;
+
+ private:
+  int add() {
+    fds_.push_back(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | (fds_.empty() ? 0 : SOCK_NONBLOCK), 0));
+    return fds_.back();
+  }
+  std::vector<int> fds_;
 };
 
 }  // namespace orch::adapter

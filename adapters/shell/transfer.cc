@@ -38,7 +38,9 @@ bool Transfer::add_header(const std::string& line) {
 bool Transfer::configure(const EngineAddress& address, const HttpRequest& request) {
   body_ = request.body;
   bool ok = true;
-  const auto set = [this, &ok](CURLoption option, auto value) { ok = ok && ::curl_easy_setopt(easy_, option, value) == CURLE_OK; };
+  const auto set = [this, &ok](CURLoption option, auto value) {
+    ok = ok && ::curl_easy_setopt(easy_, option, value) == CURLE_OK;
+  };
   set(CURLOPT_URL, (address.url + request.path).c_str());
   set(CURLOPT_PROTOCOLS_STR, "http,https");
   set(CURLOPT_PROXY, "");  // an engine is reached directly, whatever the environment says

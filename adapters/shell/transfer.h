@@ -1,6 +1,6 @@
 // Purpose: one HTTP exchange on a curl multi handle, with bounds on its head and its own view of when it connected.
-// Threads: the owner's one thread. Ownership: owns its easy handle and is removed from the multi handle, which closes an
-// unfinished connection, when it is destroyed; the multi handle must outlive it.
+// Threads: the owner's one thread. Ownership: owns its easy handle and is removed from the multi handle, which closes
+// an unfinished connection, when it is destroyed; the multi handle must outlive it.
 #pragma once
 
 #include <curl/curl.h>

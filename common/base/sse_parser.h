@@ -1,5 +1,6 @@
-// Purpose: server-sent events out of bytes that arrive in any pieces (the event stream format of the HTML standard): LF, CRLF
-// and CR line ends, comments, several data lines. Pure. Bounds: one line and one event; beyond them parsing stops for good.
+// Purpose: server-sent events out of bytes that arrive in any pieces (the event stream format of the HTML standard):
+// LF, CRLF and CR line ends, comments, several data lines. Pure. Bounds: one line and one event; beyond them parsing
+// stops for good.
 #pragma once
 
 #include <cstddef>
@@ -25,8 +26,8 @@ class SseParser {
 
   explicit SseParser(Limits limits) : limits_(limits) {}
 
-  // Appends the events that `bytes` completed. After an error nothing more is parsed and the error stays. An event that the
-  // end of the stream cuts off is never given.
+  // Appends the events that `bytes` completed. After an error nothing more is parsed and the error stays. An event that
+  // the end of the stream cuts off is never given.
   Fed feed(std::string_view bytes, std::vector<Event>& out);
 
  private:
@@ -36,8 +37,8 @@ class SseParser {
   Limits limits_;
   Fed state_ = Fed::ok;
   std::string line_;
-  bool after_cr_ = false;    // the next byte may be the LF of a CRLF
-  bool first_line_ = true;   // may begin with a byte order mark
+  bool after_cr_ = false;   // the next byte may be the LF of a CRLF
+  bool first_line_ = true;  // may begin with a byte order mark
   bool has_data_ = false;
   Event event_;
 };

@@ -12,13 +12,15 @@ using Fed = SseParser::Fed;
 std::vector<SseParser::Event> parse(std::string_view bytes, std::size_t piece) {
   SseParser parser({});
   std::vector<SseParser::Event> out;
-  for (std::size_t at = 0; at < bytes.size(); at += piece) EXPECT_EQ(parser.feed(bytes.substr(at, piece), out), Fed::ok);
+  for (std::size_t at = 0; at < bytes.size(); at += piece)
+    EXPECT_EQ(parser.feed(bytes.substr(at, piece), out), Fed::ok);
   return out;
 }
 
 TEST(SseParser, A1_gives_the_same_events_however_the_bytes_are_split) {
   const std::string text =
-      "\xEF\xBB\xBF: hello\r\n\r\ndata: {\"t\":\"\xF0\x9F\xA6\x99\"}\r\n\r\nevent: token\rdata:a\rdata: b\r\rid: 7\ndata\n\n"
+      "\xEF\xBB\xBF: hello\r\n\r\ndata: {\"t\":\"\xF0\x9F\xA6\x99\"}\r\n\r\nevent: token\rdata:a\rdata: b\r\rid: "
+      "7\ndata\n\n"
       ": ping\n\nunknown: x\nretry: 5\n\ndata:  two spaces\n\n";
   for (std::size_t piece = 1; piece <= text.size(); ++piece) {
     const auto events = parse(text, piece);

@@ -1,5 +1,5 @@
-// Purpose: the manager's stream without gRPC: what it sends goes to the state, what it must hear is gathered so that only
-// the newest report waits. Threads: any; one mutex, never held while the state or the writer is called.
+// Purpose: the manager's stream without gRPC: what it sends goes to the state, what it must hear is gathered so that
+// only the newest report waits. Threads: any; one mutex, never held while the state or the writer is called.
 #pragma once
 
 #include <cstdint>

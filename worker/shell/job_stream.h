@@ -1,7 +1,7 @@
-// Purpose: one accepted dispatch between the engine and its reader: tokens wait in a bounded outbox, a reader that goes away
-// cancels at once, and the reader gets exactly one terminal.
-// Threads: any; one mutex, never held while the engine, the state or the writer is called. Ownership: shared by the reader's
-// call, the state and the engine; lives on without the call until the engine has ended the job.
+// Purpose: one accepted dispatch between the engine and its reader: tokens wait in a bounded outbox, a reader that goes
+// away cancels at once, and the reader gets exactly one terminal. Threads: any; one mutex, never held while the engine,
+// the state or the writer is called. Ownership: shared by the reader's call, the state and the engine; lives on without
+// the call until the engine has ended the job.
 #pragma once
 
 #include <memory>
@@ -13,7 +13,8 @@
 
 namespace orch::worker {
 
-// The reader's side. One write at a time: after write() the writer answers with JobStream::written(), except after the last.
+// The reader's side. One write at a time: after write() the writer answers with JobStream::written(), except after the
+// last.
 class JobWriter {
  public:
   virtual ~JobWriter() = default;
@@ -24,7 +25,8 @@ class JobWriter {
 class JobStream final : public GenerationSink, public RunningJob, public std::enable_shared_from_this<JobStream> {
  public:
   // `writer` must live until write(.., last) or abandon() was called.
-  JobStream(std::shared_ptr<WorkerState> state, GenerationEngine& engine, JobWriter& writer, std::size_t outbox_bytes_max);
+  JobStream(std::shared_ptr<WorkerState> state, GenerationEngine& engine, JobWriter& writer,
+            std::size_t outbox_bytes_max);
 
   // Asks for admission and hands the job to the engine; a refusal becomes the terminal.
   void run(const Fence& fence, const Holder& holder, GenerationRequest request);

@@ -1,6 +1,6 @@
-// Purpose: the pipe from the manager that spawned this process: its first line is the control secret, its end means that
-// the manager is gone (DESIGN-RULES L8, first version). Threads: one of its own from watch() on; `on_lost` runs there.
-// Ownership: owns the descriptor.
+// Purpose: the pipe from the manager that spawned this process: its first line is the control secret, its end means
+// that the manager is gone (DESIGN-RULES L8, first version). Threads: one of its own from watch() on; `on_lost` runs
+// there. Ownership: owns the descriptor.
 #pragma once
 
 #include <functional>

@@ -1,8 +1,8 @@
 // Test double: an engine whose every step a test makes by hand. Threads: any.
 #pragma once
 
-#include <condition_variable>
 #include <chrono>
+#include <condition_variable>
 #include <functional>
 #include <map>
 #include <memory>

@@ -17,11 +17,12 @@ Status<std::string> prepare_folder(const std::string& folder) {
   if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) {
     return refuse("socket folder " + folder + " cannot be made: " + std::strerror(errno));
   }
-  struct stat info {};
+  struct stat info{};
   if (::stat(folder.c_str(), &info) != 0) return refuse("socket folder " + folder + ": " + std::strerror(errno));
   if (!S_ISDIR(info.st_mode)) return refuse("socket folder " + folder + " is not a folder");
   if (info.st_uid != ::geteuid()) return refuse("socket folder " + folder + " belongs to another user");
-  if ((info.st_mode & 0077) != 0) return refuse("socket folder " + folder + " is open to other users; it needs mode 0700");
+  if ((info.st_mode & 0077) != 0)
+    return refuse("socket folder " + folder + " is open to other users; it needs mode 0700");
   return Ok{};
 }
 
@@ -32,7 +33,7 @@ Status<std::string> prepare_private_socket(const std::string& path) {
   const std::string folder = slash == std::string::npos ? "." : (slash == 0 ? "/" : path.substr(0, slash));
   if (auto made = prepare_folder(folder); !made.ok()) return made;
 
-  struct stat info {};
+  struct stat info{};
   if (::lstat(path.c_str(), &info) != 0) {
     return errno == ENOENT ? Status<std::string>(Ok{}) : refuse("socket " + path + ": " + std::strerror(errno));
   }
@@ -47,7 +48,8 @@ Status<std::string> prepare_private_socket(const std::string& path) {
   const int error = errno;
   ::close(probe);
   if (connected != 0 && error == ECONNREFUSED) {
-    if (::unlink(path.c_str()) != 0) return refuse("dead socket " + path + " cannot be removed: " + std::strerror(errno));
+    if (::unlink(path.c_str()) != 0)
+      return refuse("dead socket " + path + " cannot be removed: " + std::strerror(errno));
     return Ok{};
   }
   return refuse("socket " + path + " is in use by another process");

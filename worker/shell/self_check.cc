@@ -57,7 +57,8 @@ class SelfCheck::Probe final : public GenerationSink {
   std::function<void()> wake_;
 };
 
-SelfCheck::SelfCheck(GenerationEngine& engine, std::uint64_t id, Instant now, Duration limit, std::function<void()> wake)
+SelfCheck::SelfCheck(GenerationEngine& engine, std::uint64_t id, Instant now, Duration limit,
+                     std::function<void()> wake)
     : engine_(engine), deadline_(now + limit), wake_(std::move(wake)) {
   verdict_.id = id;
 }
@@ -93,12 +94,23 @@ std::optional<SelfCheckVerdict> SelfCheck::advance(Instant now) {
   do {  // as far as it goes without waiting
     seen = phase_;
     switch (phase_) {
-      case Phase::begin: begin(); break;
-      case Phase::decoding: after_decoding(); break;
-      case Phase::cancel_pending: after_first_token(); break;
-      case Phase::canceling: after_cancel(now); break;
-      case Phase::settling: settle(now); break;
-      case Phase::done: break;
+      case Phase::begin:
+        begin();
+        break;
+      case Phase::decoding:
+        after_decoding();
+        break;
+      case Phase::cancel_pending:
+        after_first_token();
+        break;
+      case Phase::canceling:
+        after_cancel(now);
+        break;
+      case Phase::settling:
+        settle(now);
+        break;
+      case Phase::done:
+        break;
     }
   } while (seen != phase_);
   if (phase_ != Phase::done && now >= deadline_) fail("the self-check ran out of time");

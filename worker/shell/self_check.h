@@ -1,7 +1,6 @@
-// Purpose: proves that the engine decodes, that a cancelled generation gives its slot back and that the counters see both,
-// before any client depends on it (DESIGN-RULES L6; readiness of a replica).
-// Threads: advance() from one thread; the sinks report from the engine's. Ownership: keeps its probes alive; the engine
-// must outlive it.
+// Purpose: proves that the engine decodes, that a cancelled generation gives its slot back and that the counters see
+// both, before any client depends on it (DESIGN-RULES L6; readiness of a replica). Threads: advance() from one thread;
+// the sinks report from the engine's. Ownership: keeps its probes alive; the engine must outlive it.
 #pragma once
 
 #include <cstdint>

@@ -11,7 +11,7 @@ namespace {
 class SelfCheckTest : public ::testing::Test {
  protected:
   SelfCheckTest() {
-    engine_.on_submit([this](GenerationRequest request) { // NOLINT
+    engine_.on_submit([this](GenerationRequest request) {  // NOLINT
       if (request.max_tokens == 1) {
         if (decodes_) engine_.token(request.id, 0, 5, "x");
         engine_.finish(request.id, {.completion_tokens = decodes_ ? 1u : 0u});

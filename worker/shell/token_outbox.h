@@ -1,5 +1,5 @@
-// Purpose: what one job still has to tell its reader. Tokens that pile up while a write is in flight become one batch, in
-// bounded bytes. Pure; its owner serialises calls.
+// Purpose: what one job still has to tell its reader. Tokens that pile up while a write is in flight become one batch,
+// in bounded bytes. Pure; its owner serialises calls.
 #pragma once
 
 #include <cstddef>

@@ -35,9 +35,9 @@ TEST(TokenOutbox, a_batch_begun_after_a_take_has_its_own_index) {
 
 TEST(TokenOutbox, over_the_bound_ends_in_SLOW_CONSUMER_and_keeps_what_waited) {
   TokenOutbox outbox(10);
-  EXPECT_TRUE(outbox.tokens({.index = 0, .ids = {1}, .text = "abcdef"}));   // 10 bytes: exactly the bound
-  EXPECT_FALSE(outbox.tokens({.index = 1, .ids = {}, .text = "g"}));        // one more
-  EXPECT_FALSE(outbox.tokens({.index = 2, .ids = {}, .text = ""}));         // nothing gets in after a gap
+  EXPECT_TRUE(outbox.tokens({.index = 0, .ids = {1}, .text = "abcdef"}));  // 10 bytes: exactly the bound
+  EXPECT_FALSE(outbox.tokens({.index = 1, .ids = {}, .text = "g"}));       // one more
+  EXPECT_FALSE(outbox.tokens({.index = 2, .ids = {}, .text = ""}));        // nothing gets in after a gap
   outbox.finish(GenerationResult{});
   EXPECT_EQ(std::get<TokenBatch>(*outbox.take()).text, "abcdef");
   const auto terminal = outbox.take();

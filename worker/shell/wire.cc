@@ -109,7 +109,8 @@ Result<Dispatch, EngineFailure> parse_dispatch(const v1::GenerateRequest& messag
   request.tenant = message.tenant_id();
   if (message.deadline_ms() > 0) {
     constexpr std::uint64_t kLongest = 7ULL * 24 * 3600 * 1000;  // keeps the sum with an instant far from overflow
-    request.deadline = Duration::milliseconds(static_cast<std::int64_t>(std::min<std::uint64_t>(message.deadline_ms(), kLongest)));
+    request.deadline =
+        Duration::milliseconds(static_cast<std::int64_t>(std::min<std::uint64_t>(message.deadline_ms(), kLongest)));
   }
   if (const auto sampling = parse_sampling(message.sampling(), request); !sampling.ok()) return Err{sampling.error()};
   if (const auto stops = parse_stops(message, request); !stops.ok()) return Err{stops.error()};

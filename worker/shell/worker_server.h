@@ -2,8 +2,8 @@
 // differ only in the GenerationEngine they pass in.
 //
 // Threads: gRPC's own, one timer thread, one lifeline thread, one thread for CountTokens. No gRPC thread ever waits for
-// the engine. The engine must outlive the server; after stop() returns the server calls it no more, but sinks of jobs that
-// it has not ended yet stay valid for as long as the engine keeps them.
+// the engine. The engine must outlive the server; after stop() returns the server calls it no more, but sinks of jobs
+// that it has not ended yet stay valid for as long as the engine keeps them.
 #pragma once
 
 #include <cstddef>
@@ -30,16 +30,17 @@ inline constexpr int kExitAddress = 74;  // port or socket in use, or the socket
 class WorkerServer {
  public:
   struct Options {
-    std::string listen;              // "unix:/path" (in a folder of mode 0700) or a loopback "host:port"; port 0: any
-    std::optional<int> lifeline_fd;  // read end of the manager's pipe: first line 32 hex digits, EOF = the manager is gone
+    std::string listen;  // "unix:/path" (in a folder of mode 0700) or a loopback "host:port"; port 0: any
+    std::optional<int>
+        lifeline_fd;  // read end of the manager's pipe: first line 32 hex digits, EOF = the manager is gone
     std::size_t outbox_bytes_max = 256 * 1024;  // per job; a reader further behind ends in SLOW_CONSUMER
     Duration self_check_limit = Duration::seconds(60);
     // Called once on the lifeline thread; empty: cancel every job and leave the process with 0 within 200 ms (L8).
     std::function<void()> lifeline_lost{};
   };
 
-  // Binds, and reads the control secret from the lifeline (waits at most 5 s for it). Without a lifeline the worker has no
-  // manager and accepts no dispatch. The engine may still be loading: GetInfo says so.
+  // Binds, and reads the control secret from the lifeline (waits at most 5 s for it). Without a lifeline the worker has
+  // no manager and accepts no dispatch. The engine may still be loading: GetInfo says so.
   static Result<std::unique_ptr<WorkerServer>, StartFailure> start(GenerationEngine& engine, Options options);
 
   ~WorkerServer();  // stop()
@@ -58,8 +59,8 @@ class WorkerServer {
   std::unique_ptr<Parts> parts_;
 };
 
-// For main(): block_stop_signals() before any thread exists, then serve() until SIGTERM or SIGINT. Returns the exit code;
-// a start failure is printed on stderr.
+// For main(): block_stop_signals() before any thread exists, then serve() until SIGTERM or SIGINT. Returns the exit
+// code; a start failure is printed on stderr.
 void block_stop_signals();
 int serve(GenerationEngine& engine, WorkerServer::Options options);
 

@@ -557,7 +557,8 @@ TEST(WorkerServerWithoutLifeline, accepts_no_control_and_no_dispatch) {
 }
 
 TEST(WorkerServerLifeline, L8_a_first_line_that_is_no_secret_is_a_start_failure) {
-  for (const std::string line : {"", "short\n", "zz0102030405060708090a0b0c0d0e0f\n", "000102030405060708090a0b0c0d0e0f00\n"}) {
+  for (const std::string line :
+       {"", "short\n", "zz0102030405060708090a0b0c0d0e0f\n", "000102030405060708090a0b0c0d0e0f00\n"}) {
     TempFolder folder;
     ManualEngine engine;
     Pipe pipe;

@@ -55,7 +55,8 @@ class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateEvent>, p
 
 class ControlCall final : public grpc::ServerBidiReactor<v1::ControlRequest, v1::ControlReport>, public ControlWriter {
  public:
-  explicit ControlCall(const std::shared_ptr<WorkerState>& state) : stream_(std::make_shared<ControlStream>(state, *this)) {
+  explicit ControlCall(const std::shared_ptr<WorkerState>& state)
+      : stream_(std::make_shared<ControlStream>(state, *this)) {
     StartRead(&request_);
   }
 
@@ -183,7 +184,8 @@ grpc::ServerWriteReactor<v1::GenerateEvent>* WorkerService::Generate(grpc::Callb
 }
 
 grpc::ServerUnaryReactor* WorkerService::CountTokens(grpc::CallbackServerContext* context,
-                                                     const v1::CountTokensRequest* request, v1::CountTokensReply* reply) {
+                                                     const v1::CountTokensRequest* request,
+                                                     v1::CountTokensReply* reply) {
   auto* reactor = context->DefaultReactor();
   const bool queued = counts_.push([this, request, reply, reactor] {
     const auto prompt = wire::parse_prompt(request->prompt());
@@ -195,7 +197,8 @@ grpc::ServerUnaryReactor* WorkerService::CountTokens(grpc::CallbackServerContext
     reactor->Finish(grpc::Status::OK);
   });
   if (!queued) {
-    reactor->Finish(to_status({Outcome::SLOT_BUSY, "more than " + std::to_string(kCountsWaitingMax) + " counts wait", {}}));
+    reactor->Finish(
+        to_status({Outcome::SLOT_BUSY, "more than " + std::to_string(kCountsWaitingMax) + " counts wait", {}}));
   }
   return reactor;
 }

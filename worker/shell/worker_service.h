@@ -20,7 +20,7 @@ namespace orch::worker {
 class BlockingQueue {
  public:
   explicit BlockingQueue(std::size_t waiting_max);
-  ~BlockingQueue();  // what waits is run, then the thread ends
+  ~BlockingQueue();                       // what waits is run, then the thread ends
   bool push(std::function<void()> task);  // false: full
 
  private:
@@ -40,7 +40,8 @@ class WorkerService final : public v1::Worker::CallbackService {
 
   grpc::ServerUnaryReactor* GetInfo(grpc::CallbackServerContext* context, const v1::GetInfoRequest* request,
                                     v1::WorkerInfo* reply) override;
-  grpc::ServerBidiReactor<v1::ControlRequest, v1::ControlReport>* Control(grpc::CallbackServerContext* context) override;
+  grpc::ServerBidiReactor<v1::ControlRequest, v1::ControlReport>* Control(
+      grpc::CallbackServerContext* context) override;
   grpc::ServerBidiReactor<v1::HoldBeat, v1::HoldAck>* Hold(grpc::CallbackServerContext* context) override;
   grpc::ServerWriteReactor<v1::GenerateEvent>* Generate(grpc::CallbackServerContext* context,
                                                         const v1::GenerateRequest* request) override;

@@ -12,10 +12,14 @@ namespace {
 EngineFailure why(LeaseArbiter::StopReason reason) {
   using Reason = LeaseArbiter::StopReason;
   switch (reason) {
-    case Reason::revoked: return {Outcome::WORKER_RESET, "the manager revoked the lease", {}};
-    case Reason::holder_silent: return {Outcome::CANCELED, "no heartbeat of the lease's holder for a TTL", {}};
-    case Reason::holder_broken: return {Outcome::CANCELED, "the heartbeat stream of the lease's holder broke", {}};
-    case Reason::drain_over: return {Outcome::POOL_UNREADY, "the drain deadline passed", {}};
+    case Reason::revoked:
+      return {Outcome::WORKER_RESET, "the manager revoked the lease", {}};
+    case Reason::holder_silent:
+      return {Outcome::CANCELED, "no heartbeat of the lease's holder for a TTL", {}};
+    case Reason::holder_broken:
+      return {Outcome::CANCELED, "the heartbeat stream of the lease's holder broke", {}};
+    case Reason::drain_over:
+      return {Outcome::POOL_UNREADY, "the drain deadline passed", {}};
   }
   return {Outcome::INTERNAL, "unknown reason to stop", {}};
 }

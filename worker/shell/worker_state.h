@@ -1,7 +1,7 @@
-// Purpose: everything the calls of one Worker service share: the lease arbiter, the running jobs, the manager's stream, the
-// holders' streams and the self-check (DESIGN-RULES "Leases").
-// Threads: any; one mutex, never held while the engine, a job or a stream is called. run_timer() has its own thread.
-// Ownership: shared by the calls and by jobs the engine has not ended yet; the engine must outlive it.
+// Purpose: everything the calls of one Worker service share: the lease arbiter, the running jobs, the manager's stream,
+// the holders' streams and the self-check (DESIGN-RULES "Leases"). Threads: any; one mutex, never held while the
+// engine, a job or a stream is called. run_timer() has its own thread. Ownership: shared by the calls and by jobs the
+// engine has not ended yet; the engine must outlive it.
 #pragma once
 
 #include <condition_variable>
@@ -71,7 +71,8 @@ class WorkerState : public std::enable_shared_from_this<WorkerState> {
   std::uint32_t heartbeat(const Holder& holder);  // jobs of this holder
   void close_hold(const Holder& holder, std::uint64_t stream);
 
-  Status<Outcome> admit(const Fence& fence, const Holder& holder, const DispatchId& id, std::shared_ptr<RunningJob> job);
+  Status<Outcome> admit(const Fence& fence, const Holder& holder, const DispatchId& id,
+                        std::shared_ptr<RunningJob> job);
   void ended(const DispatchId& id);
 
   // Ends every job with `why` and accepts no more.
