@@ -22,10 +22,10 @@ void remove_old_logs(const std::filesystem::path& path, const std::string& prefi
   std::vector<std::filesystem::directory_entry> logs;
   for (const auto& entry : std::filesystem::directory_iterator(path.parent_path(), error)) {
     const std::string name = entry.path().filename().string();
-    // The rest of the name is a number, or the prefix of another replica would match.
-    const bool ours = name.starts_with(prefix) && name.size() > prefix.size() && name[prefix.size()] >= '0' &&
-                      name[prefix.size()] <= '9';
-    if (ours) logs.push_back(entry);
+    if (!name.starts_with(prefix)) continue;
+    // Behind the prefix stands "<boot>.<counter>.log": replica "a-1" must not take the logs of replica "a-1-0" for its own.
+    const std::size_t end = name.find_first_not_of("0123456789", prefix.size());
+    if (end != prefix.size() && end != std::string::npos && name[end] == '.') logs.push_back(entry);
   }
   if (logs.size() < kept) return;
   std::sort(logs.begin(), logs.end(), [](const auto& a, const auto& b) {
