@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <set>
 
 #include "common/base/prng.h"
 #include "worker/core/batch_fixture.h"
@@ -152,6 +153,18 @@ TEST(GenerationBatch, M2_a_resumed_sequence_equals_the_uninterrupted_one) {
     EXPECT_EQ(text + answer.text, expected.text) << cut;
     EXPECT_EQ(answer.result->completion_tokens, 60u);
   }
+}
+
+TEST(GenerationBatch, every_position_draws_its_own_number) {
+  // Flat logits: only the position can make a difference between one draw and the next.
+  World world({}, [](const std::vector<TokenId>&, std::span<float> logits) {
+    for (float& logit : logits) logit = 0;
+    logits[testing::kEndToken] = -60;
+  });
+  ASSERT_FALSE(world.admit(request(1, "ab", 50, 1.0F)).has_value());
+  world.run();
+  const std::vector<TokenId>& ids = world.answers[job(1)].ids;
+  EXPECT_GT(std::set<TokenId>(ids.begin(), ids.end()).size(), 25u);
 }
 
 TEST(GenerationBatch, resume_ids_that_complete_the_job_end_it_without_a_step) {

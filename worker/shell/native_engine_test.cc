@@ -8,6 +8,9 @@
 #include <future>
 
 #include "worker/core/batch_fixture.h"
+#include "worker/cpu/cpu_backend.h"
+#include "worker/cpu/kernels_scalar.h"
+#include "worker/testing/tiny_model.h"
 #include "worker/text/utf8.h"
 
 namespace orch::worker {
@@ -83,6 +86,8 @@ struct Setup {
   std::optional<EngineFailure> load_failure = {};
   std::function<void(RememberingBackend&)> prepare = {};
   std::int64_t step_ns = 0;  // a step moves the clock by this
+  std::unique_ptr<Backend> instead = {};  // of the remembering one
+  std::uint32_t vocabulary = testing::kVocabulary;
 };
 
 struct World {
@@ -101,14 +106,14 @@ struct World {
     backend = made.get();
     if (setup.step_ns > 0) made->before_step = [this] { clock_ns += setup.step_ns; };
     if (setup.prepare) setup.prepare(*made);
-    model.backend = std::move(made);
+    model.backend = setup.instead ? std::move(setup.instead) : std::move(made);
     model.tokenizer = std::make_shared<const Tokenizer>(testing::byte_tokenizer());
     if (!setup.chat_template.empty()) {
       auto chat = ChatTemplate::create(setup.chat_template, {});
       ORCH_CHECK(chat.ok());
       model.chat_template = std::make_shared<const ChatTemplate>(std::move(chat.value()));
     }
-    model.vocabulary = testing::kVocabulary;
+    model.vocabulary = setup.vocabulary;
     model.info.ctx_max = 512;
     model.info.slots = setup.slots;
     model.info.template_available = model.chat_template != nullptr;
@@ -173,6 +178,33 @@ TEST(NativeEngine, same_request_alone_and_among_others_gives_the_same_ids) {
     ASSERT_EQ(alone->ids_.size(), 30u);
     EXPECT_EQ(alone->ids_, together[number - 1]->ids_);
   }
+}
+
+// A real transformer with random weights on the CPU backend; its vocabulary is wider than the tokenizer's.
+std::unique_ptr<Backend> tiny_llama(std::uint32_t vocabulary) {
+  testing::TinyShape shape;
+  shape.vocabulary = vocabulary;
+  auto made = cpu::create_cpu_backend(testing::tiny_model(shape), cpu::scalar_kernels(), {.threads = 2, .context = 512, .pages = 64});
+  ORCH_CHECK(made.ok());
+  return std::move(made).value();
+}
+
+TEST(NativeEngine, X_a_real_model_gives_the_same_ids_alone_and_in_a_batch) {
+  World world({.instead = tiny_llama(261), .vocabulary = 261});
+  world.wait_ready();
+  const auto submit = [&](std::uint64_t number) {
+    return world.submit(number, std::string(number * 40, static_cast<char>('a' + number)), 24);
+  };
+  std::vector<std::shared_ptr<Collector>> together;
+  for (std::uint64_t number = 1; number <= 4; ++number) together.push_back(submit(number));
+  for (const auto& sink : together) sink->wait_end();
+  for (std::uint64_t number = 4; number >= 1; --number) {
+    const auto alone = submit(number);
+    alone->wait_end();
+    ASSERT_FALSE(alone->ids_.empty());
+    EXPECT_EQ(alone->ids_, together[number - 1]->ids_);
+  }
+  EXPECT_NE(together[0]->ids_, together[1]->ids_);
 }
 
 TEST(NativeEngine, cancel_frees_slot_and_pages) {
