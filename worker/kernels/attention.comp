@@ -4,16 +4,20 @@
 // Pages: rope_store_kv.comp. Fully masked splits do not exist here; masked keys are +0 in R and left out elsewhere.
 #version 460
 #extension GL_GOOGLE_include_directive : require
+#extension GL_KHR_shader_subgroup_basic : require
+#extension GL_KHR_shader_subgroup_shuffle : require
 #include "step.glsl"
 #include "numerics.glsl"
 
 layout(constant_id = 1) const uint kHeads = 3;  // at most 4
 layout(constant_id = 2) const uint kKeys = 4;   // keys per lane and pass
 layout(constant_id = 3) const uint kDims = 64;  // of a head, a multiple of 8
+layout(constant_id = 4) const uint kShuffle = 0;  // 1: lanes exchange weights (as bits) instead of reading them from shared memory
 
 const uint kSplit = 256u;
 const uint kHeadsMax = 4u;
 const uint kWidthMax = 64u;
+const uint kLeaves = 8u;
 
 layout(set = 0, binding = 1) uniform usamplerBuffer activations;  // 4 words a texel
 layout(set = 0, binding = 2) uniform usamplerBuffer pages;        // 4 words a texel: 8 f16
@@ -31,7 +35,8 @@ layout(push_constant) uniform Push {
 };
 
 shared float weights[kHeads * kSplit];  // scores, then exp(score - maximum)
-shared float lane_values[kHeads * kWidthMax];
+shared float lane_maxima[kHeads * kWidthMax];
+shared float leaf_sums[kHeads * kLeaves];
 
 float plus(float a, float b) {
   precise float sum = a + b;
@@ -52,10 +57,15 @@ float dot_step(float acc, vec4 q, vec4 k) {
   return add_product(add_product(add_product(add_product(acc, q.x, k.x), q.y, k.y), q.z, k.z), q.w, k.w);
 }
 
+vec4 add_scaled(vec4 acc, float p, vec4 v) {
+  return vec4(add_product(acc.x, p, v.x), add_product(acc.y, p, v.y), add_product(acc.z, p, v.z), add_product(acc.w, p, v.w));
+}
+
 uint page_of(uint table, uint key) { return step_word(table + key / 32u); }
 
-// Scores of this lane's keys; returns nothing, fills weights[].
-void score(uint table, uint kv_head, uint query_base, uint keys, uint split_start) {
+// Scores of this lane's keys into weights[]; their exact maximum per head.
+vec4 score(uint table, uint kv_head, uint query_base, uint keys, uint split_start) {
+  vec4 top = vec4(uintBitsToFloat(0xFF800000u));
   uint page_texels = 8u * kv_heads * kDims;  // 32 keys * 2 * kv_heads * dims f16, 8 a texel
   for (uint pass = 0u; pass < keys; pass += WIDTH * kKeys) {
     uint at[kKeys];
@@ -84,41 +94,52 @@ void score(uint table, uint kv_head, uint query_base, uint keys, uint split_star
     }
     [[unroll]] for (uint i = 0u; i < kKeys; ++i) {
       uint j = pass + i * WIDTH + gl_LocalInvocationID.x;
-      if (j >= kSplit) continue;
-      [[unroll]] for (uint h = 0u; h < kHeads; ++h) weights[h * kSplit + j] = times(s[h * kKeys + i], scale);
+      if (j >= keys) continue;
+      [[unroll]] for (uint h = 0u; h < kHeads; ++h) {
+        float scaled = times(s[h * kKeys + i], scale);
+        weights[h * kSplit + j] = scaled;
+        top[h] = scaled > top[h] ? scaled : top[h];
+      }
     }
   }
-}
-
-// The exact maximum of this lane's own keys, then of all lanes.
-float maximum(uint h, uint keys) {
-  float m = uintBitsToFloat(0xFF800000u);
-  for (uint j = gl_LocalInvocationID.x; j < keys; j += WIDTH) {
-    float s = weights[h * kSplit + j];
-    m = s > m ? s : m;
-  }
-  return m;
+  return top;
 }
 
 float maximum_of_lanes(uint h) {
-  float m = lane_values[h * kWidthMax];
+  float m = lane_maxima[h * kWidthMax];
   for (uint i = 1u; i < WIDTH; ++i) {
-    float other = lane_values[h * kWidthMax + i];
+    float other = lane_maxima[h * kWidthMax + i];
     m = other > m ? other : m;
   }
   return m;
 }
 
-// x[i] + x[i + 16] for i = first and first + 8, added.
-float fold(uint base, uint i) { return plus(weights[base + i], weights[base + i + 16u]); }
+// exp(score - m) of key j, kept for the sum over values; masked keys are +0.
+float take(uint h, uint j, uint keys, float m) {
+  float p = j < keys ? nx_exp(plus(weights[h * kSplit + j], -m)) : 0.0;
+  weights[h * kSplit + j] = p;
+  return p;
+}
 
-// One leaf of 32: the stride-halving tree, in the order that needs few registers.
-float leaf_sum(uint base) {
-  float t[4];
-  [[unroll]] for (uint i = 0u; i < 4u; ++i) {
-    t[i] = plus(plus(fold(base, i), fold(base, i + 8u)), plus(fold(base, i + 4u), fold(base, i + 12u)));
+float fold(uint h, uint j, uint keys, float m) { return plus(take(h, j, keys, m), take(h, j + 16u, keys, m)); }
+
+// One leaf of 32 keys from `first`: the stride-halving tree. Columns i, i + 4, i + 8, ... of it for i = 0, 2, 1, 3, so that few
+// values wait.
+float leaf_sum(uint h, uint first, uint keys, float m) {
+  float pair[2];
+  float waiting = 0.0;
+  for (uint c = 0u; c < 4u; ++c) {
+    uint j = first + ((c & 1u) << 1) + (c >> 1);
+    float column = plus(plus(fold(h, j, keys, m), fold(h, j + 8u, keys, m)), plus(fold(h, j + 4u, keys, m), fold(h, j + 12u, keys, m)));
+    if ((c & 1u) == 0u) {
+      waiting = column;
+    } else {
+      float sum = plus(waiting, column);
+      if (c == 1u) pair[0] = sum;
+      else pair[1] = sum;
+    }
   }
-  return plus(plus(t[0], t[2]), plus(t[1], t[3]));
+  return plus(pair[0], pair[1]);
 }
 
 void main() {
@@ -135,45 +156,46 @@ void main() {
   uint keys = min(position + 1u - split_start, kSplit);
   uint lane = gl_LocalInvocationID.x;
 
-  score(table, kv_head, row * stride + query + first_head * (kDims / 4u), keys, split_start);
-  [[unroll]] for (uint h = 0u; h < kHeads; ++h) lane_values[h * kWidthMax + lane] = maximum(h, keys);
+  vec4 top = score(table, kv_head, row * stride + query + first_head * (kDims / 4u), keys, split_start);
+  [[unroll]] for (uint h = 0u; h < kHeads; ++h) lane_maxima[h * kWidthMax + lane] = top[h];
   barrier();
-  float m[kHeadsMax];
-  [[unroll]] for (uint h = 0u; h < kHeads; ++h) {
-    m[h] = maximum_of_lanes(h);
-    for (uint j = lane; j < kSplit; j += WIDTH) {
-      float s = weights[h * kSplit + j];
-      weights[h * kSplit + j] = j < keys ? nx_exp(plus(s, -m[h])) : 0.0;
-    }
-  }
-  barrier();
-  for (uint leaf = lane; leaf < 8u; leaf += WIDTH) {
-    [[unroll]] for (uint h = 0u; h < kHeads; ++h) lane_values[h * kWidthMax + leaf] = leaf_sum(h * kSplit + leaf * 32u);
+  for (uint unit = lane; unit < kHeads * kLeaves; unit += WIDTH) {
+    uint h = unit / kLeaves;
+    leaf_sums[unit] = leaf_sum(h, unit % kLeaves * 32u, keys, maximum_of_lanes(h));
   }
   barrier();
 
   uint v_base = 4u * kv_heads * kDims + kv_head * 32u * (kDims / 8u);  // texels into the page
   uint page_texels = 8u * kv_heads * kDims;
-  for (uint d8 = lane; d8 < kDims / 8u; d8 += WIDTH) {
+  // Every lane stays in the loops, because a lane may hold the weight that others ask for.
+  for (uint d8_first = 0u; d8_first < kDims / 8u; d8_first += WIDTH) {
+    uint d8 = min(d8_first + lane, kDims / 8u - 1u);
     vec4 low[kHeadsMax];
     vec4 high[kHeadsMax];
     [[unroll]] for (uint h = 0u; h < kHeads; ++h) {
       low[h] = vec4(0.0);
       high[h] = vec4(0.0);
     }
-    for (uint j = 0u; j < keys; ++j) {
-      uint key = split_start + j;
-      uvec4 v = texelFetch(pages, int(page_of(table, key) * page_texels + v_base + (key & 31u) * (kDims / 8u) + d8));
-      vec4 v_low = vec4(unpackHalf2x16(v.x), unpackHalf2x16(v.y));
-      vec4 v_high = vec4(unpackHalf2x16(v.z), unpackHalf2x16(v.w));
+    const uint block = min(WIDTH, 32u);  // keys of one page
+    for (uint first = 0u; first < keys; first += block) {
+      uint v_at = page_of(table, split_start + first) * page_texels + v_base + (first & 31u) * (kDims / 8u) + d8;
+      uint own[kHeadsMax];
       [[unroll]] for (uint h = 0u; h < kHeads; ++h) {
-        float p = weights[h * kSplit + j];
-        low[h] = vec4(add_product(low[h].x, p, v_low.x), add_product(low[h].y, p, v_low.y), add_product(low[h].z, p, v_low.z),
-                      add_product(low[h].w, p, v_low.w));
-        high[h] = vec4(add_product(high[h].x, p, v_high.x), add_product(high[h].y, p, v_high.y),
-                       add_product(high[h].z, p, v_high.z), add_product(high[h].w, p, v_high.w));
+        own[h] = kShuffle != 0 ? floatBitsToUint(weights[h * kSplit + min(first + lane, kSplit - 1u)]) : 0u;
+      }
+      uint here = min(block, keys - first);
+      for (uint j = 0u; j < here; ++j) {
+        uvec4 v = texelFetch(pages, int(v_at + j * (kDims / 8u)));
+        vec4 v_low = vec4(unpackHalf2x16(v.x), unpackHalf2x16(v.y));
+        vec4 v_high = vec4(unpackHalf2x16(v.z), unpackHalf2x16(v.w));
+        [[unroll]] for (uint h = 0u; h < kHeads; ++h) {
+          float p = kShuffle != 0 ? uintBitsToFloat(subgroupShuffle(own[h], j)) : weights[h * kSplit + first + j];
+          low[h] = add_scaled(low[h], p, v_low);
+          high[h] = add_scaled(high[h], p, v_high);
+        }
       }
     }
+    if (d8_first + lane >= kDims / 8u) continue;
     [[unroll]] for (uint h = 0u; h < kHeads; ++h) {
       if (h >= heads_here) continue;
       uint at = ((row * heads + first_head + h) * splits_max + split) * (kDims + 4u) + 4u + d8 * 8u;
@@ -186,11 +208,11 @@ void main() {
   if (lane != 0u) return;
   [[unroll]] for (uint h = 0u; h < kHeads; ++h) {
     if (h >= heads_here) continue;
-    uint b = h * kWidthMax;
-    float l = plus(plus(plus(lane_values[b], lane_values[b + 1u]), plus(lane_values[b + 2u], lane_values[b + 3u])),
-                   plus(plus(lane_values[b + 4u], lane_values[b + 5u]), plus(lane_values[b + 6u], lane_values[b + 7u])));
+    uint b = h * kLeaves;
+    float l = plus(plus(plus(leaf_sums[b], leaf_sums[b + 1u]), plus(leaf_sums[b + 2u], leaf_sums[b + 3u])),
+                   plus(plus(leaf_sums[b + 4u], leaf_sums[b + 5u]), plus(leaf_sums[b + 6u], leaf_sums[b + 7u])));
     uint at = ((row * heads + first_head + h) * splits_max + split) * (kDims + 4u);
-    partials[at] = m[h];
+    partials[at] = maximum_of_lanes(h);
     partials[at + 1u] = l;
   }
 }

@@ -228,7 +228,7 @@ TEST_F(KernelTest, ENGINE_RULES_attention_equals_the_scalar_one_over_pages_in_an
     constexpr std::uint32_t kSplits = 3;
     KernelCall call;
     call.kernel = Kernel::attention;
-    call.constants = {in_chunk, device_->tuning().keys_per_lane, shape.dims};
+    call.constants = {in_chunk, device_->tuning().keys_per_lane, shape.dims, device_->tuning().shuffle};
     call.reads[0] = {step_words(rows, pages), View::words};
     call.reads[1] = {words_of(query), View::texels};
     call.reads[2] = {kv_words, View::texels};

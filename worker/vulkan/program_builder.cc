@@ -286,7 +286,8 @@ Status<VulkanError> ProgramBuilder::add_attention(const Op& op) {
                                        config.attention_scale()});
   splits.x = config.kv_heads * chunks;
   splits.per_split = true;
-  ORCH_TRY(added, push_back(Kernel::attention, {heads_here, device_.tuning().keys_per_lane, config.head_dim}, bindings,
+  ORCH_TRY(added, push_back(Kernel::attention,
+                            {heads_here, device_.tuning().keys_per_lane, config.head_dim, device_.tuning().shuffle}, bindings,
                             std::move(splits)));
   static_cast<void>(added);
   Bindings merge_bindings;
