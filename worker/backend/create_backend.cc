@@ -1,9 +1,15 @@
 #include "worker/backend/create_backend.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "worker/cpu/cpu_backend.h"
+#include "worker/cpu/self_test.h"
 #include "worker/cpu/thread_pool.h"
+#ifdef ORCH_WITH_VULKAN
+#include "worker/vulkan/device_list.h"
+#include "worker/vulkan/vulkan_backend.h"
+#endif
 
 namespace orch::worker {
 namespace {
@@ -14,6 +20,8 @@ ModelError refused(const char* field, std::string message, ModelErrorKind kind =
   return {kind, field, std::move(message)};
 }
 
+bool names_vulkan(const std::string& device) { return device == "vulkan" || device.starts_with("vulkan:"); }
+
 Result<const cpu::CpuKernels*, ModelError> choose_kernels(const std::string& isa) {
   if (isa == "scalar") return &cpu::scalar_kernels();
   if (isa != "auto" && isa != "avx2") return Err{refused("isa", "'" + isa + "'; allowed: auto, scalar, avx2")};
@@ -23,22 +31,10 @@ Result<const cpu::CpuKernels*, ModelError> choose_kernels(const std::string& isa
   return Err{refused("isa", "this CPU has no AVX2 with F16C", ModelErrorKind::device_unavailable)};
 }
 
-Result<std::unique_ptr<Backend>, ModelError> create_on_cpu(Model model, const BackendOptions& options,
-                                                           const MemoryEstimate& memory) {
-  ORCH_TRY(kernels, choose_kernels(options.isa));
-  cpu::CpuBackendOptions cpu_options;
-  cpu_options.threads = options.threads != 0 ? options.threads : cpu::usable_cores();
-  cpu_options.context = memory.context;
-  cpu_options.pages = memory.pages;
-  return cpu::create_cpu_backend(std::move(model), *kernels, cpu_options);
-}
-
 Status<ModelError> check_options(const BackendOptions& options) {
-  const bool vulkan = options.device == "vulkan" || options.device.starts_with("vulkan:");
-  if (options.device != "auto" && options.device != "cpu" && !vulkan) {
+  if (options.device != "auto" && options.device != "cpu" && !names_vulkan(options.device)) {
     return Err{refused("device", "'" + options.device + "'; allowed: auto, cpu, vulkan[:index|:uuid]")};
   }
-  if (vulkan) return Err{refused("device", "this build has no Vulkan backend", ModelErrorKind::device_unavailable)};
   if (options.threads > kThreadsMax) {
     return Err{refused("threads", std::to_string(options.threads) + ", allowed: 0 to " + std::to_string(kThreadsMax))};
   }
@@ -47,35 +43,157 @@ Status<ModelError> check_options(const BackendOptions& options) {
   return Ok{};
 }
 
+// What the model needs, against --memory-max-bytes or what the device has.
+Result<MemoryEstimate, ModelError> fit(const GgufFile& file, const ModelConfig& config, const BackendOptions& options,
+                                       std::uint64_t device_bytes) {
+  std::uint64_t budget = options.memory_max_bytes;
+  if (device_bytes != 0 && (budget == 0 || device_bytes < budget)) budget = device_bytes;
+  return estimate_memory(config, repacked_weight_bytes(file), options, budget);
+}
+
+Result<LoadedBackend, ModelError> create_on_cpu(const GgufFile& file, const BackendOptions& options,
+                                                const std::function<void(float)>& progress) {
+  ORCH_TRY(kernels, choose_kernels(options.isa));
+  ORCH_TRY(tested, cpu::self_test(*kernels));
+  static_cast<void>(tested);
+  LoadedBackend loaded;
+  ORCH_TRY(config, read_model_config(file));
+  loaded.config = config;
+  ORCH_TRY(memory, fit(file, config, options, available_memory_bytes()));
+  loaded.memory = memory;
+  auto model = load_model(file, progress);
+  if (!model.ok()) return Err{model.error()};
+  cpu::CpuBackendOptions cpu_options;
+  cpu_options.threads = options.threads != 0 ? options.threads : cpu::usable_cores();
+  cpu_options.context = memory.context;
+  cpu_options.pages = memory.pages;
+  auto backend = cpu::create_cpu_backend(std::move(model).value(), *kernels, cpu_options);
+  if (!backend.ok()) return Err{backend.error()};
+  loaded.backend = std::move(backend).value();
+  return loaded;
+}
+
+#ifdef ORCH_WITH_VULKAN
+
+ModelError from_vulkan(const VulkanError& error) {
+  switch (error.kind) {
+    case VulkanErrorKind::out_of_memory: return refused("device", error.message, ModelErrorKind::memory);
+    case VulkanErrorKind::unsupported_model: return refused("device", error.message, ModelErrorKind::unsupported);
+    case VulkanErrorKind::no_driver:
+    case VulkanErrorKind::device_not_found:
+    case VulkanErrorKind::unsuitable:
+    case VulkanErrorKind::device_lost:
+    case VulkanErrorKind::self_test:
+    case VulkanErrorKind::driver: break;
+  }
+  return refused("device", error.message, ModelErrorKind::device_unavailable);
+}
+
+Result<LoadedBackend, ModelError> create_on_vulkan(const GgufFile& file, const BackendOptions& options,
+                                                   const VulkanDeviceEntry& device, const std::function<void(float)>& progress) {
+  LoadedBackend loaded;
+  ORCH_TRY(config, read_model_config(file));
+  loaded.config = config;
+  ORCH_TRY(memory, fit(file, config, options, device.memory_bytes));
+  loaded.memory = memory;
+  auto model = load_model(file, progress);
+  if (!model.ok()) return Err{model.error()};
+  VulkanBackendOptions vulkan_options;
+  vulkan_options.device.index = device.index;
+  vulkan_options.device.software = SoftwareDevices::allow;  // this device was chosen above
+  vulkan_options.context = memory.context;
+  vulkan_options.pages = memory.pages;
+  auto backend = create_vulkan_backend(std::move(model).value(), vulkan_options);
+  if (!backend.ok()) return Err{from_vulkan(backend.error())};
+  loaded.backend = std::move(backend).value();
+  return loaded;
+}
+
+Result<LoadedBackend, ModelError> create_on_named_vulkan(const GgufFile& file, const BackendOptions& options,
+                                                         const std::function<void(float)>& progress) {
+  auto selection = parse_vulkan_selection(options.device);
+  if (!selection) return Err{refused("device", "'" + options.device + "'; allowed: vulkan, vulkan:INDEX, vulkan:UUID")};
+  selection->software = SoftwareDevices::allow;  // asked for by name
+  auto devices = list_vulkan_devices();
+  if (!devices.ok()) return Err{from_vulkan(devices.error())};
+  auto device = select_vulkan_device(*devices, *selection);
+  if (!device.ok()) return Err{from_vulkan(device.error())};
+  return create_on_vulkan(file, options, *device, progress);
+}
+
+// The first hardware device that serves; the reasons of those that do not go into `skipped`.
+std::optional<LoadedBackend> create_on_any_gpu(const GgufFile& file, const BackendOptions& options,
+                                               const std::function<void(float)>& progress, std::string& skipped) {
+  auto devices = list_vulkan_devices();
+  if (!devices.ok()) {
+    skipped = devices.error().message;
+    return std::nullopt;
+  }
+  for (const VulkanDeviceEntry& device : *devices) {
+    if (device.software || !device.excluded_reason.empty()) {
+      skipped += device.name + ": " + (device.software ? "software device" : device.excluded_reason) + "; ";
+      continue;
+    }
+    auto loaded = create_on_vulkan(file, options, device, progress);
+    if (loaded.ok()) return std::move(loaded).value();
+    skipped += device.name + ": " + loaded.error().message + "; ";
+  }
+  return std::nullopt;
+}
+
+#endif
+
 }  // namespace
 
 Result<LoadedBackend, ModelError> create_backend(const GgufFile& file, const BackendOptions& options,
                                                  const std::function<void(float)>& progress) {
   ORCH_TRY(checked, check_options(options));
   static_cast<void>(checked);
-  LoadedBackend loaded;
-  ORCH_TRY(config, read_model_config(file));
-  loaded.config = config;
-  const std::uint64_t available = available_memory_bytes();
-  const std::uint64_t budget = options.memory_max_bytes != 0 ? options.memory_max_bytes : available;
-  ORCH_TRY(memory, estimate_memory(config, repacked_weight_bytes(file), options, budget));
-  loaded.memory = memory;
-  auto model = load_model(file, progress);
-  if (!model.ok()) return Err{model.error()};
-  auto backend = create_on_cpu(std::move(model).value(), options, memory);
-  if (!backend.ok()) return Err{backend.error()};
-  loaded.backend = std::move(backend).value();
+  std::string skipped;
+#ifdef ORCH_WITH_VULKAN
+  if (names_vulkan(options.device)) return create_on_named_vulkan(file, options, progress);
+  if (options.device == "auto") {
+    if (auto loaded = create_on_any_gpu(file, options, progress, skipped)) return std::move(*loaded);
+  }
+#else
+  if (names_vulkan(options.device)) {
+    return Err{refused("device", "this build has no Vulkan backend", ModelErrorKind::device_unavailable)};
+  }
+#endif
+  auto loaded = create_on_cpu(file, options, progress);
+  if (loaded.ok()) loaded->skipped_devices = std::move(skipped);
   return loaded;
 }
 
 std::vector<DeviceLine> list_devices() {
+  std::vector<DeviceLine> lines;
+#ifdef ORCH_WITH_VULKAN
+  if (auto devices = list_vulkan_devices(); devices.ok()) {
+    for (const VulkanDeviceEntry& device : *devices) {
+      DeviceLine line;
+      line.name = "vulkan:" + std::to_string(device.index);
+      line.description = device.name + " (" + device.driver + ", " + device.type + ", " + device.uuid + ")";
+      line.memory_bytes = device.memory_bytes;
+      line.numeric_class = "X";
+      line.excluded = device.excluded_reason;
+      if (line.excluded.empty() && device.software) line.excluded = "software device: only by name";
+      lines.push_back(std::move(line));
+    }
+  } else {
+    DeviceLine line;
+    line.name = "vulkan";
+    line.excluded = devices.error().message;
+    lines.push_back(std::move(line));
+  }
+#endif
   DeviceLine line;
   line.name = "cpu";
   line.description = std::to_string(cpu::usable_cores()) + " threads, kernels " +
                      (cpu::avx2_kernels() != nullptr ? cpu::avx2_kernels()->name : cpu::scalar_kernels().name);
   line.memory_bytes = available_memory_bytes();
   line.numeric_class = "X";
-  return {line};
+  lines.push_back(std::move(line));
+  return lines;
 }
 
 }  // namespace orch::worker

@@ -21,6 +21,7 @@ struct LoadedBackend {
   std::unique_ptr<Backend> backend;
   ModelConfig config;
   MemoryEstimate memory;  // memory.context tokens per slot, memory.pages KV pages
+  std::string skipped_devices;  // why `auto` took the CPU; empty when nothing was skipped
 };
 
 // Blocks for seconds. `progress` gets 0..1 and may be empty.

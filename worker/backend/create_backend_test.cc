@@ -1,0 +1,87 @@
+// The factory refuses by name and limit, and what it builds gives the bytes of the reference.
+#include "worker/backend/create_backend.h"
+
+#include <gtest/gtest.h>
+
+#include "worker/cpu/cpu_backend.h"
+#include "worker/cpu/kernels.h"
+#include "worker/testing/tiny_model.h"
+
+namespace orch::worker {
+namespace {
+
+class CreateBackend : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto parsed = GgufFile::parse(bytes);
+    ASSERT_TRUE(parsed.ok());
+    file = std::move(parsed).value();
+  }
+  ModelError refusal(const BackendOptions& wanted) {
+    auto loaded = create_backend(*file, wanted, {});
+    EXPECT_FALSE(loaded.ok());
+    return loaded.ok() ? ModelError{} : loaded.error();
+  }
+  const std::vector<std::byte> bytes = testing::tiny_model_file({});
+  std::unique_ptr<GgufFile> file;
+  BackendOptions options;
+};
+
+TEST_F(CreateBackend, refuses_unknown_devices_kernels_and_limits) {
+  options.device = "cuda";
+  EXPECT_EQ(refusal(options).field, "device");
+  options.device = "vulkan:99";
+  EXPECT_EQ(refusal(options).kind, ModelErrorKind::device_unavailable);
+  options.device = "cpu";
+  options.isa = "sse2";
+  EXPECT_EQ(refusal(options).field, "isa");
+  options.isa = "auto";
+  options.threads = 257;
+  EXPECT_EQ(refusal(options).field, "threads");
+  options.threads = 1;
+  options.context = 4096;
+  EXPECT_EQ(refusal(options).field, "ctx");
+  options.context = 512;
+  options.memory_max_bytes = 1000;
+  EXPECT_EQ(refusal(options).kind, ModelErrorKind::memory);
+}
+
+TEST_F(CreateBackend, the_cpu_backend_outlives_the_file_and_equals_the_reference) {
+  options.device = "cpu";
+  options.context = 128;
+  options.slots = 2;
+  float last = 0;
+  auto loaded = create_backend(*file, options, [&last](float p) { last = p; });
+  ASSERT_TRUE(loaded.ok()) << loaded.error().message;
+  EXPECT_EQ(last, 1.0F);
+  EXPECT_EQ(loaded->memory.pages, 8u);
+  file.reset();
+  const std::vector<std::uint32_t> tokens = testing::tiny_tokens({}, 100, 2);
+  const auto got = testing::run_tokens(*loaded->backend, tokens, 50, loaded->config.vocabulary);
+  cpu::CpuBackendOptions cpu_options;
+  cpu_options.context = 128;
+  cpu_options.pages = 8;
+  auto reference = cpu::create_cpu_backend(testing::tiny_model({}), cpu::scalar_kernels(), cpu_options);
+  ASSERT_TRUE(reference.ok());
+  const auto expected = testing::run_tokens(**reference, tokens, 1, loaded->config.vocabulary);
+  EXPECT_EQ(testing::hash_floats(got), testing::hash_floats(expected));
+  EXPECT_EQ(loaded->backend->info().accelerator, "cpu");
+}
+
+TEST_F(CreateBackend, auto_never_takes_a_software_device) {
+  options.device = "auto";
+  options.context = 128;
+  auto loaded = create_backend(*file, options, {});
+  ASSERT_TRUE(loaded.ok()) << loaded.error().message;
+  EXPECT_NE(loaded->backend->info().accelerator, "software-vulkan");
+}
+
+TEST(Devices, the_cpu_is_always_listed) {
+  const std::vector<DeviceLine> lines = list_devices();
+  ASSERT_FALSE(lines.empty());
+  EXPECT_EQ(lines.back().name, "cpu");
+  EXPECT_TRUE(lines.back().excluded.empty());
+}
+
+}  // namespace
+}  // namespace orch::worker
