@@ -31,6 +31,7 @@ bool LeaseTable::apply(const LeaseKey& key, const LeaseGranted& grant, const std
   // A lease id never changes its incarnation or replica, and a closed one never opens again.
   if (lease.closed || lease.inc != grant.inc || lease.replica.replica_id != grant.replica_id) return false;
   if (lease.secret != grant.secret) return false;
+  if (counted_from < lease.counted_from) return false;  // older than what is known; its size is too
   lease.slots = grant.slots;
   if (counted_from > lease.counted_from) {
     lease.counted_from = counted_from;

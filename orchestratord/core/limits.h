@@ -59,6 +59,8 @@ struct Limits {
   std::uint32_t placement_candidates_max = 16;        // kept in one explanation
   std::uint32_t scan_ahead_max = 32;  // jobs looked at behind a head that fits no replica of its lane
 
+  Duration drain_max = Duration::seconds(86400);
+
   // Estimates before anything was measured.
   Duration interactive_service_default = Duration::seconds(2);
   Duration batch_service_default = Duration::seconds(10);

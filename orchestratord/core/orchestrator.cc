@@ -217,6 +217,7 @@ void Orchestrator::plan_wakeup() {
   if (!closing_.empty()) consider(closing_.begin()->first);
   for (const auto& [endpoint, at] : beats_) consider(at);
   for (const auto& [id, link] : fleet_.links()) {
+    if (drained_) break;
     consider(link.last_renew_at + leases_.ttl() / 3);
     if (link.bids_checked != load_version_) consider(link.last_update_at + config_.limits.update_interval_min);
   }
@@ -247,12 +248,12 @@ void Orchestrator::finish_drain() {
   for (const auto& [id, job] : jobs_) {
     if (job.state != JobState::ended) return;
   }
+  drained_ = true;
   for (auto& [id, link] : fleet_.links()) {  // L7: a clean shutdown gives back at once
     link.release = leases_.renewable(link.manager);
     for (const LeaseId lease : link.release) leases_.close({link.manager, lease});
     send_update(id, link, false);
   }
-  drained_ = true;
   emit(Drained{});
 }
 
@@ -275,7 +276,7 @@ Duration Orchestrator::predicted_start(const Job& job, std::uint32_t ahead) cons
     if (lease.live(now_)) held += lease.slots;
     busy += lease.in_use;
   }
-  const std::uint32_t slots = std::max(held, status.ready_slots);
+  const std::uint32_t slots = held > 0 ? held : status.ready_slots;  // without a lease: what a first grant may bring
   Duration load;
   if (status.standing != Standing::ready) load = status.retry_in.value_or(Duration{}) + config_.limits.load_default;
   const std::uint32_t free = slots > busy ? slots - busy : 0;

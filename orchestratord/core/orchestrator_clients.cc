@@ -1,4 +1,5 @@
 // The client's side of the orchestrator: admission, streams, cancel, drain.
+#include <algorithm>
 #include <utility>
 
 #include "common/base/check.h"
@@ -158,6 +159,7 @@ void Orchestrator::enqueue(Job& job) {
   const Priority other = job.spec.priority == Priority::interactive ? Priority::batch : Priority::interactive;
   if (queue_.depth(model, job.spec.priority) == 0) scheduler_.backlogged(model, job.spec.priority, queue_.depth(model, other) > 0);
   queue_.push(job.queue_entry());
+  times_.waits(model, now_);
   ++load_version_;
 }
 
@@ -249,7 +251,7 @@ void Orchestrator::on(const Tick&) {}
 
 void Orchestrator::on(const DrainBegin& event) {
   if (drain_end_) return;
-  drain_end_ = now_ + std::max(event.deadline, Duration{});
+  drain_end_ = now_ + std::clamp(event.deadline, Duration{}, config_.limits.drain_max);
 }
 
 }  // namespace orch::gateway

@@ -133,7 +133,7 @@ std::vector<PoolBid> Orchestrator::bids_for(ManagerId manager) const {
   }
   std::vector<PoolBid> out;
   out.reserve(pools.size());
-  if (drain_end_) return out;  // nothing is wanted any more
+  if (drained_) return out;  // nothing is wanted any more
   for (auto& [id, bid] : pools) out.push_back(std::move(bid));
   return out;
 }

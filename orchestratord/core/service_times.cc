@@ -38,10 +38,18 @@ void ServiceTimes::served(const std::string& model, Priority priority, Duration 
   blend(record(model, now).service_ns[static_cast<std::size_t>(priority)], static_cast<double>(std::max<std::int64_t>(held.ns, 1)));
 }
 
+void ServiceTimes::waits(const std::string& model, Instant now) {
+  Record& entry = record(model, now);
+  if (entry.backlog) return;
+  entry.backlog = true;
+  entry.backlog_since = now;
+}
+
 void ServiceTimes::departed(const std::string& model, bool still_waiting, Instant now) {
   Record& entry = record(model, now);
-  if (entry.backlog) {
-    const Duration gap = now - entry.last_departure;
+  // A job that found a free slot waited for nobody and says nothing about the rate at which a queue drains.
+  if (entry.backlog && entry.backlog_since < now) {
+    const Duration gap = now - std::max(entry.last_departure, entry.backlog_since);
     blend(entry.interval_ns, static_cast<double>(std::max<std::int64_t>(gap.ns, 1)));
   }
   entry.backlog = still_waiting;
@@ -67,7 +75,7 @@ Duration ServiceTimes::departure_interval(const std::string& model, Priority pri
   if (entry == nullptr || entry->interval_ns <= 0) return service(model, priority) / std::max<std::int64_t>(slots, 1);
   double interval = entry->interval_ns;
   // A queue that has stood still for longer than its mean drains more slowly than its history says.
-  if (entry->backlog) interval = std::max(interval, static_cast<double>((now - entry->last_departure).ns));
+  if (entry->backlog) interval = std::max(interval, static_cast<double>((now - std::max(entry->last_departure, entry->backlog_since)).ns));
   return {static_cast<std::int64_t>(interval)};
 }
 

@@ -22,6 +22,8 @@ class ServiceTimes {
 
   // A job held a slot this long.
   void served(const std::string& model, Priority priority, Duration held, Instant now);
+  // A job came into the queue of this model.
+  void waits(const std::string& model, Instant now);
   // A job left the queue for a worker; `still_waiting` others of the model wait behind it.
   void departed(const std::string& model, bool still_waiting, Instant now);
   // A newcomer was refused.
@@ -41,7 +43,8 @@ class ServiceTimes {
   struct Record {
     std::array<double, 2> service_ns{};  // EWMA; 0: no data
     double interval_ns = 0;              // EWMA; 0: no data
-    bool backlog = false;                // jobs waited behind the last departure
+    bool backlog = false;                // jobs wait
+    Instant backlog_since;
     Instant last_departure;
     std::uint32_t refusals = 0;  // not yet drained since `refusals_at`
     Instant refusals_at;

@@ -1,0 +1,193 @@
+// The stream registry against a naive model: the whole list of events, and what each reader must have seen of it.
+#include "orchestratord/core/stream_registry.h"
+
+#include <gtest/gtest.h>
+#include <rapidcheck.h>
+
+#include <algorithm>
+#include <map>
+#include <vector>
+
+#include "orchestratord/core/core_testing.h"
+
+namespace orch::gateway {
+namespace {
+
+using testing::job_id;
+using testing::shown;
+
+constexpr ReaderId kReader{1};
+
+StreamLimits roomy() { return {}; }
+TokenEvent token(std::uint32_t i, std::string text = "x") { return {i, {i}, std::move(text)}; }
+ErrorEvent canceled() {
+  Failure failure;
+  failure.outcome = Outcome::CANCELED;
+  return {failure};
+}
+
+TEST(StreamRegistry, ORCH2002_a_late_reader_gets_everything_in_order) {
+  StreamRegistry registry{roomy(), Mutation::none};
+  registry.open(job_id(1));
+  Effects out;
+  registry.publish(job_id(1), StartedEvent{}, out);
+  registry.publish(job_id(1), token(0, "a"), out);
+  EXPECT_TRUE(out.empty());
+  EXPECT_EQ(registry.add_reader(kReader, job_id(1), std::nullopt, out), StreamRegistry::Opened::live);
+  registry.publish(job_id(1), EndEvent{}, out);
+  EXPECT_EQ(shown(out, kReader), "opened, 1 started, 2 token a, 3 end, closed");
+}
+
+TEST(StreamRegistry, J2_last_event_id_resumes_behind_it) {
+  StreamRegistry registry{roomy(), Mutation::none};
+  registry.open(job_id(1));
+  Effects out;
+  registry.publish(job_id(1), StartedEvent{}, out);
+  for (std::uint32_t i = 0; i < 3; ++i) registry.publish(job_id(1), token(i, std::to_string(i)), out);
+  EXPECT_EQ(registry.add_reader(kReader, job_id(1), 3, out), StreamRegistry::Opened::live);
+  EXPECT_EQ(shown(out, kReader), "opened, 4 token 2");
+  EXPECT_EQ(registry.add_reader(ReaderId{2}, job_id(1), 4, out), StreamRegistry::Opened::live);
+  EXPECT_EQ(registry.add_reader(ReaderId{3}, job_id(1), 5, out), StreamRegistry::Opened::beyond);
+}
+
+TEST(StreamRegistry, ORCH3026_nothing_follows_the_terminal) {
+  StreamRegistry registry{roomy(), Mutation::none};
+  registry.open(job_id(1));
+  Effects out;
+  registry.publish(job_id(1), StartedEvent{}, out);
+  EXPECT_EQ(registry.publish(job_id(1), canceled(), out), StreamRegistry::Published::delivered);
+  EXPECT_EQ(registry.publish(job_id(1), token(0), out), StreamRegistry::Published::closed);
+  EXPECT_EQ(registry.publish(job_id(1), EndEvent{}, out), StreamRegistry::Published::closed);
+  EXPECT_EQ(registry.add_reader(kReader, job_id(1), std::nullopt, out), StreamRegistry::Opened::replayed_whole);
+  EXPECT_EQ(shown(out, kReader), "opened, 1 started, 2 CANCELED, closed");
+}
+
+TEST(StreamRegistry, unread_buffer_is_bounded_and_the_terminal_always_fits) {
+  StreamLimits limits;
+  limits.buffer_bytes_max = 2000;
+  StreamRegistry registry{limits, Mutation::none};
+  registry.open(job_id(1));
+  Effects out;
+  registry.publish(job_id(1), StartedEvent{}, out);
+  std::uint32_t stored = 0;
+  while (registry.publish(job_id(1), token(stored), out) == StreamRegistry::Published::delivered) ++stored;
+  EXPECT_GT(stored, 0u);
+  EXPECT_LE(registry.bytes(job_id(1)), 2000u);
+  EXPECT_EQ(registry.publish(job_id(1), canceled(), out), StreamRegistry::Published::delivered);
+  EXPECT_EQ(registry.check_invariants(), "");
+}
+
+TEST(StreamRegistry, with_a_reader_the_oldest_events_go_and_a_resume_behind_them_is_refused) {
+  StreamLimits limits;
+  limits.buffer_bytes_max = 2000;
+  StreamRegistry registry{limits, Mutation::none};
+  registry.open(job_id(1));
+  Effects out;
+  registry.add_reader(kReader, job_id(1), std::nullopt, out);
+  for (std::uint32_t i = 0; i < 100; ++i) {
+    EXPECT_EQ(registry.publish(job_id(1), token(i), out), StreamRegistry::Published::delivered);
+  }
+  EXPECT_LE(registry.bytes(job_id(1)), 2000u);
+  EXPECT_EQ(registry.add_reader(ReaderId{2}, job_id(1), std::nullopt, out), StreamRegistry::Opened::gone);
+  EXPECT_EQ(registry.add_reader(ReaderId{2}, job_id(1), 99, out), StreamRegistry::Opened::live);
+}
+
+TEST(StreamRegistry, readers_of_one_job_are_bounded) {
+  StreamRegistry registry{roomy(), Mutation::none};
+  registry.open(job_id(1));
+  Effects out;
+  for (std::uint64_t r = 1; r <= roomy().readers_per_job_max; ++r) {
+    EXPECT_EQ(registry.add_reader(ReaderId{r}, job_id(1), std::nullopt, out), StreamRegistry::Opened::live);
+  }
+  EXPECT_EQ(registry.add_reader(ReaderId{99}, job_id(1), std::nullopt, out), StreamRegistry::Opened::too_many_readers);
+}
+
+// --- against the model ---
+
+struct ModelReader {
+  std::uint64_t seen = 0;  // highest id
+  bool open = true;
+};
+
+TEST(StreamRegistry, J2_agrees_with_a_plain_list_of_events) {
+  const bool holds = rc::check([] {
+    const auto script = *rc::gen::container<std::vector<std::uint32_t>>(150, rc::gen::inRange<std::uint32_t>(0, 1u << 30));
+    StreamLimits limits;
+    limits.buffer_bytes_max = 3000;
+    limits.readers_per_job_max = 3;
+    StreamRegistry registry{limits, Mutation::none};
+    registry.open(job_id(1));
+    std::uint64_t last = 0;
+    bool closed = false;
+    std::map<ReaderId, ModelReader> readers;
+    std::uint64_t next_reader = 1;
+    const auto open_readers = [&] { return std::count_if(readers.begin(), readers.end(), [](const auto& r) { return r.second.open; }); };
+    for (const std::uint32_t roll : script) {
+      Effects out;
+      switch (roll % 16) {
+        case 0:
+        case 1: {
+          const std::optional<std::uint64_t> from = roll / 16 % 2 == 0 ? std::nullopt : std::optional<std::uint64_t>(roll / 32 % (last + 2));
+          const ReaderId id{next_reader++};
+          const std::uint64_t first = registry.first_kept(job_id(1));
+          const auto opened = registry.add_reader(id, job_id(1), from, out);
+          if (from.value_or(0) > last) {
+            RC_ASSERT(opened == StreamRegistry::Opened::beyond);
+          } else if (from.value_or(0) + 1 < first) {
+            RC_ASSERT(opened == StreamRegistry::Opened::gone);
+          } else if (closed) {
+            RC_ASSERT(opened == StreamRegistry::Opened::replayed_whole);
+            readers[id] = {from.value_or(0), true};
+          } else if (open_readers() >= 3) {
+            RC_ASSERT(opened == StreamRegistry::Opened::too_many_readers);
+          } else {
+            RC_ASSERT(opened == StreamRegistry::Opened::live);
+            readers[id] = {from.value_or(0), true};
+          }
+          break;
+        }
+        case 2:
+          if (!readers.empty()) {
+            auto it = readers.begin();
+            std::advance(it, roll / 16 % readers.size());
+            RC_ASSERT(registry.remove_reader(it->first).has_value() == it->second.open);
+            it->second.open = false;
+          }
+          break;
+        case 3: {
+          const auto result = registry.publish(job_id(1), EndEvent{}, out);
+          RC_ASSERT((result == StreamRegistry::Published::closed) == closed);
+          if (!closed) ++last;
+          closed = true;
+          break;
+        }
+        default: {
+          const auto result = registry.publish(job_id(1), token(0, std::string(roll / 16 % 64, 'x')), out);
+          RC_ASSERT((result == StreamRegistry::Published::closed) == closed);
+          if (result == StreamRegistry::Published::buffer_full) RC_ASSERT(open_readers() == 0);
+          if (result == StreamRegistry::Published::delivered) ++last;
+        }
+      }
+      for (const Effect& effect : out) {
+        if (const auto* deliver = std::get_if<Deliver>(&effect)) {
+          ModelReader& reader = readers.at(deliver->reader);
+          RC_ASSERT(reader.open);
+          RC_ASSERT(deliver->event->id == reader.seen + 1);
+          reader.seen = deliver->event->id;
+        } else if (const auto* end = std::get_if<StreamClosed>(&effect)) {
+          RC_ASSERT(readers.at(end->reader).seen == last);
+          readers.at(end->reader).open = false;
+        }
+      }
+      for (const auto& [id, reader] : readers) {
+        if (reader.open) RC_ASSERT(reader.seen == last);  // everyone is up to date after every step
+      }
+      RC_ASSERT(registry.check_invariants().empty());
+      RC_ASSERT(registry.last_id(job_id(1)) == last);
+    }
+  });
+  EXPECT_TRUE(holds);
+}
+
+}  // namespace
+}  // namespace orch::gateway
