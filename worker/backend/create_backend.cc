@@ -64,7 +64,8 @@ Result<LoadedBackend, ModelError> create_on_cpu(const GgufFile& file, const Back
   auto model = load_model(file, progress);
   if (!model.ok()) return Err{model.error()};
   cpu::CpuBackendOptions cpu_options;
-  cpu_options.threads = options.threads != 0 ? options.threads : cpu::usable_cores();
+  // DESIGN-RULES "Flow, health, edges": one core is left to the control plane unless configured.
+  cpu_options.threads = options.threads != 0 ? options.threads : std::max(2U, cpu::usable_cores()) - 1;
   cpu_options.context = memory.context;
   cpu_options.pages = memory.pages;
   auto backend = cpu::create_cpu_backend(std::move(model).value(), *kernels, cpu_options);

@@ -64,6 +64,7 @@ class CpuBackend final : public Backend {
     info.weight_bytes = model_.weights.byte_size();
     info.kv_bytes = kv_.byte_size();
     info.scratch_bytes = scratch_.byte_size() + (rope_.cosine.size() + rope_.sine.size()) * sizeof(float);
+    info.kv_saturated_total = kv_saturated_.load(std::memory_order_relaxed);
     return info;
   }
 

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "worker/cpu/mutants.h"
+#include "worker/model/memory_estimate.h"
 #include "worker/testing/tiny_model.h"
 
 namespace orch::worker::cpu {
@@ -150,6 +151,38 @@ TEST(CpuBackend, overflowing_weights_give_non_finite_logits_not_a_crash) {
     EXPECT_FALSE(finite(scalar)) << row;
     EXPECT_FALSE(finite(simd)) << row;
   }
+}
+
+TEST(CpuBackend, saturated_keys_and_values_are_counted) {
+  Model model = tiny_model({});
+  for (QTensor& tensor : model.weights.tensors) {
+    if (tensor.name == "blk.0.attn_norm.weight") {
+      for (std::uint32_t i = 0; i < tensor.cols; ++i) tensor.quants.as<float>()[i] = 1e6F;
+    }
+  }
+  const std::unique_ptr<Backend> backend = backend_of(std::move(model), best_kernels());
+  EXPECT_EQ(backend->info().kv_saturated_total, 0u);
+  static_cast<void>(run_tokens(*backend, tiny_tokens({}, 8, 5), 8, 203));
+  EXPECT_GT(backend->info().kv_saturated_total, 0u);
+}
+
+TEST(CpuBackend, the_estimate_covers_what_is_allocated) {
+  const Model model = tiny_model({});
+  BackendOptions options;
+  options.context = kContext;
+  options.slots = 2;
+  const auto estimate = estimate_memory(model.config, model.weights.byte_size(), options, 0);
+  ASSERT_TRUE(estimate.ok());
+  CpuBackendOptions cpu_options;
+  cpu_options.threads = 4;
+  cpu_options.context = kContext;
+  cpu_options.pages = estimate->pages;
+  auto backend = create_cpu_backend(tiny_model({}), best_kernels(), cpu_options);
+  ASSERT_TRUE(backend.ok());
+  const BackendInfo info = (*backend)->info();
+  EXPECT_EQ(info.weight_bytes, estimate->weight_bytes);
+  EXPECT_EQ(info.kv_bytes, estimate->kv_bytes);
+  EXPECT_LE(info.scratch_bytes, estimate->scratch_bytes);
 }
 
 TEST(CpuBackend, every_mutant_changes_the_hash) {

@@ -15,6 +15,7 @@ namespace {
 
 constexpr std::uint32_t kContextMin = 512;
 constexpr std::uint32_t kSlotsMax = 1024;
+constexpr std::uint64_t kThreadsCounted = 16;
 
 std::string mebibytes(std::uint64_t bytes) { return std::to_string((bytes + 1'048'575) / 1'048'576) + " MiB"; }
 
@@ -26,10 +27,13 @@ std::uint64_t scratch_bytes(const ModelConfig& config, std::uint32_t context) {
     if (buffer != Buffer::logits) floats += buffer_width(config, buffer);
   }
   const std::uint64_t widest = std::max(config.embedding, std::max(config.q_width(), config.feed_forward));
-  floats += 3 * widest;  // norm output, quantised row, group scales
+  floats += 2 * widest;  // norm output; quantised row and group scales take less than as much again
   const std::uint64_t rope = std::uint64_t{context} * config.rope_dims * sizeof(float);
-  const std::uint64_t workspace = std::uint64_t{64} * 1'048'576 / 8;
-  return kStepRowsMax * floats * sizeof(float) + rope + workspace;
+  // Attention: scores and per-split results of at most 32 rows x heads, two pages as f32; for 16 compute threads.
+  const std::uint64_t states = std::max(32U, config.heads_per_kv());
+  const std::uint64_t splits = (std::uint64_t{context} + 255) / 256;
+  const std::uint64_t workspace = states * (256 + splits * (config.head_dim + 2)) + std::uint64_t{64} * config.head_dim + 64;
+  return (kStepRowsMax * floats + kThreadsCounted * workspace) * sizeof(float) + rope;
 }
 
 MemoryEstimate at_context(const ModelConfig& config, std::uint64_t weight_bytes, std::uint32_t slots, std::uint32_t context) {
