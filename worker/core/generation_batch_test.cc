@@ -155,6 +155,23 @@ TEST(GenerationBatch, M2_a_resumed_sequence_equals_the_uninterrupted_one) {
   }
 }
 
+TEST(GenerationBatch, M2_resume_replays_bytes_and_stop_strings_that_were_held_back) {
+  const std::string said = "a\xE2\x82\xAC END b";
+  for (std::size_t cut = 1; cut < 8; ++cut) {
+    World world({}, testing::saying(said, 2));
+    SequenceRequest rest = request(1, "ab", 100);
+    rest.stop = {"END"};
+    for (std::size_t i = 0; i < cut; ++i) rest.resume_ids.push_back(testing::kFirstByte + static_cast<unsigned char>(said[i]));
+    world.first_index[rest.id] = cut;
+    ASSERT_FALSE(world.admit(rest).has_value());
+    world.run();
+    // Released before the cut: whole code points that cannot begin a stop string.
+    const std::string before = cut < 4 ? "a" : cut < 5 ? "a\xE2\x82\xAC" : "a\xE2\x82\xAC ";
+    EXPECT_EQ(before + world.answers[job(1)].text, "a\xE2\x82\xAC ") << cut;
+    EXPECT_EQ(world.answers[job(1)].result->reason, FinishReason::stop) << cut;
+  }
+}
+
 TEST(GenerationBatch, every_position_draws_its_own_number) {
   // Flat logits: only the position can make a difference between one draw and the next.
   World world({}, [](const std::vector<TokenId>&, std::span<float> logits) {

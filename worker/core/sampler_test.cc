@@ -43,7 +43,13 @@ TEST(Sampler, is_a_function_of_seed_and_position) {
     seen.insert(id);
   }
   EXPECT_GT(seen.size(), 40u);
-  EXPECT_NE(draw(logits, {}, 42, 7), draw(logits, {}, 43, 7));
+  const auto drawn_with = [&](std::uint64_t seed) {
+    std::vector<std::uint32_t> ids;
+    for (std::uint32_t position = 0; position < 8; ++position) ids.push_back(draw(logits, {}, seed, position));
+    return ids;
+  };
+  EXPECT_NE(drawn_with(42), drawn_with(43));
+  EXPECT_NE(drawn_with(42), drawn_with(42 + (std::uint64_t{1} << 32)));  // both halves of the seed count
 }
 
 TEST(Sampler, frequencies_follow_the_softmax) {
