@@ -73,9 +73,9 @@ TEST_F(Leases, L4_a_renewal_is_relayed_once_and_granted_with_its_own_number) {
   EXPECT_EQ(grant(1).update_seq, 1u);
   world.update(1, kIdle);
   EXPECT_EQ(grant(1).update_seq, 2u);
-  const std::uint64_t renewals = world.sent<SendTable>().back().table.leases.front().renewal_seq;
+  const std::uint64_t renewals = world.last<SendTable>().table.leases.front().renewal_seq;
   world.bid(2, kIdle);  // another table, without a renewal of the first
-  EXPECT_EQ(world.sent<SendTable>().back().table.leases.front().renewal_seq, renewals) << "never invented";
+  EXPECT_EQ(world.last<SendTable>().table.leases.front().renewal_seq, renewals) << "never invented";
   EXPECT_EQ(grant(1).update_seq, 2u);
 }
 
@@ -171,14 +171,14 @@ TEST_F(Leases, L7_a_higher_boot_revokes_the_older_at_once_and_stops_its_jobs) {
   world.attach(3, orch_at(1, 2));
   world.holders[3] = orch_at(1, 2);
   world.bid(3, wants(0, 4));
-  EXPECT_EQ(world.sent<AttachRefused>().back().link, LinkId{1});
-  EXPECT_TRUE(world.sent<SendTable>().back().table.leases.front().stop);
+  EXPECT_EQ(world.last<AttachRefused>().link, LinkId{1});
+  EXPECT_TRUE(world.last<SendTable>().table.leases.front().stop);
   EXPECT_EQ(world.granted(3), 0u) << "no slot before the old jobs have ended";
   for (std::uint64_t job = 1; job <= 4; ++job) world.finish(job);
   world.run(Duration::seconds(6));
   EXPECT_EQ(world.granted(3), 4u);
   world.attach(4, orch_at(1, 1));
-  EXPECT_EQ(world.sent<AttachRefused>().back().link, LinkId{4});
+  EXPECT_EQ(world.last<AttachRefused>().link, LinkId{4});
 }
 
 TEST_F(Leases, L7_a_clean_shutdown_releases_explicitly) {
@@ -250,7 +250,7 @@ TEST_F(Leases, an_unknown_pool_in_a_bid_is_nothing) {
 
 TEST_F(Leases, an_update_beyond_the_limit_closes_the_link_and_names_the_field) {
   world.update(1, kIdle, std::vector<LeaseId>(5000));
-  EXPECT_EQ(world.sent<AttachRefused>().back().field, "update.release");
+  EXPECT_EQ(world.last<AttachRefused>().field, "update.release");
   EXPECT_EQ(world.manager.attached(), 1u);
 }
 
@@ -261,7 +261,7 @@ TEST(Attachments, links_are_bounded) {
   world.start();
   for (std::uint64_t n = 1; n <= 3; ++n) world.attach(n, orch_at(n));
   EXPECT_EQ(world.sent<AttachWelcome>().size(), 2u);
-  EXPECT_THAT(world.sent<AttachRefused>().back().message, ::testing::HasSubstr("at most 2"));
+  EXPECT_THAT(world.last<AttachRefused>().message, ::testing::HasSubstr("at most 2"));
   world.detach(1);
   world.attach(4, orch_at(4));
   EXPECT_EQ(world.sent<AttachWelcome>().size(), 3u);

@@ -93,7 +93,7 @@ TEST(Replica, OC_POOL_3002_a_worker_that_never_answers_is_killed) {
   world.start();
   world.run(Duration::seconds(30));
   EXPECT_EQ(world.view().last_failure, FailureClass::start_timeout);
-  EXPECT_EQ(world.sent<SignalWorker>().at(0).signal, StopSignal::kill);
+  EXPECT_EQ(world.last<SignalWorker>().signal, StopSignal::kill);
 }
 
 TEST(Replica, OC_POOL_3011_restarts_back_off_and_each_has_a_higher_incarnation) {
@@ -125,7 +125,7 @@ TEST(Replica, OC_POOL_3011_five_failures_open_the_breaker_which_lets_one_trial_t
   world.run(Duration::seconds(40));
   world.expect_state(ReplicaState::failed);
   EXPECT_EQ(world.sent<SpawnWorker>().size(), 5u);
-  EXPECT_TRUE(world.sent<NotedFailure>().back().breaker_open);
+  EXPECT_TRUE(world.last<NotedFailure>().breaker_open);
   world.run(Duration::seconds(200));
   EXPECT_EQ(world.sent<SpawnWorker>().size(), 5u);
   world.run(Duration::seconds(100));
@@ -137,7 +137,7 @@ TEST(Replica, OC_POOL_3011_five_failures_open_the_breaker_which_lets_one_trial_t
   world.run(Duration::seconds(300));
   world.die(world.inc(), 9);
   world.expect_state(ReplicaState::backoff);
-  EXPECT_EQ(world.sent<NotedFailure>().back().in_a_row, 1u) << "300 s ready cleared the failures in a row";
+  EXPECT_EQ(world.last<NotedFailure>().in_a_row, 1u) << "300 s ready cleared the failures in a row";
 }
 
 TEST(Replica, OC_POOL_3002_permanent_exit_codes_are_not_restarted) {
@@ -161,7 +161,7 @@ TEST(Replica, L6_a_silent_worker_is_killed_and_restarted_only_after_its_reap) {
   world.expect_state(ReplicaState::ready);
   world.run(Duration{1});
   EXPECT_EQ(world.view().last_failure, FailureClass::silent);
-  EXPECT_EQ(world.sent<SignalWorker>().back().signal, StopSignal::kill);
+  EXPECT_EQ(world.last<SignalWorker>().signal, StopSignal::kill);
   world.script.reports = true;
   world.run(Duration::seconds(3));
   world.expect_state(ReplicaState::ready);
@@ -205,9 +205,9 @@ TEST(Replica, health_is_progress_running_without_steps_is_stalled) {
   }
   world.run(Duration::seconds(20));
   ASSERT_FALSE(world.sent<NotedFailure>().empty()) << "20 x the longest step is over";
-  EXPECT_EQ(world.sent<NotedFailure>().back().failure, FailureClass::stalled);
+  EXPECT_EQ(world.last<NotedFailure>().failure, FailureClass::stalled);
   ASSERT_FALSE(world.sent<SignalWorker>().empty());
-  EXPECT_EQ(world.sent<SignalWorker>().back().signal, StopSignal::kill);
+  EXPECT_EQ(world.last<SignalWorker>().signal, StopSignal::kill);
 }
 
 TEST(Replica, L9_drain_lets_jobs_finish_and_then_stops_the_worker) {
@@ -219,7 +219,7 @@ TEST(Replica, L9_drain_lets_jobs_finish_and_then_stops_the_worker) {
   ASSERT_TRUE(world.dispatch(1, 1).ok());
   world.report(world.inc());
   world.step(DrainReplica{.request = {1}, .replica_id = "p-0", .deadline = Duration::seconds(60)});
-  ASSERT_TRUE(world.sent<DrainReply>().back().accepted);
+  ASSERT_TRUE(world.last<DrainReply>().accepted);
   world.expect_state(ReplicaState::draining);
   EXPECT_EQ(world.granted(1), 0u) << "revoked";
   EXPECT_FALSE(world.revokes.back().stop);
@@ -247,9 +247,9 @@ TEST(Replica, L9_drain_is_over_at_its_deadline) {
   world.run(Duration::seconds(11) - Duration{1});
   EXPECT_TRUE(world.sent<SignalWorker>().empty());
   world.run(Duration{1});
-  EXPECT_EQ(world.sent<SignalWorker>().back().signal, StopSignal::terminate);
+  EXPECT_EQ(world.last<SignalWorker>().signal, StopSignal::terminate);
   world.run(Duration::seconds(5));
-  EXPECT_EQ(world.sent<SignalWorker>().back().signal, StopSignal::kill);
+  EXPECT_EQ(world.last<SignalWorker>().signal, StopSignal::kill);
   world.expect_state(ReplicaState::stopped);
 }
 
@@ -257,8 +257,8 @@ TEST(Replica, drain_of_an_unknown_replica_is_not_found) {
   World world(one_replica());
   world.start();
   world.step(DrainReplica{.request = {1}, .replica_id = "q", .deadline = {}});
-  EXPECT_FALSE(world.sent<DrainReply>().back().accepted);
-  EXPECT_EQ(world.sent<DrainReply>().back().outcome, Outcome::NOT_FOUND);
+  EXPECT_FALSE(world.last<DrainReply>().accepted);
+  EXPECT_EQ(world.last<DrainReply>().outcome, Outcome::NOT_FOUND);
 }
 
 TEST(Manager, shutdown_completes_only_when_every_worker_has_been_reaped) {

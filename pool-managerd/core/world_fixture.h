@@ -168,6 +168,13 @@ class World {
     }
     return out;
   }
+  template <typename T>
+  T last() const {
+    const std::vector<T> all = sent<T>();
+    if (!all.empty()) return all.back();
+    ADD_FAILURE() << "no such effect";
+    return T{};
+  }
   std::uint32_t granted(std::uint64_t link) {
     std::uint32_t sum = 0;
     for (const auto& [id, grant] : grants[link]) sum += grant.slots;
