@@ -127,6 +127,13 @@ TEST(LlamaCpp, A14_an_endless_line_or_body_is_an_error_and_not_memory) {
   ASSERT_EQ(events.size(), 1u);
   EXPECT_NE(std::get<EngineFailure>(events[0]).message.find("limit"), std::string::npos);
 
+  const auto tokenizing = generation(text_request());
+  tokenizing->next();
+  tokenizing->head(200);
+  events.clear();
+  for (int i = 0; i < 8 && events.empty(); ++i) tokenizing->body(block, events);
+  ASSERT_EQ(events.size(), 1u);
+
   const auto refused = generation(ids_request());
   refused->next();
   refused->head(500);

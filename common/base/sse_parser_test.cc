@@ -36,6 +36,16 @@ TEST(SseParser, A1_gives_the_same_events_however_the_bytes_are_split) {
   }
 }
 
+TEST(SseParser, A1_the_two_bytes_of_a_CRLF_end_one_line) {
+  const std::string text = "event: token\r\ndata: a\r\ndata: b\r\n\r\n";
+  for (std::size_t piece = 1; piece <= text.size(); ++piece) {
+    const auto events = parse(text, piece);
+    ASSERT_EQ(events.size(), 1u) << piece;
+    EXPECT_EQ(events[0].name, "token");
+    EXPECT_EQ(events[0].data, "a\nb");
+  }
+}
+
 TEST(SseParser, A3_an_event_cut_off_by_the_end_is_not_given) {
   EXPECT_TRUE(parse("data: half", 3).empty());
   EXPECT_TRUE(parse("data: whole line\n", 3).empty());
