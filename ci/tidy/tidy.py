@@ -103,7 +103,7 @@ def check_text(name, lines):
                 yield number, f"names: {BAD_CLASS.search(line).group()}"
             if is_test(name) and SLEEP.search(uncommented(line)):
                 yield number, "waiting: a test that sleeps"
-        if columns and BARE_TODO.search(line):
+        if name.endswith((*CPP, ".proto", ".comp")) and BARE_TODO.search(line):
             yield number, "names: a to-do without a topic, or a marker word"
 
 

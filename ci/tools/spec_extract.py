@@ -11,6 +11,7 @@ code or tests that no specification defines. What the marks and statuses mean: .
 
 import argparse
 import dataclasses
+import fnmatch
 import pathlib
 import re
 import subprocess
@@ -22,7 +23,7 @@ import yaml
 ID = r"(?:ORCH-[0-9]{4}|OC-[A-Z]+(?:-SDK)?-(?:[0-9]{4}|[LSFEJM][0-9]{1,2}))"
 BULLET = re.compile(rf"- ({ID})(-DEPR)?\s+(.*)")
 LOOKS_LIKE_ID = re.compile(r"- (?:ORCH|OC)[-_A-Za-z0-9]", re.IGNORECASE)
-CITED = re.compile(r"(?<![A-Za-z0-9])(ORCH[-_][0-9]{4}|OC[-_][A-Z]+(?:[-_]SDK)?[-_](?:[0-9]{4}|[LSFEJM][0-9]{1,2}))(?![0-9])")
+CITED = re.compile(r"(?<![A-Za-z0-9])(ORCH[-_]?[0-9]{4}|OC[-_][A-Z]+(?:[-_]SDK)?[-_](?:[0-9]{4}|[LSFEJM][0-9]{1,2}))(?![0-9])")
 SHORT = re.compile(r"(?<![A-Za-z0-9_.-])([LSFEJM])([0-9]{1,2})(?![A-Za-z0-9-])")
 SHORT_IN_NAME = re.compile(r"(?:^|test_|_)([LSFEJM])([0-9]{1,2})(?=_|$)")
 AREAS = {"L": "OC-LEASE", "S": "OC-SLOT", "F": "OC-FAIR", "E": "OC-ADMIT", "J": "OC-JOB", "M": "OC-MIGR"}
@@ -158,7 +159,8 @@ def is_test(name):
 
 
 def canonical(cited):
-    return cited.replace("_", "-")
+    cited = cited.replace("_", "-")
+    return f"ORCH-{cited[4:]}" if cited.startswith("ORCH") and cited[4] != "-" else cited
 
 
 def ids_in(text, in_name=False, known=()):
@@ -172,6 +174,7 @@ def ids_in(text, in_name=False, known=()):
 
 
 def scan_tree(root, requirements, problems):
+    all_tests = set()
     for name in tracked_files(root):
         if pathlib.PurePosixPath(name).suffix not in SOURCES and pathlib.PurePosixPath(name).name != "CMakeLists.txt":
             continue
@@ -185,9 +188,10 @@ def scan_tree(root, requirements, problems):
         if name.startswith("ci/tools/spec_extract"):  # speaks of ids as examples
             continue
         if is_test(name):
-            scan_test(name, lines, requirements, problems)
+            scan_test(name, lines, requirements, problems, all_tests)
         else:
             scan_code(name, lines, requirements, problems)
+    add_evidence_map(root, requirements, all_tests, problems)
 
 
 def note(requirements, problems, where, ids, kind, evidence):
@@ -198,12 +202,13 @@ def note(requirements, problems, where, ids, kind, evidence):
             getattr(requirements[id_], kind).add(evidence)
 
 
-def scan_test(name, lines, requirements, problems):
+def scan_test(name, lines, requirements, problems, all_tests):
     above = []
     for number, line in enumerate(lines, 1):
         label = test_label(name, line)
         ids = set()
         if label:
+            all_tests.add(f"{name}::{label}")
             ids = ids_in(label.split(".")[-1], in_name=True, known=requirements)
             for comment in above:
                 ids |= ids_in(comment, known=requirements)
@@ -212,6 +217,28 @@ def scan_test(name, lines, requirements, problems):
             if canonical(cited) not in requirements:
                 problems.add(f"{name}:{number}", f"{canonical(cited)} is cited and not specified")
         above = above + [line] if COMMENT.match(line) else []
+
+
+def add_evidence_map(root, requirements, all_tests, problems):
+    """.specs/evidence.yaml: what belongs to an id without naming it. Every pattern must match a test, every path exist."""
+    path = root / ".specs/evidence.yaml"
+    if not path.exists():
+        return
+    for id_, entry in yaml.safe_load(path.read_text(encoding="utf-8")).items():
+        where = f".specs/evidence.yaml: {id_}"
+        if id_ not in requirements or not set(entry) <= {"tests", "code", "contract"}:
+            problems.add(where, "not specified, or keys other than tests, code, contract")
+            continue
+        for pattern in entry.get("tests", []):
+            found = {test for test in all_tests if fnmatch.fnmatchcase(test.split("::", 1)[1], pattern)}
+            if not found:
+                problems.add(where, f"no test matches {pattern}")
+            requirements[id_].tests |= found
+        for kind in ("code", "contract"):
+            for name in entry.get(kind, []):
+                if not (root / name).exists():
+                    problems.add(where, f"{name} does not exist")
+                getattr(requirements[id_], kind).add(name)
 
 
 def test_label(name, line):

@@ -130,6 +130,19 @@ class Extract(unittest.TestCase):
         case = '<testcase classname="t.test_x" name="test_ORCH_3004_python[1]"/></testsuite>'
         self.assertEqual(self.status("ORCH-3004", self.results(JUNIT.replace("</testsuite>", case)))[0], "proven")
 
+    def test_the_evidence_map_binds_tests_and_code_and_refuses_stale_rows(self):
+        self.put("core/other_test.cc", "TEST(Limits, are_kept) {}\nTEST(Limits, ORCH3006_without_a_hyphen) {}\n")
+        self.put(".specs/evidence.yaml", "ORCH-3006: {tests: ['Limits.are_*'], code: [core/queue.cc]}\n")
+        requirement = self.extract()[0]["ORCH-3006"]
+        self.assertEqual(requirement.tests, {"core/other_test.cc::Limits.are_kept",
+                                             "core/other_test.cc::Limits.ORCH3006_without_a_hyphen"})
+        self.assertEqual(requirement.code, {"core/queue.cc"})
+        for row, expected in (("ORCH-3006: {tests: ['Limits.were_*']}", "no test matches"), ("ORCH-3006: {code: [core/x.cc]}", "does not exist"),
+                              ("ORCH-1234: {tests: ['Limits.*']}", "not specified"), ("ORCH-3006: {proof: [a]}", "keys other than")):
+            with self.subTest(row=row):
+                self.put(".specs/evidence.yaml", row + "\n")
+                self.assert_refused(expected)
+
     def test_refuses_duplicate_ids(self):
         self.put(".specs/other.md", "- ORCH-3004 Again MUST be.\n")
         self.assert_refused("ORCH-3004 is defined twice")
