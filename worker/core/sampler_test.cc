@@ -86,6 +86,24 @@ TEST(Sampler, top_k_beyond_the_vocabulary_changes_nothing) {
   }
 }
 
+// top_k just below and above the count takes the comparison sort and the radix sort: one algorithm for every k.
+TEST(Sampler, a_large_vocabulary_with_ties_is_ordered_like_a_small_one) {
+  Prng prng(8);
+  std::vector<float> logits(5000);
+  for (float& logit : logits) logit = static_cast<float>(prng.between(-40, 40)) * 0.25F;
+  logits[17] = -0.0F;
+  logits[18] = 0.0F;
+  // top_k = size - 1 drops only the very last candidate, whose weight is far too small to be met here.
+  const auto size = static_cast<std::uint32_t>(logits.size());
+  for (std::uint32_t position = 0; position < 300; ++position) {
+    for (const float top_p : {1.0F, 0.9F, 0.3F}) {
+      const SamplerParams radix{.temperature = 0.9F, .top_p = top_p};
+      const SamplerParams comparison{.temperature = 0.9F, .top_k = size - 1, .top_p = top_p};
+      ASSERT_EQ(draw(logits, radix, 3, position), draw(logits, comparison, 3, position)) << position << " " << top_p;
+    }
+  }
+}
+
 TEST(Sampler, log_probability_is_that_of_the_candidates) {
   const auto drawn = sample(std::vector<float>{1, 1}, {}, 1, 1);
   ASSERT_TRUE(drawn.has_value());
