@@ -137,12 +137,13 @@ def check_operation(documents, name, where, operation, known_ids, outcomes, seen
                 if not documents.resolve(response["headers"].get(needed, {}), owner)[0].get("required"):
                     errors.append(f"{at}: {needed} must be a required header")
         codes = response.get("x-outcomes")
-        if int(status) >= 400 and not codes:
+        failing = status == "default" or int(status) >= 400
+        if failing and not codes:
             errors.append(f"{at}: x-outcomes is missing")
         for code in codes or []:
             if code not in outcomes or outcomes[code]["internal"]:
                 errors.append(f"{at}: {code} is no outcome that leaves the cluster")
-            elif outcomes[code]["http"] != int(status):
+            elif status != "default" and outcomes[code]["http"] != int(status):
                 errors.append(f"{at}: {code} has the status {outcomes[code]['http']}")
         check_body(documents, owner, at, response.get("content", {}), codes, errors)
 
