@@ -13,7 +13,8 @@ constexpr std::uint64_t kStagingBytes = 16ULL << 20U;
 // A step of 256 rows on a software device with busy cores takes seconds; past this the device is gone.
 constexpr std::uint64_t kRunTimeoutNs = 300ULL * 1'000'000'000ULL;
 constexpr std::uint32_t kWidthMax = 64;       // attention.comp, kWidthMax
-constexpr std::uint32_t kLanesPerTile = 16;   // rows of a weight tile
+constexpr std::uint32_t kRowsPerGroup = 32;   // weight rows of a matmul workgroup: two tiles
+constexpr std::uint32_t kRowsPerLaneMax = 4;  // matmul_quant.comp
 constexpr std::uint32_t kKeysPerPass = 32;    // one page
 constexpr std::uint32_t kRecordTexels = 5;    // matmul_quant.comp: lanes needed to hold one record
 
@@ -22,7 +23,7 @@ constexpr std::uint32_t kRecordTexels = 5;    // matmul_quant.comp: lanes needed
 Tuning tuning_for(const PhysicalDeviceFacts& facts) {
   Tuning tuning;
   tuning.width = std::clamp<std::uint32_t>(std::bit_floor(std::max(facts.entry.subgroup_size, 1U)), 4, kWidthMax);
-  tuning.rows_per_lane = std::max(kLanesPerTile / tuning.width, 1U);
+  tuning.rows_per_lane = std::clamp(kRowsPerGroup / tuning.width, 1U, kRowsPerLaneMax);
   tuning.keys_per_lane = std::max(kKeysPerPass / tuning.width, 1U);
   const bool one_subgroup = tuning.width == facts.entry.subgroup_size;
   tuning.shuffle = facts.entry.software && facts.shuffle && one_subgroup && tuning.width >= kRecordTexels ? 1 : 0;

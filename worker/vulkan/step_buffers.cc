@@ -10,7 +10,7 @@ namespace orch::worker::vulkan {
 namespace {
 
 constexpr std::uint64_t kScratchBytesMax = 64ULL << 20U;  // of partials and of logits: longer steps are cut into pieces
-constexpr std::uint32_t kTokensPerGroupMax = 8;           // a wide matmul reads records of up to 7 rows past the last
+constexpr std::uint32_t kTokensPerGroupMax = 8;           // matmul_quant.comp; reads records of up to 7 rows past the last
 constexpr std::uint32_t kNibbleRecordTexels = 5;          // prepare.comp
 constexpr std::uint32_t kByteRecordTexels = 3;
 constexpr std::uint32_t kPartialHeadWords = 4;            // attention.comp

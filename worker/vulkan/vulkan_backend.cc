@@ -14,8 +14,8 @@ namespace orch::worker {
 namespace vulkan {
 namespace {
 
-// Activation rows per matmul workgroup, smallest first: a program each, recorded when first needed.
-constexpr std::array<std::uint32_t, 3> kTileRows{1, 4, 8};
+// Activation rows per matmul workgroup, smallest first: a program each.
+constexpr std::array<std::uint32_t, 2> kTileRows{1, 4};
 
 std::uint32_t tile_for(std::uint32_t rows) {
   for (const std::uint32_t tile : kTileRows) {
@@ -55,7 +55,7 @@ class VulkanBackend final : public Backend {
   std::unique_ptr<KernelDevice> device_;
   std::unique_ptr<WeightStore> weights_;
   std::unique_ptr<StepBuffers> buffers_;
-  std::map<std::uint32_t, std::unique_ptr<StepProgram>> programs_;
+  std::map<std::uint32_t, std::unique_ptr<StepProgram>> programs_;  // by tile
   std::unique_ptr<CommandRecorder> copier_;
   std::uint32_t context_ = 0;
   std::string lost_;  // why the device is gone; empty: it works
@@ -71,10 +71,11 @@ Status<VulkanError> VulkanBackend::open(const VulkanBackendOptions& options) {
   auto copier = device_->make_recorder();
   if (!copier.ok()) return Err{copier.error()};
   copier_ = std::move(copier).value();
-  ORCH_TRY(first, program(kTileRows.front()));
-  static_cast<void>(first);
-  ORCH_TRY(last, program(kTileRows.back()));
-  static_cast<void>(last);
+  for (const std::uint32_t tile : kTileRows) {
+    ORCH_TRY(made, program(tile));
+    static_cast<void>(made);
+  }
+  weights_->release_host_copies();
   return Ok{};
 }
 

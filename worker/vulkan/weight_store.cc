@@ -79,6 +79,13 @@ bool WeightStore::can_join(const std::vector<TensorId>& ids) const {
   return true;
 }
 
+void WeightStore::release_host_copies() {
+  for (QTensor& tensor : weights_.tensors) {
+    tensor.quants = AlignedBytes();
+    tensor.scales = AlignedBytes();
+  }
+}
+
 Result<const DeviceMatrix*, VulkanError> WeightStore::matrix(const std::vector<TensorId>& ids) {
   ORCH_CHECK(!ids.empty() && can_join(ids));
   if (const auto found = matrices_.find(ids); found != matrices_.end()) return &found->second;

@@ -33,6 +33,9 @@ class WeightStore {
   // Plain f32 vectors (norms, biases) one after the other.
   Result<const DeviceBuffer*, VulkanError> vector(const std::vector<TensorId>& ids);
 
+  // Drops the model's own bytes; what was asked for so far stays available, more cannot be uploaded.
+  void release_host_copies();
+
   bool can_join(const std::vector<TensorId>& ids) const;
   const QTensor& tensor(TensorId id) const { return weights_.tensors[id]; }
   std::uint64_t bytes() const { return bytes_; }
