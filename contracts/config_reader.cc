@@ -14,9 +14,9 @@ bool is_plain(const YAML::Node& node) { return node.Tag() == "?"; }
 
 // YAML's core schema gives a plain scalar one of these types; such a scalar is not a string unless quoted.
 bool reads_as_other_type(const std::string& text) {
-  static const std::set<std::string, std::less<>> kWords{"",     "~",    "null",  "Null",  "NULL", "true",
-                                                         "True", "TRUE", "false", "False", "FALSE"};
-  if (kWords.contains(text)) return true;
+  static const std::set<std::string, std::less<>> words{"",     "~",    "null",  "Null",  "NULL", "true",
+                                                        "True", "TRUE", "false", "False", "FALSE"};
+  if (words.contains(text)) return true;
   double number = 0;
   const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), number);
   return failure == std::errc{} && end == text.data() + text.size();
@@ -154,8 +154,9 @@ bool is_loopback(std::string_view listen) {
   return listen.starts_with("unix:") || listen.starts_with("127.") || listen.starts_with("[::1]:");
 }
 
-Section::Section(ErrorSink& sink, YAML::Node node, std::string path, std::initializer_list<std::string_view> known)
-    : sink_(sink), node_(std::move(node)), path_(std::move(path)) {
+Section::Section(ErrorSink& sink, const YAML::Node& node, std::string path,
+                 std::initializer_list<std::string_view> known)
+    : sink_(sink), node_(node), path_(std::move(path)) {
   if (!node_.IsDefined()) return;
   if (!node_.IsMap()) {
     sink_.report(path_, "must be a mapping, is " + describe(node_) + at_line(node_));

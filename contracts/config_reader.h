@@ -47,7 +47,7 @@ class Section {
  public:
   // Reports a node that is no mapping, a key not in `known`, and a key given twice. An undefined node reads as an empty
   // mapping, so that missing required keys inside it are named.
-  Section(ErrorSink& sink, YAML::Node node, std::string path, std::initializer_list<std::string_view> known);
+  Section(ErrorSink& sink, const YAML::Node& node, std::string path, std::initializer_list<std::string_view> known);
 
   void text(std::string_view key, Need need, Format format, std::string& out);
   void flag(std::string_view key, Need need, bool& out);
