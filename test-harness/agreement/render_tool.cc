@@ -1,5 +1,5 @@
-// Renders templates for a judge outside: one JSON object a line on standard input, {"template": ..., "context": {...}}, one
-// a line on standard output, {"text": ...} or {"error": ...}. Every string of the context counts as the user's.
+// Renders templates for a judge outside: one JSON object a line on standard input, {"template": ..., "context": {...}},
+// one a line on standard output, {"text": ...} or {"error": ...}. Every string of the context counts as the user's.
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <string>

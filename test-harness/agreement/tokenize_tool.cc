@@ -1,5 +1,5 @@
-// Token ids of a model's tokenizer for a judge outside: one JSON object a line on standard input, {"text": ..., "special":
-// bool}, one JSON array of ids a line on standard output.
+// Token ids of a model's tokenizer for a judge outside: one JSON object a line on standard input, {"text": ...,
+// "special": bool}, one JSON array of ids a line on standard output.
 #include <cstdio>
 #include <iostream>
 #include <nlohmann/json.hpp>
@@ -33,7 +33,8 @@ int main(int argc, char** argv) {
   while (std::getline(std::cin, line)) {
     const auto request = nlohmann::json::parse(line, nullptr, false);
     if (request.is_discarded() || !request.contains("text")) return 65;
-    const nlohmann::json ids = tokenizer.value().encode(request["text"].get<std::string>(), request.value("special", false));
+    const nlohmann::json ids =
+        tokenizer.value().encode(request["text"].get<std::string>(), request.value("special", false));
     std::cout << ids.dump() << '\n';
   }
   return 0;

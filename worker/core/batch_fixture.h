@@ -1,5 +1,6 @@
-// A small vocabulary and a backend that remembers what was written into its pages, for tests of batching: the logits of a row
-// are a function of the tokens that the page table leads to, so a wrong page, position or row shows as another token.
+// A small vocabulary and a backend that remembers what was written into its pages, for tests of batching: the logits of
+// a row are a function of the tokens that the page table leads to, so a wrong page, position or row shows as another
+// token.
 #pragma once
 
 #include <cstdint>
@@ -40,7 +41,10 @@ class RememberingBackend final : public Backend {
   using Script = std::function<void(const std::vector<TokenId>&, std::span<float>)>;
 
   RememberingBackend(std::uint32_t pages, std::uint32_t rows_max, Script script = {})
-      : cells_(std::size_t{pages} * kPageTokens, kUnwritten), pages_(pages), rows_max_(rows_max), script_(std::move(script)) {}
+      : cells_(std::size_t{pages} * kPageTokens, kUnwritten),
+        pages_(pages),
+        rows_max_(rows_max),
+        script_(std::move(script)) {}
 
   BackendInfo info() const override {
     BackendInfo out;
@@ -66,8 +70,10 @@ class RememberingBackend final : public Backend {
       }
       const auto out = logits.subspan(at, kVocabulary);
       at += kVocabulary;
-      if (script_) script_(tokens, out);
-      else hashed(tokens, out);
+      if (script_)
+        script_(tokens, out);
+      else
+        hashed(tokens, out);
     }
     ORCH_CHECK(at == logits.size());
     return Ok{};

@@ -24,7 +24,8 @@ GenerationBatch::GenerationBatch(const BatchLimits& limits, const Tokenizer& tok
 Status<EngineFailure> GenerationBatch::check(const SequenceRequest& request, const BatchLimits& limits,
                                              const Tokenizer& tokenizer) {
   if (request.prompt.empty()) return Err{failure(Outcome::INVALID_PARAMS, "the prompt has no tokens", "prompt")};
-  if (request.max_tokens == 0) return Err{failure(Outcome::INVALID_PARAMS, "max_tokens is 0; at least 1", "max_tokens")};
+  if (request.max_tokens == 0)
+    return Err{failure(Outcome::INVALID_PARAMS, "max_tokens is 0; at least 1", "max_tokens")};
   const SamplerParams& sampling = request.sampling;
   if (!is_finite_at_least(sampling.temperature, 0)) {
     return Err{failure(Outcome::INVALID_PARAMS, "temperature is not a number of at least 0", "temperature")};
@@ -38,21 +39,25 @@ Status<EngineFailure> GenerationBatch::check(const SequenceRequest& request, con
   for (const auto* ids : {&request.prompt, &request.resume_ids}) {
     const auto over = std::find_if(ids->begin(), ids->end(), [&](TokenId id) { return id >= tokenizer.size(); });
     if (over != ids->end()) {
-      return Err{failure(Outcome::INVALID_PARAMS,
-                         "token id " + std::to_string(*over) + "; the vocabulary has " + std::to_string(tokenizer.size()),
-                         ids == &request.prompt ? "prompt.token_ids" : "resume_ids")};
+      return Err{
+          failure(Outcome::INVALID_PARAMS,
+                  "token id " + std::to_string(*over) + "; the vocabulary has " + std::to_string(tokenizer.size()),
+                  ids == &request.prompt ? "prompt.token_ids" : "resume_ids")};
     }
   }
   if (request.resume_ids.size() > request.max_tokens) {
-    return Err{failure(Outcome::INVALID_PARAMS, std::to_string(request.resume_ids.size()) + " resume_ids; max_tokens is " +
-                                                    std::to_string(request.max_tokens), "resume_ids")};
+    return Err{failure(
+        Outcome::INVALID_PARAMS,
+        std::to_string(request.resume_ids.size()) + " resume_ids; max_tokens is " + std::to_string(request.max_tokens),
+        "resume_ids")};
   }
   const std::uint64_t total = request.prompt.size() + std::uint64_t{request.max_tokens};
   if (total > limits.context) {
-    return Err{failure(Outcome::CONTEXT_OVERFLOW, "the prompt has " + std::to_string(request.prompt.size()) +
-                                                      " tokens and max_tokens is " + std::to_string(request.max_tokens) +
-                                                      ", together " + std::to_string(total) + "; the context is " +
-                                                      std::to_string(limits.context), "max_tokens")};
+    return Err{failure(Outcome::CONTEXT_OVERFLOW,
+                       "the prompt has " + std::to_string(request.prompt.size()) + " tokens and max_tokens is " +
+                           std::to_string(request.max_tokens) + ", together " + std::to_string(total) +
+                           "; the context is " + std::to_string(limits.context),
+                       "max_tokens")};
   }
   return Ok{};
 }
@@ -75,8 +80,8 @@ Status<EngineFailure> GenerationBatch::admit(SequenceRequest request, Instant no
   }
   if (!extend(pool_, run.table, run.sequence.tokens_max())) {
     return Err{failure(Outcome::NO_PAGES, std::to_string((run.sequence.tokens_max() + kPageTokens - 1) / kPageTokens) +
-                                              " KV pages are needed, " + std::to_string(pool_.pages_available()) + " of " +
-                                              std::to_string(pool_.pages_total()) + " are free")};
+                                              " KV pages are needed, " + std::to_string(pool_.pages_available()) +
+                                              " of " + std::to_string(pool_.pages_total()) + " are free")};
   }
   runs_.push_back(std::move(run));
   return Ok{};
@@ -88,7 +93,8 @@ GenerationBatch::Runs::iterator GenerationBatch::drop(Runs::iterator run) {
 }
 
 bool GenerationBatch::cancel(const DispatchId& id, std::vector<BatchEvent>& out) {
-  const auto found = std::find_if(runs_.begin(), runs_.end(), [&](const Run& run) { return run.sequence.request().id == id; });
+  const auto found =
+      std::find_if(runs_.begin(), runs_.end(), [&](const Run& run) { return run.sequence.request().id == id; });
   if (found == runs_.end()) return false;
   drop(found);
   out.push_back({id, failure(Outcome::CANCELED, "canceled while it ran")});
@@ -101,8 +107,10 @@ void GenerationBatch::expire(Instant now, std::vector<BatchEvent>& out) {
       ++run;
       continue;
     }
-    out.push_back({run->sequence.request().id, failure(Outcome::DECODE_TIMEOUT,
-        "the deadline passed after " + std::to_string(run->sequence.completion_tokens()) + " tokens", "deadline_ms")});
+    out.push_back({run->sequence.request().id,
+                   failure(Outcome::DECODE_TIMEOUT,
+                           "the deadline passed after " + std::to_string(run->sequence.completion_tokens()) + " tokens",
+                           "deadline_ms")});
     run = drop(run);
   }
 }
@@ -155,8 +163,8 @@ void GenerationBatch::complete(std::span<const float> logits, Instant now, std::
     const std::uint32_t index = run->sequence.completion_tokens();
     auto release = run->sequence.draw(logits.subspan(i * vocabulary, tokenizer_.size()));
     if (!release) {
-      out.push_back({id, failure(Outcome::NUMERIC_FAULT, "a logit at position " + std::to_string(run->sequence.fed()) +
-                                                             " is not finite")});
+      out.push_back({id, failure(Outcome::NUMERIC_FAULT,
+                                 "a logit at position " + std::to_string(run->sequence.fed()) + " is not finite")});
       drop(run);
       continue;
     }

@@ -1,6 +1,6 @@
-// The sequences that run together: admission to slots and pages, the rows of each step, and what a step's logits mean for
-// each of them. Pure; one engine thread owns it. Iteration-level batching: a step holds one row of every sequence that is
-// decoding and, within the row budget, prompt rows of those still being fed, oldest first.
+// The sequences that run together: admission to slots and pages, the rows of each step, and what a step's logits mean
+// for each of them. Pure; one engine thread owns it. Iteration-level batching: a step holds one row of every sequence
+// that is decoding and, within the row budget, prompt rows of those still being fed, oldest first.
 //
 // All pages a sequence can need are taken at admission, so a running sequence never lacks one.
 #pragma once
@@ -23,10 +23,10 @@ namespace orch::worker {
 
 struct BatchLimits {
   std::uint32_t slots = 1;
-  std::uint32_t context = 0;      // tokens of one sequence, prompt and completion
-  std::uint32_t rows_max = 256;   // of one step
+  std::uint32_t context = 0;     // tokens of one sequence, prompt and completion
+  std::uint32_t rows_max = 256;  // of one step
   std::uint32_t pages_total = 0;
-  std::uint32_t vocabulary = 0;   // logits of one row; at least the tokenizer's size, ids beyond it are never drawn
+  std::uint32_t vocabulary = 0;  // logits of one row; at least the tokenizer's size, ids beyond it are never drawn
 };
 
 struct BatchTokens {
@@ -46,10 +46,11 @@ class GenerationBatch {
   GenerationBatch(const BatchLimits& limits, const Tokenizer& tokenizer);
 
   // Checks a request against the model alone; needs no slot.
-  static Status<EngineFailure> check(const SequenceRequest& request, const BatchLimits& limits, const Tokenizer& tokenizer);
+  static Status<EngineFailure> check(const SequenceRequest& request, const BatchLimits& limits,
+                                     const Tokenizer& tokenizer);
 
-  // Takes a slot and pages, or says why not (CONTEXT_OVERFLOW, INVALID_PARAMS, SLOT_BUSY, NO_PAGES, DUPLICATE_ATTEMPT). A
-  // sequence that is complete already ends in the next events.
+  // Takes a slot and pages, or says why not (CONTEXT_OVERFLOW, INVALID_PARAMS, SLOT_BUSY, NO_PAGES, DUPLICATE_ATTEMPT).
+  // A sequence that is complete already ends in the next events.
   Status<EngineFailure> admit(SequenceRequest request, Instant now, std::vector<BatchEvent>& out);
 
   bool cancel(const DispatchId& id, std::vector<BatchEvent>& out);

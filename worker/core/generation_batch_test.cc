@@ -18,7 +18,8 @@ using testing::RememberingBackend;
 
 DispatchId job(std::uint64_t number) { return {{Uuid{0, number}}, 1}; }
 
-SequenceRequest request(std::uint64_t number, std::string_view prompt, std::uint32_t max_tokens, float temperature = 0) {
+SequenceRequest request(std::uint64_t number, std::string_view prompt, std::uint32_t max_tokens,
+                        float temperature = 0) {
   SequenceRequest out;
   out.id = job(number);
   for (const char c : prompt) out.prompt.push_back(testing::kFirstByte + static_cast<unsigned char>(c));
@@ -39,7 +40,9 @@ struct Answer {
 // A batch over the remembering backend, stepped by hand.
 struct World {
   explicit World(BatchLimits given = {}, RememberingBackend::Script script = {})
-      : limits(filled(given)), backend(limits.pages_total, limits.rows_max, std::move(script)), batch(limits, tokenizer) {}
+      : limits(filled(given)),
+        backend(limits.pages_total, limits.rows_max, std::move(script)),
+        batch(limits, tokenizer) {}
 
   static BatchLimits filled(BatchLimits limits) {
     if (limits.slots == 1) limits.slots = 4;
@@ -161,7 +164,8 @@ TEST(GenerationBatch, M2_resume_replays_bytes_and_stop_strings_that_were_held_ba
     World world({}, testing::saying(said, 2));
     SequenceRequest rest = request(1, "ab", 100);
     rest.stop = {"END"};
-    for (std::size_t i = 0; i < cut; ++i) rest.resume_ids.push_back(testing::kFirstByte + static_cast<unsigned char>(said[i]));
+    for (std::size_t i = 0; i < cut; ++i)
+      rest.resume_ids.push_back(testing::kFirstByte + static_cast<unsigned char>(said[i]));
     world.first_index[rest.id] = cut;
     ASSERT_FALSE(world.admit(rest).has_value());
     world.run();
@@ -258,7 +262,8 @@ TEST(GenerationBatch, bad_parameters_are_refused_by_field) {
   EXPECT_EQ(field_of([](SequenceRequest& r) { r.prompt.clear(); }), "prompt");
   EXPECT_EQ(field_of([](SequenceRequest& r) { r.max_tokens = 0; }), "max_tokens");
   EXPECT_EQ(field_of([](SequenceRequest& r) { r.sampling.temperature = -1; }), "temperature");
-  EXPECT_EQ(field_of([](SequenceRequest& r) { r.sampling.temperature = std::numeric_limits<float>::quiet_NaN(); }), "temperature");
+  EXPECT_EQ(field_of([](SequenceRequest& r) { r.sampling.temperature = std::numeric_limits<float>::quiet_NaN(); }),
+            "temperature");
   EXPECT_EQ(field_of([](SequenceRequest& r) { r.sampling.top_p = 1.5F; }), "top_p");
   EXPECT_EQ(field_of([](SequenceRequest& r) { r.sampling.min_p = -0.1F; }), "min_p");
   EXPECT_EQ(field_of([](SequenceRequest& r) { r.prompt[0] = kVocabulary; }), "prompt.token_ids");
@@ -317,7 +322,8 @@ TEST(GenerationBatch, a_logit_that_is_not_finite_ends_only_its_own_job) {
   World world({}, [](const std::vector<TokenId>& tokens, std::span<float> logits) {
     for (float& logit : logits) logit = 0;
     logits[70] = 5;
-    if (tokens[0] == testing::kFirstByte + 'a' && tokens.size() > 6) logits[9] = std::numeric_limits<float>::quiet_NaN();
+    if (tokens[0] == testing::kFirstByte + 'a' && tokens.size() > 6)
+      logits[9] = std::numeric_limits<float>::quiet_NaN();
   });
   ASSERT_FALSE(world.admit(request(1, "aa", 20)).has_value());
   ASSERT_FALSE(world.admit(request(2, "bb", 20)).has_value());

@@ -1,5 +1,6 @@
-// Philox4x32 with 10 rounds (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", 2011): a counter is
-// mixed under a key, so the number at (seed, position) needs no state and no order (ENGINE-RULES "Sampling").
+// Philox4x32 with 10 rounds (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", 2011): a
+// counter is mixed under a key, so the number at (seed, position) needs no state and no order (ENGINE-RULES
+// "Sampling").
 #pragma once
 
 #include <array>

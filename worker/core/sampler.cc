@@ -37,8 +37,8 @@ std::uint32_t descending_key(float x) {
   return ~ascending;
 }
 
-// The order of before(), for candidates that come in ascending id: a stable radix sort by the logit, 11 bits a pass. A whole
-// vocabulary takes a tenth of a comparison sort's time.
+// The order of before(), for candidates that come in ascending id: a stable radix sort by the logit, 11 bits a pass. A
+// whole vocabulary takes a tenth of a comparison sort's time.
 void sort_by_logit(std::vector<Candidate>& candidates) {
   constexpr std::size_t kComparisonMax = 1024;
   if (candidates.size() <= kComparisonMax) return std::sort(candidates.begin(), candidates.end(), before);
@@ -57,8 +57,8 @@ void sort_by_logit(std::vector<Candidate>& candidates) {
   }
 }
 
-// Candidates that can be drawn: exp is exactly 0 more than 30 below the maximum, so those never are and add nothing to any
-// sum. Sorted by (logit descending, id ascending), cut to top_k.
+// Candidates that can be drawn: exp is exactly 0 more than 30 below the maximum, so those never are and add nothing to
+// any sum. Sorted by (logit descending, id ascending), cut to top_k.
 std::vector<Candidate> candidates_of(std::span<const float> logits, float maximum, float factor, std::uint32_t top_k) {
   std::vector<Candidate> out;
   for (std::size_t i = 0; i < logits.size(); ++i) {
@@ -110,8 +110,8 @@ std::optional<Drawn> sample(std::span<const float> logits, const SamplerParams& 
     total = 0;
     for (std::size_t i = 0; i < kept; ++i) total = total + weights[i];
   }
-  const PhiloxCounter random = philox4x32({position, 0, 0, 0}, {static_cast<std::uint32_t>(seed),
-                                                                static_cast<std::uint32_t>(seed >> 32)});
+  const PhiloxCounter random =
+      philox4x32({position, 0, 0, 0}, {static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)});
   const float unit = static_cast<float>(random[0] >> 8) * 0x1p-24F;  // [0, 1)
   const float target = unit * total;
   std::size_t chosen = kept - 1;  // also when rounding puts the target at the very end

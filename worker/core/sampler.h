@@ -1,5 +1,5 @@
-// Draws a token from a row of logits. Pure: same logits, parameters, seed and position give the same token on every device
-// (class X); all float work is of the numerics contract.
+// Draws a token from a row of logits. Pure: same logits, parameters, seed and position give the same token on every
+// device (class X); all float work is of the numerics contract.
 #pragma once
 
 #include <cstdint>

@@ -22,7 +22,8 @@ TEST(Philox, gives_the_published_answers) {
             (PhiloxCounter{0xd16cfe09u, 0x94fdccebu, 0x5001e420u, 0x24126ea1u}));
 }
 
-std::uint32_t draw(const std::vector<float>& logits, const SamplerParams& params, std::uint64_t seed, std::uint32_t position) {
+std::uint32_t draw(const std::vector<float>& logits, const SamplerParams& params, std::uint64_t seed,
+                   std::uint32_t position) {
   const auto drawn = sample(logits, params, seed, position);
   EXPECT_TRUE(drawn.has_value());
   return drawn->id;
@@ -56,7 +57,8 @@ TEST(Sampler, frequencies_follow_the_softmax) {
   const std::vector<float> logits = {0, 1, 2, -1};
   std::vector<double> counts(4);
   constexpr int kDraws = 40'000;
-  for (std::uint32_t position = 0; position < kDraws; ++position) counts[draw(logits, {.temperature = 0.5F}, 9, position)] += 1;
+  for (std::uint32_t position = 0; position < kDraws; ++position)
+    counts[draw(logits, {.temperature = 0.5F}, 9, position)] += 1;
   double total = 0;
   for (const float logit : logits) total += std::exp(2.0 * static_cast<double>(logit));
   for (std::size_t i = 0; i < logits.size(); ++i) {

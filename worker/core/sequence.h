@@ -1,8 +1,8 @@
-// One generation: which tokens it has, how many of them the backend has seen, what text they make and when it ends. Pure;
-// the engine thread owns it.
+// One generation: which tokens it has, how many of them the backend has seen, what text they make and when it ends.
+// Pure; the engine thread owns it.
 //
-// Positions count the prompt too. A resumed sequence is fed prompt and resume ids, replays the ids through the byte decoder
-// and the stop matcher without releasing text, and draws at the same positions as if it had never stopped (M2).
+// Positions count the prompt too. A resumed sequence is fed prompt and resume ids, replays the ids through the byte
+// decoder and the stop matcher without releasing text, and draws at the same positions as if it had never stopped (M2).
 #pragma once
 
 #include <cstdint>

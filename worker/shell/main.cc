@@ -43,7 +43,8 @@ struct Flags {
   std::uint64_t seed = 0;
 };
 
-// DESIGN-RULES "Flow": CPU work leaves one core to everything else and yields to it. Threads the backend makes inherit this.
+// DESIGN-RULES "Flow": CPU work leaves one core to everything else and yields to it. Threads the backend makes inherit
+// this.
 constexpr int kComputeNice = 5;
 
 std::optional<int> parse_flags(int argc, char** argv, Flags& flags) {
@@ -58,7 +59,8 @@ std::optional<int> parse_flags(int argc, char** argv, Flags& flags) {
   app.add_option("--device", flags.native.backend.device, "auto | cpu | vulkan[:index|:uuid]");
   app.add_option("--isa", flags.native.backend.isa, "auto | scalar | avx2");
   app.add_option("--threads", flags.native.backend.threads, "compute threads; 0: cores - 1, at least 1");
-  app.add_option("--memory-max-bytes", flags.native.backend.memory_max_bytes, "0: what the machine or cgroup has available");
+  app.add_option("--memory-max-bytes", flags.native.backend.memory_max_bytes,
+                 "0: what the machine or cgroup has available");
   app.add_option("--lifeline-fd", flags.lifeline_fd, "read end of the manager's pipe");
   app.add_option("--log-level", flags.log_level, "debug | info | warn | error | off");
   app.add_flag("--list-devices", flags.list_devices, "print the devices and leave");
@@ -76,11 +78,11 @@ std::optional<int> parse_flags(int argc, char** argv, Flags& flags) {
   }
   if (flags.list_devices) return std::nullopt;
   const bool one_shot = !flags.generate.empty() || flags.self_test || flags.estimate;
-  const char* missing = flags.model.empty()                    ? "--model"
-                        : one_shot                             ? nullptr
-                        : flags.native.name.empty()            ? "--model-name"
-                        : flags.listen.empty()                 ? "--listen"
-                                                               : nullptr;
+  const char* missing = flags.model.empty()         ? "--model"
+                        : one_shot                  ? nullptr
+                        : flags.native.name.empty() ? "--model-name"
+                        : flags.listen.empty()      ? "--listen"
+                                                    : nullptr;
   if (missing != nullptr) {
     std::fprintf(stderr, "workerd: %s is required\n", missing);
     return kExitUsage;
@@ -114,8 +116,8 @@ int print_estimate(const GgufFile& file, const BackendOptions& options) {
   return 0;
 }
 
-// The process outlives a failure for a moment, so that the manager can read its reason from GetInfo; then it leaves with the
-// failure's exit code.
+// The process outlives a failure for a moment, so that the manager can read its reason from GetInfo; then it leaves
+// with the failure's exit code.
 class FailureExit {
  public:
   ~FailureExit() {
@@ -185,8 +187,12 @@ NativeEngine::Loader loader_for(std::unique_ptr<GgufFile> file, const Flags& fla
     process.load_code = loaded.ok() ? 70 : exit_code_of(loaded.error());
     if (!loaded.ok()) return Err{to_failure(loaded.error())};
     const EngineInfo& info = loaded->info;
-    runtime::log_info("model_loaded", {{"model", info.model_name}, {"digest", info.model_digest}, {"quant", info.quant},
-                                       {"device", info.device_name}, {"ctx", info.ctx_max}, {"slots", info.slots},
+    runtime::log_info("model_loaded", {{"model", info.model_name},
+                                       {"digest", info.model_digest},
+                                       {"quant", info.quant},
+                                       {"device", info.device_name},
+                                       {"ctx", info.ctx_max},
+                                       {"slots", info.slots},
                                        {"memory_bytes", info.memory_bytes}});
     return std::move(loaded.value());
   };
@@ -204,8 +210,10 @@ int run_once(NativeEngine& engine, const Flags& flags, Process& process) {
     if (flags.generate.empty()) return 0;
   }
   GenerationRequest request;
-  if (flags.raw || !engine.info().template_available) request.prompt.text = flags.generate;
-  else request.prompt.messages = {{"user", flags.generate}};
+  if (flags.raw || !engine.info().template_available)
+    request.prompt.text = flags.generate;
+  else
+    request.prompt.messages = {{"user", flags.generate}};
   request.max_tokens = flags.max_tokens;
   request.temperature = flags.temperature;
   request.seed = flags.seed;

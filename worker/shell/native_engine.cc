@@ -46,10 +46,12 @@ std::optional<NativeEngine::Texts> NativeEngine::texts() const {
 }
 
 Result<std::vector<TokenId>, EngineFailure> NativeEngine::prompt_ids(const Texts& texts, const EnginePrompt& prompt) {
-  const int kinds = (prompt.messages.empty() ? 0 : 1) + (prompt.text.empty() ? 0 : 1) + (prompt.token_ids.empty() ? 0 : 1);
+  const int kinds =
+      (prompt.messages.empty() ? 0 : 1) + (prompt.text.empty() ? 0 : 1) + (prompt.token_ids.empty() ? 0 : 1);
   if (kinds != 1) {
-    return Err{failure(Outcome::INVALID_PARAMS, "exactly one of messages, text and token_ids is needed; " +
-                                                    std::to_string(kinds) + " are given", "prompt")};
+    return Err{failure(Outcome::INVALID_PARAMS,
+                       "exactly one of messages, text and token_ids is needed; " + std::to_string(kinds) + " are given",
+                       "prompt")};
   }
   if (!prompt.token_ids.empty()) return prompt.token_ids;
   if (!prompt.text.empty()) return texts.tokenizer->encode(prompt.text, false);
@@ -74,8 +76,10 @@ void NativeEngine::submit(GenerationRequest request, std::shared_ptr<GenerationS
   if (request.deadline) sequence.deadline = options_.clock() + *request.deadline;
   if (const auto ready = texts()) {
     auto ids = prompt_ids(*ready, request.prompt);
-    if (ids.ok()) sequence.prompt = std::move(ids.value());
-    else submission.refusal = ids.error();
+    if (ids.ok())
+      sequence.prompt = std::move(ids.value());
+    else
+      submission.refusal = ids.error();
   } else {
     submission.refusal = failure(Outcome::POOL_UNREADY, "the model is not loaded");
   }
@@ -150,8 +154,9 @@ std::optional<EngineFailure> NativeEngine::self_test(NativeModel& model) {
   const std::uint32_t rows_max = model.backend->rows_max();
   if (model.vocabulary < model.tokenizer->size() || rows_max < model.info.slots) {
     return failure(Outcome::INTERNAL, "the model has " + std::to_string(model.vocabulary) + " logits for " +
-                                          std::to_string(model.tokenizer->size()) + " tokens, " + std::to_string(rows_max) +
-                                          " rows a step for " + std::to_string(model.info.slots) + " slots");
+                                          std::to_string(model.tokenizer->size()) + " tokens, " +
+                                          std::to_string(rows_max) + " rows a step for " +
+                                          std::to_string(model.info.slots) + " slots");
   }
   const Row row{model.tokenizer->bos().value_or(0), 0, 0, true};
   const std::vector<std::vector<PageId>> tables = {{0}};
@@ -236,8 +241,10 @@ void NativeEngine::deliver() {
     }
     const std::shared_ptr<GenerationSink> sink = std::move(at->second);
     sinks_.erase(at);
-    if (const auto* result = std::get_if<GenerationResult>(&event.what)) sink->finished(*result);
-    else sink->failed(std::get<EngineFailure>(event.what));
+    if (const auto* result = std::get_if<GenerationResult>(&event.what))
+      sink->finished(*result);
+    else
+      sink->failed(std::get<EngineFailure>(event.what));
   }
   events_.clear();
 }
@@ -261,7 +268,8 @@ void NativeEngine::fail(EngineFailure why) {
   if (options_.on_failure) options_.on_failure(why);
 }
 
-// After a failed load or a lost backend: answers every submission until the engine is destroyed, then ends what is left.
+// After a failed load or a lost backend: answers every submission until the engine is destroyed, then ends what is
+// left.
 void NativeEngine::refuse_rest() {
   for (bool last = false; !last;) {
     std::vector<Submission> submissions;

@@ -1,9 +1,9 @@
 // The generation engine of workerd: a tokenizer, a chat template and a backend behind the GenerationEngine port.
 //
-// Threads: one engine thread loads the model, then runs steps; it alone touches the backend and the batch, and it makes every
-// sink call. submit(), cancel(), info(), counters() and count_tokens() may be called from any thread and only exchange data
-// with it under a mutex. Tokenizing and rendering happen in the caller of submit() and count_tokens(), so that a long prompt
-// never delays a step. Cancel and deadlines take effect between steps.
+// Threads: one engine thread loads the model, then runs steps; it alone touches the backend and the batch, and it makes
+// every sink call. submit(), cancel(), info(), counters() and count_tokens() may be called from any thread and only
+// exchange data with it under a mutex. Tokenizing and rendering happen in the caller of submit() and count_tokens(), so
+// that a long prompt never delays a step. Cancel and deadlines take effect between steps.
 #pragma once
 
 #include <condition_variable>
@@ -36,7 +36,7 @@ class NativeEngine final : public GenerationEngine {
  public:
   using Loader = std::function<Result<NativeModel, EngineFailure>(const std::function<void(float)>& progress)>;
   struct Options {
-    EngineInfo initial;                // what info() says while loading
+    EngineInfo initial;                 // what info() says while loading
     std::uint32_t step_rows_max = 256;  // decode rows and prompt rows of one step
     std::function<Instant()> clock;
     // Called once on the engine thread when loading failed or the backend is lost; may be empty.

@@ -1,4 +1,5 @@
-// The engine thread over a backend that remembers: what callers of other threads see. Batching itself is tested in core.
+// The engine thread over a backend that remembers: what callers of other threads see. Batching itself is tested in
+// core.
 #include "worker/shell/native_engine.h"
 
 #include <gtest/gtest.h>
@@ -49,8 +50,12 @@ class Collector final : public GenerationSink {
       failure_ = failure;
     });
   }
-  void wait_end() { wait([this] { return ended(); }); }
-  void wait_tokens(std::size_t count) { wait([this, count] { return ids_.size() >= count || ended(); }); }
+  void wait_end() {
+    wait([this] { return ended(); });
+  }
+  void wait_tokens(std::size_t count) {
+    wait([this, count] { return ids_.size() >= count || ended(); });
+  }
 
   std::optional<std::uint32_t> started_;
   std::vector<std::uint32_t> ids_;
@@ -85,7 +90,7 @@ struct Setup {
   std::string chat_template = {};
   std::optional<EngineFailure> load_failure = {};
   std::function<void(RememberingBackend&)> prepare = {};
-  std::int64_t step_ns = 0;  // a step moves the clock by this
+  std::int64_t step_ns = 0;               // a step moves the clock by this
   std::unique_ptr<Backend> instead = {};  // of the remembering one
   std::uint32_t vocabulary = testing::kVocabulary;
 };
@@ -96,7 +101,8 @@ struct World {
     options.initial.engine = "native";
     options.clock = [this] { return Instant{clock_ns.load()}; };
     options.on_failure = [this](const EngineFailure& failure) { failures.set_value(failure); };
-    engine = std::make_unique<NativeEngine>(std::move(options), [this](const auto& progress) { return load(progress); });
+    engine =
+        std::make_unique<NativeEngine>(std::move(options), [this](const auto& progress) { return load(progress); });
   }
   Result<NativeModel, EngineFailure> load(const std::function<void(float)>& progress) {
     if (setup.load_failure) return Err{*setup.load_failure};
@@ -184,7 +190,8 @@ TEST(NativeEngine, same_request_alone_and_among_others_gives_the_same_ids) {
 std::unique_ptr<Backend> tiny_llama(std::uint32_t vocabulary) {
   testing::TinyShape shape;
   shape.vocabulary = vocabulary;
-  auto made = cpu::create_cpu_backend(testing::tiny_model(shape), cpu::scalar_kernels(), {.threads = 2, .context = 512, .pages = 64});
+  auto made = cpu::create_cpu_backend(testing::tiny_model(shape), cpu::scalar_kernels(),
+                                      {.threads = 2, .context = 512, .pages = 64});
   ORCH_CHECK(made.ok());
   return std::move(made).value();
 }
@@ -209,7 +216,9 @@ TEST(NativeEngine, X_a_real_model_gives_the_same_ids_alone_and_in_a_batch) {
 
 TEST(NativeEngine, cancel_frees_slot_and_pages) {
   Gate gate;
-  World world({.slots = 1, .pages = 16, .prepare = [&](RememberingBackend& backend) { backend.before_step = [&] { gate.pass(); }; }});
+  World world({.slots = 1, .pages = 16, .prepare = [&](RememberingBackend& backend) {
+                 backend.before_step = [&] { gate.pass(); };
+               }});
   world.wait_ready();
   const auto running = world.submit(1, "abc", 400);
   running->wait_tokens(3);
@@ -249,7 +258,8 @@ TEST(NativeEngine, L5_a_cancel_stops_the_job_within_one_step) {
 TEST(NativeEngine, E5_deadline_ends_the_job_between_steps) {
   World world({.step_ns = 1'000'000});
   world.wait_ready();
-  const auto running = world.submit(1, "abc", 500, [](GenerationRequest& r) { r.deadline = Duration::milliseconds(5); });
+  const auto running =
+      world.submit(1, "abc", 500, [](GenerationRequest& r) { r.deadline = Duration::milliseconds(5); });
   running->wait_end();
   ASSERT_TRUE(running->failure_.has_value());
   EXPECT_EQ(running->failure_->outcome, Outcome::DECODE_TIMEOUT);
@@ -303,7 +313,8 @@ TEST(NativeEngine, prompts_that_make_no_sense_are_refused_by_field) {
   none->wait_end();
   EXPECT_EQ(none->failure_->outcome, Outcome::INVALID_PARAMS);
   EXPECT_EQ(none->failure_->field, "prompt");
-  const auto chat = world.submit(2, "", 5, [](GenerationRequest& request) { request.prompt.messages = {{"user", "x"}}; });
+  const auto chat =
+      world.submit(2, "", 5, [](GenerationRequest& request) { request.prompt.messages = {{"user", "x"}}; });
   chat->wait_end();
   EXPECT_EQ(chat->failure_->field, "messages");
   const auto large = world.submit(3, std::string(600, 'x'), 5);

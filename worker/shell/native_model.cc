@@ -35,18 +35,25 @@ Result<Words, ModelError> load_words(const GgufFile& file) {
 
 int exit_code_of(const ModelError& error) {
   switch (error.kind) {
-    case ModelErrorKind::missing_file: return 66;
-    case ModelErrorKind::io: return 66;
-    case ModelErrorKind::bad_file: return 65;
-    case ModelErrorKind::unsupported: return 65;
-    case ModelErrorKind::memory: return 71;
-    case ModelErrorKind::device_unavailable: return 69;
+    case ModelErrorKind::missing_file:
+      return 66;
+    case ModelErrorKind::io:
+      return 66;
+    case ModelErrorKind::bad_file:
+      return 65;
+    case ModelErrorKind::unsupported:
+      return 65;
+    case ModelErrorKind::memory:
+      return 71;
+    case ModelErrorKind::device_unavailable:
+      return 69;
   }
   return 70;
 }
 
 EngineFailure to_failure(const ModelError& error) {
-  const Outcome outcome = error.kind == ModelErrorKind::device_unavailable ? Outcome::POOL_UNAVAILABLE : Outcome::POOL_UNREADY;
+  const Outcome outcome =
+      error.kind == ModelErrorKind::device_unavailable ? Outcome::POOL_UNAVAILABLE : Outcome::POOL_UNREADY;
   return {outcome, error.field.empty() ? error.message : error.field + ": " + error.message, error.field};
 }
 
@@ -89,8 +96,8 @@ Result<NativeModel, ModelError> load_native_model(std::unique_ptr<GgufFile> file
   out.vocabulary = loaded->config.vocabulary;
   if (out.vocabulary < out.tokenizer->size()) {
     return Err{ModelError{ModelErrorKind::bad_file, "tokenizer.ggml.tokens",
-                          std::to_string(out.tokenizer->size()) + " tokens; the model has " + std::to_string(out.vocabulary) +
-                              " embeddings"}};
+                          std::to_string(out.tokenizer->size()) + " tokens; the model has " +
+                              std::to_string(out.vocabulary) + " embeddings"}};
   }
   const BackendInfo device = out.backend->info();
   EngineInfo& info = out.info;

@@ -24,8 +24,9 @@ class PrintingSink final : public GenerationSink {
     // The first token belongs to the prefill.
     const double decoded = result.completion_tokens > 1 ? result.completion_tokens - 1.0 : 0.0;
     std::fprintf(stderr, "finish %s, prompt %u tokens in %.1f ms, %u tokens, decode %.1f ms (%.1f tokens/s)\n",
-                 result.reason == FinishReason::stop ? "stop" : "length", result.prompt_tokens, result.prefill.ms_double(),
-                 result.completion_tokens, result.decode.ms_double(), seconds > 0 ? decoded / seconds : 0.0);
+                 result.reason == FinishReason::stop ? "stop" : "length", result.prompt_tokens,
+                 result.prefill.ms_double(), result.completion_tokens, result.decode.ms_double(),
+                 seconds > 0 ? decoded / seconds : 0.0);
     end(0);
   }
   void failed(const EngineFailure& failure) override {

@@ -1,5 +1,5 @@
-// Token bytes in, whole code points out: text is released only when its UTF-8 is complete, so no code point is ever split
-// over two token batches. Bytes that can no longer become a code point turn into U+FFFD.
+// Token bytes in, whole code points out: text is released only when its UTF-8 is complete, so no code point is ever
+// split over two token batches. Bytes that can no longer become a code point turn into U+FFFD.
 #pragma once
 
 #include <string>

@@ -30,9 +30,7 @@ struct Candidate {
   SymbolId left_symbol = 0;
   SymbolId right_symbol = 0;
   SymbolId result = 0;
-  bool operator>(const Candidate& other) const {
-    return rank != other.rank ? rank > other.rank : left > other.left;
-  }
+  bool operator>(const Candidate& other) const { return rank != other.rank ? rank > other.rank : left > other.left; }
 };
 
 }  // namespace

@@ -1,5 +1,5 @@
-// The reversible map of byte-level BPE: each byte stands in the vocabulary as one printable code point. Printable bytes of
-// Latin-1 stand for themselves, the 68 others for U+0100 onward in byte order.
+// The reversible map of byte-level BPE: each byte stands in the vocabulary as one printable code point. Printable bytes
+// of Latin-1 stand for themselves, the 68 others for U+0100 onward in byte order.
 #pragma once
 
 #include <cstdint>

@@ -18,9 +18,10 @@ std::string in_words(const jinja::TemplateError& error) {
 constexpr std::size_t kProbeMessages = 4;
 constexpr std::array<std::string_view, 3> kRoles = {"system", "user", "assistant"};
 
-// Bytes that no probe may make a template treat specially: markup, quotes, non-ASCII, white space inside. Long enough that a
-// template which writes the content twice is seen.
-constexpr std::string_view kProbeContent = "a<b> & \"c\" 'd'\\ \n\t\xC3\xA9 {{ e }} {% f %} 0123456789 0123456789 0123456789 z";
+// Bytes that no probe may make a template treat specially: markup, quotes, non-ASCII, white space inside. Long enough
+// that a template which writes the content twice is seen.
+constexpr std::string_view kProbeContent =
+    "a<b> & \"c\" 'd'\\ \n\t\xC3\xA9 {{ e }} {% f %} 0123456789 0123456789 0123456789 z";
 
 struct Probe {
   std::size_t messages = 0;
@@ -108,7 +109,8 @@ std::optional<TemplateBounds> ChatTemplate::bounds() const {
     const std::size_t messages_part = probe.messages * per_message;
     fixed = std::max(fixed, probe.overhead > messages_part ? probe.overhead - messages_part : 0);
   }
-  // Margin for roles with longer names than the probes', and for BOS. A bound that is too high only costs an exact count.
+  // Margin for roles with longer names than the probes', and for BOS. A bound that is too high only costs an exact
+  // count.
   constexpr std::size_t kMargin = 16;
   return TemplateBounds{static_cast<std::uint32_t>(fixed + kMargin), static_cast<std::uint32_t>(per_message + kMargin)};
 }

@@ -1,5 +1,5 @@
-// The chat template of a model file: messages in, prompt segments out. What comes from a message is never allowed to spell a
-// control token; what the template itself writes is. Immutable after create; safe to use from any thread.
+// The chat template of a model file: messages in, prompt segments out. What comes from a message is never allowed to
+// spell a control token; what the template itself writes is. Immutable after create; safe to use from any thread.
 #pragma once
 
 #include <cstdint>
@@ -34,7 +34,8 @@ class ChatTemplate {
   static Result<ChatTemplate, std::string> create(std::string_view source, SpecialTexts special);
 
   // The prompt up to where the assistant begins. Error: the template's own refusal or a limit.
-  Result<std::vector<TextSegment>, std::string> render(std::span<const std::pair<std::string, std::string>> messages) const;
+  Result<std::vector<TextSegment>, std::string> render(
+      std::span<const std::pair<std::string, std::string>> messages) const;
 
   // From renderings of probe conversations; nullopt when the rendered overhead depends on the content (a template that
   // repeats or escapes it), so that no bound of this form is known.

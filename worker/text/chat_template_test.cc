@@ -31,16 +31,27 @@ TEST(ChatTemplate, renders_a_conversation) {
 
 TEST(ChatTemplate, user_text_stays_marked_through_every_operation) {
   // Each template moves the content through another operation; no byte of it may come out trusted.
-  for (const std::string_view source : {
-           "{{ messages[0].content }}", "{{ messages[0]['content']|trim }}", "{{ messages[0].content.strip() }}",
-           "{% set x = messages[0].content %}{{ x ~ '' }}", "{{ messages[0].content.split('#')|join('#') }}",
-           "{% set x %}{{ messages[0].content }}{% endset %}{{ x }}", "{{ messages[0].content.replace('q', 'q') }}",
-           "{% macro f(x) %}{{ x }}{% endmacro %}{{ f(messages[0].content) }}", "{{ messages[0].content[0:] }}",
-           "{% for c in messages[0].content %}{{ c }}{% endfor %}", "{{ messages|map(attribute='content')|join }}",
-           "{{ messages[0].content|lower }}", "{{ messages[0].content * 1 }}", "{{ (messages|first).content|string }}",
-           "{{ messages[0].content|indent }}", "{{ [messages[0].content]|last }}", "{{ messages[0].content|reverse|reverse }}",
-           "{% set ns = namespace(x='') %}{% set ns.x = messages[0].content %}{{ ns.x }}",
-           "{{ messages[0].get('content') }}", "{{ none or messages[0].content }}", "{{ messages[0].content|default('') }}"}) {
+  for (const std::string_view source : {"{{ messages[0].content }}",
+                                        "{{ messages[0]['content']|trim }}",
+                                        "{{ messages[0].content.strip() }}",
+                                        "{% set x = messages[0].content %}{{ x ~ '' }}",
+                                        "{{ messages[0].content.split('#')|join('#') }}",
+                                        "{% set x %}{{ messages[0].content }}{% endset %}{{ x }}",
+                                        "{{ messages[0].content.replace('q', 'q') }}",
+                                        "{% macro f(x) %}{{ x }}{% endmacro %}{{ f(messages[0].content) }}",
+                                        "{{ messages[0].content[0:] }}",
+                                        "{% for c in messages[0].content %}{{ c }}{% endfor %}",
+                                        "{{ messages|map(attribute='content')|join }}",
+                                        "{{ messages[0].content|lower }}",
+                                        "{{ messages[0].content * 1 }}",
+                                        "{{ (messages|first).content|string }}",
+                                        "{{ messages[0].content|indent }}",
+                                        "{{ [messages[0].content]|last }}",
+                                        "{{ messages[0].content|reverse|reverse }}",
+                                        "{% set ns = namespace(x='') %}{% set ns.x = messages[0].content %}{{ ns.x }}",
+                                        "{{ messages[0].get('content') }}",
+                                        "{{ none or messages[0].content }}",
+                                        "{{ messages[0].content|default('') }}"}) {
     const auto made = ChatTemplate::create(source, {});
     ASSERT_TRUE(made.ok()) << source << ": " << made.error();
     const ChatMessages messages = {{"user", "<|im_end|>"}};
@@ -53,7 +64,8 @@ TEST(ChatTemplate, user_text_stays_marked_through_every_operation) {
 }
 
 TEST(ChatTemplate, json_and_lists_keep_the_mark_on_their_texts) {
-  for (const std::string_view source : {"{{ messages|tojson }}", "{{ messages }}", "{{ messages[0].content|tojson(indent=2) }}"}) {
+  for (const std::string_view source :
+       {"{{ messages|tojson }}", "{{ messages }}", "{{ messages[0].content|tojson(indent=2) }}"}) {
     const auto made = ChatTemplate::create(source, {});
     ASSERT_TRUE(made.ok());
     const ChatMessages messages = {{"user", "<|im_end|>"}};
@@ -66,7 +78,8 @@ TEST(ChatTemplate, json_and_lists_keep_the_mark_on_their_texts) {
 }
 
 TEST(ChatTemplate, errors_name_the_construct_and_the_line) {
-  EXPECT_EQ(outcome("a\n{{ x|frobnicate }}"), "render: tokenizer.chat_template line 2: filter \"frobnicate\" is not supported");
+  EXPECT_EQ(outcome("a\n{{ x|frobnicate }}"),
+            "render: tokenizer.chat_template line 2: filter \"frobnicate\" is not supported");
   EXPECT_EQ(outcome("{% include 'x' %}"), "create: tokenizer.chat_template line 1: {% include %} is not supported");
   EXPECT_EQ(outcome("{{ raise_exception('roles must alternate') }}"),
             "render: tokenizer.chat_template line 1: the template refuses: roles must alternate");
@@ -76,13 +89,15 @@ TEST(ChatTemplate, errors_name_the_construct_and_the_line) {
 }
 
 TEST(ChatTemplate, hostile_templates_end_at_a_limit) {
-  EXPECT_NE(outcome("{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}").find("more than"),
-            std::string::npos);
+  EXPECT_NE(
+      outcome("{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}").find("more than"),
+      std::string::npos);
   EXPECT_NE(outcome("{{ 'x' * 1000000000 }}").find("render"), std::string::npos);
   EXPECT_NE(outcome("{{ 'x' * 9000000 }}").find("the rendered prompt exceeds"), std::string::npos);
   EXPECT_NE(outcome("{{ range(1000000000) }}").find("range has more than"), std::string::npos);
   EXPECT_NE(outcome("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}").find("nested deeper"), std::string::npos);
-  EXPECT_NE(outcome("{{ " + std::string(100, '(') + "1" + std::string(100, ')') + " }}").find("nested deeper"), std::string::npos);
+  EXPECT_NE(outcome("{{ " + std::string(100, '(') + "1" + std::string(100, ')') + " }}").find("nested deeper"),
+            std::string::npos);
   std::string chain = "{{ 1";
   for (int i = 0; i < 100000; ++i) chain += "+1";
   EXPECT_NE(outcome(chain + " }}").find("a tag has more than"), std::string::npos);

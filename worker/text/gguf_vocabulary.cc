@@ -11,7 +11,8 @@ Result<std::optional<TokenId>, ModelError> token_id(const GgufFile& file, const 
   if (!value.ok()) return Err{value.error()};
   if (!value.value()) return std::optional<TokenId>{};
   if (**value > std::numeric_limits<TokenId>::max()) {
-    return Err{ModelError{ModelErrorKind::bad_file, key, "token id " + std::to_string(**value) + " does not fit 32 bits"}};
+    return Err{
+        ModelError{ModelErrorKind::bad_file, key, "token id " + std::to_string(**value) + " does not fit 32 bits"}};
   }
   return std::optional<TokenId>{static_cast<TokenId>(**value)};
 }
@@ -40,7 +41,8 @@ Result<VocabularyData, ModelError> read_vocabulary(const GgufFile& file) {
   if (tokens) out.tokens.assign(tokens->begin(), tokens->end());
   if (merges) out.merges.assign(merges->begin(), merges->end());
   if (types) {
-    for (const std::int64_t type : *types) out.types.push_back(type < 0 || type > 255 ? 0 : static_cast<std::int32_t>(type));
+    for (const std::int64_t type : *types)
+      out.types.push_back(type < 0 || type > 255 ? 0 : static_cast<std::int32_t>(type));
   }
   out.bos = bos;
   out.eos = eos;

@@ -18,8 +18,8 @@ enum class PreTokenizer : std::uint8_t {
 // nullopt: a name we have no splitter for; the caller refuses the model by that name.
 std::optional<PreTokenizer> pre_tokenizer_by_name(std::string_view name);
 
-// The words in order; together they are exactly `text`. A byte that is no UTF-8 counts as one code point of class other.
-// GPT-2 pattern: 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
+// The words in order; together they are exactly `text`. A byte that is no UTF-8 counts as one code point of class
+// other. GPT-2 pattern: 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
 std::vector<std::string_view> split_words(PreTokenizer kind, std::string_view text);
 
 }  // namespace orch::worker

@@ -1,4 +1,5 @@
-// PCRE2 with Unicode properties is the oracle: the same pattern over random text of every class must cut at the same bytes.
+// PCRE2 with Unicode properties is the oracle: the same pattern over random text of every class must cut at the same
+// bytes.
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "worker/text/pretokenizer.h"
 
@@ -29,8 +30,8 @@ class Pcre {
   explicit Pcre(const char* pattern) {
     int error = 0;
     PCRE2_SIZE offset = 0;
-    code_.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern), PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP, &error,
-                              &offset, nullptr));
+    code_.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern), PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP,
+                              &error, &offset, nullptr));
     EXPECT_NE(code_, nullptr);
     match_.reset(pcre2_match_data_create_from_pattern(code_.get(), nullptr));
   }
@@ -38,8 +39,8 @@ class Pcre {
   void split(std::string_view text, Words& out) const {
     std::size_t at = 0;
     while (at < text.size()) {
-      const int found = pcre2_match(code_.get(), reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), at, 0, match_.get(),
-                                    nullptr);
+      const int found = pcre2_match(code_.get(), reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), at, 0,
+                                    match_.get(), nullptr);
       if (found < 1) break;
       const PCRE2_SIZE* range = pcre2_get_ovector_pointer(match_.get());
       if (range[0] > at) out.emplace_back(text.substr(at, range[0] - at));
@@ -61,8 +62,7 @@ class Pcre {
 };
 
 // PCRE2's \s under UCP also holds U+180E, which Unicode took out of White_Space in version 6.3.
-constexpr char kGpt2[] =
-    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+constexpr char kGpt2[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
 Words oracle_gpt2(std::string_view text) {
   static const Pcre pattern(kGpt2);

@@ -1,5 +1,5 @@
-// Ends a text at the first of several stop strings, also when one spans token borders: text that may still be the beginning
-// of a stop string is held back. The stop string itself is not part of the text.
+// Ends a text at the first of several stop strings, also when one spans token borders: text that may still be the
+// beginning of a stop string is held back. The stop string itself is not part of the text.
 #pragma once
 
 #include <string>

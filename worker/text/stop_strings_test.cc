@@ -43,16 +43,19 @@ TEST(StopStrings, result_does_not_depend_on_the_cuts) {
   const auto run = [](const std::vector<std::string>& stops, const std::string& text, std::size_t chunk) {
     StopStrings matcher(stops);
     std::string out;
-    for (std::size_t i = 0; i < text.size(); i += chunk) out += matcher.push(std::string_view(text).substr(i, chunk)).text;
+    for (std::size_t i = 0; i < text.size(); i += chunk)
+      out += matcher.push(std::string_view(text).substr(i, chunk)).text;
     return out + matcher.finish();
   };
   for (int i = 0; i < 3000; ++i) {
     std::string text;
     for (std::uint64_t left = prng.below(30); left > 0; --left) text.push_back(static_cast<char>('a' + prng.below(2)));
     std::string stop;
-    for (std::uint64_t left = 1 + prng.below(5); left > 0; --left) stop.push_back(static_cast<char>('a' + prng.below(2)));
+    for (std::uint64_t left = 1 + prng.below(5); left > 0; --left)
+      stop.push_back(static_cast<char>('a' + prng.below(2)));
     const std::string expected = text.substr(0, text.find(stop));
-    for (const std::size_t chunk : {1u, 2u, 3u, 7u}) ASSERT_EQ(run({stop, ""}, text, chunk), expected) << text << " / " << stop;
+    for (const std::size_t chunk : {1u, 2u, 3u, 7u})
+      ASSERT_EQ(run({stop, ""}, text, chunk), expected) << text << " / " << stop;
   }
 }
 

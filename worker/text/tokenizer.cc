@@ -14,8 +14,8 @@ constexpr std::size_t kTokensMax = 1u << 21;
 constexpr std::size_t kTokenBytesMax = 4096;
 
 // Names under which models carry a second end token that tokenizer.ggml.eos_token_id does not mention.
-constexpr std::array<std::string_view, 8> kEndNames = {"<|endoftext|>", "<|im_end|>",      "<|eot_id|>", "<|end|>",
-                                                       "</s>",          "<|end_of_text|>", "<eos>",      "<end_of_turn>"};
+constexpr std::array<std::string_view, 8> kEndNames = {
+    "<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|end|>", "</s>", "<|end_of_text|>", "<eos>", "<end_of_turn>"};
 
 // A stretch of the input while special tokens are cut out of it.
 struct Fragment {
@@ -46,8 +46,8 @@ Result<Tokenizer, std::string> Tokenizer::create(VocabularyData data) {
                std::to_string(kTokensMax)};
   }
   if (!data.types.empty() && data.types.size() != data.tokens.size()) {
-    return Err{"tokenizer.ggml.token_type has " + std::to_string(data.types.size()) + " entries, tokenizer.ggml.tokens " +
-               std::to_string(data.tokens.size())};
+    return Err{"tokenizer.ggml.token_type has " + std::to_string(data.types.size()) +
+               " entries, tokenizer.ggml.tokens " + std::to_string(data.tokens.size())};
   }
   for (const auto& id : {data.bos, data.eos, data.eot}) {
     if (id && *id >= data.tokens.size()) {
@@ -82,7 +82,8 @@ Status<std::string> Tokenizer::index_tokens() {
     }
     const std::int32_t type = data_.types.empty() ? 1 : data_.types[i];
     if (type < 1 || type > 6) {
-      return Err{"tokenizer.ggml.token_type[" + std::to_string(i) + "] is " + std::to_string(type) + "; known are 1 to 6"};
+      return Err{"tokenizer.ggml.token_type[" + std::to_string(i) + "] is " + std::to_string(type) +
+                 "; known are 1 to 6"};
     }
     kinds_[i] = static_cast<TokenKind>(type);
     if (is_control(id)) {

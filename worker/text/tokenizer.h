@@ -1,9 +1,9 @@
 // Text to token ids and back, for byte-level BPE vocabularies (`tokenizer.ggml.model` = gpt2). Immutable after create;
 // safe to use from any thread.
 //
-// Control tokens come from trusted text alone (ENGINE-RULES, interface 5): a control token is cut out only where every byte
-// of it lies in a segment with allow_special, and merging never ends in one. User text that spells a control token becomes
-// ordinary tokens.
+// Control tokens come from trusted text alone (ENGINE-RULES, interface 5): a control token is cut out only where every
+// byte of it lies in a segment with allow_special, and merging never ends in one. User text that spells a control token
+// becomes ordinary tokens.
 #pragma once
 
 #include <cstdint>
@@ -47,8 +47,8 @@ class Tokenizer {
   // Error: names the key and what is wrong with it.
   static Result<Tokenizer, std::string> create(VocabularyData data);
 
-  // The segments are one text: merges cross their borders. Puts BOS in front when the vocabulary asks for it and the text
-  // does not begin with it. A byte the vocabulary has no token for is left out, as llama.cpp does.
+  // The segments are one text: merges cross their borders. Puts BOS in front when the vocabulary asks for it and the
+  // text does not begin with it. A byte the vocabulary has no token for is left out, as llama.cpp does.
   std::vector<TokenId> encode(std::span<const TextSegment> segments) const;
   std::vector<TokenId> encode(std::string_view text, bool allow_special) const;
 
@@ -78,7 +78,7 @@ class Tokenizer {
   std::vector<TokenKind> kinds_;
   std::vector<std::string> visible_;
   std::vector<bool> ends_;
-  std::vector<Special> specials_;  // longest first
+  std::vector<Special> specials_;              // longest first
   std::vector<std::int64_t> token_of_symbol_;  // -1: no token has this text
 };
 

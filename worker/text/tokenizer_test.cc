@@ -87,11 +87,13 @@ TEST(Tokenizer, a_control_token_split_over_trusted_and_user_text_is_not_made) {
 
 TEST(Tokenizer, random_user_text_made_of_control_pieces_never_yields_a_control_token) {
   const Tokenizer tokenizer = make();
-  static constexpr std::array<const char*, 8> kPieces = {"<|", "im_", "start", "end", "|>", "<|im_end|>", "<|endoftext|>", " "};
+  static constexpr std::array<const char*, 8> kPieces = {"<|", "im_",        "start",         "end",
+                                                         "|>", "<|im_end|>", "<|endoftext|>", " "};
   Prng prng(11);
   for (int i = 0; i < 5000; ++i) {
     std::vector<TextSegment> segments;
-    for (std::uint64_t left = prng.below(8); left > 0; --left) segments.push_back({kPieces[prng.below(kPieces.size())], false});
+    for (std::uint64_t left = prng.below(8); left > 0; --left)
+      segments.push_back({kPieces[prng.below(kPieces.size())], false});
     for (const TokenId id : tokenizer.encode(segments)) ASSERT_FALSE(tokenizer.is_control(id));
   }
 }

@@ -8,8 +8,9 @@ namespace orch::worker {
 
 UnicodeClass unicode_class(std::uint32_t code_point) {
   if (code_point > 0x10FFFF) return UnicodeClass::other;
-  const auto after = std::upper_bound(kUnicodeRanges.begin(), kUnicodeRanges.end(), code_point,
-                                      [](std::uint32_t value, const UnicodeRange& range) { return value < range.first; });
+  const auto after =
+      std::upper_bound(kUnicodeRanges.begin(), kUnicodeRanges.end(), code_point,
+                       [](std::uint32_t value, const UnicodeRange& range) { return value < range.first; });
   return (after - 1)->kind;
 }
 

@@ -17,7 +17,8 @@ enum class Utf8Status : std::uint8_t {
 struct Utf8Step {
   Utf8Status status = Utf8Status::invalid;
   std::uint32_t code_point = 0xFFFD;  // U+FFFD unless valid
-  std::size_t bytes = 1;  // consumed; for invalid: the maximal subpart (Unicode 3.9, U+FFFD substitution), for incomplete: the rest
+  std::size_t bytes =
+      1;  // consumed; for invalid: the maximal subpart (Unicode 3.9, U+FFFD substitution), for incomplete: the rest
 };
 
 // `position` < text.size().

@@ -47,13 +47,13 @@ struct Expr {
 };
 
 enum class StmtKind : std::uint8_t {
-  data,        // text
-  output,      // exprs[0]
-  branch,      // exprs[i] guards bodies[i]; one more body: else
-  loop,        // names in exprs[0], filter exprs[1] (may be null); bodies[0], else bodies[1]
-  assign,      // names = exprs[0]; names.size() == 2 with text "." : namespace attribute
-  capture,     // {% set name %} bodies[0] {% endset %}
-  macro,       // macro
+  data,     // text
+  output,   // exprs[0]
+  branch,   // exprs[i] guards bodies[i]; one more body: else
+  loop,     // names in exprs[0], filter exprs[1] (may be null); bodies[0], else bodies[1]
+  assign,   // names = exprs[0]; names.size() == 2 with text "." : namespace attribute
+  capture,  // {% set name %} bodies[0] {% endset %}
+  macro,    // macro
   break_loop,
   next_loop,
 };

@@ -9,10 +9,10 @@
 namespace orch::worker::jinja {
 
 struct Limits {
-  std::uint64_t steps_max = 2'000'000;          // expressions and statements evaluated
-  std::uint64_t work_bytes_max = 256u << 20;    // bytes of all texts made on the way
+  std::uint64_t steps_max = 2'000'000;        // expressions and statements evaluated
+  std::uint64_t work_bytes_max = 256u << 20;  // bytes of all texts made on the way
   std::uint64_t output_bytes_max = 8u << 20;
-  int depth_max = 400;                          // of evaluation
+  int depth_max = 400;  // of evaluation
 };
 
 class Budget {
@@ -20,7 +20,8 @@ class Budget {
   explicit Budget(const Limits& limits) : limits_(limits) {}
 
   void step() {
-    if (++steps_ > limits_.steps_max) fail("the template took more than " + std::to_string(limits_.steps_max) + " steps");
+    if (++steps_ > limits_.steps_max)
+      fail("the template took more than " + std::to_string(limits_.steps_max) + " steps");
   }
   // Before `bytes` of text or list entries are made. False: do not make them.
   bool charge(std::uint64_t bytes) {

@@ -1,4 +1,5 @@
-// Filters, tests, methods, functions and operators: what a template can call. Each returns Undefined after budget.fail().
+// Filters, tests, methods, functions and operators: what a template can call. Each returns Undefined after
+// budget.fail().
 #pragma once
 
 #include <string>

@@ -26,7 +26,9 @@ enum class Flow : std::uint8_t { go_on, break_loop, next_loop };
 
 class Evaluator {
  public:
-  Evaluator(const Map& context, const Limits& limits) : budget_(limits), output_(&rendered_) { globals_.variables = context; }
+  Evaluator(const Map& context, const Limits& limits) : budget_(limits), output_(&rendered_) {
+    globals_.variables = context;
+  }
 
   Result<Text, TemplateError> run(const Body& body) {
     scope_ = &globals_;
@@ -50,11 +52,19 @@ class Evaluator {
     budget_.step();
     if (budget_.failed()) return Flow::go_on;
     switch (statement.kind) {
-      case StmtKind::data: write(Text::trusted(statement.text)); break;
-      case StmtKind::output: write(to_text(evaluate(*statement.exprs[0]), budget_)); break;
-      case StmtKind::branch: return run_branch(statement);
-      case StmtKind::loop: return run_loop(statement);
-      case StmtKind::assign: run_assign(statement); break;
+      case StmtKind::data:
+        write(Text::trusted(statement.text));
+        break;
+      case StmtKind::output:
+        write(to_text(evaluate(*statement.exprs[0]), budget_));
+        break;
+      case StmtKind::branch:
+        return run_branch(statement);
+      case StmtKind::loop:
+        return run_loop(statement);
+      case StmtKind::assign:
+        run_assign(statement);
+        break;
       case StmtKind::capture: {
         Text captured = capture(statement.bodies[0]);
         scope_->variables.set(statement.names[0], Value::text(std::move(captured)));
@@ -63,8 +73,10 @@ class Evaluator {
       case StmtKind::macro:
         scope_->variables.set(statement.macro->name, Value(static_cast<const Macro*>(statement.macro.get())));
         break;
-      case StmtKind::break_loop: return Flow::break_loop;
-      case StmtKind::next_loop: return Flow::next_loop;
+      case StmtKind::break_loop:
+        return Flow::break_loop;
+      case StmtKind::next_loop:
+        return Flow::next_loop;
     }
     return Flow::go_on;
   }
@@ -72,7 +84,8 @@ class Evaluator {
   void write(const Text& text) {
     if (budget_.failed() || !budget_.charge(text.size())) return;
     if (output_->size() + text.size() > budget_.limits().output_bytes_max) {
-      return budget_.fail("the rendered prompt exceeds " + std::to_string(budget_.limits().output_bytes_max) + " bytes");
+      return budget_.fail("the rendered prompt exceeds " + std::to_string(budget_.limits().output_bytes_max) +
+                          " bytes");
     }
     output_->append(text);
   }
@@ -102,7 +115,8 @@ class Evaluator {
     }
     const List items = items_of(value, budget_);
     if (items.size() != names.size()) {
-      budget_.fail("cannot unpack " + std::to_string(items.size()) + " values into " + std::to_string(names.size()) + " names");
+      budget_.fail("cannot unpack " + std::to_string(items.size()) + " values into " + std::to_string(names.size()) +
+                   " names");
       return false;
     }
     for (std::size_t i = 0; i < names.size(); ++i) into.set(names[i], items[i]);
@@ -185,21 +199,27 @@ class Evaluator {
 
   Value evaluate_kind(const Expr& expr) {
     switch (expr.kind) {
-      case ExprKind::literal: return expr.value;
-      case ExprKind::name: return variable(expr.text);
+      case ExprKind::literal:
+        return expr.value;
+      case ExprKind::name:
+        return variable(expr.text);
       case ExprKind::list: {
         List out;
         for (const ExprPtr& operand : expr.operands) out.push_back(evaluate(*operand));
         return Value::list(std::move(out));
       }
-      case ExprKind::dict: return dict_literal(expr);
-      case ExprKind::attribute: return attribute(evaluate(*expr.operands[0]), expr.text);
+      case ExprKind::dict:
+        return dict_literal(expr);
+      case ExprKind::attribute:
+        return attribute(evaluate(*expr.operands[0]), expr.text);
       case ExprKind::subscript: {
         const Value container = evaluate(*expr.operands[0]);
         return subscript(container, evaluate(*expr.operands[1]), budget_);
       }
-      case ExprKind::slice: return slice_of(expr);
-      case ExprKind::call: return call(expr);
+      case ExprKind::slice:
+        return slice_of(expr);
+      case ExprKind::call:
+        return call(expr);
       case ExprKind::filter: {
         const Value self = evaluate(*expr.operands[0]);
         const CallArguments given = arguments(expr);
@@ -210,8 +230,10 @@ class Evaluator {
         const CallArguments given = arguments(expr);
         return budget_.failed() ? Value() : Value::boolean(apply_test(expr.text, self, given, budget_));
       }
-      case ExprKind::unary: return unary(expr);
-      case ExprKind::binary: return binary(expr);
+      case ExprKind::unary:
+        return unary(expr);
+      case ExprKind::binary:
+        return binary(expr);
       case ExprKind::conditional:
         if (evaluate(*expr.operands[0]).truthy()) return evaluate(*expr.operands[1]);
         return expr.operands[2] != nullptr ? evaluate(*expr.operands[2]) : Value();
@@ -261,8 +283,10 @@ class Evaluator {
     CallArguments out;
     for (const Argument& argument : expr.arguments) {
       Value value = evaluate(*argument.value);
-      if (argument.name.empty()) out.positional.push_back(std::move(value));
-      else out.named.emplace_back(argument.name, std::move(value));
+      if (argument.name.empty())
+        out.positional.push_back(std::move(value));
+      else
+        out.named.emplace_back(argument.name, std::move(value));
     }
     return out;
   }
@@ -307,8 +331,10 @@ class Evaluator {
     for (std::size_t i = 0; i < macro.parameters.size(); ++i) {
       const auto& [name, fallback] = macro.parameters[i];
       const Value* value = given.get(i, name);
-      if (value != nullptr) inner.variables.set(name, *value);
-      else inner.variables.set(name, fallback != nullptr ? evaluate(*fallback) : Value(Undefined{name}));
+      if (value != nullptr)
+        inner.variables.set(name, *value);
+      else
+        inner.variables.set(name, fallback != nullptr ? evaluate(*fallback) : Value(Undefined{name}));
     }
     Text text = capture(macro.body);
     scope_ = outer;

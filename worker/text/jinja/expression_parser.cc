@@ -206,10 +206,14 @@ ExprPtr ExpressionParser::parse_primary() {
       return out;
     }
     case TokenType::name:
-      if (token.text == "true" || token.text == "True") out->value = Value::boolean(true);
-      else if (token.text == "false" || token.text == "False") out->value = Value::boolean(false);
-      else if (token.text == "none" || token.text == "None") out->value = Value::none();
-      else out = make(ExprKind::name, token.text);
+      if (token.text == "true" || token.text == "True")
+        out->value = Value::boolean(true);
+      else if (token.text == "false" || token.text == "False")
+        out->value = Value::boolean(false);
+      else if (token.text == "none" || token.text == "None")
+        out->value = Value::none();
+      else
+        out = make(ExprKind::name, token.text);
       cursor_.take();
       return out;
     case TokenType::op:
@@ -311,7 +315,8 @@ ExprPtr ExpressionParser::parse_subscript(ExprPtr left) {
 void ExpressionParser::parse_arguments(Expr& out) {
   while (!cursor_.failed() && !cursor_.accept(")")) {
     Argument argument;
-    if (cursor_.peek().type == TokenType::name && cursor_.peek(1).type == TokenType::op && cursor_.peek(1).text == "=") {
+    if (cursor_.peek().type == TokenType::name && cursor_.peek(1).type == TokenType::op &&
+        cursor_.peek(1).text == "=") {
       argument.name = cursor_.take().text;
       cursor_.take();
     }
@@ -347,13 +352,14 @@ ExprPtr ExpressionParser::parse_test(ExprPtr left) {
   ExprPtr out = make(ExprKind::test, cursor_.expect(TokenType::name));
   out->operands.push_back(std::move(left));
   const Token& next = cursor_.peek();
-  const bool is_keyword = next.type == TokenType::name && (next.text == "else" || next.text == "or" || next.text == "and" ||
-                                                           next.text == "is" || next.text == "if" || next.text == "not" ||
-                                                           next.text == "in" || next.text == "recursive");
+  const bool is_keyword = next.type == TokenType::name &&
+                          (next.text == "else" || next.text == "or" || next.text == "and" || next.text == "is" ||
+                           next.text == "if" || next.text == "not" || next.text == "in" || next.text == "recursive");
   if (cursor_.accept("(")) {
     parse_arguments(*out);
   } else if ((next.type == TokenType::name && !is_keyword) || next.type == TokenType::string ||
-             next.type == TokenType::integer || next.type == TokenType::real || cursor_.at_op("[") || cursor_.at_op("{")) {
+             next.type == TokenType::integer || next.type == TokenType::real || cursor_.at_op("[") ||
+             cursor_.at_op("{")) {
     out->arguments.push_back({{}, parse_postfix(parse_primary())});
   }
   if (!negated) return out;

@@ -1,4 +1,5 @@
-// Expressions of the template language, and the cursor both parsers share. The first error sticks; parsing then only unwinds.
+// Expressions of the template language, and the cursor both parsers share. The first error sticks; parsing then only
+// unwinds.
 #pragma once
 
 #include <string>

@@ -65,8 +65,9 @@ Value pick_items(std::string_view name, const Value& self, const CallArguments& 
     budget.step();
     if (budget.failed()) return {};
     const Value subject = by_attribute ? attribute_of(item, *attribute, budget) : item;
-    const bool holds = test == nullptr ? subject.truthy()
-                                       : apply_test(test->text()->bytes, subject, tail_of(arguments, test_at + 1), budget);
+    const bool holds = test == nullptr
+                           ? subject.truthy()
+                           : apply_test(test->text()->bytes, subject, tail_of(arguments, test_at + 1), budget);
     if (holds == keep) out.push_back(item);
   }
   return Value::list(std::move(out));
@@ -140,7 +141,8 @@ Value pairs_of(const Value& self, bool sorted_by_key, Budget& budget) {
     return Value::list({});
   }
   auto entries = map->entries;
-  if (sorted_by_key) std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  if (sorted_by_key)
+    std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
   List out;
   for (const auto& [key, value] : entries) out.push_back(Value::list({Value::trusted(key), value}));
   return Value::list(std::move(out));
@@ -179,7 +181,8 @@ Value indent(const Text& self, const CallArguments& arguments, Budget& budget) {
   const Value* width = arguments.get(0, "width");
   const Value* first = arguments.get(1, "first");
   const Value* blank = arguments.get(2, "blank");
-  const std::int64_t count = width != nullptr && width->is_number() ? std::clamp<std::int64_t>(width->as_integer(), 0, 256) : 4;
+  const std::int64_t count =
+      width != nullptr && width->is_number() ? std::clamp<std::int64_t>(width->as_integer(), 0, 256) : 4;
   const Text space = Text::trusted(std::string(static_cast<std::size_t>(count), ' '));
   Text out;
   bool head = true;
@@ -201,7 +204,11 @@ Value indent(const Text& self, const CallArguments& arguments, Budget& budget) {
 Value json(const Value& self, const CallArguments& arguments, Budget& budget) {
   const Value* width = arguments.get(0, "indent");
   Text out;
-  print_json(self, width != nullptr && width->is_number() ? static_cast<int>(std::clamp<std::int64_t>(width->as_integer(), 0, 16)) : -1, out);
+  print_json(self,
+             width != nullptr && width->is_number()
+                 ? static_cast<int>(std::clamp<std::int64_t>(width->as_integer(), 0, 16))
+                 : -1,
+             out);
   if (!budget.charge(out.size())) return {};
   return Value::text(std::move(out));
 }
@@ -256,7 +263,8 @@ const Value* CallArguments::get(std::size_t index, std::string_view name) const 
 }
 
 Value apply_filter(std::string_view name, const Value& self, const CallArguments& arguments, Budget& budget) {
-  if (name == "trim" || name == "upper" || name == "lower" || name == "title" || name == "capitalize" || name == "replace") {
+  if (name == "trim" || name == "upper" || name == "lower" || name == "title" || name == "capitalize" ||
+      name == "replace") {
     return call_text_method(to_text(self, budget), name == "trim" ? "strip" : name, arguments, budget);
   }
   if (name == "length" || name == "count") return Value::integer(static_cast<std::int64_t>(length_of(self, budget)));
@@ -286,7 +294,8 @@ Value apply_filter(std::string_view name, const Value& self, const CallArguments
   if (name == "indent") return indent(to_text(self, budget), arguments, budget);
   if (name == "min" || name == "max") return extreme(name, self, budget);
   if (name == "sum") return sum(self, arguments, budget);
-  if (name == "abs") return self.get<double>() ? Value::real(std::fabs(self.as_real())) : Value::integer(std::llabs(self.as_integer()));
+  if (name == "abs")
+    return self.get<double>() ? Value::real(std::fabs(self.as_real())) : Value::integer(std::llabs(self.as_integer()));
   if (name == "round") return rounded(self, arguments);
   budget.fail("filter \"" + std::string(name) + "\" is not supported");
   return {};

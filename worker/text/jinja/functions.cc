@@ -14,8 +14,9 @@ Value range(const CallArguments& arguments, Budget& budget) {
   std::int64_t last = 0;
   std::int64_t step = 1;
   const auto& given = arguments.positional;
-  if (given.empty() || given.size() > 3 ||
-      !std::all_of(given.begin(), given.end(), [](const Value& value) { return value.is_number() && !value.get<double>(); })) {
+  if (given.empty() || given.size() > 3 || !std::all_of(given.begin(), given.end(), [](const Value& value) {
+        return value.is_number() && !value.get<double>();
+      })) {
     budget.fail("range takes one to three integers");
     return {};
   }
@@ -57,9 +58,12 @@ Value call_map_method(Map& map, std::string_view name, const CallArguments& argu
   }
   List out;
   for (const auto& [key, value] : map.entries) {
-    if (name == "keys") out.push_back(Value::trusted(key));
-    else if (name == "values") out.push_back(value);
-    else out.push_back(Value::list({Value::trusted(key), value}));
+    if (name == "keys")
+      out.push_back(Value::trusted(key));
+    else if (name == "values")
+      out.push_back(value);
+    else
+      out.push_back(Value::list({Value::trusted(key), value}));
   }
   return Value::list(std::move(out));
 }
@@ -80,7 +84,8 @@ Value call_list_method(List& list, std::string_view name, const CallArguments& a
     return out;
   }
   if (name == "count" && item != nullptr) {
-    return Value::integer(std::count_if(list.begin(), list.end(), [&](const Value& entry) { return equal(entry, *item); }));
+    return Value::integer(
+        std::count_if(list.begin(), list.end(), [&](const Value& entry) { return equal(entry, *item); }));
   }
   budget.fail("list." + std::string(name) + " takes one argument");
   return {};
@@ -112,12 +117,14 @@ Value call_builtin(const Builtin& builtin, const CallArguments& arguments, Budge
   if (builtin.name == "raise_exception") {
     const Value* message = arguments.get(0, "message");
     // The template's own words; user text inside it is bounded.
-    budget.fail("the template refuses: " + (message == nullptr ? std::string() : to_text(*message, budget).bytes.substr(0, 512)));
+    budget.fail("the template refuses: " +
+                (message == nullptr ? std::string() : to_text(*message, budget).bytes.substr(0, 512)));
     return {};
   }
   Map out;
   out.is_namespace = builtin.name == "namespace";
-  if (const Value* base = arguments.get(0, ""); base != nullptr && base->map() != nullptr) out.entries = base->map()->entries;
+  if (const Value* base = arguments.get(0, ""); base != nullptr && base->map() != nullptr)
+    out.entries = base->map()->entries;
   for (const auto& [key, value] : arguments.named) out.set(key, value);
   return Value::map(std::move(out));
 }

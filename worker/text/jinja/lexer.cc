@@ -135,7 +135,8 @@ class Lexer {
     const std::size_t first = tokens_.size();
     while (!failed_) {
       // Bounds the depth of the tree that a chain of operators becomes.
-      if (tokens_.size() - first > kTagTokensMax) return fail("a tag has more than " + std::to_string(kTagTokensMax) + " tokens");
+      if (tokens_.size() - first > kTagTokensMax)
+        return fail("a tag has more than " + std::to_string(kTagTokensMax) + " tokens");
       const std::size_t next = source_.find_first_not_of(kSpace, at_);
       if (next == std::string::npos) return fail("tag is not closed");
       advance(next - at_);
@@ -216,8 +217,16 @@ class Lexer {
   // `at`: behind the backslash; returns the index of the last character used.
   std::size_t read_escape(std::size_t at, std::string& out) {
     const char c = source_[at];
-    static constexpr std::array<std::pair<char, char>, 10> kSingle = {{{'n', '\n'}, {'t', '\t'}, {'r', '\r'}, {'b', '\b'},
-        {'f', '\f'}, {'v', '\v'}, {'a', '\a'}, {'\\', '\\'}, {'\'', '\''}, {'"', '"'}}};
+    static constexpr std::array<std::pair<char, char>, 10> kSingle = {{{'n', '\n'},
+                                                                       {'t', '\t'},
+                                                                       {'r', '\r'},
+                                                                       {'b', '\b'},
+                                                                       {'f', '\f'},
+                                                                       {'v', '\v'},
+                                                                       {'a', '\a'},
+                                                                       {'\\', '\\'},
+                                                                       {'\'', '\''},
+                                                                       {'"', '"'}}};
     for (const auto& [name, value] : kSingle) {
       if (c == name) {
         out.push_back(value);
@@ -261,8 +270,8 @@ class Lexer {
 
 Result<std::vector<Token>, TemplateError> tokenize(std::string_view source) {
   if (source.size() > kTemplateBytesMax) {
-    return Err{TemplateError{"template has " + std::to_string(source.size()) + " bytes; at most " +
-                                 std::to_string(kTemplateBytesMax), 0}};
+    return Err{TemplateError{
+        "template has " + std::to_string(source.size()) + " bytes; at most " + std::to_string(kTemplateBytesMax), 0}};
   }
   std::string text;
   text.reserve(source.size());

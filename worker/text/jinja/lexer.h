@@ -1,5 +1,5 @@
-// Template source to tokens, with the white-space control that chat templates are written for: trim_blocks and lstrip_blocks
-// on, one trailing newline dropped.
+// Template source to tokens, with the white-space control that chat templates are written for: trim_blocks and
+// lstrip_blocks on, one trailing newline dropped.
 #pragma once
 
 #include <cstdint>
@@ -17,10 +17,16 @@ struct TemplateError {
 };
 
 enum class TokenType : std::uint8_t {
-  data,         // text between tags
-  output_begin, output_end,  // {{ }}
-  block_begin, block_end,    // {% %}
-  name, string, integer, real, op,
+  data,  // text between tags
+  output_begin,
+  output_end,  // {{ }}
+  block_begin,
+  block_end,  // {% %}
+  name,
+  string,
+  integer,
+  real,
+  op,
   end,
 };
 

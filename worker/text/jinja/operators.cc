@@ -30,12 +30,18 @@ Value arithmetic(std::string_view op, const Value& left, const Value& right, Bud
     const double a = left.as_real();
     const double b = right.as_real();
     double out = 0;
-    if (op == "+") out = a + b;
-    else if (op == "-") out = a - b;
-    else if (op == "*") out = a * b;
-    else if (op == "//") out = std::floor(a / b);
-    else if (op == "%") out = a - b * std::floor(a / b);
-    else out = std::pow(a, b);
+    if (op == "+")
+      out = a + b;
+    else if (op == "-")
+      out = a - b;
+    else if (op == "*")
+      out = a * b;
+    else if (op == "//")
+      out = std::floor(a / b);
+    else if (op == "%")
+      out = a - b * std::floor(a / b);
+    else
+      out = std::pow(a, b);
     if (!whole || b < 0 || std::fabs(out) >= kIntegerEdge) return Value::real(out);
     return Value::integer(static_cast<std::int64_t>(out));
   }
@@ -43,10 +49,14 @@ Value arithmetic(std::string_view op, const Value& left, const Value& right, Bud
   const std::int64_t b = right.as_integer();
   std::int64_t out = 0;
   bool overflow = false;
-  if (op == "+") overflow = __builtin_add_overflow(a, b, &out);
-  else if (op == "-") overflow = __builtin_sub_overflow(a, b, &out);
-  else if (op == "*") overflow = __builtin_mul_overflow(a, b, &out);
-  else if (b == -1) overflow = op == "//" ? __builtin_sub_overflow(std::int64_t{0}, a, &out) : false;
+  if (op == "+")
+    overflow = __builtin_add_overflow(a, b, &out);
+  else if (op == "-")
+    overflow = __builtin_sub_overflow(a, b, &out);
+  else if (op == "*")
+    overflow = __builtin_mul_overflow(a, b, &out);
+  else if (b == -1)
+    overflow = op == "//" ? __builtin_sub_overflow(std::int64_t{0}, a, &out) : false;
   else {  // Python rounds towards minus infinity; the remainder has the sign of the divisor
     const std::int64_t remainder = a % b;
     const bool adjust = remainder != 0 && ((remainder < 0) != (b < 0));
@@ -189,14 +199,17 @@ Value slice(const Value& container, const Value* from, const Value* to, const Va
   const std::int64_t first = bound(from, stride > 0 ? 0 : length - 1);
   const std::int64_t last = bound(to, stride > 0 ? length : -1);
   const Text* text = container.text();
-  if (!budget.charge(text != nullptr ? text->size() * 2 : static_cast<std::uint64_t>(length) * sizeof(Value))) return {};
+  if (!budget.charge(text != nullptr ? text->size() * 2 : static_cast<std::uint64_t>(length) * sizeof(Value)))
+    return {};
   const auto offsets = text != nullptr ? code_point_offsets(text->bytes) : std::vector<std::size_t>{};
   Text text_out;
   List list_out;
   for (std::int64_t i = first; stride > 0 ? i < last : i > last; i += stride) {
     const auto at = static_cast<std::size_t>(i);
-    if (text != nullptr) text_out.append(text->slice(offsets[at], offsets[at + 1] - offsets[at]));
-    else list_out.push_back((*container.list())[at]);
+    if (text != nullptr)
+      text_out.append(text->slice(offsets[at], offsets[at + 1] - offsets[at]));
+    else
+      list_out.push_back((*container.list())[at]);
     if (stride > length || stride < -length) break;  // also keeps i from overflowing
   }
   return text != nullptr ? Value::text(std::move(text_out)) : Value::list(std::move(list_out));
@@ -205,8 +218,8 @@ Value slice(const Value& container, const Value* from, const Value* to, const Va
 std::size_t length_of(const Value& value, Budget& budget) {
   if (const Text* text = value.text()) {
     if (!budget.charge(text->size() / 8 + 1)) return 0;
-    return static_cast<std::size_t>(std::count_if(text->bytes.begin(), text->bytes.end(),
-                                                  [](char c) { return (c & 0xC0) != 0x80; }));
+    return static_cast<std::size_t>(
+        std::count_if(text->bytes.begin(), text->bytes.end(), [](char c) { return (c & 0xC0) != 0x80; }));
   }
   if (const List* list = value.list()) return list->size();
   if (const Map* map = value.map()) return map->entries.size();

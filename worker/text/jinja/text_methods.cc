@@ -10,9 +10,9 @@ namespace orch::worker::jinja {
 
 namespace {
 
-constexpr std::array<std::string_view, 16> kMethods = {"strip", "lstrip", "rstrip", "split", "rsplit", "splitlines",
-                                                       "upper", "lower", "title", "capitalize", "startswith", "endswith",
-                                                       "replace", "find", "count", "join"};
+constexpr std::array<std::string_view, 16> kMethods = {
+    "strip", "lstrip",     "rstrip",     "split",    "rsplit",  "splitlines", "upper", "lower",
+    "title", "capitalize", "startswith", "endswith", "replace", "find",       "count", "join"};
 
 bool is_space(std::uint32_t code_point) {
   return unicode_class(code_point) == UnicodeClass::space || (code_point >= 0x1C && code_point <= 0x1F);
@@ -26,8 +26,10 @@ Text map_case(const Text& self, std::string_view name) {
   Text out = self;
   bool first = true;  // of the text, or of a word
   for (char& c : out.bytes) {
-    if (name == "upper" || ((name == "title" || name == "capitalize") && first)) c = upper(c);
-    else c = lower(c);
+    if (name == "upper" || ((name == "title" || name == "capitalize") && first))
+      c = upper(c);
+    else
+      c = lower(c);
     first = name == "title" ? !is_letter(c) : false;
   }
   return out;
@@ -124,7 +126,8 @@ Value replace(const Text& self, const CallArguments& arguments, Budget& budget) 
 bool has_edge(const Text& self, const Value* edges, bool at_start) {
   if (edges == nullptr) return false;
   if (const List* several = edges->list()) {
-    return std::any_of(several->begin(), several->end(), [&](const Value& edge) { return has_edge(self, &edge, at_start); });
+    return std::any_of(several->begin(), several->end(),
+                       [&](const Value& edge) { return has_edge(self, &edge, at_start); });
   }
   if (edges->text() == nullptr) return false;
   return at_start ? self.bytes.starts_with(edges->text()->bytes) : self.bytes.ends_with(edges->text()->bytes);
@@ -134,7 +137,8 @@ Value find(const Text& self, const Text* what) {
   const std::size_t found = what == nullptr ? std::string::npos : self.bytes.find(what->bytes);
   if (found == std::string::npos) return Value::integer(-1);
   const auto is_start = [](char c) { return (c & 0xC0) != 0x80; };
-  return Value::integer(std::count_if(self.bytes.begin(), self.bytes.begin() + static_cast<std::ptrdiff_t>(found), is_start));
+  return Value::integer(
+      std::count_if(self.bytes.begin(), self.bytes.begin() + static_cast<std::ptrdiff_t>(found), is_start));
 }
 
 Value count(const Text& self, const Text* what) {
@@ -176,7 +180,9 @@ Text strip(const Text& text, std::string_view characters, bool left, bool right)
   return text.slice(from, to - from);
 }
 
-bool is_text_method(std::string_view name) { return std::find(kMethods.begin(), kMethods.end(), name) != kMethods.end(); }
+bool is_text_method(std::string_view name) {
+  return std::find(kMethods.begin(), kMethods.end(), name) != kMethods.end();
+}
 
 Value call_text_method(const Text& self, std::string_view name, const CallArguments& arguments, Budget& budget) {
   if (!budget.charge(self.size())) return {};

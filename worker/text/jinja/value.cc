@@ -122,13 +122,27 @@ void print_json_string(const Text& text, Text& out) {
     const char c = text.bytes[i];
     std::string piece(1, c);
     switch (c) {
-      case '"': piece = "\\\""; break;
-      case '\\': piece = "\\\\"; break;
-      case '\n': piece = "\\n"; break;
-      case '\r': piece = "\\r"; break;
-      case '\t': piece = "\\t"; break;
-      case '\b': piece = "\\b"; break;
-      case '\f': piece = "\\f"; break;
+      case '"':
+        piece = "\\\"";
+        break;
+      case '\\':
+        piece = "\\\\";
+        break;
+      case '\n':
+        piece = "\\n";
+        break;
+      case '\r':
+        piece = "\\r";
+        break;
+      case '\t':
+        piece = "\\t";
+        break;
+      case '\b':
+        piece = "\\b";
+        break;
+      case '\f':
+        piece = "\\f";
+        break;
       default:
         if (static_cast<unsigned char>(c) < 0x20) {
           piece = std::string("\\u00") + kHex[(c >> 4) & 15] + kHex[c & 15];

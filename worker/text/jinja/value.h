@@ -1,8 +1,8 @@
-// Values of the template language. Text carries for each byte whether it came from the user, through every operation, so
-// that the rendered prompt knows which bytes may spell control tokens (ENGINE-RULES, interface 5).
+// Values of the template language. Text carries for each byte whether it came from the user, through every operation,
+// so that the rendered prompt knows which bytes may spell control tokens (ENGINE-RULES, interface 5).
 //
-// Containers are shared by reference, as in the language. Nothing here allocates without the evaluator's budget having been
-// charged by the caller.
+// Containers are shared by reference, as in the language. Nothing here allocates without the evaluator's budget having
+// been charged by the caller.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +25,9 @@ struct Text {
   static Text from_user(std::string_view text) { return {std::string(text), std::string(text.size(), '\1')}; }
 
   std::size_t size() const { return bytes.size(); }
-  Text slice(std::size_t from, std::size_t count) const { return {bytes.substr(from, count), mask.substr(from, count)}; }
+  Text slice(std::size_t from, std::size_t count) const {
+    return {bytes.substr(from, count), mask.substr(from, count)};
+  }
   void append(const Text& other) {
     bytes += other.bytes;
     mask += other.mask;
@@ -73,7 +75,9 @@ class Value {
   static Value map(Map value) { return Value(std::make_shared<Map>(std::move(value))); }
 
   template <typename T>
-  const T* get() const { return std::get_if<T>(&value_); }
+  const T* get() const {
+    return std::get_if<T>(&value_);
+  }
   const Text* text() const { return pointee<std::shared_ptr<const Text>>(); }
   List* list() const { return pointee<std::shared_ptr<List>>(); }
   Map* map() const { return pointee<std::shared_ptr<Map>>(); }
