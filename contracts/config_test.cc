@@ -80,8 +80,8 @@ struct BadCase {
 
 void PrintTo(const BadCase& bad, std::ostream* out) { *out << bad.name; }
 
-const std::string kO = kOrchestrator;
-const std::string kP = kPools;
+const std::string orchestrator_yaml = kOrchestrator;
+const std::string pools_yaml = kPools;
 
 class BadOrchestratorConfig : public testing::TestWithParam<BadCase> {};
 TEST_P(BadOrchestratorConfig, OC_CONFIG_6001_names_the_path_and_the_limit) {
@@ -91,17 +91,17 @@ TEST_P(BadOrchestratorConfig, OC_CONFIG_6001_names_the_path_and_the_limit) {
   EXPECT_NE(config.error().message.find(GetParam().message), std::string::npos) << config.error().text();
 }
 
-const std::vector<BadCase> kBadOrchestrator{
+const std::vector<BadCase> bad_orchestrator{
     {"empty", "", "", "exactly one YAML document, has 0"},
     {"null_root", "~", "", "must be a mapping, is empty"},
     {"list_root", "[1]", "", "must be a mapping, is a list"},
     {"scalar_root", "hello", "", "must be a mapping, is \"hello\""},
     {"broken_yaml", "state_dir: [", "", "not valid YAML"},
-    {"two_documents", kO + "---\n" + kO, "", "exactly one YAML document, has 2"},
-    {"too_long", kO + "# " + std::string(1 << 20, 'x'), "", "at most 1048576 bytes"},
-    {"unknown_top_key", kO + "que: {}\n", "que", "unknown key (line 3); known here: state_dir"},
-    {"unknown_nested_key", kO + "queue: {capasity: 1}\n", "queue.capasity", "unknown key"},
-    {"repeated_key", kO + "log: {level: info, level: warn}\n", "log.level", "given twice"},
+    {"two_documents", orchestrator_yaml + "---\n" + orchestrator_yaml, "", "exactly one YAML document, has 2"},
+    {"too_long", orchestrator_yaml + "# " + std::string(1 << 20, 'x'), "", "at most 1048576 bytes"},
+    {"unknown_top_key", orchestrator_yaml + "que: {}\n", "que", "unknown key (line 3); known here: state_dir"},
+    {"unknown_nested_key", orchestrator_yaml + "queue: {capasity: 1}\n", "queue.capasity", "unknown key"},
+    {"repeated_key", orchestrator_yaml + "log: {level: info, level: warn}\n", "log.level", "given twice"},
     {"missing_state_dir", "managers: [{endpoint: 'h:1'}]\n", "state_dir", "is required and missing"},
     {"missing_managers", "state_dir: s\n", "managers", "is required and missing"},
     {"missing_in_item", "state_dir: s\nmanagers: [{}]\n", "managers[0].endpoint", "is required and missing"},
@@ -113,31 +113,38 @@ const std::vector<BadCase> kBadOrchestrator{
     {"endpoint_port_zero", "state_dir: s\nmanagers: [{endpoint: 'h:0'}]\n", "managers[0].endpoint", "port 1..65535"},
     {"state_dir_a_number", "state_dir: 5\nmanagers: [{endpoint: 'h:1'}]\n", "state_dir", "must be a string, is \"5\""},
     {"state_dir_empty", "state_dir: ''\nmanagers: [{endpoint: 'h:1'}]\n", "state_dir", "1 to 4096 bytes"},
-    {"section_null", kO + "queue:\n", "queue", "must be a mapping, is empty"},
-    {"int_is_word", kO + "queue: {capacity: many}\n", "queue.capacity", "must be an integer 1..1000000, is \"many\""},
-    {"int_is_quoted", kO + "queue: {capacity: '5'}\n", "queue.capacity", "must be an integer 1..1000000"},
-    {"int_is_float", kO + "queue: {capacity: 1.5}\n", "queue.capacity", "must be an integer"},
-    {"int_is_negative", kO + "queue: {capacity: -1}\n", "queue.capacity", "must be an integer 1..1000000, is \"-1\""},
-    {"int_is_octal", kO + "queue: {capacity: 017}\n", "queue.capacity", "must be an integer"},
-    {"int_too_small", kO + "queue: {capacity: 0}\n", "queue.capacity", "1..1000000, is \"0\""},
-    {"int_too_large", kO + "queue: {capacity: 1000001}\n", "queue.capacity", "1..1000000, is \"1000001\""},
-    {"int_overflows_64_bits", kO + "queue: {capacity: 99999999999999999999999}\n", "queue.capacity", "1..1000000"},
-    {"int_is_list", kO + "queue: {capacity: [1]}\n", "queue.capacity", "is a list"},
-    {"bad_policy", kO + "queue: {batch_full_policy: drop}\n", "queue.batch_full_policy",
+    {"section_null", orchestrator_yaml + "queue:\n", "queue", "must be a mapping, is empty"},
+    {"int_is_word", orchestrator_yaml + "queue: {capacity: many}\n", "queue.capacity",
+     "must be an integer 1..1000000, is \"many\""},
+    {"int_is_quoted", orchestrator_yaml + "queue: {capacity: '5'}\n", "queue.capacity",
+     "must be an integer 1..1000000"},
+    {"int_is_float", orchestrator_yaml + "queue: {capacity: 1.5}\n", "queue.capacity", "must be an integer"},
+    {"int_is_negative", orchestrator_yaml + "queue: {capacity: -1}\n", "queue.capacity",
+     "must be an integer 1..1000000, is \"-1\""},
+    {"int_is_octal", orchestrator_yaml + "queue: {capacity: 017}\n", "queue.capacity", "must be an integer"},
+    {"int_too_small", orchestrator_yaml + "queue: {capacity: 0}\n", "queue.capacity", "1..1000000, is \"0\""},
+    {"int_too_large", orchestrator_yaml + "queue: {capacity: 1000001}\n", "queue.capacity",
+     "1..1000000, is \"1000001\""},
+    {"int_overflows_64_bits", orchestrator_yaml + "queue: {capacity: 99999999999999999999999}\n", "queue.capacity",
+     "1..1000000"},
+    {"int_is_list", orchestrator_yaml + "queue: {capacity: [1]}\n", "queue.capacity", "is a list"},
+    {"bad_policy", orchestrator_yaml + "queue: {batch_full_policy: drop}\n", "queue.batch_full_policy",
      "reject, drop-lru, shed-low-priority"},
-    {"bad_level", kO + "log: {level: {a: 1}}\n", "log.level", "one of debug, info, warn, error"},
-    {"listen_without_port", kO + "http: {listen: 127.0.0.1}\n", "http.listen", "ADDRESS:PORT"},
-    {"listen_bad_port", kO + "http: {listen: '127.0.0.1:65536'}\n", "http.listen", "port 0..65535"},
-    {"listen_bad_address", kO + "http: {listen: '127.0.0.256:1'}\n", "http.listen", "ADDRESS:PORT"},
-    {"listen_host_name", kO + "http: {listen: 'localhost:1'}\n", "http.listen", "ADDRESS:PORT"},
-    {"listen_long_socket", kO + "http: {listen: 'unix:/" + std::string(107, 'a') + "'}\n", "http.listen",
+    {"bad_level", orchestrator_yaml + "log: {level: {a: 1}}\n", "log.level", "one of debug, info, warn, error"},
+    {"listen_without_port", orchestrator_yaml + "http: {listen: 127.0.0.1}\n", "http.listen", "ADDRESS:PORT"},
+    {"listen_bad_port", orchestrator_yaml + "http: {listen: '127.0.0.1:65536'}\n", "http.listen", "port 0..65535"},
+    {"listen_bad_address", orchestrator_yaml + "http: {listen: '127.0.0.256:1'}\n", "http.listen", "ADDRESS:PORT"},
+    {"listen_host_name", orchestrator_yaml + "http: {listen: 'localhost:1'}\n", "http.listen", "ADDRESS:PORT"},
+    {"listen_long_socket", orchestrator_yaml + "http: {listen: 'unix:/" + std::string(107, 'a') + "'}\n", "http.listen",
      "at most 107 bytes"},
-    {"open_http_without_keys", kO + "http: {listen: '0.0.0.0:8080'}\n", "http.listen", "while auth.key_files is empty"},
-    {"open_grpc_without_keys", kO + "grpc: {listen: '[::]:8081'}\n", "grpc.listen", "while auth.key_files is empty"},
-    {"key_file_a_flag", kO + "auth: {key_files: [true]}\n", "auth.key_files[0]", "must be a string"},
-    {"key_files_a_string", kO + "auth: {key_files: k}\n", "auth.key_files", "must be a list"},
+    {"open_http_without_keys", orchestrator_yaml + "http: {listen: '0.0.0.0:8080'}\n", "http.listen",
+     "while auth.key_files is empty"},
+    {"open_grpc_without_keys", orchestrator_yaml + "grpc: {listen: '[::]:8081'}\n", "grpc.listen",
+     "while auth.key_files is empty"},
+    {"key_file_a_flag", orchestrator_yaml + "auth: {key_files: [true]}\n", "auth.key_files[0]", "must be a string"},
+    {"key_files_a_string", orchestrator_yaml + "auth: {key_files: k}\n", "auth.key_files", "must be a list"},
 };
-INSTANTIATE_TEST_SUITE_P(Table, BadOrchestratorConfig, testing::ValuesIn(kBadOrchestrator),
+INSTANTIATE_TEST_SUITE_P(Table, BadOrchestratorConfig, testing::ValuesIn(bad_orchestrator),
                          [](const auto& info) { return std::string(info.param.name); });
 
 class BadPoolConfig : public testing::TestWithParam<BadCase> {};
@@ -149,9 +156,9 @@ TEST_P(BadPoolConfig, OC_CONFIG_6001_names_the_path_and_the_limit) {
 }
 
 std::string one_pool(const std::string& keys) { return "state_dir: s\npools: [{" + keys + "}]\n"; }
-const std::string kGood = "id: a, engine: native, model: {name: m, path: f}";
+const std::string good_pool = "id: a, engine: native, model: {name: m, path: f}";
 
-const std::vector<BadCase> kBadPool{
+const std::vector<BadCase> bad_pool{
     {"no_pools", "state_dir: s\npools: []\n", "pools", "must have 1..64 items"},
     {"missing_engine", one_pool("id: a, model: {name: m}"), "pools[0].engine", "is required and missing"},
     {"missing_model", one_pool("id: a, engine: mock"), "pools[0].model.name", "is required and missing"},
@@ -167,23 +174,24 @@ const std::vector<BadCase> kBadPool{
      "http://"},
     {"url_with_space", one_pool("id: a, engine: llamacpp, model: {name: m}, engine_url: 'http://h /'"),
      "pools[0].engine_url", "http://"},
-    {"bad_device", one_pool(kGood + ", device: gpu"), "pools[0].device", "vulkan:INDEX (0..255)"},
-    {"bad_device_index", one_pool(kGood + ", device: 'vulkan:999'"), "pools[0].device", "vulkan:INDEX (0..255)"},
-    {"bad_isa", one_pool(kGood + ", isa: sse"), "pools[0].isa", "auto, scalar, avx2"},
-    {"slots_zero", one_pool(kGood + ", slots: 0"), "pools[0].slots", "1..64"},
-    {"unknown_key", one_pool(kGood + ", gpu: 1"), "pools[0].gpu", "unknown key"},
-    {"two_of_one_id", kP + "  - {id: p0, engine: mock, model: {name: m}}\n", "pools[1].id", "must be unique"},
-    {"open_admin", kP + "http: {listen: '0.0.0.0:1'}\n", "http.listen", "must be a loopback address"},
-    {"open_control", kP + "grpc: {listen: '10.0.0.1:1'}\n", "grpc.listen", "must be a loopback address"},
-    {"delay_above_max", kP + "restart: {initial_ms: 10, max_ms: 5}\n", "restart.initial_ms",
+    {"bad_device", one_pool(good_pool + ", device: gpu"), "pools[0].device", "vulkan:INDEX (0..255)"},
+    {"bad_device_index", one_pool(good_pool + ", device: 'vulkan:999'"), "pools[0].device", "vulkan:INDEX (0..255)"},
+    {"bad_isa", one_pool(good_pool + ", isa: sse"), "pools[0].isa", "auto, scalar, avx2"},
+    {"slots_zero", one_pool(good_pool + ", slots: 0"), "pools[0].slots", "1..64"},
+    {"unknown_key", one_pool(good_pool + ", gpu: 1"), "pools[0].gpu", "unknown key"},
+    {"two_of_one_id", pools_yaml + "  - {id: p0, engine: mock, model: {name: m}}\n", "pools[1].id", "must be unique"},
+    {"open_admin", pools_yaml + "http: {listen: '0.0.0.0:1'}\n", "http.listen", "must be a loopback address"},
+    {"open_control", pools_yaml + "grpc: {listen: '10.0.0.1:1'}\n", "grpc.listen", "must be a loopback address"},
+    {"delay_above_max", pools_yaml + "restart: {initial_ms: 10, max_ms: 5}\n", "restart.initial_ms",
      "at most restart.max_ms (5), is 10"},
-    {"lease_too_short", kP + "lease: {ttl_ms: 299}\n", "lease.ttl_ms", "300..600000"},
+    {"lease_too_short", pools_yaml + "lease: {ttl_ms: 299}\n", "lease.ttl_ms", "300..600000"},
 };
-INSTANTIATE_TEST_SUITE_P(Table, BadPoolConfig, testing::ValuesIn(kBadPool),
+INSTANTIATE_TEST_SUITE_P(Table, BadPoolConfig, testing::ValuesIn(bad_pool),
                          [](const auto& info) { return std::string(info.param.name); });
 
 TEST(Config, an_open_address_is_accepted_with_a_key_file) {
-  const auto config = gateway_config::load_config(kO + "http: {listen: '0.0.0.0:8080'}\nauth: {key_files: [k]}\n");
+  const auto config =
+      gateway_config::load_config(orchestrator_yaml + "http: {listen: '0.0.0.0:8080'}\nauth: {key_files: [k]}\n");
   EXPECT_TRUE(config.ok()) << config.error().text();
 }
 
