@@ -74,7 +74,9 @@ void EngineProber::take(const EngineView& view) {
     misses_ = 0;
     became_ready(view);
   } else {
-    ++misses_;
+    // Health is progress: an engine that still decodes is not dead, however long its answer to a probe takes.
+    const std::uint64_t steps = status_.counters().steps_done;
+    misses_ = steps != std::exchange(steps_, steps) ? 0 : misses_ + 1;
     not_ready(view);
   }
 }
@@ -89,19 +91,26 @@ void EngineProber::became_ready(const EngineView& view) {
     });
     return;
   }
+  if (identity_) {  // what was told once stays: a probe that a busy engine left unanswered takes no capability away
+    status_.update([](worker::EngineInfo& info, auto&) {
+      info.ready = true;
+      info.load_failure.reset();
+    });
+    return;
+  }
   identity_ = view;
-  if (options_.digest_local_model && !digest_) digest_ = model_digest(view.model_path);
+  const std::string digest = options_.digest_local_model ? model_digest(view.model_path) : std::string();
   status_.update([&](worker::EngineInfo& info, auto&) {
     info.ready = true;
     info.load_progress = 1;
     info.load_failure.reset();
     info.engine_version = view.engine_version;
+    info.model_digest = digest;
     info.quant = view.quant;
     info.ctx_max = view.ctx_max;
     info.slots = options_.slots == 0 ? view.slots : std::min(options_.slots, view.slots);
     info.template_available = view.template_available;
     info.cancel = view.slots_visible ? "confirmed" : "unconfirmed";
-    if (digest_) info.model_digest = *digest_;
   });
 }
 

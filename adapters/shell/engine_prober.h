@@ -50,8 +50,8 @@ class EngineProber {
 
   // --- the thread's own ---
   std::optional<EngineView> identity_;
-  std::optional<std::string> digest_;
   int misses_ = 0;
+  std::uint64_t steps_ = 0;  // at the last probe that failed
   Instant began_;
   std::thread thread_;
 };

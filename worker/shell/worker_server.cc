@@ -13,6 +13,7 @@
 
 #include "common/runtime/grpc_setup.h"
 #include "common/runtime/listen_address.h"
+#include "common/runtime/log.h"
 #include "worker/shell/lifeline.h"
 #include "worker/shell/private_socket.h"
 #include "worker/shell/worker_service.h"
@@ -64,6 +65,7 @@ struct WorkerServer::Parts {
   bool stopped = false;
 
   void leave() {
+    runtime::log_warn("lifeline_lost");
     state->stop_all({Outcome::CANCELED, "the manager is gone", {}});
     wait_until_idle(*state, kLostGrace);
     if (!socket_path.empty()) ::unlink(socket_path.c_str());
@@ -160,10 +162,12 @@ int serve(GenerationEngine& engine, WorkerServer::Options options) {
     std::fprintf(stderr, "%s\n", server.error().message.c_str());
     return server.error().exit_code;
   }
+  runtime::log_info("worker_serving", {{"address", server.value()->address()}, {"engine", engine.info().engine}});
   const sigset_t signals = stop_signals();
   int received = 0;
   while (::sigwait(&signals, &received) != 0) {
   }
+  runtime::log_info("worker_stopping", {{"signal", received}});
   server.value()->stop();
   return EXIT_SUCCESS;
 }

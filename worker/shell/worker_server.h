@@ -35,7 +35,8 @@ class WorkerServer {
         lifeline_fd;  // read end of the manager's pipe: first line 32 hex digits, EOF = the manager is gone
     std::size_t outbox_bytes_max = 256 * 1024;  // per job; a reader further behind ends in SLOW_CONSUMER
     Duration self_check_limit = Duration::seconds(60);
-    // Called once on the lifeline thread; empty: cancel every job and leave the process with 0 within 200 ms (L8).
+    // Called once on the lifeline thread, where stop() would wait for itself; empty: cancel every job and leave the
+    // process with 0 within 200 ms (L8).
     std::function<void()> lifeline_lost{};
   };
 
