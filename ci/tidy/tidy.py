@@ -80,7 +80,7 @@ def include_problem(name, angled, header, test):
         return None
     allowed = header.startswith(PURE_FOLDERS + ("gen/",)) or "/core/" in header or "/" not in header
     if not allowed and not (test and header.startswith("common/testing/")):
-        return f'"{header}": a core includes only common/base, gen and other cores'
+        return f'"{header}": a core includes only pure folders and gen'
     if header.startswith("gen/") and ("orch/v1" in header or header.startswith("gen/config")):
         return f'"{header}": messages and configuration stay in the shell'
     return None

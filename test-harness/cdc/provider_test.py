@@ -17,6 +17,7 @@ ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE), str(HERE.parent / "cluster"), str(ROOT / "ci/scripts"), str(ROOT / "ci/tools")]
 
 import check_metrics  # noqa: E402
+import check_openapi  # noqa: E402
 import gen_metrics  # noqa: E402
 import orch_cluster  # noqa: E402
 import sse  # noqa: E402
@@ -37,7 +38,8 @@ def keep_proof(folder, name, text):
 
 def cluster():
     """One slot and a queue of two, so that a handful of tasks fills it, and a pool whose model file does not exist."""
-    unready = orch_cluster.native_pool(id="unready", model={"name": states.UNREADY_MODEL, "path": "no-such-file.gguf"})
+    unready = orch_cluster.native_pool(id="unready")
+    unready["model"] = {"name": states.UNREADY_MODEL, "path": "no-such-file.gguf"}
     return orch_cluster.Cluster([orch_cluster.native_pool(slots=1), unready],
                                 orchestratord={"queue": {"capacity": 2}, "streams": {"reconnect_grace_ms": 1000}})
 
@@ -99,6 +101,16 @@ class Provider(unittest.TestCase):
                 required = ["tasks_enqueued_total", "tasks_started_total", "tokens_in_total", "tokens_out_total", "queue_depth",
                             "latency_first_token_ms", "latency_decode_ms", "replica_info", "tasks_finished_total"]
                 self.assertEqual(check_metrics.check(text, contract, process, required if process == "orchestratord" else []), [])
+
+    def test_OC_POOL_3003_the_live_replica_list_fits_the_contract(self):
+        documents = check_openapi.Documents(ROOT / "contracts/openapi")
+        schema = documents.by_name["control.yaml"]["components"]["schemas"]["ReplicaList"]
+        with urllib.request.urlopen(f"{self.cluster.manager_url}/v1/replicas", timeout=30) as reply:
+            listed = json.load(reply)
+        self.assertEqual(check_openapi.violations(documents, schema, "control.yaml", listed), [])
+        unready = next(replica for replica in listed["replicas"] if replica["pool_id"] == "unready")
+        self.assertEqual((unready["state"], unready["routable"], unready["was_ready"]), ("failed", False, False))
+        self.assertIn("no-such-file.gguf", unready["last_error"])
 
     def _finished_task(self):
         task_id = "6a1d0c1e-52ba-4b7e-9b39-2f6f3f1c7f21"
