@@ -112,6 +112,17 @@ class Provider(unittest.TestCase):
         self.assertEqual((unready["state"], unready["routable"], unready["was_ready"]), ("failed", False, False))
         self.assertIn("no-such-file.gguf", unready["last_error"])
 
+    def test_OC_CTRL_2060_live_state_fits_the_contract(self):
+        documents = check_openapi.Documents(ROOT / "contracts/openapi")
+        for route, name, schema in (("/v1/capabilities", "control.yaml", "Capabilities"), ("/v1/models", "openai.yaml", "ModelList")):
+            with self.subTest(route=route), urllib.request.urlopen(f"{self.cluster.url}{route}", timeout=30) as reply:
+                schema = documents.by_name[name]["components"]["schemas"][schema]
+                self.assertEqual(check_openapi.violations(documents, schema, name, json.load(reply)), [])
+        with urllib.request.urlopen(f"{self.cluster.url}/v1/replicasets", timeout=30) as reply:
+            schema = documents.by_name["control.yaml"]["components"]["schemas"]["ReplicaSet"]
+            for row in json.load(reply):
+                self.assertEqual(check_openapi.violations(documents, schema, "control.yaml", row), [])
+
     def _finished_task(self):
         task_id = "6a1d0c1e-52ba-4b7e-9b39-2f6f3f1c7f21"
         states.OrchQueue(self.cluster.url).submit(states.task(task_id, 4))
