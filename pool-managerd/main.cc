@@ -51,8 +51,7 @@ int main(int argc, char** argv) {
   std::error_code error;
   const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
   if (error) return fail(70, "/proc/self/exe: " + error.message());
-  auto daemon =
-      orch::pool::Daemon::start(*config, std::move(state_dir).value(), self.parent_path().string());
+  auto daemon = orch::pool::Daemon::start(*config, std::move(state_dir).value(), self.parent_path().string());
   if (!daemon.ok()) return fail(daemon.error().exit_code, daemon.error().message);
   daemon.value()->run();
   orch::runtime::log_shutdown();

@@ -16,9 +16,9 @@ namespace orch::pool {
 
 struct Attachment {
   Holder holder;
-  std::uint64_t seq = 0;      // of the last update
-  Instant updated;            // when it came
-  bool has_updated = false;   // any update yet on this link
+  std::uint64_t seq = 0;            // of the last update
+  Instant updated;                  // when it came
+  bool has_updated = false;         // any update yet on this link
   std::map<std::string, Bid> bids;  // by pool
 };
 
@@ -28,8 +28,8 @@ class Attachments {
 
   struct Opened {
     bool accepted = false;
-    std::string refusal;                 // when not accepted
-    std::vector<LinkId> replaced;        // earlier links of the same orchestrator, to be refused and forgotten
+    std::string refusal;           // when not accepted
+    std::vector<LinkId> replaced;  // earlier links of the same orchestrator, to be refused and forgotten
   };
   Opened open(LinkId link, const Holder& holder);
   void close(LinkId link);

@@ -28,7 +28,8 @@ std::vector<NewLease> share_out(LeaseBook& book, std::span<const Bidder> bidders
   std::uint32_t reserved = 0;
   for (const auto& [id, lease] : book.leases()) {
     if (lease.closed) continue;
-    const auto bidder = std::find_if(bidders.begin(), bidders.end(), [&](const Bidder& b) { return b.holder == lease.holder; });
+    const auto bidder =
+        std::find_if(bidders.begin(), bidders.end(), [&](const Bidder& b) { return b.holder == lease.holder; });
     if (bidder == bidders.end()) {
       reserved += lease.slots;
     } else {

@@ -19,7 +19,8 @@ TEST(Division, S2_S3_holds_for_every_small_case) {
       std::uint32_t rest = code;
       for (int i = 0; i < 3; ++i, rest /= 5) demands.push_back({.wanted = rest % 5, .takes_credit = true});
       for (int i = 0; i < 3; ++i, rest /= 2) demands[static_cast<std::size_t>(i)].takes_credit = rest % 2 == 1;
-      const auto wanted = std::accumulate(demands.begin(), demands.end(), 0u, [](auto n, const Demand& d) { return n + d.wanted; });
+      const auto wanted =
+          std::accumulate(demands.begin(), demands.end(), 0u, [](auto n, const Demand& d) { return n + d.wanted; });
       const bool credit = std::any_of(demands.begin(), demands.end(), [](const Demand& d) { return d.takes_credit; });
       for (std::size_t offset = 0; offset < 3; ++offset) {
         const auto shares = divide_slots(slots, demands, offset);

@@ -1,4 +1,5 @@
-// Everything pool-managerd's core may ask for. Plain data, executed by the shell in order; the simulator executes the same.
+// Everything pool-managerd's core may ask for. Plain data, executed by the shell in order; the simulator executes the
+// same.
 #pragma once
 
 #include <cstdint>
@@ -51,7 +52,8 @@ struct SignalWorker {
 
 // --- workers ---
 
-// Opens the Control stream, closing an earlier one; messages may be sent at once. It lasts until ControlBroken or the exit.
+// Opens the Control stream, closing an earlier one; messages may be sent at once. It lasts until ControlBroken or the
+// exit.
 struct ConnectWorker {
   Incarnation inc;
 };
@@ -137,9 +139,9 @@ struct NotedFailure {
   Duration retry_in;
 };
 
-using Effect = std::variant<SpawnWorker, SignalWorker, ConnectWorker, QueryInfo, SendTable, SendSelfCheck, SendDrain, AttachWelcome,
-                            AttachRefused, ReplicaChanged, SendGrant, SendRevoke, DrainReply, ShutdownComplete, NotedState,
-                            NotedFailure>;
+using Effect = std::variant<SpawnWorker, SignalWorker, ConnectWorker, QueryInfo, SendTable, SendSelfCheck, SendDrain,
+                            AttachWelcome, AttachRefused, ReplicaChanged, SendGrant, SendRevoke, DrainReply,
+                            ShutdownComplete, NotedState, NotedFailure>;
 using Effects = std::vector<Effect>;
 
 }  // namespace orch::pool

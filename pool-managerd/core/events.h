@@ -1,5 +1,5 @@
-// Everything that can happen to pool-managerd's core. Plain data; produced by the shell and by the simulator alike. A worker
-// process is named by its incarnation, which is unique for the manager.
+// Everything that can happen to pool-managerd's core. Plain data; produced by the shell and by the simulator alike. A
+// worker process is named by its incarnation, which is unique for the manager.
 #pragma once
 
 #include <cstdint>
@@ -113,7 +113,7 @@ struct Shutdown {
 // Sent when next_wakeup() has come, and as often as the shell likes. The first one starts the replicas.
 struct Tick {};
 
-using Event = std::variant<ProcessStarted, SpawnFailed, ProcessExited, InfoArrived, InfoFailed, WorkerReport, ControlBroken,
-                           AttachOpened, HolderUpdate, AttachClosed, DrainReplica, Shutdown, Tick>;
+using Event = std::variant<ProcessStarted, SpawnFailed, ProcessExited, InfoArrived, InfoFailed, WorkerReport,
+                           ControlBroken, AttachOpened, HolderUpdate, AttachClosed, DrainReplica, Shutdown, Tick>;
 
 }  // namespace orch::pool

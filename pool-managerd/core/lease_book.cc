@@ -6,9 +6,7 @@
 
 namespace orch::pool {
 
-std::uint32_t Lease::held() const {
-  return std::max({closed ? 0 : slots, acked_slots, unacked_slots, running});
-}
+std::uint32_t Lease::held() const { return std::max({closed ? 0 : slots, acked_slots, unacked_slots, running}); }
 
 Lease& LeaseBook::at(LeaseId id) {
   const auto found = leases_.find(id);
@@ -117,7 +115,8 @@ void LeaseBook::connection_lost() {
   dirty_ = true;
 }
 
-std::vector<LeaseBook::Announcement> LeaseBook::on_report(TableVersion version, const std::vector<LeaseUse>& uses, Instant now) {
+std::vector<LeaseBook::Announcement> LeaseBook::on_report(TableVersion version, const std::vector<LeaseUse>& uses,
+                                                          Instant now) {
   std::vector<Announcement> announcements;
   const bool is_ack = in_flight_ && version == issued_;
   // A report from before the last ack says nothing about what may run since.
@@ -139,11 +138,15 @@ std::vector<LeaseBook::Announcement> LeaseBook::on_report(TableVersion version, 
         lease.expires = now + ttl_;  // the worker's end is earlier: it applied the table before we read its ack
       }
       const std::uint32_t slots = std::min(lease.issued_slots, lease.slots);
-      if (lease.closed || (slots == lease.announced_slots && lease.issued_renewals == lease.announced_renewals)) continue;
+      if (lease.closed || (slots == lease.announced_slots && lease.issued_renewals == lease.announced_renewals))
+        continue;
       lease.announced_slots = slots;
       lease.announced_renewals = lease.issued_renewals;
-      announcements.push_back(
-          {.lease = id, .holder = lease.holder, .secret = lease.secret, .slots = slots, .renewal = lease.issued_renewal});
+      announcements.push_back({.lease = id,
+                               .holder = lease.holder,
+                               .secret = lease.secret,
+                               .slots = slots,
+                               .renewal = lease.issued_renewal});
     }
   }
   drop_unused();
@@ -152,7 +155,8 @@ std::vector<LeaseBook::Announcement> LeaseBook::on_report(TableVersion version, 
 
 // L6: a closed lease goes only when no table that may be applied gives it a slot and the worker reports it idle.
 void LeaseBook::drop_unused() {
-  const auto gone = std::erase_if(leases_, [](const auto& entry) { return entry.second.closed && entry.second.held() == 0; });
+  const auto gone =
+      std::erase_if(leases_, [](const auto& entry) { return entry.second.closed && entry.second.held() == 0; });
   if (gone > 0) dirty_ = true;
 }
 

@@ -1,7 +1,7 @@
-// Purpose: the manager's side of one incarnation's lease table (DESIGN-RULES L2, L4, L6): what was asked for, what was sent,
-// what the worker acked and what it says is running. A slot counts as held while any of the four may still use it.
-// Pure; one per incarnation, gone with it: a reaped process holds nothing. One table is in flight at a time, so the worker's
-// table is always the last acked or the one in flight.
+// Purpose: the manager's side of one incarnation's lease table (DESIGN-RULES L2, L4, L6): what was asked for, what was
+// sent, what the worker acked and what it says is running. A slot counts as held while any of the four may still use
+// it. Pure; one per incarnation, gone with it: a reaped process holds nothing. One table is in flight at a time, so the
+// worker's table is always the last acked or the one in flight.
 #pragma once
 
 #include <cstdint>
@@ -24,21 +24,21 @@ struct Renewal {
 struct Lease {
   Holder holder;
   Secret secret{};
-  std::uint32_t slots = 0;           // wanted in the next table
-  std::uint32_t issued_slots = 0;    // in the table sent last
-  std::uint32_t acked_slots = 0;     // in the table acked last
-  std::uint32_t unacked_slots = 0;   // the most in any table sent since
-  std::uint32_t running = 0;         // by the worker's last report
-  Renewal renewal;                   // latest of the holder
-  std::uint64_t renewals = 0;        // counts them; the renewal_seq of the table (update_seq starts anew with each link)
+  std::uint32_t slots = 0;          // wanted in the next table
+  std::uint32_t issued_slots = 0;   // in the table sent last
+  std::uint32_t acked_slots = 0;    // in the table acked last
+  std::uint32_t unacked_slots = 0;  // the most in any table sent since
+  std::uint32_t running = 0;        // by the worker's last report
+  Renewal renewal;                  // latest of the holder
+  std::uint64_t renewals = 0;       // counts them; the renewal_seq of the table (update_seq starts anew with each link)
   Renewal issued_renewal;
   std::uint64_t issued_renewals = 0;
   std::uint64_t acked_renewals = 0;
   std::uint32_t announced_slots = 0;
   std::uint64_t announced_renewals = 0;
   Instant expires = Instant::never();  // not before the worker's own end
-  bool closed = false;  // admits nothing from the next table on; kept until no slot of it can be in use
-  bool stop = false;    // closed, and its running jobs are to stop
+  bool closed = false;                 // admits nothing from the next table on; kept until no slot of it can be in use
+  bool stop = false;                   // closed, and its running jobs are to stop
 
   std::uint32_t held() const;
 };

@@ -30,24 +30,39 @@ class Walk {
 
   void act(int action) {
     switch (action) {
-      case 0: return bid(1, 0, 0);
-      case 1: return bid(1, 0, 2);
-      case 2: return bid(2, 0, 2);
-      case 3: return release(1);
-      case 4: return world_.release_one_table();
-      case 5: return capture();
-      case 6: return deliver_report();
-      case 7: return dispatch(1);
-      case 8: return dispatch(2);
-      case 9: return finish();
-      case 10: return reconnect();
-      case 11: return attach(1, boot_[1] + 1);
-      case 12: return attach(2, boot_[2]);  // a second link of the same start
-      default: FAIL();
+      case 0:
+        return bid(1, 0, 0);
+      case 1:
+        return bid(1, 0, 2);
+      case 2:
+        return bid(2, 0, 2);
+      case 3:
+        return release(1);
+      case 4:
+        return world_.release_one_table();
+      case 5:
+        return capture();
+      case 6:
+        return deliver_report();
+      case 7:
+        return dispatch(1);
+      case 8:
+        return dispatch(2);
+      case 9:
+        return finish();
+      case 10:
+        return reconnect();
+      case 11:
+        return attach(1, boot_[1] + 1);
+      case 12:
+        return attach(2, boot_[2]);  // a second link of the same start
+      default:
+        FAIL();
     }
   }
 
-  // Never two owners of a slot: what leases allow and what runs beyond them fits into the worker, whatever was delivered.
+  // Never two owners of a slot: what leases allow and what runs beyond them fits into the worker, whatever was
+  // delivered.
   void check() {
     const worker::LeaseArbiter& arbiter = world_.workers.at(inc_)->arbiter;
     std::map<LeaseId, std::uint32_t> used = allowed_;

@@ -155,6 +155,22 @@ TEST_F(Leases, L7_a_broken_attach_is_not_a_death) {
   EXPECT_EQ(world.view().running, 1u);
 }
 
+TEST_F(Leases, L4_a_grant_never_carries_the_number_of_another_link) {
+  world.bid(1, wants(0, 2));
+  world.hold_tables = true;
+  for (int i = 0; i < 5; ++i) world.bid(1, wants(0, 2));
+  world.detach(1);
+  world.attach(3, orch_at(1));
+  world.holders[3] = orch_at(1);
+  world.release_tables();
+  world.release_tables();
+  EXPECT_TRUE(world.grants[3].empty()) << "the renewal came over the link that is gone";
+  world.update(3, wants(0, 2));
+  world.release_tables();
+  world.release_tables();
+  EXPECT_EQ(grant(3).update_seq, 1u);
+}
+
 TEST_F(Leases, L7_a_holder_that_stays_away_loses_its_slots_when_they_expire) {
   world.bid(1, wants(0, 2));
   world.bid(2, wants(0, 4));

@@ -10,12 +10,13 @@
 namespace orch::pool {
 namespace {
 
-// What an orchestrator decides by; running and retry_in change with every report and are told with the next real change.
+// What an orchestrator decides by; running and retry_in change with every report and are told with the next real
+// change.
 bool same_for_links(const ReplicaView& a, const ReplicaView& b) {
-  return a.state == b.state && a.inc == b.inc && a.endpoint == b.endpoint && a.last_error == b.last_error && a.slots == b.slots &&
-         a.routable == b.routable && a.was_ready == b.was_ready && a.pid == b.pid && a.facts.ready == b.facts.ready &&
-         a.facts.engine_version == b.facts.engine_version && a.facts.model_digest == b.facts.model_digest &&
-         a.facts.ctx_max == b.facts.ctx_max;
+  return a.state == b.state && a.inc == b.inc && a.endpoint == b.endpoint && a.last_error == b.last_error &&
+         a.slots == b.slots && a.routable == b.routable && a.was_ready == b.was_ready && a.pid == b.pid &&
+         a.facts.ready == b.facts.ready && a.facts.engine_version == b.facts.engine_version &&
+         a.facts.model_digest == b.facts.model_digest && a.facts.ctx_max == b.facts.ctx_max;
 }
 
 }  // namespace
@@ -79,9 +80,10 @@ void Manager::on(const WorkerReport& event, Instant now, Effects& out) {
   announce(*replica, replica->on(event, now, out), out);
 }
 
-// L2: only after the worker's ack does a grant go to its holder. A grant counts from a message of the link it goes to, since
-// update_seq has a meaning on that link alone.
-void Manager::announce(const Replica& replica, const std::vector<LeaseBook::Announcement>& announcements, Effects& out) {
+// L2: only after the worker's ack does a grant go to its holder. A grant counts from a message of the link it goes to,
+// since update_seq has a meaning on that link alone.
+void Manager::announce(const Replica& replica, const std::vector<LeaseBook::Announcement>& announcements,
+                       Effects& out) {
   if (!replica.grants()) return;
   for (const LeaseBook::Announcement& each : announcements) {
     const LinkId* link = attachments_.link_of(each.holder);
@@ -156,8 +158,8 @@ void Manager::take_releases(const HolderUpdate& update) {
   }
 }
 
-// L4: an extension relays a holder's renewal. On a new link the first message counts for every lease of the holder in a pool
-// it bids on, so that its grants are told again with a number of that link.
+// L4: an extension relays a holder's renewal. On a new link the first message counts for every lease of the holder in a
+// pool it bids on, so that its grants are told again with a number of that link.
 void Manager::take_renewals(const HolderUpdate& update, bool first, Effects& out) {
   const Attachment& attachment = *attachments_.find(update.link);
   std::set<LeaseId> unknown(update.renew.begin(), update.renew.end());
@@ -173,7 +175,8 @@ void Manager::take_renewals(const HolderUpdate& update, bool first, Effects& out
     }
   }
   for (const LeaseId id : unknown) {
-    out.push_back(SendRevoke{.link = update.link, .lease = id, .stop = false, .reason = "no such lease of this holder"});
+    out.push_back(
+        SendRevoke{.link = update.link, .lease = id, .stop = false, .reason = "no such lease of this holder"});
   }
 }
 
@@ -216,8 +219,8 @@ void Manager::settle(Instant now, Effects& out) {
                          [&](const auto& lease) { return lease.second.orch == orch; });
     });
   });
-  const bool all_gone = std::all_of(replicas_.begin(), replicas_.end(),
-                                    [](const auto& entry) { return !entry.second->has_process(); });
+  const bool all_gone =
+      std::all_of(replicas_.begin(), replicas_.end(), [](const auto& entry) { return !entry.second->has_process(); });
   if (shutting_down_ && all_gone && !shut_down_) {
     shut_down_ = true;
     out.push_back(ShutdownComplete{});
@@ -266,7 +269,8 @@ void Manager::settle_leases(Replica& replica, Instant now, Effects& out) {
       if (attachment.has_updated && !attachment.bids.contains(replica.spec().pool_id)) closing.emplace_back(id, false);
     }
   }
-  for (const auto& [id, stop] : closing) close_lease(book, id, stop, stop ? "a newer start has attached" : "no bid", out);
+  for (const auto& [id, stop] : closing)
+    close_lease(book, id, stop, stop ? "a newer start has attached" : "no bid", out);
 }
 
 std::uint32_t Manager::ready_replicas(const std::string& pool_id) const {
@@ -289,8 +293,8 @@ void Manager::grant_shares(Replica& replica, std::size_t index, Instant now) {
 
 std::vector<Bidder> Manager::bidders_for(const Replica& replica, Instant now) const {
   const std::string& pool = replica.spec().pool_id;
-  // S6: a bid not repeated in time counts as empty, unless nobody else bids. It is repeated every TTL/3; half a TTL leaves
-  // room for the message's own delay.
+  // S6: a bid not repeated in time counts as empty, unless nobody else bids. It is repeated every TTL/3; half a TTL
+  // leaves room for the message's own delay.
   const auto is_fresh = [&](const Attachment& attachment) { return now < attachment.updated + settings_.ttl / 2; };
   const std::uint64_t parts = std::max<std::uint64_t>(ready_replicas(pool), 1);
   std::vector<Bidder> bidders;
@@ -317,7 +321,8 @@ Secret Manager::new_secret() {
   Secret secret{};
   for (std::size_t half = 0; half < 2; ++half) {
     std::uint64_t bits = entropy_.next_u64();
-    for (std::size_t byte = 0; byte < 8; ++byte, bits >>= 8) secret[half * 8 + byte] = static_cast<std::uint8_t>(bits & 0xFF);
+    for (std::size_t byte = 0; byte < 8; ++byte, bits >>= 8)
+      secret[half * 8 + byte] = static_cast<std::uint8_t>(bits & 0xFF);
   }
   return secret;
 }

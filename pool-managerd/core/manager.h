@@ -1,7 +1,7 @@
 // Purpose: one host's pool manager as a state machine: step(event, now) -> effects. Keeps replicas alive (Replica), and
 // grants their slots to orchestrators under DESIGN-RULES L1 to L7, L9, L10 (LeaseBook, divide_slots).
-// Pure and deterministic: no clock, no I/O, iteration in the order of ids; secrets and jitter come from the EntropySource.
-// Threads: one caller at a time. `now` must not go backwards.
+// Pure and deterministic: no clock, no I/O, iteration in the order of ids; secrets and jitter come from the
+// EntropySource. Threads: one caller at a time. `now` must not go backwards.
 #pragma once
 
 #include <map>
@@ -33,7 +33,7 @@ class Manager {
   Instant next_wakeup() const;
 
   // --- inspection ---
-  std::vector<ReplicaView> replicas(Instant now) const;  // by replica id
+  std::vector<ReplicaView> replicas(Instant now) const;                           // by replica id
   std::vector<std::pair<std::string, const WorkerReport*>> last_reports() const;  // of running workers
   const LeaseBook* book_of(const std::string& replica_id) const;
   std::size_t open_leases(const std::string& replica_id) const;

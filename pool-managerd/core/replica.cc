@@ -66,7 +66,8 @@ void Replica::on(const SpawnFailed& event, Instant now, Effects& out) {
   if (draining_) {
     change_state(ReplicaState::stopped, out);
   } else if (!was_ending) {
-    fail(FailureClass::spawn_failed, "spawn: " + event.message, event.permanent ? Remedy::give_up : Remedy::retry, now, out);
+    fail(FailureClass::spawn_failed, "spawn: " + event.message, event.permanent ? Remedy::give_up : Remedy::retry, now,
+         out);
   }
 }
 
@@ -184,7 +185,8 @@ bool Replica::identity_holds(Instant now, Effects& out) {
     message = "identity: worker serves model '" + facts_.model_name + "', configured is '" + spec_.model_name + "'";
   } else if (!spec_.model_digest.empty() && facts_.model_digest != spec_.model_digest) {
     failure = FailureClass::digest_mismatch;
-    message = "digest: the model is " + (facts_.model_digest.empty() ? std::string("of unknown digest") : facts_.model_digest) +
+    message = "digest: the model is " +
+              (facts_.model_digest.empty() ? std::string("of unknown digest") : facts_.model_digest) +
               ", configured is " + spec_.model_digest;
   } else {
     return true;
@@ -213,7 +215,8 @@ void Replica::judge_self_check(const WorkerReport& report, Instant now, Effects&
     end_process(now, now, out);
   };
   if (!result.decoded) return failed(FailureClass::decode_failed, "decode: no token was decoded");
-  if (!result.cancel_freed) return failed(FailureClass::cancel_kept_slot, "cancel: the canceled generation kept its slot");
+  if (!result.cancel_freed)
+    return failed(FailureClass::cancel_kept_slot, "cancel: the canceled generation kept its slot");
   // The worker's word and the numbers it reports must agree.
   if (!result.counters_moved || report.tokens_out_total <= life_->tokens_before_check) {
     return failed(FailureClass::counters_stuck, "counters: tokens_out_total did not move");
@@ -285,7 +288,8 @@ void Replica::check_limits(Instant now, Effects& out) {
   }
   if (life.book.running() > 0 && now >= stall_deadline()) {
     return fail_and_kill(FailureClass::stalled, "stalled: " + std::to_string(life.book.running()) +
-                                                    " running, no step finished for " + milliseconds(now - life.progressed));
+                                                    " running, no step finished for " +
+                                                    milliseconds(now - life.progressed));
   }
 }
 
@@ -346,9 +350,11 @@ Instant Replica::next_wakeup() const {
   Instant next = std::min({life.term_at, life.kill_at});
   if (life.ending) return next;
   next = std::min({next, life.connect_at, life.query_at, life.check_deadline});
-  if (!life.heard || state_ == ReplicaState::starting) next = std::min(next, life.spawned + settings_.health.start_limit);
+  if (!life.heard || state_ == ReplicaState::starting)
+    next = std::min(next, life.spawned + settings_.health.start_limit);
   if (life.heard) next = std::min(next, life.last_heard + settings_.ttl);
-  if (life.check_id == 0 && state_ == ReplicaState::preloading) next = std::min(next, life.spawned + settings_.health.load_limit);
+  if (life.check_id == 0 && state_ == ReplicaState::preloading)
+    next = std::min(next, life.spawned + settings_.health.load_limit);
   if (life.book.running() > 0) next = std::min(next, stall_deadline());
   if (draining_) next = std::min(next, drain_until_ + settings_.health.drain_settle);
   if (life.controlled) next = std::min(next, life.book.next_wakeup());

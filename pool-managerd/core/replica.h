@@ -1,6 +1,6 @@
-// Purpose: the life of one replica: spawn, load, prove readiness, watch progress, drain, restart (OC-POOL-3001 to 3003, 3011;
-// ORCH-3049; DESIGN-RULES L6, L9 and "Health is progress"). Pure: asks for everything by effects.
-// Ownership: owns the lease book of the current incarnation; who gets which slot is decided by Manager.
+// Purpose: the life of one replica: spawn, load, prove readiness, watch progress, drain, restart (OC-POOL-3001 to 3003,
+// 3011; ORCH-3049; DESIGN-RULES L6, L9 and "Health is progress"). Pure: asks for everything by effects. Ownership: owns
+// the lease book of the current incarnation; who gets which slot is decided by Manager.
 #pragma once
 
 #include <cstdint>
@@ -65,8 +65,8 @@ class Replica {
     LeaseBook book;
     Instant spawned;
     bool started = false;
-    bool controlled = false;   // a Control stream is open or being opened
-    bool heard = false;        // any report yet
+    bool controlled = false;  // a Control stream is open or being opened
+    bool heard = false;       // any report yet
     Instant last_heard;
     Instant query_at = Instant::never();
     Instant connect_at = Instant::never();

@@ -6,34 +6,56 @@ namespace orch::pool {
 
 std::string_view to_string(ReplicaState state) {
   switch (state) {
-    case ReplicaState::starting: return "starting";
-    case ReplicaState::preloading: return "preloading";
-    case ReplicaState::ready: return "ready";
-    case ReplicaState::draining: return "draining";
-    case ReplicaState::backoff: return "backoff";
-    case ReplicaState::failed: return "failed";
-    case ReplicaState::stopped: return "stopped";
+    case ReplicaState::starting:
+      return "starting";
+    case ReplicaState::preloading:
+      return "preloading";
+    case ReplicaState::ready:
+      return "ready";
+    case ReplicaState::draining:
+      return "draining";
+    case ReplicaState::backoff:
+      return "backoff";
+    case ReplicaState::failed:
+      return "failed";
+    case ReplicaState::stopped:
+      return "stopped";
   }
   ORCH_CHECK(false);
 }
 
 std::string_view to_string(FailureClass failure) {
   switch (failure) {
-    case FailureClass::none: return "";
-    case FailureClass::spawn_failed: return "spawn_failed";
-    case FailureClass::exited: return "exited";
-    case FailureClass::killed_by_signal: return "killed_by_signal";
-    case FailureClass::start_timeout: return "start_timeout";
-    case FailureClass::load_failed: return "load_failed";
-    case FailureClass::load_timeout: return "load_timeout";
-    case FailureClass::identity_mismatch: return "identity_mismatch";
-    case FailureClass::digest_mismatch: return "digest_mismatch";
-    case FailureClass::decode_failed: return "decode_failed";
-    case FailureClass::cancel_kept_slot: return "cancel_kept_slot";
-    case FailureClass::counters_stuck: return "counters_stuck";
-    case FailureClass::self_check_timeout: return "self_check_timeout";
-    case FailureClass::silent: return "silent";
-    case FailureClass::stalled: return "stalled";
+    case FailureClass::none:
+      return "";
+    case FailureClass::spawn_failed:
+      return "spawn_failed";
+    case FailureClass::exited:
+      return "exited";
+    case FailureClass::killed_by_signal:
+      return "killed_by_signal";
+    case FailureClass::start_timeout:
+      return "start_timeout";
+    case FailureClass::load_failed:
+      return "load_failed";
+    case FailureClass::load_timeout:
+      return "load_timeout";
+    case FailureClass::identity_mismatch:
+      return "identity_mismatch";
+    case FailureClass::digest_mismatch:
+      return "digest_mismatch";
+    case FailureClass::decode_failed:
+      return "decode_failed";
+    case FailureClass::cancel_kept_slot:
+      return "cancel_kept_slot";
+    case FailureClass::counters_stuck:
+      return "counters_stuck";
+    case FailureClass::self_check_timeout:
+      return "self_check_timeout";
+    case FailureClass::silent:
+      return "silent";
+    case FailureClass::stalled:
+      return "stalled";
   }
   ORCH_CHECK(false);
 }
@@ -41,13 +63,20 @@ std::string_view to_string(FailureClass failure) {
 bool may_change(ReplicaState from, ReplicaState to) {
   using enum ReplicaState;
   switch (from) {
-    case stopped: return to == starting;
-    case starting: return to == preloading || to == draining || to == backoff || to == failed;
-    case preloading: return to == ready || to == draining || to == backoff || to == failed;
-    case ready: return to == draining || to == backoff || to == failed;
-    case draining: return to == stopped;
-    case backoff: return to == starting || to == failed || to == draining || to == stopped;
-    case failed: return to == starting || to == draining || to == stopped;
+    case stopped:
+      return to == starting;
+    case starting:
+      return to == preloading || to == draining || to == backoff || to == failed;
+    case preloading:
+      return to == ready || to == draining || to == backoff || to == failed;
+    case ready:
+      return to == draining || to == backoff || to == failed;
+    case draining:
+      return to == stopped;
+    case backoff:
+      return to == starting || to == failed || to == draining || to == stopped;
+    case failed:
+      return to == starting || to == draining || to == stopped;
   }
   ORCH_CHECK(false);
 }

@@ -41,8 +41,8 @@ std::string_view to_string(FailureClass failure);
 // Whether the edge exists. Every change of state is checked against it.
 bool may_change(ReplicaState from, ReplicaState to);
 
-// Exit codes of workerd and adapterd after which the same start would fail again: usage (64), a bad model file (65), a missing
-// one (66). A missing device (69), memory (71) and a taken socket (74) may be different next time.
+// Exit codes of workerd and adapterd after which the same start would fail again: usage (64), a bad model file (65), a
+// missing one (66). A missing device (69), memory (71) and a taken socket (74) may be different next time.
 constexpr bool is_permanent_exit(int code) { return code == 64 || code == 65 || code == 66; }
 
 }  // namespace orch::pool

@@ -66,16 +66,19 @@ TEST_P(ReadinessFault, ORCH_3049_is_named_in_last_error_and_never_ready) {
 INSTANTIATE_TEST_SUITE_P(
     Gates, ReadinessFault,
     ::testing::Values(
-        Fault{"digest", [](Script& s) { s.digest = "sha256:11"; }, FailureClass::digest_mismatch, "digest: the model is sha256:11",
-              true},
+        Fault{"digest", [](Script& s) { s.digest = "sha256:11"; }, FailureClass::digest_mismatch,
+              "digest: the model is sha256:11", true},
         Fault{"no_digest", [](Script& s) { s.digest.clear(); }, FailureClass::digest_mismatch, "unknown digest", true},
         Fault{"model", [](Script& s) { s.model_name = "other"; }, FailureClass::identity_mismatch, "'other'", true},
         Fault{"engine", [](Script& s) { s.engine = "mock"; }, FailureClass::identity_mismatch, "'mock'", true},
         Fault{"load", [](Script& s) { s.load_fails = true; }, FailureClass::load_failed, "load: bad tensor", false},
         Fault{"decode", [](Script& s) { s.decodes = false; }, FailureClass::decode_failed, "self-check decode", false},
-        Fault{"cancel", [](Script& s) { s.cancel_frees = false; }, FailureClass::cancel_kept_slot, "self-check cancel", false},
-        Fault{"counters", [](Script& s) { s.counters_move = false; }, FailureClass::counters_stuck, "self-check counters", false},
-        Fault{"numbers", [](Script& s) { s.tokens_grow = false; }, FailureClass::counters_stuck, "self-check counters", false}),
+        Fault{"cancel", [](Script& s) { s.cancel_frees = false; }, FailureClass::cancel_kept_slot, "self-check cancel",
+              false},
+        Fault{"counters", [](Script& s) { s.counters_move = false; }, FailureClass::counters_stuck,
+              "self-check counters", false},
+        Fault{"numbers", [](Script& s) { s.tokens_grow = false; }, FailureClass::counters_stuck, "self-check counters",
+              false}),
     [](const auto& test) { return std::string(test.param.name); });
 
 TEST(Replica, OC_POOL_3002_a_self_check_without_answer_ends_the_worker) {

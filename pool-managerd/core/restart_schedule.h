@@ -1,5 +1,5 @@
-// When a failed replica is started again: exponential backoff with jitter, and a breaker that opens after too many failures
-// in a row and then lets one trial through (OC-POOL-3002, 3011). Pure; one per replica.
+// When a failed replica is started again: exponential backoff with jitter, and a breaker that opens after too many
+// failures in a row and then lets one trial through (OC-POOL-3002, 3011). Pure; one per replica.
 #pragma once
 
 #include <cstdint>

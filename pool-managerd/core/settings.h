@@ -1,5 +1,5 @@
-// What the pool manager's core is told once, at construction. The shell fills it from the configuration; the numbers that
-// have no configuration key are proposals of DESIGN-RULES and stand here once.
+// What the pool manager's core is told once, at construction. The shell fills it from the configuration; the numbers
+// that have no configuration key are proposals of DESIGN-RULES and stand here once.
 #pragma once
 
 #include <cstddef>
@@ -16,8 +16,8 @@ namespace orch::pool {
 struct ReplicaSpec {
   std::string replica_id;
   std::string pool_id;
-  std::string engine;      // what WorkerInfo must say
-  std::string model_name;  // what WorkerInfo must say
+  std::string engine;        // what WorkerInfo must say
+  std::string model_name;    // what WorkerInfo must say
   std::string model_digest;  // "sha256:<hex>" that WorkerInfo must say; empty: any
   std::uint32_t slots = 1;   // upper bound of what the worker may declare
 };
@@ -45,7 +45,7 @@ struct HealthPolicy {
 };
 
 struct Limits {
-  std::size_t links_max = 64;              // attached orchestrators
+  std::size_t links_max = 64;             // attached orchestrators
   std::size_t update_entries_max = 4096;  // per list of one HolderUpdate
 };
 

@@ -1,4 +1,5 @@
-// A manager and its workers in virtual time, for tests of the core: each spawned worker is a real LeaseArbiter behind a script.
+// A manager and its workers in virtual time, for tests of the core: each spawned worker is a real LeaseArbiter behind a
+// script.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -45,7 +46,7 @@ inline Holder orch_at(std::uint64_t n, std::uint64_t boot = 1) { return {.orch =
 struct Script {
   bool spawns = true;
   bool loads = true;
-  bool answers = true;       // GetInfo
+  bool answers = true;  // GetInfo
   bool reports = true;
   bool obeys_term = true;
   std::string digest = kDigest;
@@ -117,7 +118,8 @@ class World {
     update(link, std::move(bids));
   }
   void update(std::uint64_t link, std::vector<Bid> bids, std::vector<LeaseId> release = {}) {
-    HolderUpdate event{.link = {link}, .seq = ++seq[link], .bids = std::move(bids), .renew = {}, .release = std::move(release)};
+    HolderUpdate event{
+        .link = {link}, .seq = ++seq[link], .bids = std::move(bids), .renew = {}, .release = std::move(release)};
     for (const auto& [id, grant] : grants[link]) event.renew.push_back(id);
     step(event);
   }
@@ -149,8 +151,10 @@ class World {
   Status<Outcome> dispatch(std::uint64_t link, std::uint64_t job) {
     EXPECT_FALSE(grants[link].empty());
     const SendGrant& grant = grants[link].rbegin()->second;
-    const Fence fence{.manager = manager.settings().manager, .inc = grant.inc, .lease = grant.lease, .secret = grant.secret};
-    return workers.at(grant.inc)->arbiter.admit(fence, holders.at(link), {.job = JobId{Uuid{1, job}}, .attempt = 1}, now);
+    const Fence fence{
+        .manager = manager.settings().manager, .inc = grant.inc, .lease = grant.lease, .secret = grant.secret};
+    return workers.at(grant.inc)->arbiter.admit(fence, holders.at(link), {.job = JobId{Uuid{1, job}}, .attempt = 1},
+                                                now);
   }
   void finish(std::uint64_t job) {
     for (auto& [inc, fake] : workers) fake->arbiter.ended({.job = JobId{Uuid{1, job}}, .attempt = 1});
@@ -267,7 +271,8 @@ class World {
     facts.model_name = script.model_name;
     facts.model_digest = script.digest;
     facts.slots = script.slots;
-    if (script.load_fails) facts.load_failure = worker::EngineFailure{.outcome = Outcome::INTERNAL, .message = "bad tensor", .field = {}};
+    if (script.load_fails)
+      facts.load_failure = worker::EngineFailure{.outcome = Outcome::INTERNAL, .message = "bad tensor", .field = {}};
     pending.emplace_back(InfoArrived{.inc = effect.inc, .facts = facts});
   }
   void react(const SendTable& effect) {

@@ -95,13 +95,15 @@ AdminHttp::AdminHttp(runtime::EventLoop& loop, const Manager& manager, std::func
     : parts_(std::make_unique<Parts>()) {
   using runtime::HttpExchangePtr;
   using runtime::HttpResponse;
-  parts_->router.add("GET", "/livez", [](const HttpExchangePtr& exchange) { exchange->reply(HttpResponse::text(200, "ok\n")); });
+  parts_->router.add("GET", "/livez",
+                     [](const HttpExchangePtr& exchange) { exchange->reply(HttpResponse::text(200, "ok\n")); });
   // Ready means: some replica can be dispatched to.
   parts_->router.add("GET", "/readyz", [&manager](const HttpExchangePtr& exchange) {
     std::string why;
     for (const ReplicaView& view : manager.replicas(runtime::now())) {
       if (view.routable) return exchange->reply(HttpResponse::text(200, "ok\n"));
-      why += view.replica_id + ": " + std::string(to_string(view.state)) + (view.last_error.empty() ? "" : ", " + view.last_error) + "\n";
+      why += view.replica_id + ": " + std::string(to_string(view.state)) +
+             (view.last_error.empty() ? "" : ", " + view.last_error) + "\n";
     }
     exchange->reply(HttpResponse::text(503, why));
   });
@@ -122,7 +124,8 @@ AdminHttp::AdminHttp(runtime::EventLoop& loop, const Manager& manager, std::func
     const auto match = router->find(exchange->request().method, exchange->request().path);
     if (match.handler != nullptr) return (*match.handler)(exchange);
     const int status = match.allow.empty() ? 404 : 405;
-    HttpResponse response = HttpResponse::json(status, error_json(status, status == 404 ? "no such route" : "not with this method"));
+    HttpResponse response =
+        HttpResponse::json(status, error_json(status, status == 404 ? "no such route" : "not with this method"));
     if (!match.allow.empty()) response.with("Allow", match.allow);
     exchange->reply(std::move(response));
   };

@@ -73,7 +73,8 @@ struct AttachService::Shared {
   void write(LinkId link, const v1::AttachEvent& event);
 };
 
-void AttachService::Shared::received(LinkId link, const std::shared_ptr<AttachStream>& rpc, const v1::AttachRequest& request) {
+void AttachService::Shared::received(LinkId link, const std::shared_ptr<AttachStream>& rpc,
+                                     const v1::AttachRequest& request) {
   if (closed || !rpc) return;
   Stream& stream = streams.try_emplace(link, Stream{.rpc = rpc}).first->second;
   if (request.kind_case() == v1::AttachRequest::kHello && !stream.greeted) return hello(link, stream, request.hello());
@@ -82,7 +83,8 @@ void AttachService::Shared::received(LinkId link, const std::shared_ptr<AttachSt
     hooks.on_event(wire::parse_update(link, request.update()));
     return;
   }
-  refuse(link, Outcome::INVALID_PARAMS, stream.greeted ? "kind: update expected" : "kind: the first message must be hello", "kind");
+  refuse(link, Outcome::INVALID_PARAMS,
+         stream.greeted ? "kind: update expected" : "kind: the first message must be hello", "kind");
 }
 
 void AttachService::Shared::hello(LinkId link, Stream& stream, const v1::AttachHello& message) {
@@ -169,14 +171,14 @@ class AttachService::Service final : public v1::PoolManager::CallbackService {
                                          v1::DrainReplicaReply* reply) override {
     auto* reactor = context->DefaultReactor();
     const auto deadline = static_cast<std::int64_t>(std::min<std::uint64_t>(request->deadline_ms(), kDrainLongestMs));
-    const bool posted =
-        shared_->post([shared = shared_, reactor, reply, id = request->replica_id(), deadline] {
-          if (shared->closed || shared->drains.size() >= kDrainsWaitingMax) return reactor->Finish(busy("the manager stops or too many drains wait"));
-          const std::uint64_t number = ++shared->last_drain;
-          shared->drains[number] = {.reactor = reactor, .reply = reply};
-          shared->hooks.on_event(pool::DrainReplica{
-              .request = {number}, .replica_id = id, .deadline = Duration::milliseconds(deadline)});
-        });
+    const bool posted = shared_->post([shared = shared_, reactor, reply, id = request->replica_id(), deadline] {
+      if (shared->closed || shared->drains.size() >= kDrainsWaitingMax)
+        return reactor->Finish(busy("the manager stops or too many drains wait"));
+      const std::uint64_t number = ++shared->last_drain;
+      shared->drains[number] = {.reactor = reactor, .reply = reply};
+      shared->hooks.on_event(
+          pool::DrainReplica{.request = {number}, .replica_id = id, .deadline = Duration::milliseconds(deadline)});
+    });
     if (!posted) reactor->Finish(busy("too many calls wait"));
     return reactor;
   }

@@ -1,6 +1,6 @@
-// Purpose: the gRPC service PoolManager: Attach streams become links of the core, unary calls become events or look-ups.
-// Threads: service methods run on gRPC threads and only push to the loop through `post`; everything else loop thread.
-// Bounds: kStreamsMax open Attach streams, kEventsMax unsent events per stream; a stream beyond is ended.
+// Purpose: the gRPC service PoolManager: Attach streams become links of the core, unary calls become events or
+// look-ups. Threads: service methods run on gRPC threads and only push to the loop through `post`; everything else loop
+// thread. Bounds: kStreamsMax open Attach streams, kEventsMax unsent events per stream; a stream beyond is ended.
 #pragma once
 
 #include <cstdint>
@@ -21,8 +21,8 @@ class AttachService {
  public:
   using Post = std::function<bool(std::function<void()>)>;
   struct Hooks {
-    std::function<void(Event)> on_event;                  // to the core, on the loop
-    std::function<std::vector<ReplicaView>()> replicas;   // from the core, on the loop
+    std::function<void(Event)> on_event;                 // to the core, on the loop
+    std::function<std::vector<ReplicaView>()> replicas;  // from the core, on the loop
   };
   AttachService(ManagerId manager, std::uint64_t boot, Post post, Hooks hooks);
   ~AttachService();

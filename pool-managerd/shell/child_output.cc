@@ -23,7 +23,8 @@ void remove_old_logs(const std::filesystem::path& path, const std::string& prefi
   for (const auto& entry : std::filesystem::directory_iterator(path.parent_path(), error)) {
     const std::string name = entry.path().filename().string();
     if (!name.starts_with(prefix)) continue;
-    // Behind the prefix stands "<boot>.<counter>.log": replica "a-1" must not take the logs of replica "a-1-0" for its own.
+    // Behind the prefix stands "<boot>.<counter>.log": replica "a-1" must not take the logs of replica "a-1-0" for its
+    // own.
     const std::size_t end = name.find_first_not_of("0123456789", prefix.size());
     if (end != prefix.size() && end != std::string::npos && name[end] == '.') logs.push_back(entry);
   }
@@ -37,7 +38,8 @@ void remove_old_logs(const std::filesystem::path& path, const std::string& prefi
 
 }  // namespace
 
-ChildOutput::ChildOutput(int pipe_fd, std::string path, const std::string& prefix, std::size_t bytes_max, std::size_t kept)
+ChildOutput::ChildOutput(int pipe_fd, std::string path, const std::string& prefix, std::size_t bytes_max,
+                         std::size_t kept)
     : pipe_fd_(pipe_fd), path_(std::move(path)), bytes_max_(bytes_max) {
   remove_old_logs(path_, prefix, kept);
   file_fd_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);

@@ -1,4 +1,5 @@
-// What one worker writes: a pipe on our side, a log file of bounded size, and the last line for people. Supervisor thread only.
+// What one worker writes: a pipe on our side, a log file of bounded size, and the last line for people. Supervisor
+// thread only.
 #pragma once
 
 #include <cstddef>

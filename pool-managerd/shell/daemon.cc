@@ -64,7 +64,8 @@ struct Daemon::Parts {
         admin(loop, manager, [this] { return probe.text(runtime::now()); }) {}
 
   std::function<bool(std::function<void()>)> sender() {
-    return [send = mailbox.sender()](std::function<void()> task) { return send(std::move(task)) == runtime::Pushed::ok; };
+    return
+        [send = mailbox.sender()](std::function<void()> task) { return send(std::move(task)) == runtime::Pushed::ok; };
   }
   void run_batch(std::vector<std::function<void()>>& tasks) {
     for (std::function<void()>& task : tasks) std::exchange(task, nullptr)();
@@ -136,7 +137,8 @@ void Daemon::Parts::start_supervisor() {
                 must_post([this, inc, pid] {
                   const Process& process = processes.at(inc);
                   const std::string endpoint = "unix:" + commands.socket_path(process.replica_id, inc);
-                  runtime::log_info("worker_started", {{"replica_id", process.replica_id}, {"inc", inc_text(inc)}, {"pid", pid}});
+                  runtime::log_info("worker_started",
+                                    {{"replica_id", process.replica_id}, {"inc", inc_text(inc)}, {"pid", pid}});
                   links.open(inc, endpoint, process.control_secret);
                   handle(ProcessStarted{.inc = inc, .pid = pid, .endpoint = endpoint});
                 });
@@ -204,16 +206,18 @@ void Daemon::Parts::execute(const SignalWorker& effect) {
 }
 
 void Daemon::Parts::execute(const SendGrant& effect) {
-  runtime::log_debug("lease_granted", {{"replica_id", effect.replica_id},
-                                       {"lease", std::to_string(effect.lease.boot) + "." + std::to_string(effect.lease.counter)},
-                                       {"slots", effect.slots}});
+  runtime::log_debug("lease_granted",
+                     {{"replica_id", effect.replica_id},
+                      {"lease", std::to_string(effect.lease.boot) + "." + std::to_string(effect.lease.counter)},
+                      {"slots", effect.slots}});
   attach.send(effect);
 }
 
 void Daemon::Parts::execute(const SendRevoke& effect) {
-  runtime::log_info("lease_revoked", {{"lease", std::to_string(effect.lease.boot) + "." + std::to_string(effect.lease.counter)},
-                                      {"stop", effect.stop},
-                                      {"reason", effect.reason}});
+  runtime::log_info("lease_revoked",
+                    {{"lease", std::to_string(effect.lease.boot) + "." + std::to_string(effect.lease.counter)},
+                     {"stop", effect.stop},
+                     {"reason", effect.reason}});
   attach.send(effect);
 }
 

@@ -1,5 +1,5 @@
-// Purpose: pool-managerd as a process: one loop thread that owns the core, and around it the supervisor, the worker links, the
-// gRPC service and the admin server. Effects are executed in order on the loop. Threads: run() is the loop.
+// Purpose: pool-managerd as a process: one loop thread that owns the core, and around it the supervisor, the worker
+// links, the gRPC service and the admin server. Effects are executed in order on the loop. Threads: run() is the loop.
 #pragma once
 
 #include <memory>

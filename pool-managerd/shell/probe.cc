@@ -29,20 +29,27 @@ std::vector<runtime::Metrics::Family> own_families() {
 const char* crash_class(FailureClass failure) {
   switch (failure) {
     case FailureClass::none:
-    case FailureClass::exited: return "exit_code";
-    case FailureClass::killed_by_signal: return "signal";
-    case FailureClass::spawn_failed: return "spawn_failed";
+    case FailureClass::exited:
+      return "exit_code";
+    case FailureClass::killed_by_signal:
+      return "signal";
+    case FailureClass::spawn_failed:
+      return "spawn_failed";
     case FailureClass::start_timeout:
-    case FailureClass::silent: return "silent";
-    case FailureClass::stalled: return "stalled";
+    case FailureClass::silent:
+      return "silent";
+    case FailureClass::stalled:
+      return "stalled";
     case FailureClass::load_failed:
     case FailureClass::load_timeout:
     case FailureClass::identity_mismatch:
-    case FailureClass::digest_mismatch: return "load_failed";
+    case FailureClass::digest_mismatch:
+      return "load_failed";
     case FailureClass::decode_failed:
     case FailureClass::cancel_kept_slot:
     case FailureClass::counters_stuck:
-    case FailureClass::self_check_timeout: return "self_check";
+    case FailureClass::self_check_timeout:
+      return "self_check";
   }
   return "exit_code";
 }
@@ -71,7 +78,8 @@ std::string Probe::text(Instant now) {
                  static_cast<double>(manager_.open_leases(view.replica_id)));
     views.emplace(view.replica_id, view);
   }
-  for (const auto& [pool, entry] : ready) metrics_.set("pool_ready", {{"engine", entry.first}, {"pool_id", pool}}, entry.second);
+  for (const auto& [pool, entry] : ready)
+    metrics_.set("pool_ready", {{"engine", entry.first}, {"pool_id", pool}}, entry.second);
   for (const auto& [replica_id, report] : manager_.last_reports()) {
     if (report->kv_pages_total == 0) continue;
     const ReplicaView& view = views.at(replica_id);

@@ -166,10 +166,10 @@ class ProcessSupervisor::Loop {
   const Callbacks callbacks_;
   int wake_fd_ = -1;
   std::mutex mutex_;
-  std::vector<ChildSpec> spawns_;                       // guarded by mutex_
-  std::vector<std::pair<Incarnation, int>> signals_;    // guarded by mutex_
-  bool closing_ = false;                                // guarded by mutex_
-  std::map<Incarnation, Child> children_;               // the thread's own
+  std::vector<ChildSpec> spawns_;                     // guarded by mutex_
+  std::vector<std::pair<Incarnation, int>> signals_;  // guarded by mutex_
+  bool closing_ = false;                              // guarded by mutex_
+  std::map<Incarnation, Child> children_;             // the thread's own
   std::thread thread_;
 };
 
@@ -222,7 +222,8 @@ void ProcessSupervisor::Loop::wait_for_news() {
 
 bool ProcessSupervisor::Loop::reap(Incarnation inc, Child& child) {
   siginfo_t info{};
-  if (::waitid(P_PIDFD, static_cast<id_t>(child.pid_fd), &info, WEXITED | WNOHANG) != 0 || info.si_pid == 0) return false;
+  if (::waitid(P_PIDFD, static_cast<id_t>(child.pid_fd), &info, WEXITED | WNOHANG) != 0 || info.si_pid == 0)
+    return false;
   child.output->drain();
   ChildExit exit{.inc = inc, .last_line = child.output->last_line()};
   if (info.si_code == CLD_EXITED) {
@@ -282,8 +283,8 @@ void ProcessSupervisor::Loop::start(ChildSpec spec) {
   child.pid = pid;
   child.pid_fd = pid_fd;
   child.lifeline_fd = lifeline.take_write();
-  child.output = std::make_unique<ChildOutput>(output.take_read(), spec.log_path, spec.log_prefix, options_.log_bytes_max,
-                                               options_.logs_kept);
+  child.output = std::make_unique<ChildOutput>(output.take_read(), spec.log_path, spec.log_prefix,
+                                               options_.log_bytes_max, options_.logs_kept);
   children_.emplace(spec.inc, std::move(child));
   callbacks_.on_started(spec.inc, pid);
 }

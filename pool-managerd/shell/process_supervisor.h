@@ -1,9 +1,9 @@
-// Purpose: starts worker processes, reads what they write, and reaps them by pidfd (DESIGN-RULES L6, L8). A worker dies with
-// this process: PR_SET_PDEATHSIG, which counts from the thread that forked, and the end of its lifeline pipe. So one
-// thread forks all of them and lives until everything has been reaped.
-// Threads: spawn() and signal() from any thread; callbacks come on the supervisor's own thread and must not block.
-// Ownership: the callbacks' targets must outlive the supervisor. Bounds: children by the caller; a child's log by
-// log_bytes_max twice (the file and its predecessor), logs_kept files per prefix.
+// Purpose: starts worker processes, reads what they write, and reaps them by pidfd (DESIGN-RULES L6, L8). A worker dies
+// with this process: PR_SET_PDEATHSIG, which counts from the thread that forked, and the end of its lifeline pipe. So
+// one thread forks all of them and lives until everything has been reaped. Threads: spawn() and signal() from any
+// thread; callbacks come on the supervisor's own thread and must not block. Ownership: the callbacks' targets must
+// outlive the supervisor. Bounds: children by the caller; a child's log by log_bytes_max twice (the file and its
+// predecessor), logs_kept files per prefix.
 #pragma once
 
 #include <cstddef>

@@ -16,19 +16,28 @@ void write_pair(const Id& id, Message* out) {
   out->set_boot(id.boot);
   out->set_counter(id.counter);
 }
-std::uint64_t ms_of(Duration duration) { return static_cast<std::uint64_t>(std::max<std::int64_t>(duration.ms_ceil(), 0)); }
+std::uint64_t ms_of(Duration duration) {
+  return static_cast<std::uint64_t>(std::max<std::int64_t>(duration.ms_ceil(), 0));
+}
 
 std::string bytes_of(const Secret& secret) { return {secret.begin(), secret.end()}; }
 
 v1::ReplicaState state_of(ReplicaState state) {
   switch (state) {
-    case ReplicaState::starting: return v1::REPLICA_STATE_STARTING;
-    case ReplicaState::preloading: return v1::REPLICA_STATE_PRELOADING;
-    case ReplicaState::ready: return v1::REPLICA_STATE_READY;
-    case ReplicaState::draining: return v1::REPLICA_STATE_DRAINING;
-    case ReplicaState::backoff: return v1::REPLICA_STATE_BACKOFF;
-    case ReplicaState::failed: return v1::REPLICA_STATE_FAILED;
-    case ReplicaState::stopped: return v1::REPLICA_STATE_STOPPED;
+    case ReplicaState::starting:
+      return v1::REPLICA_STATE_STARTING;
+    case ReplicaState::preloading:
+      return v1::REPLICA_STATE_PRELOADING;
+    case ReplicaState::ready:
+      return v1::REPLICA_STATE_READY;
+    case ReplicaState::draining:
+      return v1::REPLICA_STATE_DRAINING;
+    case ReplicaState::backoff:
+      return v1::REPLICA_STATE_BACKOFF;
+    case ReplicaState::failed:
+      return v1::REPLICA_STATE_FAILED;
+    case ReplicaState::stopped:
+      return v1::REPLICA_STATE_STOPPED;
   }
   return v1::REPLICA_STATE_UNSPECIFIED;
 }
@@ -44,7 +53,8 @@ Outcome outcome_named(const std::string& code) {
 
 Result<Holder, BadMessage> parse_attach_hello(const v1::AttachHello& message) {
   if (message.hello().protocol_major() != kProtocolMajor) {
-    return Err{BadMessage{"hello.hello.protocol_major", "protocol_major: is " + std::to_string(message.hello().protocol_major()) +
+    return Err{BadMessage{"hello.hello.protocol_major", "protocol_major: is " +
+                                                            std::to_string(message.hello().protocol_major()) +
                                                             ", this manager speaks " + std::to_string(kProtocolMajor)}};
   }
   const auto orch = Uuid::parse(message.holder().orch_id());
@@ -103,7 +113,8 @@ WorkerReport parse_report(Incarnation inc, const v1::ControlReport& message) {
   }
   report.slots = message.slots();
   report.steps_done = message.steps_done();
-  report.step_longest = Duration::milliseconds(static_cast<std::int64_t>(std::min(message.step_longest_ms(), kLongestMs)));
+  report.step_longest =
+      Duration::milliseconds(static_cast<std::int64_t>(std::min(message.step_longest_ms(), kLongestMs)));
   report.tokens_out_total = message.tokens_out_total();
   report.tokens_in_total = message.tokens_in_total();
   report.kv_pages_used = message.kv_pages_used();

@@ -17,7 +17,9 @@ constexpr int kCpuNiceness = 5;
 
 Duration ms(std::uint32_t value) { return Duration::milliseconds(static_cast<std::int64_t>(value)); }
 
-std::string replica_name(const Config::Pool& pool, std::uint32_t index) { return pool.id + "-" + std::to_string(index); }
+std::string replica_name(const Config::Pool& pool, std::uint32_t index) {
+  return pool.id + "-" + std::to_string(index);
+}
 
 std::string inc_text(Incarnation inc) { return std::to_string(inc.boot) + "." + std::to_string(inc.counter); }
 
@@ -111,9 +113,9 @@ std::vector<std::string> WorkerCommands::arguments(const std::string& replica_id
 }
 
 std::vector<std::string> WorkerCommands::environment() {
-  static constexpr std::array<std::string_view, 8> kNames{"PATH",           "HOME",          "LANG",           "TZ",
-                                                          "TMPDIR",         "XDG_CACHE_HOME", "XDG_RUNTIME_DIR", "LD_LIBRARY_PATH"};
-  static constexpr std::array<std::string_view, 9> kPrefixes{"VK_",   "MESA_", "LIBGL_", "NVIDIA_", "CUDA_",
+  static constexpr std::array<std::string_view, 8> kNames{
+      "PATH", "HOME", "LANG", "TZ", "TMPDIR", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR", "LD_LIBRARY_PATH"};
+  static constexpr std::array<std::string_view, 9> kPrefixes{"VK_",   "MESA_",  "LIBGL_", "NVIDIA_", "CUDA_",
                                                              "ASAN_", "UBSAN_", "TSAN_",  "LP_"};
   std::vector<std::string> out;
   for (char** entry = ::environ; entry != nullptr && *entry != nullptr; ++entry) {

@@ -128,8 +128,11 @@ void WorkerLinks::query_info(Incarnation inc) {
   const std::weak_ptr<Shared> weak = shared_;
   runtime::start_unary<v1::GetInfoRequest, v1::WorkerInfo>(
       [stub](grpc::ClientContext* context, const v1::GetInfoRequest* request, v1::WorkerInfo* reply,
-             std::function<void(grpc::Status)> done) { stub->async()->GetInfo(context, request, reply, std::move(done)); },
-      v1::GetInfoRequest(), kInfoTimeout, [weak, inc, post = shared_->post](const grpc::Status& status, v1::WorkerInfo reply) {
+             std::function<void(grpc::Status)> done) {
+        stub->async()->GetInfo(context, request, reply, std::move(done));
+      },
+      v1::GetInfoRequest(), kInfoTimeout,
+      [weak, inc, post = shared_->post](const grpc::Status& status, v1::WorkerInfo reply) {
         Event event = InfoFailed{.inc = inc};
         if (status.ok()) event = InfoArrived{.inc = inc, .facts = wire::parse_info(reply)};
         const bool posted = post([weak, event = std::move(event)] {

@@ -1,5 +1,6 @@
-// Purpose: the gRPC client side towards this host's workers: one channel, one Control stream and GetInfo per incarnation.
-// Threads: loop thread; gRPC reactions only push into the mailbox through `post`. Ownership: `on_event` must outlive it.
+// Purpose: the gRPC client side towards this host's workers: one channel, one Control stream and GetInfo per
+// incarnation. Threads: loop thread; gRPC reactions only push into the mailbox through `post`. Ownership: `on_event`
+// must outlive it.
 #pragma once
 
 #include <functional>

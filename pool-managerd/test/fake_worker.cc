@@ -1,5 +1,5 @@
-// Stands in for workerd in process tests: the real Worker service over a scripted engine. The "model file" is the script: one
-// word per line, each a fault to show.
+// Stands in for workerd in process tests: the real Worker service over a scripted engine. The "model file" is the
+// script: one word per line, each a fault to show.
 #include <sys/prctl.h>
 
 #include <chrono>
@@ -137,7 +137,8 @@ int run(const std::map<std::string, std::string>& flags) {
 
   EngineInfo info;
   info.ready = !faults.contains("load");
-  if (faults.contains("load")) info.load_failure = EngineFailure{.outcome = Outcome::INTERNAL, .message = "tensor blk.0 is cut off", .field = {}};
+  if (faults.contains("load"))
+    info.load_failure = EngineFailure{.outcome = Outcome::INTERNAL, .message = "tensor blk.0 is cut off", .field = {}};
   info.engine = "native";
   info.engine_version = "fake";
   info.model_name = flags.at("--model-name");

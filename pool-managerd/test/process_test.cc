@@ -57,7 +57,8 @@ TEST_P(InjectedFault, ORCH_3049_is_named_in_last_error) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Gates, InjectedFault,
-                         ::testing::Values(Fault{"digest", "digest_mismatch", "digest: the model is sha256:1111", "failed"},
+                         ::testing::Values(Fault{"digest", "digest_mismatch", "digest: the model is sha256:1111",
+                                                 "failed"},
                                            Fault{"load", "load_failed", "load: tensor blk.0 is cut off", "backoff"},
                                            Fault{"decode", "decode_failed", "self-check decode", "backoff"},
                                            Fault{"cancel", "cancel_kept_slot", "self-check cancel", "backoff"},
@@ -90,7 +91,8 @@ TEST(PoolManagerd, L6_a_frozen_worker_is_killed_after_ttl_and_replaced) {
 
 class Orphan : public ::testing::TestWithParam<const char*> {};
 
-// L8, each trigger alone: with "deaf" the worker ignores its lifeline, with "no_pdeathsig" it has dropped the death signal.
+// L8, each trigger alone: with "deaf" the worker ignores its lifeline, with "no_pdeathsig" it has dropped the death
+// signal.
 TEST_P(Orphan, L8_kill_9_of_the_manager_leaves_no_worker) {
   ManagerProcess manager;
   manager.script(GetParam());

@@ -83,8 +83,8 @@ Status<Outcome> LeaseArbiter::admit(const Fence& fence, const Holder& holder, co
 void LeaseArbiter::remember(const DispatchId& dispatch) {
   attempts_.insert(dispatch);
   attempt_order_.push_back(dispatch);
-  // A running one is put back at the end: running jobs are bounded by the slots, so this always finds an ended one as long as
-  // attempts_max exceeds them.
+  // A running one is put back at the end: running jobs are bounded by the slots, so this always finds an ended one as
+  // long as attempts_max exceeds them.
   std::size_t tries = attempt_order_.size();
   while (attempts_.size() > options_.attempts_max && tries-- > 0) {
     const DispatchId oldest = attempt_order_.front();

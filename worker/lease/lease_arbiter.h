@@ -1,7 +1,7 @@
-// Purpose: decides at the worker which dispatches run. The manager's lease table says who may start work, heartbeats of the
-// holder keep it running (DESIGN-RULES L2, L3, L5). Pure: `now` is a parameter and must not go backwards.
-// Threads: none of its own; the owner serialises calls. Ownership: plain values, copies of what it is given.
-// Bounds: leases_max leases per table, attempts_max remembered attempts, holders of live leases and jobs only.
+// Purpose: decides at the worker which dispatches run. The manager's lease table says who may start work, heartbeats of
+// the holder keep it running (DESIGN-RULES L2, L3, L5). Pure: `now` is a parameter and must not go backwards. Threads:
+// none of its own; the owner serialises calls. Ownership: plain values, copies of what it is given. Bounds: leases_max
+// leases per table, attempts_max remembered attempts, holders of live leases and jobs only.
 #pragma once
 
 #include <cstddef>
@@ -25,8 +25,8 @@ class LeaseArbiter {
   struct Options {
     std::uint32_t slots = 0;  // declared concurrent jobs
     std::size_t leases_max = 4096;
-    // Accepted (job, attempt) pairs that are remembered. Beyond it the oldest that has ended is forgotten: a duplicate can
-    // pass only if it is older than this many later dispatches and still carries a live fence.
+    // Accepted (job, attempt) pairs that are remembered. Beyond it the oldest that has ended is forgotten: a duplicate
+    // can pass only if it is older than this many later dispatches and still carries a live fence.
     std::size_t attempts_max = 65536;
   };
 
@@ -63,7 +63,8 @@ class LeaseArbiter {
   void ended(const DispatchId& dispatch);
 
   void heartbeat(const Holder& holder, Instant now);
-  // The holder's stream broke: its running jobs are to stop. Not for a stream that a newer one of the same holder replaced.
+  // The holder's stream broke: its running jobs are to stop. Not for a stream that a newer one of the same holder
+  // replaced.
   void holder_broken(const Holder& holder);
 
   // No dispatch is admitted any more; jobs still running at `deadline` are to stop (L9).

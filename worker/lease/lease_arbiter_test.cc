@@ -13,7 +13,9 @@ constexpr Instant kStart{1'000'000'000};
 
 ManagerId manager(std::uint64_t n = 1) { return ManagerId{Uuid{7, n}}; }
 Holder holder(std::uint64_t n = 1, std::uint64_t boot = 1) { return {.orch = OrchId{Uuid{9, n}}, .boot = boot}; }
-DispatchId dispatch(std::uint64_t n, std::uint32_t attempt = 1) { return {.job = JobId{Uuid{3, n}}, .attempt = attempt}; }
+DispatchId dispatch(std::uint64_t n, std::uint32_t attempt = 1) {
+  return {.job = JobId{Uuid{3, n}}, .attempt = attempt};
+}
 Secret secret(std::uint8_t fill) {
   Secret out{};
   out.fill(fill);
@@ -105,7 +107,8 @@ TEST(LeaseArbiter, L3_worker_refuses_every_foreign_part_of_a_fence) {
   }
   expect_refused(arbiter.admit(fence(1), holder(2), dispatch(1), kStart), Outcome::STALE_LEASE);
   expect_refused(arbiter.admit(fence(1), holder(1, 2), dispatch(1), kStart), Outcome::STALE_LEASE);
-  EXPECT_TRUE(arbiter.admit(fence(1), holder(1), dispatch(1), kStart).ok()) << "refusals are not remembered as attempts";
+  EXPECT_TRUE(arbiter.admit(fence(1), holder(1), dispatch(1), kStart).ok())
+      << "refusals are not remembered as attempts";
 }
 
 TEST(LeaseArbiter, L3_lease_admits_up_to_its_slots_and_the_worker_up_to_the_declared) {
