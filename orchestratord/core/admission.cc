@@ -26,7 +26,8 @@ bool undeclared(const ReplicaView& replica) { return replica.accelerator.empty()
 std::optional<std::uint64_t> prompt_tokens_bound(const JobSpec& spec, const ReplicaView& replica) {
   if (!(replica.token_bytes_expansion > 0)) return std::nullopt;
   const std::uint64_t per_message = std::uint64_t{spec.prompt_messages} * replica.template_per_message_bytes;
-  const double rendered = static_cast<double>(spec.prompt_bytes) + static_cast<double>(per_message) + replica.template_fixed_bytes;
+  const double rendered =
+      static_cast<double>(spec.prompt_bytes) + static_cast<double>(per_message) + replica.template_fixed_bytes;
   const double bound = std::ceil(rendered * static_cast<double>(replica.token_bytes_expansion));
   if (bound > 1e15) return std::nullopt;
   return static_cast<std::uint64_t>(bound);
@@ -46,8 +47,8 @@ Failure context_overflow(const JobSpec& spec, std::optional<std::uint64_t> promp
   failure.outcome = Outcome::CONTEXT_OVERFLOW;
   const std::string limit = "the context of " + std::to_string(ctx_max) + " tokens";
   if (prompt_tokens) {
-    failure.message = "prompt (" + std::to_string(*prompt_tokens) + " tokens) and max_tokens (" + std::to_string(spec.max_tokens) +
-                      ") together exceed " + limit;
+    failure.message = "prompt (" + std::to_string(*prompt_tokens) + " tokens) and max_tokens (" +
+                      std::to_string(spec.max_tokens) + ") together exceed " + limit;
     failure.field = *prompt_tokens >= ctx_max ? "prompt" : "max_tokens";
   } else {
     failure.message = "max_tokens (" + std::to_string(spec.max_tokens) + ") leaves no room for a prompt in " + limit;
@@ -106,12 +107,14 @@ LaneOrFailure check_model(const JobSpec& spec, const Fleet& fleet, const Limits&
     gpu.require_gpu = true;
     if (lane.require_gpu && fleet.status(gpu).standing == Standing::unknown) {
       out.failure.outcome = Outcome::POOL_UNAVAILABLE;
-      out.failure.message = "require_gpu is set and no GPU replica serves '" + lane.model + "'";  // ORCH-3018, ruling 10
+      out.failure.message =
+          "require_gpu is set and no GPU replica serves '" + lane.model + "'";  // ORCH-3018, ruling 10
       out.failure.field = "require_gpu";
       out.failure.retry_after = limits.load_default;
     } else {
       out.failure.outcome = Outcome::INVALID_PARAMS;
-      out.failure.message = "determinism 'strict' needs a replica with a numeric class and no fitting one of '" + lane.model + "' has any";
+      out.failure.message = "determinism 'strict' needs a replica with a numeric class and no fitting one of '" +
+                            lane.model + "' has any";
       out.failure.field = "determinism";
     }
     return out;
@@ -143,7 +146,8 @@ std::optional<Failure> hopeless(const Lane& lane, const Fleet& fleet, const Limi
   });
   if (coming) return std::nullopt;
   ModelStatus told = status;
-  if (told.standing == Standing::unknown) told.standing = Standing::unavailable;  // it was known when the job was admitted
+  if (told.standing == Standing::unknown)
+    told.standing = Standing::unavailable;  // it was known when the job was admitted
   return failure_of_standing(lane, told, fleet, limits);
 }
 

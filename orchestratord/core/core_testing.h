@@ -1,5 +1,5 @@
-// Builders for tests of the gateway's core: one manager, one replica, one lease, spelled with what matters. Every step checks
-// the core's invariants and that each Dispatch carries the fence of a lease that was granted.
+// Builders for tests of the gateway's core: one manager, one replica, one lease, spelled with what matters. Every step
+// checks the core's invariants and that each Dispatch carries the fence of a lease that was granted.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -86,7 +86,8 @@ class Bench {
   Effects manager_up(std::vector<ReplicaView> replicas = {ready_replica()}, std::uint64_t boot = 1) {
     return step(ManagerUp{kLink, kManager, boot, std::move(replicas)});
   }
-  Effects grant(std::uint32_t slots = 2, LeaseId lease = {1, 1}, const std::string& replica = "r1", Incarnation inc = {1, 1}) {
+  Effects grant(std::uint32_t slots = 2, LeaseId lease = {1, 1}, const std::string& replica = "r1",
+                Incarnation inc = {1, 1}) {
     LeaseGranted event;
     event.link = kLink;
     event.lease = lease;
@@ -154,8 +155,10 @@ inline std::string shown(const Effects& effects, ReaderId reader) {
   std::string out;
   const auto add = [&](const std::string& text) { out += (out.empty() ? "" : ", ") + text; };
   for (const Effect& effect : effects) {
-    if (const auto* opened = std::get_if<StreamOpened>(&effect); opened != nullptr && opened->reader == reader) add("opened");
-    if (const auto* closed = std::get_if<StreamClosed>(&effect); closed != nullptr && closed->reader == reader) add("closed");
+    if (const auto* opened = std::get_if<StreamOpened>(&effect); opened != nullptr && opened->reader == reader)
+      add("opened");
+    if (const auto* closed = std::get_if<StreamClosed>(&effect); closed != nullptr && closed->reader == reader)
+      add("closed");
     if (const auto* refused = std::get_if<StreamRefused>(&effect); refused != nullptr && refused->reader == reader) {
       add("refused " + std::string(outcome_row(refused->failure.outcome).code));
     }
@@ -166,7 +169,8 @@ inline std::string shown(const Effects& effects, ReaderId reader) {
     if (std::holds_alternative<StartedEvent>(event.body)) add(id + "started");
     if (const auto* token = std::get_if<TokenEvent>(&event.body)) add(id + "token " + token->text);
     if (std::holds_alternative<EndEvent>(event.body)) add(id + "end");
-    if (const auto* error = std::get_if<ErrorEvent>(&event.body)) add(id + std::string(outcome_row(error->failure.outcome).code));
+    if (const auto* error = std::get_if<ErrorEvent>(&event.body))
+      add(id + std::string(outcome_row(error->failure.outcome).code));
   }
   return out;
 }

@@ -38,8 +38,8 @@ struct StartedEvent {
   Duration predicted_start;
 };
 struct TokenEvent {
-  std::uint32_t i = 0;               // counts token events from 0
-  std::vector<std::uint32_t> ids;    // token ids this event stands for (one or more; none from id-less engines)
+  std::uint32_t i = 0;             // counts token events from 0
+  std::vector<std::uint32_t> ids;  // token ids this event stands for (one or more; none from id-less engines)
   std::string text;
 };
 struct MetricsEvent {
@@ -102,13 +102,13 @@ struct Dispatch {
   Fence fence;
   std::shared_ptr<const JobPayload> payload;
   std::uint32_t max_tokens = 0;
-  std::optional<Duration> deadline;      // remaining
+  std::optional<Duration> deadline;  // remaining
   std::vector<std::uint32_t> resume_ids;
   std::string tenant;
 };
-// The call is cancelled; the worker stops within one step. Its answers may still arrive and are ignored (L10), but the end of
-// the call is reported like any other, by one of DispatchFinished, DispatchFailed, DispatchBroken: until then it holds its slot
-// (at most Limits::cancel_settle).
+// The call is cancelled; the worker stops within one step. Its answers may still arrive and are ignored (L10), but the
+// end of the call is reported like any other, by one of DispatchFinished, DispatchFailed, DispatchBroken: until then it
+// holds its slot (at most Limits::cancel_settle).
 struct CancelDispatch {
   DispatchId dispatch;
 };
@@ -209,9 +209,9 @@ struct NotedRetried {  // put back after an internal outcome
 struct Drained {};
 
 using Effect =
-    std::variant<AdmissionReply, CancelReply, StreamOpened, StreamRefused, Deliver, DeliverServedBy, StreamClosed, Dispatch,
-                 CancelDispatch, BeatWorker, ForgetWorker, CountTokens, SendUpdate, NotedAdmitted, NotedRefused, NotedDispatched,
-                 NotedFirstToken, NotedEnded, NotedQueueDepth, NotedRetried, Drained>;
+    std::variant<AdmissionReply, CancelReply, StreamOpened, StreamRefused, Deliver, DeliverServedBy, StreamClosed,
+                 Dispatch, CancelDispatch, BeatWorker, ForgetWorker, CountTokens, SendUpdate, NotedAdmitted,
+                 NotedRefused, NotedDispatched, NotedFirstToken, NotedEnded, NotedQueueDepth, NotedRetried, Drained>;
 
 using Effects = std::vector<Effect>;
 

@@ -19,11 +19,11 @@ namespace orch::gateway {
 struct Failure {
   Outcome outcome = Outcome::INTERNAL;
   std::string message;
-  std::string field;                      // path of the offending input; empty when not applicable
+  std::string field;  // path of the offending input; empty when not applicable
   std::optional<Duration> retry_after;
-  std::string policy_label;               // reject | drop-lru | shed-low-priority, on 429 only
-  std::string engine;                     // when known
-  std::string pool_id;                    // when known
+  std::string policy_label;  // reject | drop-lru | shed-low-priority, on 429 only
+  std::string engine;        // when known
+  std::string pool_id;       // when known
 };
 
 // --- clients ---
@@ -162,8 +162,8 @@ struct DrainBegin {
   Duration deadline;
 };
 
-using Event = std::variant<Submit, OpenStream, ReaderGone, CancelJob, ManagerUp, ManagerDown, ReplicaChanged, LeaseGranted,
-                           LeaseRevoked, DispatchStarted, DispatchTokens, DispatchFinished, DispatchFailed, DispatchBroken,
-                           TokensCounted, Tick, DrainBegin>;
+using Event = std::variant<Submit, OpenStream, ReaderGone, CancelJob, ManagerUp, ManagerDown, ReplicaChanged,
+                           LeaseGranted, LeaseRevoked, DispatchStarted, DispatchTokens, DispatchFinished,
+                           DispatchFailed, DispatchBroken, TokensCounted, Tick, DrainBegin>;
 
 }  // namespace orch::gateway

@@ -1,8 +1,10 @@
-// Who is served next between classes: weighted virtual time, never strict (DESIGN-RULES F1, F2, F3; ruling 2). Per model and
-// class one counter v, in charged work divided by weight; the backlogged class with the smallest v goes first, interactive at
-// a tie. Tenants join as a second level of the same arithmetic; inside a class the order is the queue's.
+// Who is served next between classes: weighted virtual time, never strict (DESIGN-RULES F1, F2, F3; ruling 2). Per
+// model and class one counter v, in charged work divided by weight; the backlogged class with the smallest v goes
+// first, interactive at a tie. Tenants join as a second level of the same arithmetic; inside a class the order is the
+// queue's.
 //
-// Bound: while both classes stay backlogged, |v_interactive - v_batch| <= C / min weight, C = the largest single charge.
+// Bound: while both classes stay backlogged, |v_interactive - v_batch| <= C / min weight, C = the largest single
+// charge.
 #pragma once
 
 #include <array>
@@ -16,7 +18,8 @@ namespace orch::gateway {
 
 class FairScheduler {
  public:
-  FairScheduler(std::uint32_t interactive_weight, std::uint32_t batch_weight) : weights_{interactive_weight, batch_weight} {}
+  FairScheduler(std::uint32_t interactive_weight, std::uint32_t batch_weight)
+      : weights_{interactive_weight, batch_weight} {}
 
   // The class's waiting set went from empty to non-empty: an idle class brings no credit along (F3).
   void backlogged(const std::string& model, Priority priority, bool other_waits);

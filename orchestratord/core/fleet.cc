@@ -18,7 +18,8 @@ bool serves(const ReplicaView& replica, const Lane& lane) {
 }
 
 std::optional<Instant> Link::sent_at(std::uint64_t seq) const {
-  const auto it = std::lower_bound(sent.begin(), sent.end(), seq, [](const Sent& entry, std::uint64_t value) { return entry.seq < value; });
+  const auto it = std::lower_bound(sent.begin(), sent.end(), seq,
+                                   [](const Sent& entry, std::uint64_t value) { return entry.seq < value; });
   if (it == sent.end() || it->seq != seq) return std::nullopt;
   return it->at;
 }
@@ -147,7 +148,8 @@ ModelStatus Fleet::status(const Lane& lane) const {
         case ReplicaState::preloading:
         case ReplicaState::backoff:
           improve(replica.was_ready ? Standing::returning : Standing::unready, key, replica);
-          if (replica.state == ReplicaState::backoff && (!status.retry_in || replica.retry_in < *status.retry_in)) status.retry_in = replica.retry_in;
+          if (replica.state == ReplicaState::backoff && (!status.retry_in || replica.retry_in < *status.retry_in))
+            status.retry_in = replica.retry_in;
           break;
         case ReplicaState::draining:
         case ReplicaState::failed:

@@ -1,5 +1,6 @@
-// What the attached pool managers say of their replicas, and the model readiness rule that admission stands on. Replicas of a
-// manager that went away are remembered for a while, so that an outage reads as 503 and not as an unknown model.
+// What the attached pool managers say of their replicas, and the model readiness rule that admission stands on.
+// Replicas of a manager that went away are remembered for a while, so that an outage reads as 503 and not as an unknown
+// model.
 //
 // Threads: owned by the core's loop. Bounds: managers_max, replicas_per_manager_max (excess reports are ignored).
 #pragma once
@@ -12,8 +13,8 @@
 #include <string>
 #include <vector>
 
-#include "orchestratord/core/events.h"
 #include "orchestratord/core/effects.h"
+#include "orchestratord/core/events.h"
 #include "orchestratord/core/limits.h"
 
 namespace orch::gateway {
@@ -48,7 +49,7 @@ struct Link {
   std::deque<Sent> sent;  // ascending seq; bounded by updates_remembered_max and by age
   Instant last_update_at;
   Instant last_renew_at;
-  bool greeted = false;  // the first update has been sent
+  bool greeted = false;            // the first update has been sent
   std::uint64_t bids_checked = 0;  // version of the gateway's load that last_bids was compared with
   std::vector<PoolBid> last_bids;
   std::vector<LeaseId> release;  // for the next update

@@ -32,23 +32,32 @@ enum class JobState : std::uint8_t { admitting, waiting, dispatching, running, e
 
 constexpr bool may_move(JobState from, JobState to) {
   switch (from) {
-    case JobState::admitting: return to == JobState::waiting;
-    case JobState::waiting: return to == JobState::dispatching || to == JobState::ended;
+    case JobState::admitting:
+      return to == JobState::waiting;
+    case JobState::waiting:
+      return to == JobState::dispatching || to == JobState::ended;
     case JobState::dispatching:
       return to == JobState::running || to == JobState::waiting || to == JobState::ended;
-    case JobState::running: return to == JobState::waiting || to == JobState::ended;
-    case JobState::ended: return false;
+    case JobState::running:
+      return to == JobState::waiting || to == JobState::ended;
+    case JobState::ended:
+      return false;
   }
   return false;
 }
 
 constexpr const char* job_state_name(JobState state) {
   switch (state) {
-    case JobState::admitting: return "admitting";
-    case JobState::waiting: return "waiting";
-    case JobState::dispatching: return "dispatching";
-    case JobState::running: return "running";
-    case JobState::ended: return "ended";
+    case JobState::admitting:
+      return "admitting";
+    case JobState::waiting:
+      return "waiting";
+    case JobState::dispatching:
+      return "dispatching";
+    case JobState::running:
+      return "running";
+    case JobState::ended:
+      return "ended";
   }
   return "?";
 }
@@ -61,7 +70,7 @@ struct Job {
   std::uint64_t tokens_bound = 0;  // prompt and completion, upper bound or exact; 0: not known
   double charge = 0;               // what its class was charged for the dispatch under way
 
-  RequestId admission_request;          // while admitting
+  RequestId admission_request;           // while admitting
   std::optional<ReaderId> first_reader;  // while admitting
 
   Instant submitted_at;
@@ -79,10 +88,10 @@ struct Job {
   std::uint32_t internal_retries = 0;
   std::uint32_t broken_retries = 0;
   std::uint32_t prompt_tokens = 0;
-  std::uint32_t tokens_seen = 0;    // ids accepted in this attempt
-  std::uint32_t token_events = 0;   // shown to the client, all attempts
+  std::uint32_t tokens_seen = 0;           // ids accepted in this attempt
+  std::uint32_t token_events = 0;          // shown to the client, all attempts
   std::vector<std::uint32_t> pending_ids;  // accepted, waiting for the text they complete
-  PlacementDecision placement;      // of the last dispatch
+  PlacementDecision placement;             // of the last dispatch
   // Labels of where it was admitted for, then of where it was dispatched.
   std::string replica_id;
   std::string pool_id;

@@ -24,7 +24,8 @@ std::vector<const QueueEntry*> JobQueue::by_age(Priority highest, const std::str
 }
 
 Room JobQueue::room_for(Priority priority, const std::string& tenant, std::uint64_t bytes) const {
-  const std::size_t class_capacity = priority == Priority::interactive ? limits_.interactive_capacity : limits_.batch_capacity;
+  const std::size_t class_capacity =
+      priority == Priority::interactive ? limits_.interactive_capacity : limits_.batch_capacity;
   Room room;
   const auto over = [&](std::size_t total, std::size_t in_class, std::uint64_t used) {
     if (total >= limits_.capacity) {
@@ -161,7 +162,8 @@ std::string JobQueue::check_invariants() const {
         if (line.empty() || lane.model != model) return "job_queue: an empty or misplaced lane";
         for (const auto& [seq, job] : line) {
           const auto it = entries_.find(job);
-          if (it == entries_.end() || it->second.seq != seq || it->second.lane != lane || index(it->second.priority) != c) {
+          if (it == entries_.end() || it->second.seq != seq || it->second.lane != lane ||
+              index(it->second.priority) != c) {
             return "job_queue: lane and entry disagree about job " + job.to_string();
           }
           ++in_lanes;

@@ -2,9 +2,10 @@
 // (ORCH-3004, ORCH-3005, OC-CORE-1001 to 1005). It knows order and room; who is served next between classes is the fair
 // scheduler's, where it runs is placement's.
 //
-// Invariants: every entry stands in exactly one lane; size and bytes are the sums; both stay within their bounds, except for
-// jobs that were put back, which were admitted once and are never refused (at most one per slot of the fleet).
-// Complexity: O(log n) for push, remove and head; choosing victims is O(n) and happens only when the queue is full.
+// Invariants: every entry stands in exactly one lane; size and bytes are the sums; both stay within their bounds,
+// except for jobs that were put back, which were admitted once and are never refused (at most one per slot of the
+// fleet). Complexity: O(log n) for push, remove and head; choosing victims is O(n) and happens only when the queue is
+// full.
 #pragma once
 
 #include <array>

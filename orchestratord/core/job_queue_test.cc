@@ -14,7 +14,8 @@ namespace {
 
 using testing::job_id;
 
-QueueEntry entry_of(std::uint64_t n, Priority priority, const std::string& tenant = "a", std::uint64_t bytes = 10, const std::string& model = "m") {
+QueueEntry entry_of(std::uint64_t n, Priority priority, const std::string& tenant = "a", std::uint64_t bytes = 10,
+                    const std::string& model = "m") {
   return {job_id(n), n, {model, {}, false, false}, priority, tenant, bytes};
 }
 
@@ -33,7 +34,8 @@ TEST(JobQueue, ORCH3004_first_in_first_out_inside_a_class_and_lane) {
   JobQueue queue{QueueLimits{}};
   for (std::uint64_t n = 1; n <= 3; ++n) queue.push(entry_of(n, Priority::interactive));
   queue.push(entry_of(4, Priority::batch));
-  EXPECT_EQ(queue.heads(entry_of(1, Priority::interactive).lane, Priority::interactive, 9), (std::vector{job_id(1), job_id(2), job_id(3)}));
+  EXPECT_EQ(queue.heads(entry_of(1, Priority::interactive).lane, Priority::interactive, 9),
+            (std::vector{job_id(1), job_id(2), job_id(3)}));
   EXPECT_EQ(queue.ahead_of("m", Priority::interactive, 3), 2u);
   EXPECT_TRUE(queue.remove(job_id(1)));
   EXPECT_FALSE(queue.remove(job_id(1)));
@@ -92,7 +94,8 @@ struct Model {
   std::vector<QueueEntry> jobs;  // by arrival
 
   std::size_t count(Priority priority) const {
-    return static_cast<std::size_t>(std::count_if(jobs.begin(), jobs.end(), [&](const QueueEntry& e) { return e.priority == priority; }));
+    return static_cast<std::size_t>(
+        std::count_if(jobs.begin(), jobs.end(), [&](const QueueEntry& e) { return e.priority == priority; }));
   }
   std::uint64_t bytes() const {
     std::uint64_t sum = 0;
@@ -100,7 +103,8 @@ struct Model {
     return sum;
   }
   bool fits(Priority priority, std::uint64_t more) const {
-    const std::size_t of_class = priority == Priority::interactive ? limits.interactive_capacity : limits.batch_capacity;
+    const std::size_t of_class =
+        priority == Priority::interactive ? limits.interactive_capacity : limits.batch_capacity;
     return jobs.size() < limits.capacity && count(priority) < of_class && bytes() + more <= limits.bytes_max;
   }
   void erase(JobId id) {
@@ -110,7 +114,8 @@ struct Model {
 
 TEST(JobQueue, ORCH3004_ORCH3005_agrees_with_a_plain_list) {
   const bool holds = rc::check([] {
-    const auto script = *rc::gen::container<std::vector<std::uint32_t>>(150, rc::gen::inRange<std::uint32_t>(0, 1u << 30));
+    const auto script =
+        *rc::gen::container<std::vector<std::uint32_t>>(150, rc::gen::inRange<std::uint32_t>(0, 1u << 30));
     const auto policy = static_cast<FullPolicy>(script[0] % 3);
     Model model{small(policy, policy), {}};
     JobQueue queue{model.limits};
@@ -131,14 +136,16 @@ TEST(JobQueue, ORCH3004_ORCH3005_agrees_with_a_plain_list) {
           model.erase(head.job);
         }
       } else {
-        const QueueEntry entry = entry_of(next++, roll / 8 % 2 == 0 ? Priority::interactive : Priority::batch, roll / 16 % 2 == 0 ? "a" : "b",
-                                          roll / 32 % 60, roll / 2048 % 2 == 0 ? "m" : "n");
+        const QueueEntry entry =
+            entry_of(next++, roll / 8 % 2 == 0 ? Priority::interactive : Priority::batch,
+                     roll / 16 % 2 == 0 ? "a" : "b", roll / 32 % 60, roll / 2048 % 2 == 0 ? "m" : "n");
         const Room room = queue.room_for(entry.priority, entry.tenant, entry.bytes);
         const bool fits = model.fits(entry.priority, entry.bytes);
         RC_ASSERT((room.kind == Room::Kind::free) == fits);
         if (room.kind == Room::Kind::none) continue;
         for (const JobId victim : room.victims) {
-          const auto it = std::find_if(model.jobs.begin(), model.jobs.end(), [&](const QueueEntry& e) { return e.job == victim; });
+          const auto it =
+              std::find_if(model.jobs.begin(), model.jobs.end(), [&](const QueueEntry& e) { return e.job == victim; });
           RC_ASSERT(it != model.jobs.end());
           RC_ASSERT(it->priority >= entry.priority);
           if (policy == FullPolicy::drop_lru) RC_ASSERT(it->tenant == entry.tenant);

@@ -51,15 +51,15 @@ enum class Attachment : std::uint8_t {
 struct JobSpec {
   JobId id;
   std::string tenant = "default";
-  std::string session;  // empty: none
+  std::string session;    // empty: none
   std::string model_ref;  // served name, or "sha256:<hex>"
   Priority priority = Priority::interactive;
   Determinism determinism = Determinism::best_effort;
   Attachment attachment = Attachment::task;
   bool require_gpu = false;
-  std::uint32_t max_tokens = 0;  // at least 1; the shell fills the contract's default
-  std::optional<Duration> deadline;  // from admission
-  std::uint64_t prompt_bytes = 0;    // content bytes, template not included
+  std::uint32_t max_tokens = 0;       // at least 1; the shell fills the contract's default
+  std::optional<Duration> deadline;   // from admission
+  std::uint64_t prompt_bytes = 0;     // content bytes, template not included
   std::uint32_t prompt_messages = 0;  // 0 for a plain text prompt
   std::shared_ptr<const JobPayload> payload;
 };

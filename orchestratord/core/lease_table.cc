@@ -6,10 +6,12 @@
 
 namespace orch::gateway {
 
-bool LeaseTable::apply(const LeaseKey& key, const LeaseGranted& grant, const std::string& endpoint, Instant sent_at, Instant now) {
+bool LeaseTable::apply(const LeaseKey& key, const LeaseGranted& grant, const std::string& endpoint, Instant sent_at,
+                       Instant now) {
   if (grant.ttl <= Duration{}) return false;
   const Instant counted_from = mutation_ == Mutation::holder_end_from_receipt ? now : sent_at;
-  // L4: a tenth is left for clocks that run apart and for the way of the dispatch. Division first: ttl is the peer's number.
+  // L4: a tenth is left for clocks that run apart and for the way of the dispatch. Division first: ttl is the peer's
+  // number.
   const Instant end = counted_from + (grant.ttl - grant.ttl / 10);
   const auto known = leases_.find(key);
   if (known == leases_.end()) {

@@ -1,6 +1,6 @@
-// The leases this gateway holds, seen from the holder's side (DESIGN-RULES L3, L4, L6, L7). A lease admits dispatches until the
-// holder's end, which is the instant the update was sent plus nine tenths of the TTL. Nothing here frees a slot because time
-// went by: an expired lease only stops admitting, and its calls keep their slots until they end.
+// The leases this gateway holds, seen from the holder's side (DESIGN-RULES L3, L4, L6, L7). A lease admits dispatches
+// until the holder's end, which is the instant the update was sent plus nine tenths of the TTL. Nothing here frees a
+// slot because time went by: an expired lease only stops admitting, and its calls keep their slots until they end.
 //
 //   granted --> live --(end reached)--> lapsed --(renewed)--> live
 //                 |                        |

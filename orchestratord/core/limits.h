@@ -1,5 +1,5 @@
-// Every bound of the gateway's core, with its default. What an operator may set stands in Config; what is a property of the
-// design stands in Limits. A bound is enforced where the bounded thing grows, and its refusal names it.
+// Every bound of the gateway's core, with its default. What an operator may set stands in Config; what is a property of
+// the design stands in Limits. A bound is enforced where the bounded thing grows, and its refusal names it.
 #pragma once
 
 #include <cstdint>
@@ -41,23 +41,24 @@ struct Limits {
   Duration manager_forget = Duration::seconds(600);  // after detaching: its models turn from 503 to 404
 
   // Attempts.
-  std::uint32_t internal_retries_max = 16;                      // STALE_LEASE, SLOT_BUSY, NO_PAGES, DUPLICATE_ATTEMPT
-  std::uint32_t broken_retries_max = 1;                         // dispatches that broke before their first token
-  Duration busy_pause_min = Duration::milliseconds(25);         // no dispatch on a lease after SLOT_BUSY or NO_PAGES
+  std::uint32_t internal_retries_max = 16;               // STALE_LEASE, SLOT_BUSY, NO_PAGES, DUPLICATE_ATTEMPT
+  std::uint32_t broken_retries_max = 1;                  // dispatches that broke before their first token
+  Duration busy_pause_min = Duration::milliseconds(25);  // no dispatch on a lease after SLOT_BUSY or NO_PAGES
   Duration busy_pause_max = Duration::seconds(1);
-  Duration cancel_settle = Duration::seconds(5);  // a cancelled call that never reports its end holds its slot this long
+  Duration cancel_settle =
+      Duration::seconds(5);  // a cancelled call that never reports its end holds its slot this long
 
   // Jobs.
   std::uint32_t admitting_max = 64;  // waiting for an exact token count
   Duration count_timeout = Duration::seconds(5);
-  Duration queue_wait_max = Duration::seconds(600);  // without a deadline of its own
-  Duration wall_max = Duration::seconds(1800);       // one dispatch (ORCH-3016)
+  Duration queue_wait_max = Duration::seconds(600);   // without a deadline of its own
+  Duration wall_max = Duration::seconds(1800);        // one dispatch (ORCH-3016)
   Duration first_token_max = Duration::seconds(180);  // prompt processing on a slow device
   Duration idle_max = Duration::seconds(60);          // between tokens
   std::uint32_t finished_max = 1024;                  // finished jobs kept for late readers
   std::uint64_t finished_bytes_max = 64ull << 20;     // of their buffered events
   std::uint32_t placement_candidates_max = 16;        // kept in one explanation
-  std::uint32_t scan_ahead_max = 32;  // jobs looked at behind a head that fits no replica of its lane
+  std::uint32_t scan_ahead_max = 32;                  // jobs looked at behind a head that fits no replica of its lane
 
   Duration drain_max = Duration::seconds(86400);
 
@@ -77,17 +78,17 @@ static_assert(Limits{}.busy_pause_min < Limits{}.busy_pause_max);
 // Faults switched on by the mutation tests alone, to prove that the simulator sees each of them.
 enum class Mutation : std::uint8_t {
   none,
-  skip_fence_check,         // tokens of a closed dispatch are accepted (L10)
-  double_terminal,          // a job that ended says so twice
-  forget_slot,              // a finished dispatch keeps its slot
-  deliver_after_close,      // a token follows the terminal
+  skip_fence_check,           // tokens of a closed dispatch are accepted (L10)
+  double_terminal,            // a job that ended says so twice
+  forget_slot,                // a finished dispatch keeps its slot
+  deliver_after_close,        // a token follows the terminal
   dispatch_on_expired_lease,  // the holder's end is not looked at (L4)
-  holder_end_from_receipt,  // the holder counts its end from the grant's arrival (L4)
-  lose_put_back,            // an internal outcome forgets the job
-  ignore_queue_bound,       // a full queue takes one more
-  skip_event_id,            // stream ids have a gap
-  retry_after_token,        // a job that has shown a token runs again
-  dispatch_beyond_slots,    // the lease's size is not looked at
+  holder_end_from_receipt,    // the holder counts its end from the grant's arrival (L4)
+  lose_put_back,              // an internal outcome forgets the job
+  ignore_queue_bound,         // a full queue takes one more
+  skip_event_id,              // stream ids have a gap
+  retry_after_token,          // a job that has shown a token runs again
+  dispatch_beyond_slots,      // the lease's size is not looked at
 };
 inline constexpr std::uint8_t kMutations = 12;
 

@@ -33,11 +33,12 @@ const Job* Orchestrator::find_job(JobId id) const {
 }
 
 std::uint32_t Orchestrator::in_flight() const {
-  return static_cast<std::uint32_t>(std::count_if(calls_.begin(), calls_.end(), [](const auto& entry) { return entry.second.open; }));
+  return static_cast<std::uint32_t>(
+      std::count_if(calls_.begin(), calls_.end(), [](const auto& entry) { return entry.second.open; }));
 }
 
-// Everything that follows from the new state, whatever the event was. Heartbeats come before dispatches, so that a worker
-// knows its holder before the holder's first job arrives (L5).
+// Everything that follows from the new state, whatever the event was. Heartbeats come before dispatches, so that a
+// worker knows its holder before the holder's first job arrives (L5).
 void Orchestrator::settle() {
   fire_timers();
   while (!closing_.empty() && closing_.begin()->first <= now_) call_ended(closing_.begin()->second);
@@ -59,7 +60,9 @@ void Orchestrator::settle() {
 
 void Orchestrator::end(Job& job, const EndEvent& event) { finish(job, std::nullopt, {}, event); }
 
-void Orchestrator::fail(Job& job, Failing failing) { finish(job, std::move(failing.failure), failing.cancel_reason, {}); }
+void Orchestrator::fail(Job& job, Failing failing) {
+  finish(job, std::move(failing.failure), failing.cancel_reason, {});
+}
 
 Failure Orchestrator::failure_for(Outcome outcome, std::string message, const Job& job) const {
   Failure failure;
@@ -71,7 +74,8 @@ Failure Orchestrator::failure_for(Outcome outcome, std::string message, const Jo
 }
 
 // The only place where a job ends (ORCH-3017): out of the queue, its call closed, one terminal event, one NotedEnded.
-void Orchestrator::finish(Job& job, std::optional<Failure> failure, const std::string& cancel_reason, const EndEvent& event) {
+void Orchestrator::finish(Job& job, std::optional<Failure> failure, const std::string& cancel_reason,
+                          const EndEvent& event) {
   ORCH_CHECK(job.live());
   settle_needed_ = true;
   ++load_version_;
@@ -87,7 +91,8 @@ void Orchestrator::finish(Job& job, std::optional<Failure> failure, const std::s
     streams_.publish(job.spec.id, event, *out_);
     if (mutated(Mutation::double_terminal)) streams_.publish(job.spec.id, event, *out_);
   }
-  if (mutated(Mutation::deliver_after_close)) streams_.publish(job.spec.id, TokenEvent{job.token_events, {}, "late"}, *out_);
+  if (mutated(Mutation::deliver_after_close))
+    streams_.publish(job.spec.id, TokenEvent{job.token_events, {}, "late"}, *out_);
 
   NotedEnded noted;
   noted.job = job.spec.id;
@@ -127,7 +132,8 @@ void Orchestrator::forget(JobId id) {
 }
 
 void Orchestrator::trim_finished() {
-  while (finished_.size() > config_.limits.finished_max || (finished_bytes_ > config_.limits.finished_bytes_max && !finished_.empty())) {
+  while (finished_.size() > config_.limits.finished_max ||
+         (finished_bytes_ > config_.limits.finished_bytes_max && !finished_.empty())) {
     forget(finished_.begin()->second);
   }
 }
@@ -137,20 +143,23 @@ void Orchestrator::trim_finished() {
 Instant Orchestrator::due(const Job& job) const {
   const Limits& limits = config_.limits;
   switch (job.state) {
-    case JobState::admitting: return job.submitted_at + limits.count_timeout;
-    case JobState::waiting: return std::min({job.deadline_at, job.grace_end, job.admitted_at + limits.queue_wait_max});
+    case JobState::admitting:
+      return job.submitted_at + limits.count_timeout;
+    case JobState::waiting:
+      return std::min({job.deadline_at, job.grace_end, job.admitted_at + limits.queue_wait_max});
     case JobState::dispatching:
     case JobState::running: {
       const Duration idle = job.tokens_seen == 0 && job.token_events == 0 ? limits.first_token_max : limits.idle_max;
       return std::min({job.deadline_at, job.grace_end, job.dispatched_at + limits.wall_max, job.progress_at + idle});
     }
-    case JobState::ended: return job.ended_at + config_.result_ttl;
+    case JobState::ended:
+      return job.ended_at + config_.result_ttl;
   }
   return Instant::never();
 }
 
-// Tokens after the first move a job's due time only further away and do not touch the set: a timer that fires early is armed
-// again.
+// Tokens after the first move a job's due time only further away and do not touch the set: a timer that fires early is
+// armed again.
 void Orchestrator::arm(Job& job) {
   const Instant at = due(job);
   if (at == job.timer_at) return;
@@ -181,11 +190,18 @@ void Orchestrator::fire(Job& job) {
   const Limits& limits = config_.limits;
   const auto ms = [](Duration duration) { return std::to_string(duration.ms()) + " ms"; };
   switch (job.state) {
-    case JobState::admitting: finish_admission(job); return;  // not counted in time: the worker decides
-    case JobState::ended: forget(job.spec.id); return;
+    case JobState::admitting:
+      finish_admission(job);
+      return;  // not counted in time: the worker decides
+    case JobState::ended:
+      forget(job.spec.id);
+      return;
     case JobState::waiting:
       if (job.deadline_at <= now_) {  // E5
-        fail(job, {failure_for(Outcome::DEADLINE_UNMET, "deadline_ms (" + ms(job.deadline_at - job.admitted_at) + ") passed while the job waited", job), {}});
+        fail(job, {failure_for(
+                       Outcome::DEADLINE_UNMET,
+                       "deadline_ms (" + ms(job.deadline_at - job.admitted_at) + ") passed while the job waited", job),
+                   {}});
       } else if (job.grace_end <= now_) {
         cancel(job, "disconnect", "no reader came back within " + ms(config_.streams.reconnect_grace));
       } else {
@@ -198,7 +214,10 @@ void Orchestrator::fire(Job& job) {
     case JobState::dispatching:
     case JobState::running:
       if (job.deadline_at <= now_) {
-        fail(job, {failure_for(Outcome::DECODE_TIMEOUT, "the running job passed deadline_ms (" + ms(job.deadline_at - job.admitted_at) + ")", job), {}});
+        fail(job,
+             {failure_for(Outcome::DECODE_TIMEOUT,
+                          "the running job passed deadline_ms (" + ms(job.deadline_at - job.admitted_at) + ")", job),
+              {}});
       } else if (job.grace_end <= now_) {
         cancel(job, "disconnect", "no reader came back within " + ms(config_.streams.reconnect_grace));
       } else if (job.dispatched_at + limits.wall_max <= now_) {  // ORCH-3016
@@ -281,7 +300,8 @@ Duration Orchestrator::predicted_start(const Job& job, std::uint32_t ahead) cons
   if (status.standing != Standing::ready) load = status.retry_in.value_or(Duration{}) + config_.limits.load_default;
   const std::uint32_t free = slots > busy ? slots - busy : 0;
   if (ahead < free) return load;
-  return load + times_.departure_interval(job.lane.model, job.spec.priority, slots, now_) * (std::int64_t{ahead} - free + 1);
+  return load +
+         times_.departure_interval(job.lane.model, job.spec.priority, slots, now_) * (std::int64_t{ahead} - free + 1);
 }
 
 void Orchestrator::note_depths() {

@@ -1,11 +1,13 @@
-// The gateway's decisions: which job is admitted, where it waits, which worker gets it, and what its client is told. One
-// step(event, now) -> effects over plain data; the shell turns I/O into events and effects into I/O, the simulator likewise.
+// The gateway's decisions: which job is admitted, where it waits, which worker gets it, and what its client is told.
+// One step(event, now) -> effects over plain data; the shell turns I/O into events and effects into I/O, the simulator
+// likewise.
 //
-// Threads: owned by one loop; no locks. Units: Instants of the caller's clock, which never goes back. Errors: every refusal
-// is an effect; input never aborts. Invariants (check_invariants):
+// Threads: owned by one loop; no locks. Units: Instants of the caller's clock, which never goes back. Errors: every
+// refusal is an effect; input never aborts. Invariants (check_invariants):
 //   1. every admitted job gets exactly one terminal event, and none follows it (ORCH-3017, ORCH-3026);
 //   2. a job is in the queue iff it is waiting; it holds a dispatch iff it is dispatching or running;
-//   3. per lease, calls in flight = slots in use <= slots at the time of dispatch, and no dispatch at or after the holder's end (L3, L4);
+//   3. per lease, calls in flight = slots in use <= slots at the time of dispatch, and no dispatch at or after the
+//   holder's end (L3, L4);
 //   4. tokens of a closed (fence, attempt) change nothing (L10);
 //   5. queue, streams, finished jobs, links and leases stay inside limits.h.
 #pragma once
@@ -33,10 +35,10 @@ namespace orch::gateway {
 
 // Things that are right to ignore and worth counting.
 struct Ignored {
-  std::uint64_t closed_fence = 0;     // worker events of a closed (fence, attempt) (L10)
+  std::uint64_t closed_fence = 0;  // worker events of a closed (fence, attempt) (L10)
   std::uint64_t unknown_dispatch = 0;
   std::uint64_t unknown_link = 0;
-  std::uint64_t grants = 0;           // for an update never sent, already over, or for another incarnation
+  std::uint64_t grants = 0;  // for an update never sent, already over, or for another incarnation
   std::uint64_t duplicate_tokens = 0;
 };
 
@@ -161,9 +163,9 @@ class Orchestrator {
   bool fleet_changed_ = false;           // in this step
   bool settle_needed_ = true;            // in this step
   std::set<std::pair<Instant, JobId>> timers_;
-  std::set<std::pair<Instant, JobId>> finished_;              // by end, oldest first
-  std::set<std::pair<Instant, DispatchId>> closing_;          // cancelled calls whose end is not reported yet
-  std::map<std::string, Instant> beats_;                      // endpoint of a held worker -> next heartbeat
+  std::set<std::pair<Instant, JobId>> finished_;      // by end, oldest first
+  std::set<std::pair<Instant, DispatchId>> closing_;  // cancelled calls whose end is not reported yet
+  std::map<std::string, Instant> beats_;              // endpoint of a held worker -> next heartbeat
   std::map<std::pair<std::string, Priority>, std::uint32_t> depths_noted_;
   Ignored ignored_;
   std::uint64_t next_seq_ = 1;
@@ -172,8 +174,8 @@ class Orchestrator {
   std::optional<Instant> drain_end_;
   bool drained_ = false;
   Instant wakeup_ = Instant::never();
-  Instant now_;              // of the step under way
-  Effects* out_ = nullptr;   // of the step under way
+  Instant now_;             // of the step under way
+  Effects* out_ = nullptr;  // of the step under way
 };
 
 }  // namespace orch::gateway

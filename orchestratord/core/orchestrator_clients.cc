@@ -12,9 +12,12 @@ namespace {
 
 const char* policy_label(FullPolicy policy) {  // ORCH-2007
   switch (policy) {
-    case FullPolicy::reject: return "reject";
-    case FullPolicy::drop_lru: return "drop-lru";
-    case FullPolicy::shed_low_priority: return "shed-low-priority";
+    case FullPolicy::reject:
+      return "reject";
+    case FullPolicy::drop_lru:
+      return "drop-lru";
+    case FullPolicy::shed_low_priority:
+      return "shed-low-priority";
   }
   return "reject";
 }
@@ -38,8 +41,10 @@ void Orchestrator::on(const Submit& event) {
     failure.retry_after = std::max(*drain_end_ - now_, Duration::seconds(1));
     return refuse(event.request, spec, std::move(failure));
   }
-  if (jobs_.contains(spec.id)) return refuse_plainly(Outcome::CONFLICT, "a task with id " + spec.id.to_string() + " exists", "task_id");
-  if (spec.max_tokens == 0) return refuse_plainly(Outcome::INVALID_PARAMS, "max_tokens must be at least 1", "max_tokens");
+  if (jobs_.contains(spec.id))
+    return refuse_plainly(Outcome::CONFLICT, "a task with id " + spec.id.to_string() + " exists", "task_id");
+  if (spec.max_tokens == 0)
+    return refuse_plainly(Outcome::INVALID_PARAMS, "max_tokens must be at least 1", "max_tokens");
 
   LaneOrFailure model = check_model(spec, fleet_, config_.limits);
   if (!model.lane) return refuse(event.request, spec, std::move(model.failure));
@@ -47,7 +52,10 @@ void Orchestrator::on(const Submit& event) {
   ORCH_CHECK(primary != nullptr);
   const ContextCheck context = check_context(spec, *primary, model.status.ctx_max);
   if (context.verdict == Context::overflows) {
-    return refuse(event.request, spec, context_overflow(spec, std::nullopt, model.status.ctx_max));
+    Failure failure = context_overflow(spec, std::nullopt, model.status.ctx_max);
+    failure.engine = primary->engine;
+    failure.pool_id = primary->pool_id;
+    return refuse(event.request, spec, std::move(failure));
   }
 
   Job job;
@@ -61,14 +69,17 @@ void Orchestrator::on(const Submit& event) {
   job.engine = primary->engine;
   job.engine_version = primary->engine_version;
   Job& stored = jobs_.emplace(spec.id, std::move(job)).first->second;
-  // Near the limit only an exact count decides, and only a ready replica can give one (ruling 13). Without it the worker is
-  // the one that refuses.
+  // Near the limit only an exact count decides, and only a ready replica can give one (ruling 13). Without it the
+  // worker is the one that refuses.
   const bool can_count = context.verdict == Context::must_count && primary->state == ReplicaState::ready;
   if (!can_count) return finish_admission(stored);
   if (counting_.size() >= config_.limits.admitting_max) {
-    Failure failure = failure_for(Outcome::ADMISSION_REJECT, std::to_string(counting_.size()) + " requests already wait for a token count", stored);
+    Failure failure =
+        failure_for(Outcome::ADMISSION_REJECT,
+                    std::to_string(counting_.size()) + " requests already wait for a token count", stored);
     failure.policy_label = "reject";
-    failure.retry_after = times_.retry_after(stored.lane.model, spec.priority, 0, model.status.ready_slots, spec.id.value.lo, now_);
+    failure.retry_after =
+        times_.retry_after(stored.lane.model, spec.priority, 0, model.status.ready_slots, spec.id.value.lo, now_);
     return refuse_admitting(stored, std::move(failure));
   }
   const RequestId request{next_count_++};
@@ -85,7 +96,8 @@ void Orchestrator::on(const TokensCounted& event) {
   if (event.tokens) {
     const std::uint32_t ctx_max = fleet_.status(job.lane).ctx_max;
     job.tokens_bound = std::uint64_t{*event.tokens} + job.spec.max_tokens;
-    if (job.tokens_bound > ctx_max && ctx_max > 0) return refuse_admitting(job, context_overflow(job.spec, *event.tokens, ctx_max));
+    if (job.tokens_bound > ctx_max && ctx_max > 0)
+      return refuse_admitting(job, context_overflow(job.spec, *event.tokens, ctx_max));
   }
   finish_admission(job);
 }
@@ -116,7 +128,8 @@ void Orchestrator::finish_admission(Job& job) {
   enqueue(job);
   streams_.open(id);
 
-  NotedAdmitted noted{id, job.spec.tenant, job.spec.priority, job.pool_id, job.engine, job.engine_version, position, start};
+  NotedAdmitted noted{id,         job.spec.tenant,    job.spec.priority, job.pool_id,
+                      job.engine, job.engine_version, position,          start};
   emit(std::move(noted));
   emit(AdmissionReply{job.admission_request, Admitted{id, position, start}});
   streams_.publish(id, StartedEvent{position, start}, *out_);  // ruling 4: at admission
@@ -132,9 +145,12 @@ bool Orchestrator::make_room(Job& job) {
   if (room.kind == Room::Kind::none && mutated(Mutation::ignore_queue_bound)) room.kind = Room::Kind::free;
   if (room.kind == Room::Kind::none) {
     times_.refused(job.lane.model, now_);
-    Failure failure = failure_for(Outcome::ADMISSION_REJECT, std::string("the queue is full: ") + room.full + " = " + std::to_string(room.limit), job);
+    Failure failure =
+        failure_for(Outcome::ADMISSION_REJECT,
+                    std::string("the queue is full: ") + room.full + " = " + std::to_string(room.limit), job);
     failure.policy_label = policy_label(queue_.policy(job.spec.priority));
-    failure.retry_after = times_.retry_after(job.lane.model, job.spec.priority, 0, fleet_.status(job.lane).ready_slots, job.spec.id.value.lo, now_);
+    failure.retry_after = times_.retry_after(job.lane.model, job.spec.priority, 0, fleet_.status(job.lane).ready_slots,
+                                             job.spec.id.value.lo, now_);
     refuse_admitting(job, std::move(failure));
     return false;
   }
@@ -149,15 +165,16 @@ void Orchestrator::evict(JobId victim_id, FullPolicy policy) {
   const Outcome outcome = shed ? Outcome::ADMISSION_REJECT : Outcome::QUEUE_FULL_DROP_LRU;
   Failure failure = failure_for(outcome, "the queue is full and a newer job took this one's place", victim);
   failure.policy_label = policy_label(policy);
-  failure.retry_after =
-      times_.retry_after(victim.lane.model, victim.spec.priority, 0, fleet_.status(victim.lane).ready_slots, victim_id.value.lo, now_);
+  failure.retry_after = times_.retry_after(victim.lane.model, victim.spec.priority, 0,
+                                           fleet_.status(victim.lane).ready_slots, victim_id.value.lo, now_);
   fail(victim, {std::move(failure), {}});
 }
 
 void Orchestrator::enqueue(Job& job) {
   const std::string& model = job.lane.model;
   const Priority other = job.spec.priority == Priority::interactive ? Priority::batch : Priority::interactive;
-  if (queue_.depth(model, job.spec.priority) == 0) scheduler_.backlogged(model, job.spec.priority, queue_.depth(model, other) > 0);
+  if (queue_.depth(model, job.spec.priority) == 0)
+    scheduler_.backlogged(model, job.spec.priority, queue_.depth(model, other) > 0);
   queue_.push(job.queue_entry());
   times_.waits(model, now_);
   ++load_version_;
@@ -173,7 +190,8 @@ void Orchestrator::on(const OpenStream& event) {
       arm(job);
       return;
     }
-    case StreamRegistry::Opened::replayed_whole: return;
+    case StreamRegistry::Opened::replayed_whole:
+      return;
     case StreamRegistry::Opened::unknown_job:
       failure.outcome = Outcome::NOT_FOUND;
       failure.message = "no task with id " + event.job.to_string();
@@ -210,7 +228,8 @@ void Orchestrator::on(const ReaderGone& event) {
       Job& job = jobs_.at(job_id);
       if (job.first_reader != event.reader) continue;
       job.first_reader.reset();
-      if (job.spec.attachment == Attachment::attached) refuse_admitting(job, failure_for(Outcome::CANCELED, "the client left", job));
+      if (job.spec.attachment == Attachment::attached)
+        refuse_admitting(job, failure_for(Outcome::CANCELED, "the client left", job));
       return;
     }
     return;
@@ -218,7 +237,8 @@ void Orchestrator::on(const ReaderGone& event) {
   Job& job = jobs_.at(*id);
   if (!job.live() || streams_.readers(*id) > 0) return;
   switch (job.spec.attachment) {
-    case Attachment::detached: return;
+    case Attachment::detached:
+      return;
     case Attachment::attached:
       if (event.overflowed) {
         fail(job, {failure_for(Outcome::SLOW_CONSUMER, "the reader fell behind its connection's buffer", job), {}});
@@ -239,7 +259,8 @@ void Orchestrator::on(const CancelJob& event) {
   emit(CancelReply{event.request, it != jobs_.end()});
   if (it == jobs_.end()) return;
   Job& job = it->second;
-  if (job.state == JobState::admitting) return refuse_admitting(job, failure_for(Outcome::CANCELED, "canceled by the caller", job));
+  if (job.state == JobState::admitting)
+    return refuse_admitting(job, failure_for(Outcome::CANCELED, "canceled by the caller", job));
   if (job.live()) cancel(job, "client", "canceled by the caller");
 }
 

@@ -21,8 +21,10 @@ std::string Orchestrator::check_invariants() const {
     const bool has_call = call != calls_.end() && call->second.open;
     if (has_call != job.in_flight()) return "a job has an open call iff it is in flight" + name;
     if (has_call) ++open_calls;
-    if (streams_.exists(id) != (job.state != JobState::admitting)) return "a job has a stream iff it was admitted" + name;
-    if (streams_.exists(id) && streams_.closed(id) != (job.state == JobState::ended)) return "a stream is closed iff its job ended" + name;
+    if (streams_.exists(id) != (job.state != JobState::admitting))
+      return "a job has a stream iff it was admitted" + name;
+    if (streams_.exists(id) && streams_.closed(id) != (job.state == JobState::ended))
+      return "a stream is closed iff its job ended" + name;
     if (!job.timer_at.is_never()) {
       ++armed;
       if (!timers_.contains({job.timer_at, id})) return "an armed timer is not in the set" + name;
@@ -31,7 +33,8 @@ std::string Orchestrator::check_invariants() const {
   }
   if (waiting != queue_.size()) return "the queue holds a job that does not exist";
   if (armed != timers_.size()) return "a timer without a job";
-  if (counting_.size() > config_.limits.admitting_max || counting_.size() > admitting) return "too many jobs being admitted";
+  if (counting_.size() > config_.limits.admitting_max || counting_.size() > admitting)
+    return "too many jobs being admitted";
 
   std::map<LeaseKey, std::uint32_t> in_use;
   std::size_t open_total = 0;
@@ -42,7 +45,8 @@ std::string Orchestrator::check_invariants() const {
   if (open_total != open_calls) return "an open call whose job is gone or dispatched anew";
   for (const auto& [key, lease] : leases_.all()) {
     const auto used = in_use.find(key);
-    if (lease.in_use != (used == in_use.end() ? 0 : used->second)) return "slots in use differ from the calls in flight";
+    if (lease.in_use != (used == in_use.end() ? 0 : used->second))
+      return "slots in use differ from the calls in flight";
     in_use.erase(key);
   }
   if (!in_use.empty()) return "a call under a lease that was removed";

@@ -84,8 +84,8 @@ void Orchestrator::end_hopeless_jobs() {
   for (auto& [id, failure] : ends) fail(jobs_.at(id), {std::move(failure), {}});
 }
 
-// L4: the holder's end counts from the instant the named update was sent; a grant for an update that was never sent, or that
-// is too long ago to be remembered, says nothing.
+// L4: the holder's end counts from the instant the named update was sent; a grant for an update that was never sent, or
+// that is too long ago to be remembered, says nothing.
 void Orchestrator::on(const LeaseGranted& event) {
   const Link* link = fleet_.link(event.link);
   const std::optional<Instant> sent_at = link == nullptr ? std::nullopt : link->sent_at(event.update_seq);
@@ -143,12 +143,15 @@ void Orchestrator::send_updates() {
   const Duration renew_every = leases_.ttl() / 3;
   for (auto& [id, link] : fleet_.links()) {
     const bool renew = !link.greeted || link.last_renew_at + renew_every <= now_;
-    const bool may_bid = link.bids_checked != load_version_ && link.last_update_at + config_.limits.update_interval_min <= now_;
+    const bool may_bid =
+        link.bids_checked != load_version_ && link.last_update_at + config_.limits.update_interval_min <= now_;
     if (!renew && !may_bid) continue;
     if (!renew) {
       link.bids_checked = load_version_;
       const std::vector<PoolBid> bids = bids_for(link.manager);
-      const auto same = [](const PoolBid& a, const PoolBid& b) { return a.pool_id == b.pool_id && a.running == b.running && a.waiting == b.waiting; };
+      const auto same = [](const PoolBid& a, const PoolBid& b) {
+        return a.pool_id == b.pool_id && a.running == b.running && a.waiting == b.waiting;
+      };
       if (std::equal(bids.begin(), bids.end(), link.last_bids.begin(), link.last_bids.end(), same)) continue;
     }
     send_update(id, link, renew);

@@ -32,14 +32,15 @@ bool Orchestrator::dispatch_one(const std::string& model) {
   return false;
 }
 
-// The lane's head, unless its context fits no free replica: then the first behind it that does (F1: a head without a feasible
-// free replica is skipped, not waited for).
+// The lane's head, unless its context fits no free replica: then the first behind it that does (F1: a head without a
+// feasible free replica is skipped, not waited for).
 bool Orchestrator::dispatch_from(const Lane& lane, Priority priority) {
   PlacementDecision any = place(lane, 0, fleet_, leases_, now_, config_);
   if (!any.lease) return false;
   for (const JobId id : queue_.heads(lane, priority, config_.limits.scan_ahead_max)) {
     Job& job = jobs_.at(id);
-    PlacementDecision decision = job.tokens_bound == 0 ? any : place(lane, job.tokens_bound, fleet_, leases_, now_, config_);
+    PlacementDecision decision =
+        job.tokens_bound == 0 ? any : place(lane, job.tokens_bound, fleet_, leases_, now_, config_);
     if (!decision.lease) continue;
     dispatch(job, std::move(decision));
     return true;
@@ -86,8 +87,8 @@ void Orchestrator::dispatch(Job& job, PlacementDecision decision) {
   effect.tenant = job.spec.tenant;
   calls_.emplace(effect.dispatch, std::move(call));
 
-  emit(NotedDispatched{job.spec.id, job.attempt, job.replica_id, job.pool_id, job.engine, job.engine_version, job.spec.priority,
-                       now_ - job.admitted_at});
+  emit(NotedDispatched{job.spec.id, job.attempt, job.replica_id, job.pool_id, job.engine, job.engine_version,
+                       job.spec.priority, now_ - job.admitted_at});
   emit(std::move(effect));
   streams_.publish_metrics(job.spec.id, MetricsEvent{static_cast<std::uint32_t>(queue_.size())}, *out_);
   arm(job);
@@ -174,7 +175,10 @@ void Orchestrator::accept_tokens(Job& job, const DispatchTokens& event) {
   job.tokens_seen += static_cast<std::uint32_t>(event.ids.size());
   if (first) arm(job);  // the watchdog between tokens is stricter than the one before the first
   if (job.tokens_seen > job.spec.max_tokens && !mutated(Mutation::skip_fence_check)) {
-    return fail(job, {failure_for(Outcome::INTERNAL, "the worker wrote more than max_tokens (" + std::to_string(job.spec.max_tokens) + ")", job), {}});
+    return fail(
+        job, {failure_for(Outcome::INTERNAL,
+                          "the worker wrote more than max_tokens (" + std::to_string(job.spec.max_tokens) + ")", job),
+              {}});
   }
   job.pending_ids.insert(job.pending_ids.end(), event.ids.begin(), event.ids.end());
   if (event.text.empty()) return;  // ids whose text is still incomplete
@@ -182,11 +186,14 @@ void Orchestrator::accept_tokens(Job& job, const DispatchTokens& event) {
   TokenEvent token{job.token_events, std::exchange(job.pending_ids, {}), event.text};
   if (streams_.publish(job.spec.id, token, *out_) == StreamRegistry::Published::buffer_full) {
     const std::string limit = std::to_string(config_.streams.buffer_bytes_max);
-    return fail(job, {failure_for(Outcome::SLOW_CONSUMER, "nobody reads the stream and its buffer of " + limit + " bytes is full", job), {}});
+    return fail(job, {failure_for(Outcome::SLOW_CONSUMER,
+                                  "nobody reads the stream and its buffer of " + limit + " bytes is full", job),
+                      {}});
   }
   if (job.token_events++ == 0) {
     job.first_token_at = now_;
-    emit(NotedFirstToken{job.spec.id, job.pool_id, job.engine, job.engine_version, job.spec.priority, now_ - job.admitted_at});
+    emit(NotedFirstToken{job.spec.id, job.pool_id, job.engine, job.engine_version, job.spec.priority,
+                         now_ - job.admitted_at});
   }
 }
 
@@ -211,7 +218,8 @@ void Orchestrator::on(const DispatchFailed& event) {
   const Outcome outcome = event.failure.outcome;
   // What the refusal says about the lease holds whether or not the job still cares.
   if (outcome == Outcome::STALE_LEASE) leases_.mark_stale(lease);
-  if (outcome == Outcome::SLOT_BUSY || outcome == Outcome::NO_PAGES || outcome == Outcome::REPLICA_EXHAUSTED) leases_.pause(lease, now_);
+  if (outcome == Outcome::SLOT_BUSY || outcome == Outcome::NO_PAGES || outcome == Outcome::REPLICA_EXHAUSTED)
+    leases_.pause(lease, now_);
   if (job == nullptr) return;
   switch (outcome) {
     case Outcome::STALE_LEASE:
@@ -221,7 +229,8 @@ void Orchestrator::on(const DispatchFailed& event) {
     case Outcome::REPLICA_EXHAUSTED:
       if (job->token_events > 0 || job->internal_retries >= config_.limits.internal_retries_max) {
         const std::string tries = std::to_string(job->internal_retries + 1);
-        return fail(*job, {failure_for(Outcome::WORKER_RESET, "no worker took the job in " + tries + " attempts", *job), {}});
+        return fail(*job,
+                    {failure_for(Outcome::WORKER_RESET, "no worker took the job in " + tries + " attempts", *job), {}});
       }
       ++job->internal_retries;
       return put_back(*job, outcome);
@@ -250,8 +259,8 @@ void Orchestrator::on(const DispatchBroken& event) {
   if (open) attempt_lost(jobs_.at(event.dispatch.job), Outcome::WORKER_RESET, "the stream to the worker broke");
 }
 
-// Before its first token the job runs again once, unseen; after it there is one typed error, for the client has text that
-// another attempt need not repeat.
+// Before its first token the job runs again once, unseen; after it there is one typed error, for the client has text
+// that another attempt need not repeat.
 void Orchestrator::attempt_lost(Job& job, Outcome outcome, const std::string& why) {
   close_call(job.dispatch_id());
   const bool shown = job.token_events > 0 && !mutated(Mutation::retry_after_token);

@@ -194,7 +194,8 @@ TEST(Scheduling, ruling2_classes_share_eight_to_one_and_batch_never_starves) {
   }
   bench.grant(1);
   while (bench.dispatches.size() < 90) bench.finished(bench.dispatches.back(), 1);
-  const auto batch = std::count_if(bench.dispatches.begin(), bench.dispatches.end(), [](const Dispatch& d) { return d.dispatch.job >= job_id(1000); });
+  const auto batch = std::count_if(bench.dispatches.begin(), bench.dispatches.end(),
+                                   [](const Dispatch& d) { return d.dispatch.job >= job_id(1000); });
   EXPECT_EQ(batch, 10);
 }
 

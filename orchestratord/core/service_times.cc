@@ -21,7 +21,8 @@ std::uint64_t mix(std::uint64_t z) {
 
 ServiceTimes::Record& ServiceTimes::record(const std::string& model, Instant now) {
   if (!models_.contains(model) && models_.size() >= kModelsMax) {
-    const auto oldest = std::min_element(models_.begin(), models_.end(), [](const auto& a, const auto& b) { return a.second.used < b.second.used; });
+    const auto oldest = std::min_element(models_.begin(), models_.end(),
+                                         [](const auto& a, const auto& b) { return a.second.used < b.second.used; });
     models_.erase(oldest);
   }
   Record& entry = models_[model];
@@ -35,7 +36,8 @@ const ServiceTimes::Record* ServiceTimes::find(const std::string& model) const {
 }
 
 void ServiceTimes::served(const std::string& model, Priority priority, Duration held, Instant now) {
-  blend(record(model, now).service_ns[static_cast<std::size_t>(priority)], static_cast<double>(std::max<std::int64_t>(held.ns, 1)));
+  blend(record(model, now).service_ns[static_cast<std::size_t>(priority)],
+        static_cast<double>(std::max<std::int64_t>(held.ns, 1)));
 }
 
 void ServiceTimes::waits(const std::string& model, Instant now) {
@@ -70,20 +72,24 @@ Duration ServiceTimes::service(const std::string& model, Priority priority) cons
   return priority == Priority::interactive ? limits_.interactive_service_default : limits_.batch_service_default;
 }
 
-Duration ServiceTimes::departure_interval(const std::string& model, Priority priority, std::uint32_t slots, Instant now) const {
+Duration ServiceTimes::departure_interval(const std::string& model, Priority priority, std::uint32_t slots,
+                                          Instant now) const {
   const Record* entry = find(model);
   if (entry == nullptr || entry->interval_ns <= 0) return service(model, priority) / std::max<std::int64_t>(slots, 1);
   double interval = entry->interval_ns;
   // A queue that has stood still for longer than its mean drains more slowly than its history says.
-  if (entry->backlog) interval = std::max(interval, static_cast<double>((now - std::max(entry->last_departure, entry->backlog_since)).ns));
+  if (entry->backlog)
+    interval =
+        std::max(interval, static_cast<double>((now - std::max(entry->last_departure, entry->backlog_since)).ns));
   return {static_cast<std::int64_t>(interval)};
 }
 
-Duration ServiceTimes::retry_after(const std::string& model, Priority priority, std::uint32_t excess, std::uint32_t slots, std::uint64_t salt,
-                                   Instant now) const {
+Duration ServiceTimes::retry_after(const std::string& model, Priority priority, std::uint32_t excess,
+                                   std::uint32_t slots, std::uint64_t salt, Instant now) const {
   const double interval = static_cast<double>(departure_interval(model, priority, slots, now).ns);
   const Record* entry = find(model);
-  const double turns = static_cast<double>(excess) + (entry == nullptr ? 1 : std::max<std::uint32_t>(entry->refusals, 1));
+  const double turns =
+      static_cast<double>(excess) + (entry == nullptr ? 1 : std::max<std::uint32_t>(entry->refusals, 1));
   const double jitter = 0.9 + 0.2 * (static_cast<double>(mix(salt) >> 11) * 0x1.0p-53);
   const double told = std::min(interval * turns * jitter, static_cast<double>(limits_.retry_after_max.ns));
   return {std::max<std::int64_t>(static_cast<std::int64_t>(told), Duration::milliseconds(1).ns)};

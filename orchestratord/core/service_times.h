@@ -1,5 +1,6 @@
 // What was measured of service, per model: how long a job holds a slot and how fast the queue drains. Feeds
-// `predicted_start_ms` and `retry_after_ms`, so that neither is ever a constant (DESIGN-RULES E2, E3, "retry_after_ms").
+// `predicted_start_ms` and `retry_after_ms`, so that neither is ever a constant (DESIGN-RULES E2, E3,
+// "retry_after_ms").
 //
 // Units: Durations. Before the first measurement a class default stands in. Bound: one record per model with waiting or
 // running jobs, plus `models_max` idle ones, least recently used first out.
@@ -32,9 +33,10 @@ class ServiceTimes {
   Duration service(const std::string& model, Priority priority) const;
   // Mean time between two departures while jobs wait, from what was measured; `slots` serves before that.
   Duration departure_interval(const std::string& model, Priority priority, std::uint32_t slots, Instant now) const;
-  // (own queue excess + n) departures, n = refusals in the drain window, +-10 % by `salt`, so that the refused do not return
-  // as one wave.
-  Duration retry_after(const std::string& model, Priority priority, std::uint32_t excess, std::uint32_t slots, std::uint64_t salt, Instant now) const;
+  // (own queue excess + n) departures, n = refusals in the drain window, +-10 % by `salt`, so that the refused do not
+  // return as one wave.
+  Duration retry_after(const std::string& model, Priority priority, std::uint32_t excess, std::uint32_t slots,
+                       std::uint64_t salt, Instant now) const;
 
   static constexpr std::size_t kModelsMax = 256;
   std::size_t models() const { return models_.size(); }

@@ -18,8 +18,10 @@ bool is_terminal(const StreamEvent& event) {
 
 std::uint64_t event_bytes(const StreamEvent& event) {
   std::uint64_t bytes = kEventOverhead;
-  if (const auto* token = std::get_if<TokenEvent>(&event.body)) bytes += token->text.size() + token->ids.size() * sizeof(std::uint32_t);
-  if (const auto* error = std::get_if<ErrorEvent>(&event.body)) bytes += error->failure.message.size() + error->failure.field.size();
+  if (const auto* token = std::get_if<TokenEvent>(&event.body))
+    bytes += token->text.size() + token->ids.size() * sizeof(std::uint32_t);
+  if (const auto* error = std::get_if<ErrorEvent>(&event.body))
+    bytes += error->failure.message.size() + error->failure.field.size();
   return bytes;
 }
 
@@ -76,7 +78,8 @@ void StreamRegistry::set_served_by(JobId job, ServedBy served_by, Effects& out) 
   for (const ReaderId reader : it->second.readers) out.push_back(DeliverServedBy{reader, it->second.served_by});
 }
 
-StreamRegistry::Opened StreamRegistry::add_reader(ReaderId reader, JobId job, std::optional<std::uint64_t> last_event_id, Effects& out) {
+StreamRegistry::Opened StreamRegistry::add_reader(ReaderId reader, JobId job,
+                                                  std::optional<std::uint64_t> last_event_id, Effects& out) {
   if (readers_.contains(reader)) return Opened::reader_exists;
   const auto it = streams_.find(job);
   if (it == streams_.end()) return Opened::unknown_job;

@@ -3,9 +3,10 @@
 //
 //   open --publish*--> publish a terminal --> closed: readers are closed, the buffer stays until forget()
 //
-// Ids count started, token and the terminal from 1 without a gap; metrics carry 0, are not buffered and may be lost. The
-// buffer is bounded by bytes. With a reader present its oldest events are let go, for they have been delivered; without one a
-// publish that would exceed it is refused and the caller ends the job with SLOW_CONSUMER. Terminals always fit.
+// Ids count started, token and the terminal from 1 without a gap; metrics carry 0, are not buffered and may be lost.
+// The buffer is bounded by bytes. With a reader present its oldest events are let go, for they have been delivered;
+// without one a publish that would exceed it is refused and the caller ends the job with SLOW_CONSUMER. Terminals
+// always fit.
 #pragma once
 
 #include <cstdint>

@@ -111,7 +111,8 @@ struct ModelReader {
 
 TEST(StreamRegistry, J2_agrees_with_a_plain_list_of_events) {
   const bool holds = rc::check([] {
-    const auto script = *rc::gen::container<std::vector<std::uint32_t>>(150, rc::gen::inRange<std::uint32_t>(0, 1u << 30));
+    const auto script =
+        *rc::gen::container<std::vector<std::uint32_t>>(150, rc::gen::inRange<std::uint32_t>(0, 1u << 30));
     StreamLimits limits;
     limits.buffer_bytes_max = 3000;
     limits.readers_per_job_max = 3;
@@ -121,13 +122,16 @@ TEST(StreamRegistry, J2_agrees_with_a_plain_list_of_events) {
     bool closed = false;
     std::map<ReaderId, ModelReader> readers;
     std::uint64_t next_reader = 1;
-    const auto open_readers = [&] { return std::count_if(readers.begin(), readers.end(), [](const auto& r) { return r.second.open; }); };
+    const auto open_readers = [&] {
+      return std::count_if(readers.begin(), readers.end(), [](const auto& r) { return r.second.open; });
+    };
     for (const std::uint32_t roll : script) {
       Effects out;
       switch (roll % 16) {
         case 0:
         case 1: {
-          const std::optional<std::uint64_t> from = roll / 16 % 2 == 0 ? std::nullopt : std::optional<std::uint64_t>(roll / 32 % (last + 2));
+          const std::optional<std::uint64_t> from =
+              roll / 16 % 2 == 0 ? std::nullopt : std::optional<std::uint64_t>(roll / 32 % (last + 2));
           const ReaderId id{next_reader++};
           const std::uint64_t first = registry.first_kept(job_id(1));
           const auto opened = registry.add_reader(id, job_id(1), from, out);

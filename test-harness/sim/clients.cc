@@ -8,7 +8,9 @@
 
 namespace orch::sim {
 
-void Clients::fault(const std::string& what, JobId job) { world_.violation(what + " (job " + std::to_string(job.value.lo) + ")"); }
+void Clients::fault(const std::string& what, JobId job) {
+  world_.violation(what + " (job " + std::to_string(job.value.lo) + ")");
+}
 
 Clients::Case* Clients::alive(JobId id) {
   const auto it = cases_.find(id);
@@ -107,14 +109,14 @@ void Clients::leave(JobId id) {
   gateways_[each->gateway]->event(gateway::ReaderGone{reader, world_.rng().below(6) == 0});
   // Most come back, before the grace is over or after it, and go on behind what they have seen.
   if (world_.rng().below(3) == 0) return;
-  world_.after(world_.between({}, Duration::seconds(8)), [this, id, view] {
-    open(id, view.last_id > 0 ? std::optional(view.last_id) : std::nullopt, view);
-  });
+  world_.after(world_.between({}, Duration::seconds(8)),
+               [this, id, view] { open(id, view.last_id > 0 ? std::optional(view.last_id) : std::nullopt, view); });
 }
 
 void Clients::cancel(JobId id) {
   Case* each = alive(id);
-  if (each == nullptr || gateways_[each->gateway]->boot() != each->boot || gateways_[each->gateway]->core() == nullptr) return;
+  if (each == nullptr || gateways_[each->gateway]->boot() != each->boot || gateways_[each->gateway]->core() == nullptr)
+    return;
   const RequestId request{next_++};
   cancels_[request] = id;
   gateways_[each->gateway]->event(gateway::CancelJob{request, id});
@@ -136,7 +138,8 @@ void Clients::receive(std::size_t gateway, const gateway::Effect& effect) {
     reader.closed = true;
   } else if (const auto* closed = std::get_if<gateway::StreamClosed>(&effect)) {
     Reader& reader = readers_[closed->reader];
-    if (!reader.left && (reader.closed || !reader.open)) fault("a stream was closed twice or before it was opened", reader.job);
+    if (!reader.left && (reader.closed || !reader.open))
+      fault("a stream was closed twice or before it was opened", reader.job);
     reader.closed = true;
   } else if (const auto* cancelled = std::get_if<gateway::CancelReply>(&effect)) {
     if (cancels_.erase(cancelled->request) == 0) world_.violation("a cancel was answered twice");
@@ -162,11 +165,14 @@ void Clients::on(std::size_t, const gateway::AdmissionReply& reply) {
   each.answered = true;
   if (failure != nullptr) {
     ++totals_.refused;
-    if (world_.tracing()) world_.trace("clients", "job " + std::to_string(id.value.lo) + " is refused: " + std::string(outcome_row(failure->outcome).code) + ", " + failure->message);
+    if (world_.tracing())
+      world_.trace("clients", "job " + std::to_string(id.value.lo) + " is refused: " +
+                                  std::string(outcome_row(failure->outcome).code) + ", " + failure->message);
     ++totals_.errors[std::string(outcome_row(failure->outcome).code)];
     if (outcome_row(failure->outcome).internal) fault("an internal outcome reached a client", id);
     const bool backpressure = outcome_row(failure->outcome).http_status == 429;
-    if (backpressure && (!failure->retry_after || failure->policy_label.empty())) fault("a 429 without retry_after or policy label", id);
+    if (backpressure && (!failure->retry_after || failure->policy_label.empty()))
+      fault("a 429 without retry_after or policy label", id);
     return;
   }
   each.admitted = true;
@@ -185,13 +191,17 @@ void Clients::on(const gateway::Deliver& deliver) {
     if (view.last_id == 0) fault("metrics before started", reader.job);
     return;
   }
-  if (event.id != view.last_id + 1) return fault("stream ids jump from " + std::to_string(view.last_id) + " to " + std::to_string(event.id), reader.job);
+  if (event.id != view.last_id + 1)
+    return fault("stream ids jump from " + std::to_string(view.last_id) + " to " + std::to_string(event.id),
+                 reader.job);
   view.last_id = event.id;
   const Case& each = cases_.at(reader.job);
-  if (std::holds_alternative<gateway::StartedEvent>(event.body) != (event.id == 1)) return fault("started is not the first event", reader.job);
+  if (std::holds_alternative<gateway::StartedEvent>(event.body) != (event.id == 1))
+    return fault("started is not the first event", reader.job);
   if (const auto* token = std::get_if<gateway::TokenEvent>(&event.body)) {
     if (token->i != view.token_events++) return fault("token events are not counted one by one", reader.job);
-    if (each.script.compare(view.text, token->text.size(), token->text) != 0) return fault("a token that the script does not have there", reader.job);
+    if (each.script.compare(view.text, token->text.size(), token->text) != 0)
+      return fault("a token that the script does not have there", reader.job);
     view.text += token->text.size();
   } else if (const auto* end = std::get_if<gateway::EndEvent>(&event.body)) {
     view.terminal = true;
@@ -211,13 +221,22 @@ void Clients::on(const gateway::NotedEnded& ended) {
   each.well = !ended.failure;
   if (world_.tracing()) {
     world_.trace("clients", "job " + std::to_string(ended.job.value.lo) + " ends: " +
-                                (ended.failure ? std::string(outcome_row(ended.failure->outcome).code) + ", " + ended.failure->message : "well"));
+                                (ended.failure ? std::string(outcome_row(ended.failure->outcome).code) + ", " +
+                                                     ended.failure->message
+                                               : "well"));
   }
   if (ended.failure) {
     ++totals_.ended_in_error;
     ++totals_.errors[std::string(outcome_row(ended.failure->outcome).code)];
   } else {
     ++totals_.ended_well;
+  }
+}
+
+void Clients::gateway_drained(std::size_t gateway) {
+  for (const auto& [id, each] : cases_) {
+    if (each.gateway == gateway && !each.lost && each.admitted && each.ends != 1)
+      fault("a gateway that says it is drained leaves a job", id);
   }
 }
 
@@ -237,7 +256,8 @@ std::string Clients::check_rest() const {
     const std::string name = "job " + std::to_string(id.value.lo);
     if (each.lost) continue;
     if (!each.answered) return name + " was never answered";
-    if (each.admitted && each.ends != 1) return name + " was admitted and ended " + std::to_string(each.ends) + " times";
+    if (each.admitted && each.ends != 1)
+      return name + " was admitted and ended " + std::to_string(each.ends) + " times";
   }
   if (!requests_.empty()) return "a submission was never answered";
   if (!cancels_.empty()) return "a cancel was never answered";

@@ -1,6 +1,6 @@
-// The clients of the simulator: a seeded workload, and the one judge of what it gets back. Every delivered event is compared
-// with what the script must say at that place, so a token of a closed attempt, a gap, a repetition, a second terminal or
-// anything after it is seen wherever it surfaces (ORCH-2002, ORCH-3017, ORCH-3026, L10, J2).
+// The clients of the simulator: a seeded workload, and the one judge of what it gets back. Every delivered event is
+// compared with what the script must say at that place, so a token of a closed attempt, a gap, a repetition, a second
+// terminal or anything after it is seen wherever it surfaces (ORCH-2002, ORCH-3017, ORCH-3026, L10, J2).
 #pragma once
 
 #include <cstdint>
@@ -36,6 +36,7 @@ class Clients {
   std::optional<JobId> submit(std::size_t gateway, const std::string& model, Manners manners);
   void receive(std::size_t gateway, const gateway::Effect& effect);
   void gateway_crashed(std::size_t gateway);
+  void gateway_drained(std::size_t gateway);  // before it stops: nothing of it may be left
 
   // With all quiet: every admitted job of a living gateway has ended, every request was answered. Empty: well.
   std::string check_rest() const;

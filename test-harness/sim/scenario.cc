@@ -13,14 +13,17 @@ const std::string kModels[] = {"alpha", "beta"};
 
 class Scenario {
  public:
-  explicit Scenario(const ScenarioOptions& options) : options_(options), world_(options.seed, options.tracing), clients_(world_, 300) {}
+  explicit Scenario(const ScenarioOptions& options)
+      : options_(options), world_(options.seed, options.tracing), clients_(world_, 300) {}
 
   ScenarioResult run() {
     build();
     for (auto& manager : managers_) manager->start();
     world_.run_until(world_.now() + Duration::seconds(1));
     for (auto& gateway : gateways_) gateway->start();
-    const Instant quiet_from = world_.now() + (options_.profile == Profile::smoke ? Duration::seconds(15) : world_.between(Duration::seconds(20), Duration::seconds(60)));
+    const Instant quiet_from = world_.now() + (options_.profile == Profile::smoke
+                                                   ? Duration::seconds(15)
+                                                   : world_.between(Duration::seconds(20), Duration::seconds(60)));
     schedule_work(quiet_from);
     schedule_faults(quiet_from);
     watch_orphans();
@@ -40,6 +43,7 @@ class Scenario {
   void schedule_work(Instant until);
   void schedule_faults(Instant until);
   void fault_once();
+  void drained(std::size_t gateway);
   void watch_orphans();
   void come_to_rest();
   void revive();
@@ -61,7 +65,8 @@ gateway::Config Scenario::draw_config() {
   config.queue.interactive_capacity = static_cast<std::uint32_t>(rng.between(1, config.queue.capacity));
   config.queue.batch_capacity = static_cast<std::uint32_t>(rng.between(1, config.queue.capacity));
   config.queue.bytes_max = rng.chance(1, 4) ? 1500 : 1u << 20;
-  const gateway::FullPolicy policies[] = {gateway::FullPolicy::reject, gateway::FullPolicy::drop_lru, gateway::FullPolicy::shed_low_priority};
+  const gateway::FullPolicy policies[] = {gateway::FullPolicy::reject, gateway::FullPolicy::drop_lru,
+                                          gateway::FullPolicy::shed_low_priority};
   config.queue.interactive_full_policy = policies[rng.below(3)];
   config.queue.batch_full_policy = policies[rng.below(3)];
   config.streams.reconnect_grace = Duration::seconds(rng.between(1, 5));
@@ -79,9 +84,12 @@ void Scenario::build() {
   Prng& rng = world_.rng();
   const bool smoke = options_.profile == Profile::smoke;
   // Swarm testing: each kind of fault is on in about two seeds of three, at a rate of its own.
-  const auto rate = [&](std::uint32_t most) { return rng.below(3) == 0 ? 0 : static_cast<std::uint32_t>(rng.below(most) + 1); };
+  const auto rate = [&](std::uint32_t most) {
+    return rng.below(3) == 0 ? 0 : static_cast<std::uint32_t>(rng.below(most) + 1);
+  };
   world_.rates = {rate(60), rate(5000), rate(300), rate(200), rate(400)};
-  for (std::uint32_t& weight : crash_weights_) weight = rng.below(3) == 0 ? 0 : static_cast<std::uint32_t>(rng.between(1, 4));
+  for (std::uint32_t& weight : crash_weights_)
+    weight = rng.below(3) == 0 ? 0 : static_cast<std::uint32_t>(rng.between(1, 4));
 
   const std::uint64_t managers = smoke ? 1 : 1 + rng.below(2);
   const Duration ttl = rng.below(2) == 0 ? Duration::seconds(15) : Duration::seconds(4);
@@ -111,7 +119,11 @@ void Scenario::build() {
   for (std::uint64_t g = 0; g < gateways; ++g) {
     const std::size_t index = gateways_.size();
     gateways_.push_back(std::make_unique<SimGateway>(world_, OrchId{{0x4F, g + 1}}, draw_config(), all, options_.mutant,
-                                                     [this, index](const gateway::Effect& effect) { clients_.receive(index, effect); }));
+                                                     [this, index](const gateway::Effect& effect) {
+                                                       if (std::holds_alternative<gateway::Drained>(effect))
+                                                         return drained(index);
+                                                       clients_.receive(index, effect);
+                                                     }));
     handles.push_back(gateways_.back().get());
   }
   clients_.set_gateways(std::move(handles));
@@ -125,7 +137,8 @@ void Scenario::schedule_work(Instant until) {
     for (std::uint64_t i = 0; i < burst; ++i) {
       const std::size_t gateway = rng.below(gateways_.size());
       const std::string& model = kModels[rng.below(8) == 0 ? 1 : 0];
-      world_.at(at + world_.between({}, Duration::milliseconds(10)), [this, gateway, model] { clients_.submit(gateway, model, Clients::Manners::any); });
+      world_.at(at + world_.between({}, Duration::milliseconds(10)),
+                [this, gateway, model] { clients_.submit(gateway, model, Clients::Manners::any); });
     }
     at = at + world_.between(Duration::milliseconds(50), Duration::milliseconds(1500));
   }
@@ -146,7 +159,7 @@ void Scenario::fault_once() {
   const std::uint64_t pick = rng.next();
   const Duration length = world_.between(Duration::milliseconds(20), Duration::seconds(20));
   const Duration restart = world_.between(Duration::milliseconds(50), Duration::seconds(4));
-  switch (rng.below(7)) {
+  switch (rng.below(9)) {
     case 0:
       if (crash_weights_[0] > 0) manager.crash_worker(pick);
       return;
@@ -171,7 +184,18 @@ void Scenario::fault_once() {
     case 4:
       if (crash_weights_[3] > 0) world_.pause(pick % 2 == 0 ? manager.node() : gateway.node(), length);
       return;
-    case 5: world_.partition(gateway.node(), manager.node(), length); return;
+    case 7:  // an operator's drain: not of the first replica, which serves the probe
+      if (manager.setup().replicas.size() < 2 || !manager.node().alive || pick % 4 != 0) return;
+      world_.count(Fault::drain);
+      return manager.drain_replica(1 + pick % (manager.setup().replicas.size() - 1),
+                                   world_.between({}, Duration::seconds(10)));
+    case 8:  // SIGTERM
+      if (!gateway.node().alive || pick % 3 != 0) return;
+      world_.count(Fault::drain);
+      return gateway.event(gateway::DrainBegin{world_.between({}, Duration::seconds(8))});
+    case 5:
+      world_.partition(gateway.node(), manager.node(), length);
+      return;
     default: {
       const auto workers = manager.living_workers();
       if (!workers.empty()) world_.partition(gateway.node(), workers[pick % workers.size()]->node(), length);
@@ -180,17 +204,32 @@ void Scenario::fault_once() {
   }
 }
 
+void Scenario::drained(std::size_t index) {
+  world_.after(Duration::milliseconds(1), [this, index] {
+    SimGateway& gateway = *gateways_[index];
+    if (gateway.core() == nullptr || !gateway.core()->drained()) return;  // crashed meanwhile
+    clients_.gateway_drained(index);
+    clients_.gateway_crashed(index);  // its readers and late requests find a closed port
+    gateway.stop();
+    world_.after(world_.between(Duration::milliseconds(50), Duration::seconds(2)), [&gateway] { gateway.start(); });
+  });
+}
+
 // L5: work of a gateway that died is stopped at the latest a TTL and a step later, on any clock.
 void Scenario::watch_orphans() {
   world_.after(Duration::milliseconds(500), [this] {
     for (const auto& manager : managers_) {
       const Duration patience = manager->setup().ttl + manager->setup().ttl / 20 + Duration::seconds(1);
       for (SimWorker* worker : manager->living_workers()) {
-        if (worker->node().paused_until > Instant{} && worker->node().paused_until + Duration::seconds(1) > world_.now()) continue;
-        if (worker->overdue_calls() > 0) return world_.violation(worker->node().name + " goes on with a call that has ended");
+        if (worker->node().paused_until > Instant{} &&
+            worker->node().paused_until + Duration::seconds(1) > world_.now())
+          continue;
+        if (worker->overdue_calls() > 0)
+          return world_.violation(worker->node().name + " goes on with a call that has ended or lost its holder");
         for (const auto& [holder, at] : died_at_) {
           if (at + patience < world_.now() && worker->running_of(holder) > 0) {
-            return world_.violation(worker->node().name + " still works for a gateway that died " + std::to_string((world_.now() - at).ms()) + " ms ago");
+            return world_.violation(worker->node().name + " still works for a gateway that died " +
+                                    std::to_string((world_.now() - at).ms()) + " ms ago");
           }
         }
       }
@@ -219,7 +258,9 @@ void Scenario::come_to_rest() {
   }
   if (!world_.run_until(world_.now() + Duration::seconds(60))) return;
   for (const auto& [job, index] : probes) {
-    if (!clients_.ended_well(job)) return world_.violation("job " + std::to_string(job.value.lo) + ", submitted to " + gateways_[index]->node().name + " after the faults were over, was not served");
+    if (!clients_.ended_well(job))
+      return world_.violation("job " + std::to_string(job.value.lo) + ", submitted to " +
+                              gateways_[index]->node().name + " after the faults were over, was not served");
   }
   for (const auto& gateway : gateways_) {
     if (const std::string fault = gateway->check_rest(); !fault.empty()) return world_.violation("at rest: " + fault);

@@ -1,5 +1,5 @@
-// One run of the simulator: a cluster, a workload and faults, all drawn from the seed; then a quiet time in which everything
-// must come to rest, and a probe that must be served.
+// One run of the simulator: a cluster, a workload and faults, all drawn from the seed; then a quiet time in which
+// everything must come to rest, and a probe that must be served.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// What the scripted engine says: a pure function of the job, so that every reader can be checked against it byte by byte and
-// a token of another attempt, of another job or out of order is seen wherever it surfaces.
+// What the scripted engine says: a pure function of the job, so that every reader can be checked against it byte by
+// byte and a token of another attempt, of another job or out of order is seen wherever it surfaces.
 #pragma once
 
 #include <cstdint>
@@ -18,12 +18,15 @@ inline std::uint64_t mix(std::uint64_t z) {
 inline std::uint32_t script_length(JobId job, std::uint32_t max_tokens) {
   const std::uint64_t roll = mix(job.value.lo);
   const bool is_long = roll % 24 == 0;  // outlives a TTL
-  const std::uint32_t wanted = is_long ? 100 + static_cast<std::uint32_t>(roll / 24 % 200) : 1 + static_cast<std::uint32_t>(roll / 24 % 14);
+  const std::uint32_t wanted =
+      is_long ? 100 + static_cast<std::uint32_t>(roll / 24 % 200) : 1 + static_cast<std::uint32_t>(roll / 24 % 14);
   return wanted < max_tokens ? wanted : max_tokens;
 }
 inline std::string script_text(JobId job, std::uint32_t index) {
   return std::to_string(mix(job.value.lo * 31 + index) % 1000) + ":" + std::to_string(index) + " ";
 }
-inline std::uint32_t script_token(JobId job, std::uint32_t index) { return static_cast<std::uint32_t>(mix(job.value.lo * 17 + index) % 49152); }
+inline std::uint32_t script_token(JobId job, std::uint32_t index) {
+  return static_cast<std::uint32_t>(mix(job.value.lo * 17 + index) % 49152);
+}
 
 }  // namespace orch::sim

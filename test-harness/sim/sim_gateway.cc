@@ -9,22 +9,31 @@ namespace {
 
 gateway::ReplicaState to_gateway(pool::ReplicaState state) {
   switch (state) {
-    case pool::ReplicaState::starting: return gateway::ReplicaState::starting;
-    case pool::ReplicaState::preloading: return gateway::ReplicaState::preloading;
-    case pool::ReplicaState::ready: return gateway::ReplicaState::ready;
-    case pool::ReplicaState::draining: return gateway::ReplicaState::draining;
-    case pool::ReplicaState::backoff: return gateway::ReplicaState::backoff;
-    case pool::ReplicaState::failed: return gateway::ReplicaState::failed;
-    case pool::ReplicaState::stopped: return gateway::ReplicaState::stopped;
+    case pool::ReplicaState::starting:
+      return gateway::ReplicaState::starting;
+    case pool::ReplicaState::preloading:
+      return gateway::ReplicaState::preloading;
+    case pool::ReplicaState::ready:
+      return gateway::ReplicaState::ready;
+    case pool::ReplicaState::draining:
+      return gateway::ReplicaState::draining;
+    case pool::ReplicaState::backoff:
+      return gateway::ReplicaState::backoff;
+    case pool::ReplicaState::failed:
+      return gateway::ReplicaState::failed;
+    case pool::ReplicaState::stopped:
+      return gateway::ReplicaState::stopped;
   }
   return gateway::ReplicaState::stopped;
 }
 
 bool for_clients(const gateway::Effect& effect) {
   using namespace gateway;
-  return std::holds_alternative<AdmissionReply>(effect) || std::holds_alternative<CancelReply>(effect) || std::holds_alternative<StreamOpened>(effect) ||
-         std::holds_alternative<StreamRefused>(effect) || std::holds_alternative<Deliver>(effect) || std::holds_alternative<StreamClosed>(effect) ||
-         std::holds_alternative<NotedEnded>(effect) || std::holds_alternative<NotedRetried>(effect);
+  return std::holds_alternative<AdmissionReply>(effect) || std::holds_alternative<CancelReply>(effect) ||
+         std::holds_alternative<StreamOpened>(effect) || std::holds_alternative<StreamRefused>(effect) ||
+         std::holds_alternative<Deliver>(effect) || std::holds_alternative<StreamClosed>(effect) ||
+         std::holds_alternative<NotedEnded>(effect) || std::holds_alternative<NotedRetried>(effect) ||
+         std::holds_alternative<Drained>(effect);
 }
 
 }  // namespace
@@ -53,7 +62,8 @@ gateway::ReplicaView to_gateway(const pool::ReplicaView& view) {
   return out;
 }
 
-SimGateway::SimGateway(World& world, OrchId id, gateway::Config config, std::vector<SimManager*> managers, Mutant mutant, ToClients to_clients)
+SimGateway::SimGateway(World& world, OrchId id, gateway::Config config, std::vector<SimManager*> managers,
+                       Mutant mutant, ToClients to_clients)
     : world_(world),
       node_(world.new_node("gateway-" + std::to_string(id.value.lo))),
       id_(id),
@@ -80,6 +90,10 @@ void SimGateway::start() {
 void SimGateway::crash() {
   if (!node_.alive) return;
   world_.count(Fault::crash_orchestrator);
+  stop();
+}
+
+void SimGateway::stop() {
   world_.crash(node_);
   core_.reset();
 }
@@ -92,7 +106,8 @@ void SimGateway::step(const gateway::Event& event) {
   if (!core_ || !node_.alive) return;
   gateway::Effects effects;
   core_->step(event, node_.clock.local(world_.now()), effects);
-  if (core_->next_wakeup() <= node_.clock.local(world_.now())) return world_.violation(node_.name + ": the next wakeup is not ahead");
+  if (core_->next_wakeup() <= node_.clock.local(world_.now()))
+    return world_.violation(node_.name + ": the next wakeup is not ahead");
   const std::string fault = core_->check_invariants();
   if (!fault.empty()) return world_.violation(node_.name + ": " + fault);
   check_leases();
@@ -128,7 +143,8 @@ void SimGateway::attach(std::size_t index) {
   SimManager& manager = *managers_[index];
   const StreamPtr stream = world_.connect(node_, manager.node());
   if (!stream) {
-    world_.on_node(node_, world_.now() + world_.between(Duration::milliseconds(100), Duration::milliseconds(600)), [this, index] { attach(index); });
+    world_.on_node(node_, world_.now() + world_.between(Duration::milliseconds(100), Duration::milliseconds(600)),
+                   [this, index] { attach(index); });
     return;
   }
   const LinkId ours{next_link_++};
@@ -136,7 +152,8 @@ void SimGateway::attach(std::size_t index) {
     step(gateway::ManagerDown{ours});
     const auto it = uplinks_.find(index);
     if (it != uplinks_.end() && it->second.ours == ours) uplinks_.erase(it);
-    world_.on_node(node_, world_.now() + world_.between(Duration::milliseconds(100), Duration::milliseconds(600)), [this, index] { attach(index); });
+    world_.on_node(node_, world_.now() + world_.between(Duration::milliseconds(100), Duration::milliseconds(600)),
+                   [this, index] { attach(index); });
   };
   LinkSink sink;
   sink.welcome = [this, ours](const pool::AttachWelcome& welcome, ManagerId id, std::uint64_t boot) {
@@ -146,10 +163,14 @@ void SimGateway::attach(std::size_t index) {
   };
   sink.replica = [this, ours](const pool::ReplicaView& view) { step(gateway::ReplicaChanged{ours, to_gateway(view)}); };
   sink.grant = [this, ours](const pool::SendGrant& grant) {
-    const std::uint64_t seq = grant.update_seq == ~0ull ? last_update_[ours] : grant.update_seq;  // Mutant::grant_before_ack
-    step(gateway::LeaseGranted{ours, grant.lease, grant.replica_id, grant.inc, grant.slots, grant.secret, seq, grant.ttl});
+    const std::uint64_t seq =
+        grant.update_seq == ~0ull ? last_update_[ours] : grant.update_seq;  // Mutant::grant_before_ack
+    step(gateway::LeaseGranted{ours, grant.lease, grant.replica_id, grant.inc, grant.slots, grant.secret, seq,
+                               grant.ttl});
   };
-  sink.revoke = [this, ours](const pool::SendRevoke& revoke) { step(gateway::LeaseRevoked{ours, revoke.lease, revoke.stop}); };
+  sink.revoke = [this, ours](const pool::SendRevoke& revoke) {
+    step(gateway::LeaseRevoked{ours, revoke.lease, revoke.stop});
+  };
   const LinkId theirs = manager.attach(stream, holder(), std::move(sink));
   uplinks_[index] = Uplink{stream, ours, theirs};
 }
@@ -198,7 +219,9 @@ void SimGateway::check_leases() {
         if (each != nullptr && each->inc() == lease.inc) book = each;
       }
       const pool::Lease* entry = book == nullptr ? nullptr : book->find(key.lease);
-      if (entry != nullptr && !entry->closed) return world_.violation("a holder was told of lease " + std::to_string(key.lease.counter) + " before its worker");
+      if (entry != nullptr && !entry->closed)
+        return world_.violation("a holder was told of lease " + std::to_string(key.lease.counter) +
+                                " before its worker");
     }
   }
 }
@@ -223,7 +246,9 @@ void SimGateway::check_dispatch(const gateway::Dispatch& effect) {
 void SimGateway::dispatch(const gateway::Dispatch& effect) {
   check_dispatch(effect);
   const DispatchId id = effect.dispatch;
-  if (world_.tracing()) world_.trace(node_.name, "dispatches job " + std::to_string(id.job.value.lo) + " attempt " + std::to_string(id.attempt) + " to " + effect.endpoint);
+  if (world_.tracing())
+    world_.trace(node_.name, "dispatches job " + std::to_string(id.job.value.lo) + " attempt " +
+                                 std::to_string(id.attempt) + " to " + effect.endpoint);
   SimWorker* worker = worker_at(effect.endpoint);
   const StreamPtr stream = worker == nullptr ? nullptr : world_.connect(node_, worker->node());
   if (!stream) {
@@ -236,7 +261,8 @@ void SimGateway::dispatch(const gateway::Dispatch& effect) {
   };
   stream->on_broken[1] = [worker, id, stream] { worker->call_broken(id, stream); };
   CallAnswer answer = [this, id](const gateway::Event& event) {
-    const bool last = std::holds_alternative<gateway::DispatchFinished>(event) || std::holds_alternative<gateway::DispatchFailed>(event);
+    const bool last = std::holds_alternative<gateway::DispatchFinished>(event) ||
+                      std::holds_alternative<gateway::DispatchFailed>(event);
     if (last && mutant_ == Mutant::drop_terminal && id.job.value.lo % 5 == 0) return;
     if (last) {
       const auto call = calls_.find(id);
@@ -260,10 +286,11 @@ void SimGateway::cancel(const gateway::CancelDispatch& effect) {
   const auto it = calls_.find(effect.dispatch);
   if (it == calls_.end()) return;
   const StreamPtr stream = it->second;
-  world_.on_node(node_, world_.now() + world_.between(Duration::microseconds(10), Duration::milliseconds(400)), [this, id = effect.dispatch, stream] {
-    world_.break_stream(stream, 0);
-    if (calls_.erase(id) > 0) step(gateway::DispatchBroken{id});
-  });
+  world_.on_node(node_, world_.now() + world_.between(Duration::microseconds(10), Duration::milliseconds(400)),
+                 [this, id = effect.dispatch, stream] {
+                   world_.break_stream(stream, 0);
+                   if (calls_.erase(id) > 0) step(gateway::DispatchBroken{id});
+                 });
 }
 
 void SimGateway::beat(const gateway::BeatWorker& effect) {
@@ -275,7 +302,8 @@ void SimGateway::beat(const gateway::BeatWorker& effect) {
     if (!hold.stream) return;
     const StreamPtr stream = hold.stream;
     stream->on_broken[1] = [worker, stream, holder = holder()] { worker->hold_broken(holder, stream); };
-    world_.send(stream, 1, World::Copies::one, [worker, stream, holder = holder()] { worker->hold_opened(holder, stream); });
+    world_.send(stream, 1, World::Copies::one,
+                [worker, stream, holder = holder()] { worker->hold_opened(holder, stream); });
     return;
   }
   world_.send(hold.stream, 1, World::Copies::repeatable, [worker, holder = holder()] { worker->beat(holder); });
@@ -291,9 +319,10 @@ void SimGateway::forget(const gateway::ForgetWorker& effect) {
 void SimGateway::count_tokens(const gateway::CountTokens& effect) {
   const bool lost = !world_.healed() && world_.chance(500);
   const auto tokens = static_cast<std::uint32_t>(world_.rng().below(700));
-  world_.on_node(node_, world_.now() + world_.between(Duration::milliseconds(1), Duration::seconds(7)), [this, request = effect.request, lost, tokens] {
-    step(gateway::TokensCounted{request, lost ? std::nullopt : std::optional(tokens)});
-  });
+  world_.on_node(node_, world_.now() + world_.between(Duration::milliseconds(1), Duration::seconds(7)),
+                 [this, request = effect.request, lost, tokens] {
+                   step(gateway::TokensCounted{request, lost ? std::nullopt : std::optional(tokens)});
+                 });
 }
 
 std::string SimGateway::check_rest() const {
@@ -304,7 +333,8 @@ std::string SimGateway::check_rest() const {
     if (lease.in_use > 0) return node_.name + ": lease " + std::to_string(key.lease.counter) + " keeps a slot";
   }
   for (const auto& [id, job] : core_->jobs()) {
-    if (job.state != gateway::JobState::ended) return node_.name + ": job " + std::to_string(id.value.lo) + " has not ended";
+    if (job.state != gateway::JobState::ended)
+      return node_.name + ": job " + std::to_string(id.value.lo) + " has not ended";
   }
   return {};
 }

@@ -1,5 +1,5 @@
-// An orchestratord of the simulator: the real core, with the simulator's streams where its shell would be. What it says to
-// clients goes to the Clients, who check it.
+// An orchestratord of the simulator: the real core, with the simulator's streams where its shell would be. What it says
+// to clients goes to the Clients, who check it.
 #pragma once
 
 #include <cstdint>
@@ -21,13 +21,15 @@ class SimGateway {
  public:
   using ToClients = std::function<void(const gateway::Effect&)>;
 
-  SimGateway(World& world, OrchId id, gateway::Config config, std::vector<SimManager*> managers, Mutant mutant, ToClients to_clients);
+  SimGateway(World& world, OrchId id, gateway::Config config, std::vector<SimManager*> managers, Mutant mutant,
+             ToClients to_clients);
 
   Node& node() { return node_; }
   Holder holder() const { return {id_, boot_}; }
   std::uint64_t boot() const { return boot_; }
   void start();
   void crash();
+  void stop();  // a clean exit, after Drained
   // From a client or the operator; nothing happens when the process is down.
   void event(const gateway::Event& event);
   const gateway::Orchestrator* core() const { return core_ ? &*core_ : nullptr; }

@@ -1,6 +1,6 @@
 // sim --seed=N [--seeds=K] [--profile=smoke|swarm] [--trace] [--mutation=N] [--mutant=N]
-// Runs K scenarios from seed N on. Exit 0 iff no rule was broken; else it prints the command that replays the first one that
-// was, and what happened before. `--mutation` and `--mutant` build a fault into a core or into the harness itself.
+// Runs K scenarios from seed N on. Exit 0 iff no rule was broken; else it prints the command that replays the first one
+// that was, and what happened before. `--mutation` and `--mutant` build a fault into a core or into the harness itself.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -51,7 +51,8 @@ std::optional<Arguments> parse(int argc, char** argv) {
     } else if (name == "--mutant" && n && *n < kMutants) {
       out.options.mutant = static_cast<Mutant>(*n);
     } else {
-      std::fprintf(stderr, "sim: cannot read '%s'\nusage: sim --seed=N [--seeds=K] [--profile=smoke|swarm] [--trace]\n", argument.c_str());
+      std::fprintf(stderr, "sim: cannot read '%s'\nusage: sim --seed=N [--seeds=K] [--profile=smoke|swarm] [--trace]\n",
+                   argument.c_str());
       return std::nullopt;
     }
   }
@@ -61,7 +62,8 @@ std::optional<Arguments> parse(int argc, char** argv) {
 std::string replay_command(const ScenarioOptions& options) {
   std::string out = "sim --seed=" + std::to_string(options.seed);
   if (options.profile == Profile::smoke) out += " --profile=smoke";
-  if (options.mutation != gateway::Mutation::none) out += " --mutation=" + std::to_string(static_cast<int>(options.mutation));
+  if (options.mutation != gateway::Mutation::none)
+    out += " --mutation=" + std::to_string(static_cast<int>(options.mutation));
   if (options.mutant != Mutant::none) out += " --mutant=" + std::to_string(static_cast<int>(options.mutant));
   return out + " --trace";
 }
@@ -95,21 +97,24 @@ int run(const Arguments& arguments) {
     }
     options.tracing = true;
     print_trace(run_scenario(options));
-    std::printf("\nVIOLATION in seed %llu: %s\nreplay: %s\n", static_cast<unsigned long long>(options.seed), result.violation.c_str(),
-                replay_command(options).c_str());
+    std::printf("\nVIOLATION in seed %llu: %s\nreplay: %s\n", static_cast<unsigned long long>(options.seed),
+                result.violation.c_str(), replay_command(options).c_str());
     return 1;
   }
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   const auto show = [](std::uint64_t value) { return static_cast<unsigned long long>(value); };
-  std::printf("%llu seeds from %llu, %llu events (%llu per seed), %.1f s, no violation\n", show(arguments.seeds), show(arguments.options.seed), show(events),
-              show(events / arguments.seeds), seconds);
-  std::printf("jobs: %llu submitted, %llu admitted, %llu refused, %llu ended well, %llu in error, %llu put back, %llu lost with their gateway\n",
-              show(work.submitted), show(work.admitted), show(work.refused), show(work.ended_well), show(work.ended_in_error), show(work.retried),
-              show(work.lost_with_gateway));
+  std::printf("%llu seeds from %llu, %llu events (%llu per seed), %.1f s, no violation\n", show(arguments.seeds),
+              show(arguments.options.seed), show(events), show(events / arguments.seeds), seconds);
+  std::printf(
+      "jobs: %llu submitted, %llu admitted, %llu refused, %llu ended well, %llu in error, %llu put back, %llu lost "
+      "with their gateway\n",
+      show(work.submitted), show(work.admitted), show(work.refused), show(work.ended_well), show(work.ended_in_error),
+      show(work.retried), show(work.lost_with_gateway));
   std::printf("outcomes:");
   for (const auto& [code, count] : work.errors) std::printf(" %s %llu", code.c_str(), show(count));
   std::printf("\nfaults:");
-  for (std::size_t kind = 0; kind < kFaults; ++kind) std::printf(" %s %llu", fault_name(static_cast<Fault>(kind)), show(faults[kind]));
+  for (std::size_t kind = 0; kind < kFaults; ++kind)
+    std::printf(" %s %llu", fault_name(static_cast<Fault>(kind)), show(faults[kind]));
   std::printf("\n");
   return 0;
 }

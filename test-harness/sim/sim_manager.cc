@@ -6,7 +6,10 @@
 namespace orch::sim {
 
 SimManager::SimManager(World& world, ManagerSetup setup)
-    : world_(world), node_(world.new_node("manager-" + std::to_string(setup.id.value.lo))), setup_(std::move(setup)), entropy_(world.rng()) {
+    : world_(world),
+      node_(world.new_node("manager-" + std::to_string(setup.id.value.lo))),
+      setup_(std::move(setup)),
+      entropy_(world.rng()) {
   node_.alive = false;
 }
 
@@ -74,16 +77,21 @@ void SimManager::execute(const pool::Effect& effect) {
   if (const auto* table = std::get_if<pool::SendTable>(&effect)) return send_table(*table);
   if (const auto* check = std::get_if<pool::SendSelfCheck>(&effect)) {
     if (Process* process = living(check->inc)) {
-      world_.send(process->control, 1, World::Copies::one, [worker = process->worker.get(), id = check->id] { worker->self_check(id); });
+      world_.send(process->control, 1, World::Copies::one,
+                  [worker = process->worker.get(), id = check->id] { worker->self_check(id); });
     }
   } else if (const auto* drain = std::get_if<pool::SendDrain>(&effect)) {
     if (Process* process = living(drain->inc)) {
-      world_.send(process->control, 1, World::Copies::one, [worker = process->worker.get(), deadline = drain->deadline] { worker->drain(deadline); });
+      world_.send(process->control, 1, World::Copies::one,
+                  [worker = process->worker.get(), deadline = drain->deadline] { worker->drain(deadline); });
     }
   } else if (const auto* welcome = std::get_if<pool::AttachWelcome>(&effect)) {
     const auto it = links_.find(welcome->link);
     if (it != links_.end()) it->second.welcomed = true;
-    to_link(welcome->link, [message = *welcome, id = setup_.id, boot = boot_](const LinkSink& sink) { sink.welcome(message, id, boot); }, World::Copies::one);
+    to_link(
+        welcome->link,
+        [message = *welcome, id = setup_.id, boot = boot_](const LinkSink& sink) { sink.welcome(message, id, boot); },
+        World::Copies::one);
   } else if (const auto* refused = std::get_if<pool::AttachRefused>(&effect)) {
     const auto it = links_.find(refused->link);
     if (it == links_.end()) return;
@@ -99,15 +107,19 @@ void SimManager::execute(const pool::Effect& effect) {
     }
   } else if (const auto* grant = std::get_if<pool::SendGrant>(&effect)) {
     if (world_.tracing()) {
-      world_.trace(node_.name, "grants lease " + std::to_string(grant->lease.counter) + " of " + grant->replica_id + ", " + std::to_string(grant->slots) +
-                                   " slots, from update " + std::to_string(grant->update_seq));
+      world_.trace(node_.name, "grants lease " + std::to_string(grant->lease.counter) + " of " + grant->replica_id +
+                                   ", " + std::to_string(grant->slots) + " slots, from update " +
+                                   std::to_string(grant->update_seq));
     }
     to_link(grant->link, [message = *grant](const LinkSink& sink) { sink.grant(message); }, World::Copies::repeatable);
   } else if (const auto* revoke = std::get_if<pool::SendRevoke>(&effect)) {
-    if (world_.tracing()) world_.trace(node_.name, "revokes lease " + std::to_string(revoke->lease.counter) + ": " + revoke->reason);
-    to_link(revoke->link, [message = *revoke](const LinkSink& sink) { sink.revoke(message); }, World::Copies::repeatable);
+    if (world_.tracing())
+      world_.trace(node_.name, "revokes lease " + std::to_string(revoke->lease.counter) + ": " + revoke->reason);
+    to_link(
+        revoke->link, [message = *revoke](const LinkSink& sink) { sink.revoke(message); }, World::Copies::repeatable);
   } else if (const auto* state = std::get_if<pool::NotedState>(&effect)) {
-    if (world_.tracing()) world_.trace(node_.name, state->replica_id + " is " + std::string(pool::to_string(state->to)));
+    if (world_.tracing())
+      world_.trace(node_.name, state->replica_id + " is " + std::string(pool::to_string(state->to)));
   } else if (const auto* failure = std::get_if<pool::NotedFailure>(&effect)) {
     if (world_.tracing()) world_.trace(node_.name, failure->replica_id + " failed: " + failure->message);
   }
@@ -119,13 +131,20 @@ void SimManager::spawn(const pool::SpawnWorker& effect) {
   const Incarnation inc = effect.inc;
   if (!world_.healed() && world_.chance(world_.rates.refuse)) {
     world_.count(Fault::refuse);
-    world_.on_node(node_, world_.now() + Duration::milliseconds(5), [this, inc] { step(pool::SpawnFailed{inc, "no memory for a process", false}); });
+    world_.on_node(node_, world_.now() + Duration::milliseconds(5),
+                   [this, inc] { step(pool::SpawnFailed{inc, "no memory for a process", false}); });
     return;
   }
-  const auto spec = std::find_if(setup_.replicas.begin(), setup_.replicas.end(), [&](const auto& each) { return each.replica_id == effect.replica_id; });
+  const auto spec = std::find_if(setup_.replicas.begin(), setup_.replicas.end(),
+                                 [&](const auto& each) { return each.replica_id == effect.replica_id; });
+  for (SimWorker* other : living_workers()) {  // L6: the next life begins when the last one has been reaped
+    if (other->setup().replica_id == effect.replica_id)
+      world_.violation(other->endpoint() + " lives while its successor is started");
+  }
   WorkerSetup worker;
   worker.manager = setup_.id;
   worker.inc = inc;
+  worker.replica_id = effect.replica_id;
   worker.slots = spec->slots;
   worker.model = spec->model_name;
   worker.digest = "sha256:" + spec->model_name;
@@ -150,7 +169,7 @@ SimManager::Process* SimManager::living(Incarnation inc) {
 
 void SimManager::process_died(Incarnation inc, int signal_number) {
   Process& process = processes_.at(inc);
-  world_.crash(process.worker->node());
+  if (setup_.mutant != Mutant::exit_without_death) world_.crash(process.worker->node());
   if (process.reaped) return;
   process.reaped = true;
   world_.on_node(node_, world_.now() + world_.between(Duration::microseconds(200), Duration::milliseconds(50)),
@@ -161,7 +180,8 @@ void SimManager::signal(const pool::SignalWorker& effect) {
   Process* process = living(effect.inc);
   if (process == nullptr) return;
   if (effect.signal == pool::StopSignal::kill) return process_died(effect.inc, 9);
-  world_.on_node(process->worker->node(), world_.now() + world_.between({}, Duration::milliseconds(300)), [this, inc = effect.inc] { process_died(inc, 0); });
+  world_.on_node(process->worker->node(), world_.now() + world_.between({}, Duration::milliseconds(300)),
+                 [this, inc = effect.inc] { process_died(inc, 0); });
 }
 
 void SimManager::connect(Incarnation inc) {
@@ -212,17 +232,20 @@ void SimManager::check_table(const pool::SendTable& effect) {
   for (const LeaseEntry& entry : effect.table.leases) {
     promised += entry.slots;
     const auto [known, fresh] = lease_of_.emplace(entry.id, std::pair(entry.holder, effect.inc));
-    if (!fresh && known->second != std::pair(entry.holder, effect.inc)) world_.violation("a lease id changed its holder or incarnation");
+    if (!fresh && known->second != std::pair(entry.holder, effect.inc))
+      world_.violation("a lease id changed its holder or incarnation");
   }
   if (promised > process.worker->setup().slots) {
-    world_.violation("a lease table promises " + std::to_string(promised) + " slots of " + std::to_string(process.worker->setup().slots));
+    world_.violation("a lease table promises " + std::to_string(promised) + " slots of " +
+                     std::to_string(process.worker->setup().slots));
   }
 }
 
 void SimManager::send_table(const pool::SendTable& effect) {
   pool::SendTable out = effect;
   if (setup_.mutant == Mutant::table_over_declared && !out.table.leases.empty()) ++out.table.leases.front().slots;
-  if (setup_.mutant == Mutant::lease_changes_holder && !out.table.leases.empty() && out.table.version.counter % 5 == 0) ++out.table.leases.front().holder.boot;
+  if (setup_.mutant == Mutant::lease_changes_holder && !out.table.leases.empty() && out.table.version.counter % 5 == 0)
+    ++out.table.leases.front().holder.boot;
   check_table(out);
   if (setup_.mutant == Mutant::grant_before_ack) {
     for (const LeaseEntry& entry : out.table.leases) {  // the newest update of each holder is taken for renewed
@@ -242,7 +265,8 @@ void SimManager::send_table(const pool::SendTable& effect) {
   }
   Process* process = living(out.inc);
   if (process == nullptr) return;
-  world_.send(process->control, 1, World::Copies::repeatable, [worker = process->worker.get(), table = out.table] { worker->apply(table); });
+  world_.send(process->control, 1, World::Copies::repeatable,
+              [worker = process->worker.get(), table = out.table] { worker->apply(table); });
 }
 
 // --- faults ---
@@ -279,9 +303,9 @@ void SimManager::pause_worker(std::uint64_t pick, Duration length) {
   if (!workers.empty()) world_.pause(workers[pick % workers.size()]->node(), length);
 }
 
-void SimManager::drain_replica(std::uint64_t pick, Duration deadline) {
+void SimManager::drain_replica(std::size_t index, Duration deadline) {
   if (!core_ || !node_.alive) return;
-  step(pool::DrainReplica{RequestId{1}, setup_.replicas[pick % setup_.replicas.size()].replica_id, deadline});
+  step(pool::DrainReplica{RequestId{1}, setup_.replicas[index].replica_id, deadline});
 }
 
 // --- links ---

@@ -48,7 +48,7 @@ class SimManager {
   void pause_worker(std::uint64_t pick, Duration length);
   std::vector<SimWorker*> living_workers();
   SimWorker* worker_at(const std::string& endpoint);
-  void drain_replica(std::uint64_t pick, Duration deadline);
+  void drain_replica(std::size_t index, Duration deadline);
 
   // Orchestrator's side of Attach; the link id is the manager's own.
   LinkId attach(const StreamPtr& stream, const Holder& holder, LinkSink sink);
@@ -100,7 +100,7 @@ class SimManager {
   std::uint64_t boot_ = 0;
   std::uint64_t next_link_ = 1;
   std::map<LinkId, Link> links_;
-  std::map<Incarnation, Process> processes_;  // all of this run
+  std::map<Incarnation, Process> processes_;                    // all of this run
   std::map<LeaseId, std::pair<Holder, Incarnation>> lease_of_;  // L1: an id never changes either
   Instant armed_for_ = Instant::never();
 };

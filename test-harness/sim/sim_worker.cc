@@ -9,7 +9,8 @@ namespace orch::sim {
 
 SimWorker::SimWorker(World& world, WorkerSetup setup)
     : world_(world),
-      node_(world.new_node("worker-" + std::to_string(setup.manager.value.lo) + "-" + std::to_string(setup.inc.boot) + "." + std::to_string(setup.inc.counter))),
+      node_(world.new_node("worker-" + std::to_string(setup.manager.value.lo) + "-" + std::to_string(setup.inc.boot) +
+                           "." + std::to_string(setup.inc.counter))),
       setup_(std::move(setup)),
       arbiter_({.slots = setup_.slots}),
       ready_at_(world.now() + setup_.load_time) {
@@ -35,6 +36,7 @@ void SimWorker::apply(const LeaseTable& table) {
   const auto applied = arbiter_.apply(table, now);
   if (applied == worker::LeaseArbiter::Applied::malformed) world_.violation("the worker was sent a malformed table");
   if (applied == worker::LeaseArbiter::Applied::ok) {
+    ttl_ = table.ttl;
     std::map<LeaseId, SeenLease> next;
     for (const LeaseEntry& entry : table.leases) {
       const auto known = seen_.find(entry.id);
@@ -120,6 +122,7 @@ void SimWorker::hold_broken(const Holder& holder, const StreamPtr& stream) {
 }
 
 void SimWorker::beat(const Holder& holder) {
+  heard_[holder] = local();
   arbiter_.heartbeat(holder, local());
   pump_stops();
 }
@@ -127,22 +130,28 @@ void SimWorker::beat(const Holder& holder) {
 // L3, read anew from the rules: what the arbiter admits must be admissible.
 void SimWorker::check_admission(const gateway::Dispatch& dispatch, const Holder& holder, bool admitted) {
   if (!admitted) return;
-  const auto fault = [&](const char* what) { world_.violation(node_.name + " admitted a dispatch " + what + " (job " + dispatch.dispatch.job.to_string() + ")"); };
+  const auto fault = [&](const char* what) {
+    world_.violation(node_.name + " admitted a dispatch " + what + " (job " + dispatch.dispatch.job.to_string() + ")");
+  };
   const auto lease = seen_.find(dispatch.fence.lease);
-  if (dispatch.fence.manager != setup_.manager || dispatch.fence.inc != setup_.inc) return fault("of another incarnation");
+  if (dispatch.fence.manager != setup_.manager || dispatch.fence.inc != setup_.inc)
+    return fault("of another incarnation");
   if (lease == seen_.end()) return fault("under a lease it does not have");
   const LeaseEntry& entry = lease->second.entry;
   if (entry.secret != dispatch.fence.secret || entry.holder != holder) return fault("with a foreign secret or holder");
   if (local() >= lease->second.end) return fault("under an expired lease");
-  const auto of_lease = std::count_if(calls_.begin(), calls_.end(), [&](const auto& call) { return call.second.fence.lease == entry.id; });
+  const auto of_lease = std::count_if(calls_.begin(), calls_.end(),
+                                      [&](const auto& call) { return call.second.fence.lease == entry.id; });
   if (of_lease >= entry.slots) return fault("beyond its lease's slots");
   if (calls_.size() >= setup_.slots) return fault("beyond its declared slots");
   if (attempts_.contains(dispatch.dispatch)) return fault("twice");
 }
 
-void SimWorker::generate(const StreamPtr& stream, const gateway::Dispatch& dispatch, const Holder& holder, CallAnswer reply) {
+void SimWorker::generate(const StreamPtr& stream, const gateway::Dispatch& dispatch, const Holder& holder,
+                         CallAnswer reply) {
   const DispatchId id = dispatch.dispatch;
-  ActiveCall call{stream, dispatch.fence, holder, std::move(reply), 0, script_length(id.job, dispatch.max_tokens), 0, false};
+  ActiveCall call{stream, dispatch.fence, holder, std::move(reply), 0, script_length(id.job, dispatch.max_tokens),
+                  0,      false,          local()};
   const auto refuse = [&](Outcome outcome) {
     gateway::Failure failure;
     failure.outcome = outcome;
@@ -187,14 +196,16 @@ void SimWorker::step(const DispatchId& id) {
     tokens.dispatch = id;
     tokens.fence = call.fence;
     tokens.index = call.next;
-    const std::uint32_t batch = std::min<std::uint32_t>(call.length - call.next, 1 + static_cast<std::uint32_t>(world_.rng().below(3) == 0));
+    const std::uint32_t batch =
+        std::min<std::uint32_t>(call.length - call.next, 1 + static_cast<std::uint32_t>(world_.rng().below(3) == 0));
     // Now and then a character is incomplete: its ids go ahead of its text.
     const bool hold_back = call.next + batch < call.length && world_.rng().below(8) == 0;
     for (std::uint32_t k = 0; k < batch; ++k) tokens.ids.push_back(script_token(id.job, call.next + k));
     if (hold_back) {
       call.held_back += batch;
     } else {
-      for (std::uint32_t k = call.next - call.held_back; k < call.next + batch; ++k) tokens.text += script_text(id.job, k);
+      for (std::uint32_t k = call.next - call.held_back; k < call.next + batch; ++k)
+        tokens.text += script_text(id.job, k);
       call.held_back = 0;
     }
     call.next += batch;
@@ -235,8 +246,10 @@ void SimWorker::pump_stops() {
     const auto it = calls_.find(stop.dispatch);
     if (it == calls_.end()) continue;
     it->second.stopping = true;
-    const Outcome why = stop.reason == worker::LeaseArbiter::StopReason::drain_over ? Outcome::POOL_UNREADY : Outcome::CANCELED;
-    world_.on_node(node_, world_.now() + world_.between({}, setup_.step), [this, id = stop.dispatch, why] { end_call(id, why); });
+    const Outcome why =
+        stop.reason == worker::LeaseArbiter::StopReason::drain_over ? Outcome::POOL_UNREADY : Outcome::CANCELED;
+    world_.on_node(node_, world_.now() + world_.between({}, setup_.step),
+                   [this, id = stop.dispatch, why] { end_call(id, why); });
   }
   const Instant next = arbiter_.next_wakeup();
   if (next.is_never() || next == stop_timer_) return;
@@ -256,14 +269,20 @@ std::optional<Instant> SimWorker::lease_end(LeaseId lease) const {
 }
 
 std::size_t SimWorker::overdue_calls() const {
-  return static_cast<std::size_t>(std::count_if(calls_.begin(), calls_.end(), [&](const auto& call) {
-    const Instant told = call.second.stream ? call.second.stream->told_at[1] : Instant::never();
-    return !told.is_never() && told + setup_.step * 2 + Duration::seconds(1) < world_.now();
+  const Duration slack = setup_.step * 2 + Duration::seconds(1);
+  return static_cast<std::size_t>(std::count_if(calls_.begin(), calls_.end(), [&](const auto& entry) {
+    const ActiveCall& call = entry.second;
+    const Instant told = call.stream ? call.stream->told_at[1] : Instant::never();
+    if (!told.is_never() && told + slack < world_.now()) return true;
+    const auto heard = heard_.find(call.holder);
+    const Instant last = heard == heard_.end() ? call.admitted : std::max(call.admitted, heard->second);
+    return last + ttl_ + slack < local();
   }));
 }
 
 std::size_t SimWorker::running_of(const Holder& holder) const {
-  return static_cast<std::size_t>(std::count_if(calls_.begin(), calls_.end(), [&](const auto& call) { return call.second.holder == holder; }));
+  return static_cast<std::size_t>(
+      std::count_if(calls_.begin(), calls_.end(), [&](const auto& call) { return call.second.holder == holder; }));
 }
 
 }  // namespace orch::sim

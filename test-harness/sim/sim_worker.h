@@ -1,5 +1,5 @@
-// A worker process of the simulator: the real lease arbiter before a scripted engine. It plays what worker/shell does with
-// streams and timers, and checks every admission against its own reading of L3.
+// A worker process of the simulator: the real lease arbiter before a scripted engine. It plays what worker/shell does
+// with streams and timers, and checks every admission against its own reading of L3.
 #pragma once
 
 #include <cstdint>
@@ -20,6 +20,7 @@ namespace orch::sim {
 
 struct WorkerSetup {
   ManagerId manager;
+  std::string replica_id;
   Incarnation inc;
   std::uint32_t slots = 1;
   std::string model;
@@ -62,7 +63,7 @@ class SimWorker {
   std::size_t running() const { return calls_.size(); }
   // The worker's own end of a lease, in real time; nullopt: not in its table.
   std::optional<Instant> lease_end(LeaseId lease) const;
-  // Calls whose stream is known here to have ended, longer ago than a step.
+  // Calls whose stream is known here to have ended, or whose holder was last heard of a TTL ago, and a step more (L5).
   std::size_t overdue_calls() const;
   std::size_t running_of(const Holder& holder) const;
 
@@ -76,6 +77,7 @@ class SimWorker {
     std::uint32_t length = 0;
     std::uint32_t held_back = 0;  // ids sent without text
     bool stopping = false;
+    Instant admitted;  // this worker's clock
   };
   struct SeenLease {  // the checker's own copy of the applied table
     LeaseEntry entry;
@@ -102,6 +104,8 @@ class SimWorker {
   std::map<DispatchId, ActiveCall> calls_;
   std::map<LeaseId, SeenLease> seen_;
   std::set<DispatchId> attempts_;
+  std::map<Holder, Instant> heard_;  // this worker's clock
+  Duration ttl_ = Duration::seconds(15);
   bool draining_ = false;
   Instant stop_timer_ = Instant::never();
   std::uint64_t steps_ = 0;

@@ -13,17 +13,30 @@ constexpr std::int64_t kMillion = 1'000'000;
 
 const char* fault_name(Fault fault) {
   switch (fault) {
-    case Fault::drop: return "drop";
-    case Fault::half_open: return "half_open";
-    case Fault::delay: return "delay";
-    case Fault::duplicate: return "duplicate";
-    case Fault::reorder: return "reorder";
-    case Fault::partition: return "partition";
-    case Fault::pause: return "pause";
-    case Fault::crash_worker: return "crash_worker";
-    case Fault::crash_manager: return "crash_manager";
-    case Fault::crash_orchestrator: return "crash_orchestrator";
-    case Fault::refuse: return "refuse";
+    case Fault::drop:
+      return "drop";
+    case Fault::half_open:
+      return "half_open";
+    case Fault::delay:
+      return "delay";
+    case Fault::duplicate:
+      return "duplicate";
+    case Fault::reorder:
+      return "reorder";
+    case Fault::partition:
+      return "partition";
+    case Fault::pause:
+      return "pause";
+    case Fault::crash_worker:
+      return "crash_worker";
+    case Fault::crash_manager:
+      return "crash_manager";
+    case Fault::crash_orchestrator:
+      return "crash_orchestrator";
+    case Fault::refuse:
+      return "refuse";
+    case Fault::drain:
+      return "drain";
   }
   return "?";
 }
@@ -36,7 +49,8 @@ Instant NodeClock::real(Instant local_time) const {
   if (local_time.is_never()) return local_time;
   const std::int64_t elapsed = local_time.ns - offset_ns;
   // local = real + floor(real / 1e6) * ppm; the slack of one step of the floor makes the answer never too early.
-  return {static_cast<std::int64_t>(static_cast<double>(elapsed) / (1.0 + static_cast<double>(rate_ppm) / 1e6)) + 2 * kMillion};
+  return {static_cast<std::int64_t>(static_cast<double>(elapsed) / (1.0 + static_cast<double>(rate_ppm) / 1e6)) +
+          2 * kMillion};
 }
 
 World::World(std::uint64_t seed, bool tracing) : rng_(seed), tracing_(tracing) {}
@@ -138,7 +152,8 @@ StreamPtr World::connect(Node& a, Node& b) {
   auto stream = std::make_shared<Stream>();
   stream->ends = {&a, &b};
   stream->lives = {a.life, b.life};
-  if (streams_.size() >= 64) std::erase_if(streams_, [](const StreamPtr& old) { return !old->open && old.use_count() <= 1; });
+  if (streams_.size() >= 64)
+    std::erase_if(streams_, [](const StreamPtr& old) { return !old->open && old.use_count() <= 1; });
   streams_.push_back(stream);
   return stream;
 }
@@ -171,7 +186,8 @@ void World::send(const StreamPtr& stream, std::size_t to, Copies copies, Action 
 
 void World::tell_broken(const StreamPtr& stream, std::size_t end, bool late) {
   if (!stream->on_broken[end]) return;
-  const Duration delay = late ? between(Duration::milliseconds(500), Duration::seconds(20)) : between(Duration::microseconds(50), Duration::milliseconds(5));
+  const Duration delay = late ? between(Duration::milliseconds(500), Duration::seconds(20))
+                              : between(Duration::microseconds(50), Duration::milliseconds(5));
   stream->told_at[end] = now_ + delay;
   deliver(*stream->ends[end], stream->lives[end], now_ + delay, stream->on_broken[end]);
 }
@@ -197,7 +213,8 @@ void World::partition(Node& a, Node& b, Duration length) {
   if (tracing_) trace(a.name, "is cut off from " + b.name + " for " + std::to_string(length.ms()) + " ms");
   for (const StreamPtr& stream : std::vector(streams_)) {
     if (!stream->open) continue;
-    const bool between_them = (stream->ends[0] == &a && stream->ends[1] == &b) || (stream->ends[0] == &b && stream->ends[1] == &a);
+    const bool between_them =
+        (stream->ends[0] == &a && stream->ends[1] == &b) || (stream->ends[0] == &b && stream->ends[1] == &a);
     if (between_them) break_stream(stream, 2, Silence::possible);
   }
 }

@@ -1,8 +1,8 @@
-// The simulated machine room: one thread, virtual time, one seed. Everything that happens is a scheduled action; ties are
-// broken by the order of scheduling, so a seed gives the same run everywhere.
+// The simulated machine room: one thread, virtual time, one seed. Everything that happens is a scheduled action; ties
+// are broken by the order of scheduling, so a seed gives the same run everywhere.
 //
-// Purpose: nodes (processes that crash, pause and have clocks of their own), streams between them (ordered, breakable), and
-// the faults. Errors: a broken rule is reported by violation(), which ends the run.
+// Purpose: nodes (processes that crash, pause and have clocks of their own), streams between them (ordered, breakable),
+// and the faults. Errors: a broken rule is reported by violation(), which ends the run.
 #pragma once
 
 #include <array>
@@ -24,8 +24,21 @@ namespace orch::sim {
 
 using Action = std::function<void()>;
 
-enum class Fault : std::uint8_t { drop, half_open, delay, duplicate, reorder, partition, pause, crash_worker, crash_manager, crash_orchestrator, refuse };
-inline constexpr std::size_t kFaults = 11;
+enum class Fault : std::uint8_t {
+  drop,
+  half_open,
+  delay,
+  duplicate,
+  reorder,
+  partition,
+  pause,
+  crash_worker,
+  crash_manager,
+  crash_orchestrator,
+  refuse,
+  drain
+};
+inline constexpr std::size_t kFaults = 12;
 const char* fault_name(Fault fault);
 using FaultCounts = std::array<std::uint64_t, kFaults>;
 
@@ -38,8 +51,8 @@ struct FaultRates {
   std::uint32_t refuse = 0;     // per connection, spawn or load
 };
 
-// Local time of one process: started at an arbitrary value, running a little fast or slow. The rate error between any two
-// stays inside the tenth that L4 allows.
+// Local time of one process: started at an arbitrary value, running a little fast or slow. The rate error between any
+// two stays inside the tenth that L4 allows.
 struct NodeClock {
   std::int64_t offset_ns = 0;
   std::int64_t rate_ppm = 0;  // within +-40,000
@@ -61,8 +74,8 @@ struct Stream {
   bool open = true;
   std::array<Node*, 2> ends{};
   std::array<std::uint64_t, 2> lives{};
-  std::array<Instant, 2> clear_at{};     // last scheduled delivery towards each end
-  std::array<Action, 2> on_broken;       // told to each living end once
+  std::array<Instant, 2> clear_at{};                                   // last scheduled delivery towards each end
+  std::array<Action, 2> on_broken;                                     // told to each living end once
   std::array<Instant, 2> told_at{Instant::never(), Instant::never()};  // when each end learns that it broke
 };
 using StreamPtr = std::shared_ptr<Stream>;
@@ -139,7 +152,8 @@ class World {
   std::priority_queue<Entry, std::vector<Entry>, std::greater<>> agenda_;
   std::deque<std::unique_ptr<Node>> nodes_;
   std::vector<StreamPtr> streams_;
-  std::map<std::pair<const Node*, const Node*>, Instant> last_sent_;  // of the delivery before, for counting reorderings
+  std::map<std::pair<const Node*, const Node*>, Instant>
+      last_sent_;  // of the delivery before, for counting reorderings
   std::map<std::pair<std::string, std::string>, Instant> partitions_;
   FaultCounts counts_{};
   std::deque<std::string> trace_;

@@ -1,0 +1,180 @@
+// The small parts by themselves: lifecycle table, class weights, placement's explanation, measured times.
+#include <gtest/gtest.h>
+#include <rapidcheck.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "orchestratord/core/core_testing.h"
+#include "orchestratord/core/fair_scheduler.h"
+#include "orchestratord/core/job.h"
+#include "orchestratord/core/placement.h"
+#include "orchestratord/core/service_times.h"
+
+namespace orch::gateway {
+namespace {
+
+using namespace testing;
+
+TEST(JobState, every_change_is_in_the_table_and_ended_is_final) {
+  const JobState all[] = {JobState::admitting, JobState::waiting, JobState::dispatching, JobState::running,
+                          JobState::ended};
+  std::string table;
+  for (const JobState from : all) {
+    for (const JobState to : all) {
+      if (may_move(from, to)) table += std::string(job_state_name(from)) + ">" + job_state_name(to) + " ";
+    }
+  }
+  EXPECT_EQ(
+      table,
+      "admitting>waiting waiting>dispatching waiting>ended dispatching>waiting dispatching>running dispatching>ended "
+      "running>waiting running>ended ");
+}
+
+// --- F1 to F3 between classes ---
+
+TEST(FairScheduler, F1_backlogged_classes_stay_within_the_largest_charge) {
+  const bool holds = rc::check([] {
+    const auto charges = *rc::gen::container<std::vector<std::uint32_t>>(300, rc::gen::inRange<std::uint32_t>(1, 1000));
+    FairScheduler scheduler{8, 1};
+    scheduler.backlogged("m", Priority::interactive, false);
+    scheduler.backlogged("m", Priority::batch, true);
+    for (const std::uint32_t charge : charges) {
+      scheduler.charge("m", scheduler.order("m")[0], charge);
+      const double gap =
+          scheduler.virtual_time("m", Priority::interactive) - scheduler.virtual_time("m", Priority::batch);
+      RC_ASSERT(std::abs(gap) <= 1000.0);
+    }
+  });
+  EXPECT_TRUE(holds);
+}
+
+TEST(FairScheduler, F3_an_idle_class_brings_no_credit_along) {
+  FairScheduler scheduler{8, 1};
+  scheduler.backlogged("m", Priority::interactive, false);
+  for (int i = 0; i < 100; ++i) scheduler.charge("m", Priority::interactive, 80);
+  scheduler.backlogged("m", Priority::batch, true);
+  EXPECT_EQ(scheduler.virtual_time("m", Priority::batch), scheduler.virtual_time("m", Priority::interactive));
+}
+
+TEST(FairScheduler, an_undone_dispatch_is_not_charged) {
+  FairScheduler scheduler{8, 1};
+  scheduler.charge("m", Priority::batch, 100);
+  scheduler.refund("m", Priority::batch, 100);
+  EXPECT_EQ(scheduler.virtual_time("m", Priority::batch), 0);
+}
+
+// --- placement ---
+
+struct Site {
+  Fleet fleet{Limits{}};
+  LeaseTable leases{Limits{}, Mutation::none};
+  Instant now{1'000'000'000};
+  Config config;
+
+  void add(const std::string& id, std::uint32_t slots, std::uint32_t in_use) {
+    std::uint64_t previous = 0;
+    const std::uint64_t n = ++count;
+    ManagerUp up{LinkId{n}, ManagerId{{0xD0, n}}, 1, {ready_replica(id)}};
+    ASSERT_TRUE(fleet.attach(up, &previous));
+    LeaseGranted grant{LinkId{n}, {1, n}, id, {1, 1}, slots, {}, 1, ms(15000)};
+    const LeaseKey key{up.manager, {1, n}};
+    ASSERT_TRUE(leases.apply(key, grant, "unix:/" + id, now, now));
+    for (std::uint32_t i = 0; i < in_use; ++i) leases.take_slot(key);
+  }
+  std::uint64_t count = 0;
+};
+
+TEST(Placement, OC_CORE_1012_least_loaded_wins_and_the_explanation_names_all) {
+  Site room;
+  room.add("a", 2, 2);
+  room.add("b", 4, 2);
+  room.add("c", 4, 1);
+  const PlacementDecision decision = place({"m", {}, false, false}, 50, room.fleet, room.leases, room.now, room.config);
+  ASSERT_TRUE(decision.lease);
+  EXPECT_EQ(decision.considered, 3u);
+  ASSERT_EQ(decision.candidates.size(), 3u);
+  EXPECT_EQ(decision.candidates[0].verdict, Verdict::no_free_slot);
+  EXPECT_EQ(decision.candidates[1].verdict, Verdict::feasible);
+  EXPECT_EQ(decision.candidates[2].verdict, Verdict::chosen);
+  EXPECT_EQ(decision.candidates[2].free_slots, 3u);
+}
+
+TEST(Placement, the_explanation_is_bounded_and_still_names_the_winner) {
+  Site room;
+  room.config.limits.placement_candidates_max = 2;
+  for (int i = 0; i < 5; ++i) room.add("r" + std::to_string(i), 1, 1);
+  room.add("winner", 1, 0);
+  const PlacementDecision decision = place({"m", {}, false, false}, 50, room.fleet, room.leases, room.now, room.config);
+  ASSERT_EQ(decision.candidates.size(), 2u);
+  EXPECT_EQ(decision.candidates[1].replica_id, "winner");
+  EXPECT_EQ(decision.considered, 6u);
+}
+
+TEST(Placement, ctx_too_small_is_said) {
+  Site room;
+  room.add("a", 1, 0);
+  const PlacementDecision decision =
+      place({"m", {}, false, false}, 1001, room.fleet, room.leases, room.now, room.config);
+  EXPECT_FALSE(decision.lease);
+  EXPECT_EQ(decision.candidates.at(0).verdict, Verdict::context_too_small);
+}
+
+// --- measured times ---
+
+TEST(ServiceTimes, class_defaults_until_something_was_measured) {
+  ServiceTimes times{Limits{}};
+  const Instant now{1'000'000'000};
+  EXPECT_EQ(times.service("m", Priority::interactive), Duration::seconds(2));
+  EXPECT_EQ(times.departure_interval("m", Priority::interactive, 4, now), ms(500));
+  times.served("m", Priority::interactive, ms(100), now);
+  EXPECT_EQ(times.service("m", Priority::interactive), ms(100));
+  EXPECT_EQ(times.service("m", Priority::batch), Duration::seconds(10));
+}
+
+TEST(ServiceTimes, jobs_that_never_waited_say_nothing_about_the_drain_rate) {
+  ServiceTimes times{Limits{}};
+  Instant now{1'000'000'000};
+  for (int i = 0; i < 50; ++i) {
+    times.waits("m", now);
+    times.departed("m", false, now);
+    now = now + Duration::seconds(60);
+  }
+  EXPECT_EQ(times.departure_interval("m", Priority::interactive, 4, now), ms(500));
+}
+
+TEST(ServiceTimes, a_queue_that_stands_still_drains_more_slowly_than_it_did) {
+  ServiceTimes times{Limits{}};
+  Instant now{1'000'000'000};
+  times.waits("m", now);
+  for (int i = 0; i < 50; ++i) {
+    now = now + ms(100);
+    times.departed("m", true, now);
+  }
+  EXPECT_EQ(times.departure_interval("m", Priority::interactive, 4, now), ms(100));
+  EXPECT_EQ(times.departure_interval("m", Priority::interactive, 4, now + ms(900)), ms(900));
+}
+
+TEST(ServiceTimes, retry_after_spreads_the_refused) {
+  ServiceTimes times{Limits{}};
+  const Instant now{1'000'000'000};
+  Duration low = Duration::max();
+  Duration high;
+  for (std::uint64_t salt = 1; salt <= 200; ++salt) {
+    const Duration told = times.retry_after("m", Priority::interactive, 0, 1, salt, now);
+    low = std::min(low, told);
+    high = std::max(high, told);
+  }
+  EXPECT_GE(low, ms(1800));
+  EXPECT_LE(high, ms(2200));
+  EXPECT_GT(high - low, ms(300));
+}
+
+TEST(ServiceTimes, models_are_bounded) {
+  ServiceTimes times{Limits{}};
+  for (int i = 0; i < 1000; ++i) times.served("m" + std::to_string(i), Priority::batch, ms(1), Instant{i + 1});
+  EXPECT_EQ(times.models(), ServiceTimes::kModelsMax);
+}
+
+}  // namespace
+}  // namespace orch::gateway
