@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
@@ -155,8 +156,12 @@ TEST(PoolManagerd, worker_output_is_kept_in_its_log) {
 TEST(PoolManagerd, worker_gets_no_descriptor_and_no_variable_it_does_not_need) {
   ::setenv("POOL_TEST_SECRET", "x", 1);
   ManagerProcess manager;
+  // Somebody's descriptor that the manager inherits, open over exec.
+  const int leaked = ::open((manager.dir() + "/leaked").c_str(), O_RDWR | O_CREAT, 0600);
+  ASSERT_GE(leaked, 0);
   manager.start();
   ::unsetenv("POOL_TEST_SECRET");
+  ::close(leaked);
   const std::string proc = "/proc/" + std::to_string(manager.wait_ready()["pid"].get<int>());
   std::stringstream environment;
   environment << std::ifstream(proc + "/environ").rdbuf();
@@ -165,6 +170,7 @@ TEST(PoolManagerd, worker_gets_no_descriptor_and_no_variable_it_does_not_need) {
   for (const auto& fd : std::filesystem::directory_iterator(proc + "/fd")) {
     const std::string target = std::filesystem::read_symlink(fd.path(), error).string();
     EXPECT_THAT(target, Not(HasSubstr(manager.state_dir() + "/lock"))) << "the state lock must end with the manager";
+    EXPECT_THAT(target, Not(HasSubstr("/leaked")));
   }
 }
 
