@@ -157,7 +157,9 @@ TEST(PoolManagerd, worker_gets_no_descriptor_and_no_variable_it_does_not_need) {
   ::setenv("POOL_TEST_SECRET", "x", 1);
   ManagerProcess manager;
   // Somebody's descriptor that the manager inherits, open over exec.
-  const int leaked = ::open((manager.dir() + "/leaked").c_str(), O_RDWR | O_CREAT, 0600);
+  const int opened = ::open((manager.dir() + "/leaked").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  const int leaked = ::fcntl(opened, F_DUPFD, 50);  // not one of the numbers that the worker's own take
+  ::close(opened);
   ASSERT_GE(leaked, 0);
   manager.start();
   ::unsetenv("POOL_TEST_SECRET");
