@@ -11,6 +11,7 @@ layout(constant_id = 1) const uint kAdjacent = 1;  // 1: pairs (2i, 2i + 1); 0: 
 layout(set = 0, binding = 1) uniform usamplerBuffer activations;  // 1 word a texel
 layout(set = 0, binding = 2) uniform usamplerBuffer rope;         // 1 word a texel: per position cosines, then sines
 layout(set = 0, binding = 6) buffer Rotated { float results[]; };  // the activation rows again
+layout(set = 0, binding = 6) buffer Counted { uint counters[]; };  // the same buffer, for one counter behind the rows
 layout(set = 0, binding = 7) writeonly buffer Pages { uint pages[]; };
 
 layout(push_constant) uniform Push {
@@ -22,6 +23,7 @@ layout(push_constant) uniform Push {
   uint kv_heads;
   uint dims;       // of a head, even
   uint rope_dims;  // rotated ones, even
+  uint saturated;  // word of the counter of values beyond f16
 };
 
 float activation(uint i) { return uintBitsToFloat(texelFetch(activations, int(i)).x); }
@@ -57,7 +59,16 @@ float rotated(uint base, uint d, uint position) {
   return is_first ? first_of(a, b, c, s) : second_of(a, b, c, s);
 }
 
-uint halves(float low, float high) { return nx_f32_to_f16(low) | (nx_f32_to_f16(high) << 16); }
+bool saturates(float x) {
+  uint a = floatBitsToUint(x) & kAbsMask;
+  return a >= 0x477FF000u && a <= kInfBits;
+}
+
+uint halves(float low, float high) {
+  uint count = (saturates(low) ? 1u : 0u) + (saturates(high) ? 1u : 0u);
+  if (count != 0u) atomicAdd(counters[saturated], count);
+  return nx_f32_to_f16(low) | (nx_f32_to_f16(high) << 16);
+}
 
 void main() {
   uint item = gl_GlobalInvocationID.x;

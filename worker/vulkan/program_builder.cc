@@ -28,7 +28,7 @@ struct EmbedPush {
   std::uint32_t blocks, columns, out_stride, out_offset;
 };
 struct RopePush {
-  std::uint32_t stride, query, key, value, heads, kv_heads, dims, rope_dims;
+  std::uint32_t stride, query, key, value, heads, kv_heads, dims, rope_dims, saturated;
 };
 struct AttentionPush {
   std::uint32_t stride, query, heads, kv_heads, heads_per_kv, chunks, splits_max;
@@ -266,7 +266,7 @@ Status<VulkanError> ProgramBuilder::add_rope(const Op& op) {
   PlannedDispatch dispatch;
   dispatch.push = bytes_of(RopePush{buffers_.row_words(), buffers_.offset(Buffer::query), buffers_.offset(Buffer::key),
                                     buffers_.offset(Buffer::value), config.heads, config.kv_heads, config.head_dim,
-                                    config.rope_dims});
+                                    config.rope_dims, buffers_.saturated_word()});
   dispatch.x = lanes((config.heads + 2 * config.kv_heads) * config.head_dim / 2);
   const std::uint32_t adjacent = config.rope_pairing == RopePairing::adjacent ? 1 : 0;
   return push_back(Kernel::rope_store_kv, {adjacent}, bindings, std::move(dispatch));

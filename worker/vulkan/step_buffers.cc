@@ -84,7 +84,9 @@ Status<VulkanError> StepBuffers::make(KernelDevice& device, const ModelConfig& c
     if (!buffer.ok()) return Err{buffer.error()};
     wish.slot = std::move(buffer).value();
   }
-  return Ok{};
+  saturated_word_ = static_cast<std::uint32_t>(rows) * row_words_;
+  const std::uint32_t zero = 0;
+  return device.write(*activations_, std::uint64_t{saturated_word_} * sizeof(zero), std::as_bytes(std::span(&zero, 1)));
 }
 
 Status<VulkanError> StepBuffers::make_kv(KernelDevice& device, const ModelConfig& config) {

@@ -39,6 +39,8 @@ class StepBuffers {
   std::uint32_t pages() const { return pages_; }
   std::uint32_t table_words_max() const { return rows_max_ * pages_per_sequence_; }
   std::uint32_t byte_record_base() const { return byte_record_base_; }  // texels into records
+  // Word of the activations, behind the rows: how many K and V values were beyond f16 so far.
+  std::uint32_t saturated_word() const { return saturated_word_; }
   std::uint64_t page_layer_bytes() const { return page_layer_bytes_; }
   std::uint64_t kv_bytes() const { return kv_.size() * page_layer_bytes_ * pages_; }
   std::uint64_t scratch_bytes() const;
@@ -66,6 +68,7 @@ class StepBuffers {
   std::uint32_t pages_ = 0;
   std::uint32_t pages_per_sequence_ = 0;
   std::uint32_t byte_record_base_ = 0;
+  std::uint32_t saturated_word_ = 0;
   std::uint64_t page_layer_bytes_ = 0;
   std::unique_ptr<DeviceBuffer> step_;
   std::unique_ptr<DeviceBuffer> activations_;

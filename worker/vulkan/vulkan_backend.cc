@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <map>
 
 #include "worker/core/numerics.h"
@@ -58,6 +59,7 @@ class VulkanBackend final : public Backend {
   std::map<std::uint32_t, std::unique_ptr<StepProgram>> programs_;  // by tile
   std::unique_ptr<CommandRecorder> copier_;
   std::uint32_t context_ = 0;
+  std::atomic<std::uint64_t> kv_saturated_{0};  // info() may be called from another thread
   std::string lost_;  // why the device is gone; empty: it works
 };
 
@@ -99,6 +101,7 @@ BackendInfo VulkanBackend::info() const {
   info.weight_bytes = weights_->bytes();
   info.kv_bytes = buffers_->kv_bytes();
   info.scratch_bytes = buffers_->scratch_bytes();
+  info.kv_saturated_total = kv_saturated_.load(std::memory_order_relaxed);
   return info;
 }
 
@@ -146,6 +149,13 @@ Status<VulkanError> VulkanBackend::submit(const StepInput& input, std::size_t fi
   ORCH_TRY(read, device_->read(buffers_->logits(), 0, std::as_writable_bytes(logits.subspan(done, floats))));
   static_cast<void>(read);
   done += floats;
+  std::uint32_t saturated = 0;
+  const std::uint64_t at = std::uint64_t{buffers_->saturated_word()} * sizeof(saturated);
+  ORCH_TRY(counted, device_->read(buffers_->activations(), at, std::as_writable_bytes(std::span(&saturated, 1))));
+  static_cast<void>(counted);
+  // The device counts modulo 2^32; a step adds less than that.
+  kv_saturated_.fetch_add(saturated - static_cast<std::uint32_t>(kv_saturated_.load(std::memory_order_relaxed)),
+                          std::memory_order_relaxed);
   return Ok{};
 }
 

@@ -145,6 +145,35 @@ TEST_F(VulkanBackendTest, ENGINE_RULES_2_a_copied_page_continues_as_the_original
   EXPECT_EQ(0, std::memcmp(again.data(), first.data() + std::size_t{20} * shape.vocabulary, again.size() * sizeof(float)));
 }
 
+TEST_F(VulkanBackendTest, OC_NUM_1305_saturated_keys_and_values_are_counted_as_on_the_cpu) {
+  TinyShape shape;
+  const auto loud_model = [&shape] {
+    Model model = testing::tiny_model(shape);
+    for (QTensor& tensor : model.weights.tensors) {
+      if (tensor.name != "blk.0.attn_norm.weight") continue;
+      for (std::uint32_t i = 0; i < tensor.cols; ++i) tensor.quants.as<float>()[i] = 1e6F;
+    }
+    return model;
+  };
+  VulkanBackendOptions options;
+  options.device = software_allowed();
+  options.context = shape.context;
+  options.pages = kPages;
+  auto device = create_vulkan_backend(loud_model(), options);
+  ASSERT_TRUE(device.ok()) << device.error().message;
+  cpu::CpuBackendOptions cpu_options;
+  cpu_options.context = shape.context;
+  cpu_options.pages = kPages;
+  const auto reference = std::move(cpu::create_cpu_backend(loud_model(), cpu::scalar_kernels(), cpu_options)).value();
+  EXPECT_EQ((*device)->info().kv_saturated_total, 0U);
+  const auto ids = testing::tiny_tokens(shape, 12, 5);
+  const auto got = testing::run_tokens(**device, ids, 8, shape.vocabulary);
+  const auto want = testing::run_tokens(*reference, ids, 8, shape.vocabulary);
+  EXPECT_EQ(difference(want, got), std::string::npos);
+  EXPECT_GT((*device)->info().kv_saturated_total, 0U);
+  EXPECT_EQ((*device)->info().kv_saturated_total, reference->info().kv_saturated_total);
+}
+
 TEST_F(VulkanBackendTest, ENGINE_RULES_wrong_kernels_turn_the_byte_test_red) {
   struct Mutant {
     const char* name;
