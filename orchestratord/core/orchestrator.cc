@@ -46,9 +46,9 @@ void Orchestrator::settle() {
   fleet_.forget_old(now_);
   if (fleet_changed_) end_hopeless_jobs();
   fleet_changed_ = false;
+  finish_drain();  // before dispatching: at the deadline nothing more is started
   beat_workers();
   dispatch_waiting();
-  finish_drain();
   send_updates();
   note_depths();
   trim_finished();
