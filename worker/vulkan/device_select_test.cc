@@ -21,7 +21,7 @@ VulkanSelection by_index(std::uint32_t index) {
   return selection;
 }
 
-TEST(VulkanSelect, ENGINE_RULES_9_a_software_device_is_never_picked_automatically) {
+TEST(VulkanSelect, OC_ENGINE_1007_a_software_device_is_never_picked_automatically) {
   const std::vector<VulkanDeviceEntry> devices{entry(0, true)};
   const auto refused = select_vulkan_device(devices, {});
   ASSERT_FALSE(refused.ok());
@@ -29,7 +29,7 @@ TEST(VulkanSelect, ENGINE_RULES_9_a_software_device_is_never_picked_automaticall
   EXPECT_NE(refused.error().message.find("vulkan:0"), std::string::npos);
 }
 
-TEST(VulkanSelect, ENGINE_RULES_9_a_software_device_answers_to_index_uuid_and_permission) {
+TEST(VulkanSelect, OC_ENGINE_1007_a_software_device_answers_to_index_uuid_and_permission) {
   const std::vector<VulkanDeviceEntry> devices{entry(0, true)};
   EXPECT_TRUE(select_vulkan_device(devices, by_index(0)).ok());
   VulkanSelection by_uuid;
@@ -40,7 +40,7 @@ TEST(VulkanSelect, ENGINE_RULES_9_a_software_device_answers_to_index_uuid_and_pe
   EXPECT_TRUE(select_vulkan_device(devices, permitted).ok());
 }
 
-TEST(VulkanSelect, ENGINE_RULES_9_hardware_goes_before_software_whatever_the_order) {
+TEST(VulkanSelect, OC_ENGINE_1007_hardware_goes_before_software_whatever_the_order) {
   VulkanSelection permitted;
   permitted.software = SoftwareDevices::allow;
   const auto chosen = select_vulkan_device({entry(0, true), entry(1, false)}, permitted);
@@ -48,7 +48,7 @@ TEST(VulkanSelect, ENGINE_RULES_9_hardware_goes_before_software_whatever_the_ord
   EXPECT_EQ(chosen.value().index, 1U);
 }
 
-TEST(VulkanSelect, ENGINE_RULES_9_an_excluded_device_is_refused_with_its_reason) {
+TEST(VulkanSelect, OC_ENGINE_1007_an_excluded_device_is_refused_with_its_reason) {
   const std::vector<VulkanDeviceEntry> devices{entry(0, false, "no compute queue"), entry(1, false)};
   const auto refused = select_vulkan_device(devices, by_index(0));
   ASSERT_FALSE(refused.ok());
@@ -59,14 +59,14 @@ TEST(VulkanSelect, ENGINE_RULES_9_an_excluded_device_is_refused_with_its_reason)
   EXPECT_EQ(automatic.value().index, 1U);
 }
 
-TEST(VulkanSelect, ENGINE_RULES_9_an_unknown_index_or_uuid_says_so) {
+TEST(VulkanSelect, OC_ENGINE_1007_an_unknown_index_or_uuid_says_so) {
   EXPECT_EQ(select_vulkan_device({entry(0, false)}, by_index(3)).error().kind, VulkanErrorKind::device_not_found);
   VulkanSelection by_uuid;
   by_uuid.uuid = std::string(32, 'f');
   EXPECT_EQ(select_vulkan_device({entry(0, false)}, by_uuid).error().kind, VulkanErrorKind::device_not_found);
 }
 
-TEST(VulkanSelect, ENGINE_RULES_9_the_device_flag_takes_a_name_an_index_or_a_uuid) {
+TEST(VulkanSelect, OC_ENGINE_1007_the_device_flag_takes_a_name_an_index_or_a_uuid) {
   ASSERT_TRUE(parse_vulkan_selection("vulkan").has_value());
   EXPECT_FALSE(parse_vulkan_selection("vulkan")->index.has_value());
   EXPECT_EQ(parse_vulkan_selection("vulkan:12")->index, 12U);

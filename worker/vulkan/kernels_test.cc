@@ -31,7 +31,7 @@ class KernelTest : public DeviceTest {
   std::unique_ptr<KernelDevice> device_;
 };
 
-TEST_F(KernelTest, ENGINE_RULES_every_function_answers_as_numerics_h) {
+TEST_F(KernelTest, OC_NUM_1102_every_function_answers_as_numerics_h) {
   for (const ProbeCase& question : self_test_cases()) {
     const auto answers = must(ask(*device_, question));
     std::size_t wrong = 0;
@@ -44,7 +44,7 @@ TEST_F(KernelTest, ENGINE_RULES_every_function_answers_as_numerics_h) {
   }
 }
 
-TEST_F(KernelTest, ENGINE_RULES_embed_equals_dequantise_row_for_every_type) {
+TEST_F(KernelTest, OC_NUM_1306_embed_equals_dequantise_row_for_every_type) {
   constexpr std::uint32_t kRows = 37;
   constexpr std::uint32_t kCols = 96;
   for (const TensorType type : {TensorType::q4_0, TensorType::q4_1, TensorType::q8_0, TensorType::f16, TensorType::f32}) {
@@ -110,7 +110,7 @@ Quantised quantise(const std::vector<float>& x, std::uint32_t rows, std::uint32_
   return q;
 }
 
-TEST_F(KernelTest, ENGINE_RULES_norm_and_quantiser_equal_the_scalar_ones) {
+TEST_F(KernelTest, OC_NUM_1205_norm_and_quantiser_equal_the_scalar_ones) {
   constexpr std::uint32_t kRows = 3;
   for (const std::uint32_t cols : {32U, 96U, 576U, 1184U}) {
     std::vector<float> x = random_floats(std::size_t{kRows} * cols, cols, 2.0F);
@@ -170,7 +170,7 @@ Words device_matmul(KernelDevice& device, const QTensor& w, const std::vector<fl
   return got;
 }
 
-TEST_F(KernelTest, ENGINE_RULES_matmul_equals_the_scalar_one_for_every_type_tile_and_short_split) {
+TEST_F(KernelTest, OC_NUM_1202_matmul_equals_the_scalar_one_for_every_type_tile_and_short_split) {
   constexpr std::uint32_t kRows = 5;
   constexpr std::uint32_t kWeightRows = 43;
   for (const TensorType type : {TensorType::q4_0, TensorType::q4_1, TensorType::q8_0, TensorType::f16, TensorType::f32}) {
@@ -203,7 +203,7 @@ struct AttentionShape {
   std::uint32_t kv_heads, heads_per_kv, dims;
 };
 
-TEST_F(KernelTest, ENGINE_RULES_attention_equals_the_scalar_one_over_pages_in_any_order_and_several_splits) {
+TEST_F(KernelTest, OC_NUM_1303_attention_equals_the_scalar_one_over_pages_in_any_order_and_several_splits) {
   constexpr float kScale = 0.125F;
   for (const AttentionShape shape : {AttentionShape{2, 3, 16}, AttentionShape{1, 4, 64}, AttentionShape{2, 7, 32}, AttentionShape{1, 1, 128}}) {
     const std::uint32_t heads = shape.kv_heads * shape.heads_per_kv;

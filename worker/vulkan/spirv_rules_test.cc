@@ -8,7 +8,7 @@
 namespace orch::worker::vulkan {
 namespace {
 
-TEST(SpirvRules, ENGINE_RULES_every_kernel_rounds_each_operation_and_asks_for_nearest_even) {
+TEST(SpirvRules, OC_NUM_1104_every_kernel_rounds_each_operation_and_asks_for_nearest_even) {
   for (std::size_t i = 0; i < kKernels; ++i) {
     const SpirvFindings findings = read_spirv(embedded_kernels().code[i]);
     EXPECT_TRUE(findings.violations.empty()) << "kernel " << i << ": " << findings.violations.front();
@@ -17,11 +17,11 @@ TEST(SpirvRules, ENGINE_RULES_every_kernel_rounds_each_operation_and_asks_for_ne
   }
 }
 
-TEST(SpirvRules, ENGINE_RULES_a_dropped_precise_is_seen) {
+TEST(SpirvRules, OC_NUM_1104_a_dropped_precise_is_seen) {
   EXPECT_FALSE(read_spirv(SpirvWords(mutant_imprecise_exp)).violations.empty());
 }
 
-TEST(SpirvRules, ENGINE_RULES_division_dot_fma_exp_inversesqrt_and_subgroup_sums_are_seen) {
+TEST(SpirvRules, OC_NUM_1104_division_dot_fma_exp_inversesqrt_and_subgroup_sums_are_seen) {
   const SpirvFindings findings = read_spirv(SpirvWords(mutant_builtins));
   const auto has = [&](const std::string& what) {
     return std::find(findings.violations.begin(), findings.violations.end(), what) != findings.violations.end();
@@ -34,7 +34,7 @@ TEST(SpirvRules, ENGINE_RULES_division_dot_fma_exp_inversesqrt_and_subgroup_sums
   EXPECT_TRUE(has("GLSL.std.450 instruction 50"));  // Fma
 }
 
-TEST(SpirvRules, ENGINE_RULES_the_rounding_request_can_be_taken_out_for_devices_without_it) {
+TEST(SpirvRules, OC_NUM_1104_the_rounding_request_can_be_taken_out_for_devices_without_it) {
   for (const SpirvWords code : embedded_kernels().code) {
     const auto plain = without_rounding_mode(code);
     EXPECT_LT(plain.size(), code.size());

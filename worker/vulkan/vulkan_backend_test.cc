@@ -64,7 +64,7 @@ std::size_t compare(const TinyShape& shape, std::size_t tokens, std::uint32_t ch
 
 class VulkanBackendTest : public DeviceTest {};
 
-TEST_F(VulkanBackendTest, ENGINE_RULES_class_x_logits_equal_the_scalar_reference_for_every_weight_type) {
+TEST_F(VulkanBackendTest, OC_NUM_1501_logits_equal_the_scalar_reference_for_every_weight_type) {
   for (const TensorType type : {TensorType::q4_1, TensorType::q4_0, TensorType::q8_0, TensorType::f16, TensorType::f32}) {
     TinyShape shape;
     shape.matrices = type;
@@ -74,7 +74,7 @@ TEST_F(VulkanBackendTest, ENGINE_RULES_class_x_logits_equal_the_scalar_reference
   }
 }
 
-TEST_F(VulkanBackendTest, ENGINE_RULES_class_x_bytes_do_not_depend_on_the_chunk_and_cross_the_attention_split) {
+TEST_F(VulkanBackendTest, OC_NUM_1001_bytes_do_not_depend_on_the_chunk_and_cross_the_attention_split) {
   TinyShape shape;
   const auto device = vulkan_backend(shape);
   ASSERT_NE(device, nullptr);
@@ -83,7 +83,7 @@ TEST_F(VulkanBackendTest, ENGINE_RULES_class_x_bytes_do_not_depend_on_the_chunk_
   }
 }
 
-TEST_F(VulkanBackendTest, ENGINE_RULES_class_x_other_shapes) {
+TEST_F(VulkanBackendTest, OC_NUM_1001_other_shapes) {
   TinyShape untied;
   untied.tied = false;
   untied.embedding_type = TensorType::q4_0;
@@ -103,7 +103,7 @@ TEST_F(VulkanBackendTest, ENGINE_RULES_class_x_other_shapes) {
 }
 
 // Rows of several sequences in one step, on pages in any order; rows without logits between rows with.
-TEST_F(VulkanBackendTest, ENGINE_RULES_class_x_neighbours_and_page_places_do_not_matter) {
+TEST_F(VulkanBackendTest, OC_NUM_1001_neighbours_and_page_places_do_not_matter) {
   TinyShape shape;
   const auto reference = scalar_backend(shape);
   const auto device = vulkan_backend(shape);
@@ -131,7 +131,7 @@ TEST_F(VulkanBackendTest, ENGINE_RULES_class_x_neighbours_and_page_places_do_not
   }
 }
 
-TEST_F(VulkanBackendTest, ENGINE_RULES_2_a_copied_page_continues_as_the_original) {
+TEST_F(VulkanBackendTest, OC_ENGINE_1002_a_copied_page_continues_as_the_original) {
   TinyShape shape;
   const auto device = vulkan_backend(shape);
   ASSERT_NE(device, nullptr);
@@ -174,7 +174,7 @@ TEST_F(VulkanBackendTest, OC_NUM_1305_saturated_keys_and_values_are_counted_as_o
   EXPECT_EQ((*device)->info().kv_saturated_total, reference->info().kv_saturated_total);
 }
 
-TEST_F(VulkanBackendTest, ENGINE_RULES_wrong_kernels_turn_the_byte_test_red) {
+TEST_F(VulkanBackendTest, OC_NUM_1504_wrong_kernels_turn_the_byte_test_red) {
   struct Mutant {
     const char* name;
     Kernel kernel;
@@ -199,7 +199,7 @@ TEST_F(VulkanBackendTest, ENGINE_RULES_wrong_kernels_turn_the_byte_test_red) {
   }
 }
 
-TEST_F(VulkanBackendTest, ENGINE_RULES_validation_and_synchronisation_layers_stay_silent) {
+TEST_F(VulkanBackendTest, OC_NUM_1001_validation_and_synchronisation_layers_stay_silent) {
   TinyShape shape;
   KernelDeviceOptions options;
   options.device = software_allowed();

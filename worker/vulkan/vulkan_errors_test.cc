@@ -20,7 +20,7 @@ VulkanBackendOptions options() {
 
 class VulkanErrorsTest : public DeviceTest {};
 
-TEST_F(VulkanErrorsTest, issue1_a_missing_device_is_named) {
+TEST_F(VulkanErrorsTest, OC_ENGINE_1007_a_missing_device_is_named) {
   VulkanBackendOptions backend = options();
   backend.device.index = 99;
   const auto made = create_vulkan_backend(testing::tiny_model({}), backend);
@@ -29,7 +29,7 @@ TEST_F(VulkanErrorsTest, issue1_a_missing_device_is_named) {
   EXPECT_NE(made.error().message.find("99"), std::string::npos);
 }
 
-TEST_F(VulkanErrorsTest, issue1_too_many_pages_are_refused_with_the_numbers) {
+TEST_F(VulkanErrorsTest, OC_ENGINE_1006_too_many_pages_are_refused_with_the_numbers) {
   VulkanBackendOptions backend = options();
   backend.pages = 1U << 30U;
   const auto made = create_vulkan_backend(testing::tiny_model({}), backend);
@@ -38,7 +38,7 @@ TEST_F(VulkanErrorsTest, issue1_too_many_pages_are_refused_with_the_numbers) {
   EXPECT_NE(made.error().message.find("KV pages"), std::string::npos) << made.error().message;
 }
 
-TEST_F(VulkanErrorsTest, issue1_an_odd_head_dimension_is_refused_by_name) {
+TEST_F(VulkanErrorsTest, OC_ENGINE_1008_an_odd_head_dimension_is_refused_by_name) {
   Model model = testing::tiny_model({});
   model.config.head_dim = 12;
   const auto made = create_vulkan_backend(std::move(model), options());
@@ -47,7 +47,7 @@ TEST_F(VulkanErrorsTest, issue1_an_odd_head_dimension_is_refused_by_name) {
 }
 
 // Last in the file's order does not matter: the variable is read by each new instance, and put back.
-TEST(VulkanErrors, issue1_no_driver_is_said_in_words) {
+TEST(VulkanErrors, OC_ENGINE_1007_no_driver_is_said_in_words) {
   const char* old = std::getenv("VK_ICD_FILENAMES");
   const std::string before = old == nullptr ? "" : old;
   setenv("VK_ICD_FILENAMES", "/nonexistent/driver.json", 1);
