@@ -1,0 +1,23 @@
+// Purpose: POST /v1/chat/completions as a JobSpec. Pure functions over the body's bytes. Parameters of the OpenAI API
+// that are not built are accepted at the value that changes nothing and refused with NOT_IMPLEMENTED otherwise.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "common/base/result.h"
+#include "orchestratord/core/events.h"
+
+namespace orch::gateway {
+
+struct ChatRequest {
+  JobSpec spec;  // attached; `max_tokens` is 0 when the client gave none
+  std::string model;
+  bool stream = false;
+  bool include_usage = false;
+};
+
+// `id` becomes the job's; the seed is derived from it when the client gave none (ruling 9).
+Result<ChatRequest, Failure> parse_chat_request(std::string_view body, JobId id);
+
+}  // namespace orch::gateway

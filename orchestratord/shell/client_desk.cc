@@ -1,0 +1,94 @@
+#include "orchestratord/shell/client_desk.h"
+
+namespace orch::gateway {
+
+void ClientDesk::submit(JobSpec spec, OnAdmission on_admission) {
+  const RequestId request{next_++};
+  admissions_[request] = std::move(on_admission);
+  to_core_(Submit{request, std::move(spec), std::nullopt});
+}
+
+ReaderId ClientDesk::submit_attached(JobSpec spec, std::unique_ptr<ReaderSink> sink) {
+  const RequestId request{next_++};
+  const ReaderId reader{next_++};
+  attached_[request] = reader;
+  readers_[reader] = std::move(sink);
+  to_core_(Submit{request, std::move(spec), reader});
+  return reader;
+}
+
+ReaderId ClientDesk::open(JobId job, std::optional<std::uint64_t> last_event_id, std::unique_ptr<ReaderSink> sink) {
+  const ReaderId reader{next_++};
+  readers_[reader] = std::move(sink);
+  to_core_(OpenStream{reader, job, last_event_id});
+  return reader;
+}
+
+void ClientDesk::cancel(JobId job, OnCancel on_cancel) {
+  const RequestId request{next_++};
+  cancels_[request] = std::move(on_cancel);
+  to_core_(CancelJob{request, job});
+}
+
+void ClientDesk::gone(ReaderId reader) {
+  if (readers_.erase(reader) > 0) to_core_(ReaderGone{reader, false});
+}
+
+ReaderSink* ClientDesk::find(ReaderId reader) const {
+  const auto found = readers_.find(reader);
+  return found == readers_.end() ? nullptr : found->second.get();
+}
+
+void ClientDesk::execute(const AdmissionReply& effect) {
+  if (const auto found = attached_.find(effect.request); found != attached_.end()) {
+    const ReaderId reader = found->second;
+    attached_.erase(found);
+    if (const auto* failure = std::get_if<Failure>(&effect.result)) {
+      if (ReaderSink* sink = find(reader)) sink->refused(*failure);
+      readers_.erase(reader);
+    }
+    return;
+  }
+  const auto found = admissions_.find(effect.request);
+  if (found == admissions_.end()) return;
+  const OnAdmission reply = std::move(found->second);
+  admissions_.erase(found);
+  reply(effect.result);
+}
+
+void ClientDesk::execute(const CancelReply& effect) {
+  const auto found = cancels_.find(effect.request);
+  if (found == cancels_.end()) return;
+  const OnCancel reply = std::move(found->second);
+  cancels_.erase(found);
+  reply(effect.found);
+}
+
+void ClientDesk::execute(const StreamOpened& effect) {
+  if (ReaderSink* sink = find(effect.reader)) sink->opened(effect.job);
+}
+
+void ClientDesk::execute(const StreamRefused& effect) {
+  if (ReaderSink* sink = find(effect.reader)) sink->refused(effect.failure);
+  readers_.erase(effect.reader);
+}
+
+void ClientDesk::execute(const Deliver& effect) {
+  ReaderSink* sink = find(effect.reader);
+  if (sink == nullptr || sink->event(*effect.event) == ReaderSink::Took::ok) return;
+  // The reader fell behind its buffer: the core decides what becomes of the job (SLOW_CONSUMER).
+  sink->cut();
+  readers_.erase(effect.reader);
+  to_core_(ReaderGone{effect.reader, true});
+}
+
+void ClientDesk::execute(const DeliverServedBy& effect) {
+  if (ReaderSink* sink = find(effect.reader)) sink->served_by(*effect.served_by);
+}
+
+void ClientDesk::execute(const StreamClosed& effect) {
+  if (ReaderSink* sink = find(effect.reader)) sink->closed();
+  readers_.erase(effect.reader);
+}
+
+}  // namespace orch::gateway

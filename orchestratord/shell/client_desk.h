@@ -1,0 +1,54 @@
+// Purpose: who waits for what: requests for an admission or cancel reply, readers for events. Makes their ids and carries
+// the core's effects to them. Threads: loop only.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <utility>
+#include <variant>
+
+#include "orchestratord/core/effects.h"
+#include "orchestratord/core/events.h"
+#include "orchestratord/shell/reader_sink.h"
+
+namespace orch::gateway {
+
+class ClientDesk {
+ public:
+  using OnAdmission = std::function<void(const std::variant<Admitted, Failure>&)>;
+  using OnCancel = std::function<void(bool found)>;
+
+  explicit ClientDesk(std::function<void(Event)> to_core) : to_core_(std::move(to_core)) {}
+
+  void submit(JobSpec spec, OnAdmission on_admission);
+  // An attached job with its one reader; a refusal reaches the sink. The reader's id, for gone().
+  ReaderId submit_attached(JobSpec spec, std::unique_ptr<ReaderSink> sink);
+  ReaderId open(JobId job, std::optional<std::uint64_t> last_event_id, std::unique_ptr<ReaderSink> sink);
+  void cancel(JobId job, OnCancel on_cancel);
+  // The client of a reader has gone away; nothing more is told to its sink.
+  void gone(ReaderId reader);
+
+  void execute(const AdmissionReply& effect);
+  void execute(const CancelReply& effect);
+  void execute(const StreamOpened& effect);
+  void execute(const StreamRefused& effect);
+  void execute(const Deliver& effect);
+  void execute(const DeliverServedBy& effect);
+  void execute(const StreamClosed& effect);
+
+  std::size_t readers() const { return readers_.size(); }
+
+ private:
+  ReaderSink* find(ReaderId reader) const;
+
+  const std::function<void(Event)> to_core_;
+  std::map<RequestId, OnAdmission> admissions_;
+  std::map<RequestId, ReaderId> attached_;
+  std::map<RequestId, OnCancel> cancels_;
+  std::map<ReaderId, std::unique_ptr<ReaderSink>> readers_;
+  std::uint64_t next_ = 1;
+};
+
+}  // namespace orch::gateway

@@ -1,0 +1,190 @@
+#include "orchestratord/shell/daemon.h"
+
+#include <csignal>
+#include <deque>
+#include <functional>
+#include <utility>
+#include <vector>
+
+#include "common/base/check.h"
+#include "common/runtime/clock.h"
+#include "common/runtime/event_loop.h"
+#include "common/runtime/grpc_setup.h"
+#include "common/runtime/log.h"
+#include "common/runtime/signals.h"
+#include "orchestratord/core/orchestrator.h"
+#include "orchestratord/shell/client_desk.h"
+#include "orchestratord/shell/grpc_api.h"
+#include "orchestratord/shell/http_api.h"
+#include "orchestratord/shell/manager_links.h"
+#include "orchestratord/shell/probe.h"
+#include "orchestratord/shell/worker_calls.h"
+
+namespace orch::gateway {
+namespace {
+
+// One unread message per stream, and room for ends, cancels and client calls ("Flow, health, edges").
+constexpr std::size_t kMailboxCapacity = 64 * 1024;
+constexpr Duration kServerGrace = Duration::milliseconds(500);
+
+FullPolicy policy_from(gateway_config::FullPolicy policy) {
+  switch (policy) {
+    case gateway_config::FullPolicy::reject: return FullPolicy::reject;
+    case gateway_config::FullPolicy::drop_lru: return FullPolicy::drop_lru;
+    case gateway_config::FullPolicy::shed_low_priority: return FullPolicy::shed_low_priority;
+  }
+  return FullPolicy::reject;
+}
+
+Config core_config(const gateway_config::Config& config) {
+  Config out;
+  out.queue.capacity = config.queue.capacity;
+  out.queue.interactive_capacity = config.queue.interactive_capacity;
+  out.queue.batch_capacity = config.queue.batch_capacity;
+  out.queue.bytes_max = config.queue.bytes_max;
+  out.queue.interactive_full_policy = policy_from(config.queue.interactive_full_policy);
+  out.queue.batch_full_policy = policy_from(config.queue.batch_full_policy);
+  out.streams.reconnect_grace = Duration::milliseconds(config.streams.reconnect_grace_ms);
+  out.streams.buffer_bytes_max = config.streams.buffer_bytes_max;
+  out.result_ttl = Duration::milliseconds(config.result_ttl_ms);
+  return out;
+}
+
+template <typename... Functions>
+struct Overloaded : Functions... {
+  using Functions::operator()...;
+};
+
+}  // namespace
+
+struct Daemon::Parts {
+  Parts(const gateway_config::Config& settings, runtime::StateDir dir, runtime::KeyRing key_ring)
+      : config(settings),
+        state_dir(std::move(dir)),
+        keys(std::move(key_ring)),
+        holder{OrchId{state_dir.id()}, state_dir.boot()},
+        core(core_config(config)),
+        mailbox(loop, kMailboxCapacity, [this](std::vector<std::function<void()>>& tasks) { run_batch(tasks); }),
+        timer(loop, [this] { handle(Tick{}); }),
+        probe(core),
+        desk([this](Event event) { handle(std::move(event)); }),
+        managers(loop, holder, sender(), [this](Event event) { handle(std::move(event)); }),
+        workers(holder, sender(), [this](Event event) { handle(std::move(event)); }),
+        http(loop, config, keys, core, desk,
+             {.metrics_text = [this] { return probe.text(desk.readers(), managers.attached()); },
+              .on_answered = [this](std::string_view route, int status) { probe.http_answered(route, status); }}),
+        grpc(desk, keys, sender()) {}
+
+  std::function<bool(std::function<void()>)> sender() {
+    return [send = mailbox.sender()](std::function<void()> task) { return send(std::move(task)) == runtime::Pushed::ok; };
+  }
+  void run_batch(std::vector<std::function<void()>>& tasks) {
+    for (std::function<void()>& task : tasks) std::exchange(task, nullptr)();
+  }
+  void handle(Event event);
+  void execute(const Effect& effect);
+
+  const gateway_config::Config config;
+  runtime::StateDir state_dir;
+  const runtime::KeyRing keys;
+  const Holder holder;
+  Orchestrator core;
+  runtime::EventLoop loop;
+  runtime::LoopMailbox<std::function<void()>> mailbox;
+  runtime::LoopTimer timer;
+  Probe probe;
+  ClientDesk desk;
+  ManagerLinks managers;
+  WorkerCalls workers;
+  HttpApi http;
+  GrpcApi grpc;
+  std::unique_ptr<runtime::GrpcServer> grpc_server;
+  std::unique_ptr<runtime::Signals> signals;
+  std::deque<Event> waiting;  // events raised while a step's effects are executed
+  bool stepping = false;
+};
+
+// Executing an effect may raise events at once; they wait until the step's own effects are done.
+void Daemon::Parts::handle(Event event) {
+  waiting.push_back(std::move(event));
+  if (std::exchange(stepping, true)) return;
+  Effects effects;
+  while (!waiting.empty()) {
+    const Event next = std::move(waiting.front());
+    waiting.pop_front();
+    effects.clear();
+    core.step(next, runtime::now(), effects);
+    for (const Effect& effect : effects) execute(effect);
+  }
+  stepping = false;
+  timer.set(core.next_wakeup());
+}
+
+void Daemon::Parts::execute(const Effect& effect) {
+  std::visit(Overloaded{
+                 [this](const Dispatch& each) { workers.dispatch(each); },
+                 [this](const CancelDispatch& each) { workers.cancel(each.dispatch); },
+                 [this](const BeatWorker& each) { workers.beat(each.endpoint); },
+                 [this](const ForgetWorker& each) { workers.forget(each.endpoint); },
+                 [this](const CountTokens& each) { workers.count(each); },
+                 [this](const SendUpdate& each) { managers.send(each); },
+                 [this](const Drained&) {
+                   runtime::log_info("drained");
+                   loop.stop();
+                 },
+                 [this](const auto& each) {
+                   if constexpr (requires { probe.note(each); }) {
+                     probe.note(each);
+                   } else {
+                     desk.execute(each);
+                   }
+                 }},
+             effect);
+}
+
+Daemon::Daemon(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+Daemon::~Daemon() = default;
+
+Result<std::unique_ptr<Daemon>, Daemon::StartFailure> Daemon::start(const gateway_config::Config& config,
+                                                                    runtime::StateDir state_dir, runtime::KeyRing keys) {
+  const auto http_address = runtime::parse_listen_address(config.http.listen);
+  if (!http_address.ok()) return Err{StartFailure{78, "http.listen: " + http_address.error()}};
+  const auto grpc_address = runtime::parse_listen_address(config.grpc.listen);
+  if (!grpc_address.ok()) return Err{StartFailure{78, "grpc.listen: " + grpc_address.error()}};
+
+  auto parts = std::make_unique<Parts>(config, std::move(state_dir), std::move(keys));
+  const auto http_port = parts->http.listen(*http_address);
+  if (!http_port.ok()) return Err{StartFailure{http_port.error().exit_code(), "http.listen: " + http_port.error().message}};
+  auto server = runtime::GrpcServer::start(*grpc_address, {&parts->grpc.grpc_service()});
+  if (!server.ok()) return Err{StartFailure{server.error().exit_code(), "grpc.listen: " + server.error().message}};
+  parts->grpc_server = std::move(server).value();
+  if (!grpc_address->is_unix) {
+    const auto written = parts->state_dir.write_port("grpc", static_cast<std::uint16_t>(parts->grpc_server->port()));
+    if (!written.ok()) return Err{StartFailure{78, Result<Ok, runtime::StateDir::Error>(written).error().message}};
+  }
+  if (!http_address->is_unix) {
+    const auto written = parts->state_dir.write_port("http", *http_port);
+    if (!written.ok()) return Err{StartFailure{78, Result<Ok, runtime::StateDir::Error>(written).error().message}};
+  }
+  return std::unique_ptr<Daemon>(new Daemon(std::move(parts)));
+}
+
+void Daemon::run() {
+  Parts& parts = *parts_;
+  parts.signals = std::make_unique<runtime::Signals>(parts.loop, std::vector<int>{SIGTERM, SIGINT}, [&parts](int) {
+    runtime::log_info("drain_begun", {{"deadline_ms", parts.config.drain_deadline_ms}});
+    parts.handle(DrainBegin{Duration::milliseconds(parts.config.drain_deadline_ms)});
+  });
+  runtime::log_info("started", {{"orch_id", parts.holder.orch.to_string()}, {"boot", parts.holder.boot}});
+  std::vector<std::string> endpoints;
+  for (const auto& manager : parts.config.managers) endpoints.push_back(manager.endpoint);
+  parts.loop.post([&parts, endpoints] { parts.managers.start(endpoints); });
+  parts.loop.run();
+  parts.grpc.close();
+  parts.workers.close();
+  parts.managers.close();
+  parts.http.close();
+  parts.grpc_server->shutdown(kServerGrace);
+}
+
+}  // namespace orch::gateway

@@ -1,0 +1,165 @@
+#include "orchestratord/shell/grpc_api.h"
+
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "common/runtime/grpc_serve.h"
+#include "orch/v1/orchestrator.grpc.pb.h"
+#include "orchestratord/shell/submit_request.h"
+
+namespace orch::gateway {
+namespace {
+
+constexpr std::size_t kStreamOutboxMax = 4096;  // events waiting for a slow reader
+
+grpc::Status status_of(const Failure& failure) {
+  const OutcomeRow& row = outcome_row(failure.outcome);
+  std::string text = std::string(row.code) + ": " + failure.message;
+  if (!failure.field.empty() && failure.message.find(failure.field) == std::string::npos) text += " (field " + failure.field + ")";
+  return {static_cast<grpc::StatusCode>(row.grpc_code), text};
+}
+
+Failure not_found() {
+  Failure out;
+  out.outcome = Outcome::NOT_FOUND;
+  out.message = "no such task";
+  return out;
+}
+
+class GrpcSink final : public ReaderSink {
+ public:
+  using Stream = runtime::WriteServe<v1::TaskEvent>;
+  explicit GrpcSink(std::shared_ptr<Stream> stream) : stream_(std::move(stream)) {}
+
+  void opened(JobId) override {}
+  void served_by(const ServedBy&) override {}
+  Took event(const StreamEvent& event) override {
+    return stream_->send(write_task_event(event)) == runtime::Pushed::ok ? Took::ok : Took::overflow;
+  }
+  void refused(const Failure& failure) override { stream_->finish(status_of(failure)); }
+  void closed() override { stream_->finish(grpc::Status::OK); }
+  void cut() override {
+    stream_->finish({grpc::StatusCode::RESOURCE_EXHAUSTED, "SLOW_CONSUMER: " + std::to_string(kStreamOutboxMax) + " events are unread"});
+  }
+
+ private:
+  std::shared_ptr<Stream> stream_;
+};
+
+}  // namespace
+
+struct GrpcApi::Shared {
+  Shared(ClientDesk& client_desk, const runtime::KeyRing& key_ring, Post poster)
+      : desk(&client_desk), keys(key_ring), post(std::move(poster)) {}
+
+  bool allowed(const grpc::CallbackServerContext& context) const {
+    if (keys.empty()) return true;
+    const auto& metadata = context.client_metadata();
+    for (const char* name : {"authorization", "x-api-key"}) {
+      const auto found = metadata.find(name);
+      if (found == metadata.end()) continue;
+      const std::string_view value(found->second.data(), found->second.size());
+      if (keys.match(std::string_view(name) == "authorization" ? runtime::bearer_token(value) : value)) return true;
+    }
+    return false;
+  }
+
+  ClientDesk* desk;  // loop only; null once closed
+  const runtime::KeyRing& keys;
+  const Post post;
+};
+
+class GrpcApi::Service final : public v1::Orchestrator::CallbackService {
+ public:
+  explicit Service(std::shared_ptr<Shared> shared) : shared_(std::move(shared)) {}
+
+  grpc::ServerUnaryReactor* Submit(grpc::CallbackServerContext* context, const v1::SubmitRequest* request,
+                                   v1::SubmitReply* reply) override {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    if (const auto refused = refuse(*context)) return finish(reactor, *refused);
+    auto spec = read_submit_request(*request);
+    if (!spec.ok()) return finish(reactor, status_of(spec.error()));
+    return post(reactor, [reactor, reply, job = std::move(spec).value()](ClientDesk& desk) {
+      desk.submit(job, [reactor, reply](const std::variant<Admitted, Failure>& result) {
+        if (const auto* failure = std::get_if<Failure>(&result)) return reactor->Finish(status_of(*failure));
+        const Admitted& admitted = std::get<Admitted>(result);
+        reply->set_task_id(admitted.job.to_string());
+        reply->set_queue_position(admitted.queue_position);
+        reply->set_predicted_start_ms(static_cast<std::uint64_t>(std::max<std::int64_t>(0, admitted.predicted_start.ms())));
+        reactor->Finish(grpc::Status::OK);
+      });
+    });
+  }
+
+  grpc::ServerWriteReactor<v1::TaskEvent>* Stream(grpc::CallbackServerContext* context, const v1::StreamRequest* request) override {
+    // Set by the loop once the reader exists; read by the loop when the client leaves.
+    auto reader = std::make_shared<std::optional<ReaderId>>();
+    const auto shared = shared_;
+    auto stream = GrpcSink::Stream::start(
+        {.on_cancel =
+             [shared, reader] {
+               static_cast<void>(shared->post([shared, reader] {
+                 if (shared->desk != nullptr && *reader) shared->desk->gone(**reader);
+               }));
+             },
+         .on_done = {},
+         .on_idle = {}},
+        kStreamOutboxMax);
+    const auto job = Uuid::parse(request->task_id());
+    if (const auto refused = refuse(*context)) {
+      stream->finish(*refused);
+    } else if (!job) {
+      stream->finish(status_of(not_found()));
+    } else {
+      const auto last = request->has_last_event_id() ? std::optional(request->last_event_id()) : std::nullopt;
+      const bool posted = shared_->post([shared, stream, reader, last, id = JobId{*job}] {
+        if (shared->desk == nullptr) return stream->finish(grpc::Status(grpc::StatusCode::UNAVAILABLE, "shutting down"));
+        *reader = shared->desk->open(id, last, std::make_unique<GrpcSink>(stream));
+      });
+      if (!posted) stream->finish({grpc::StatusCode::RESOURCE_EXHAUSTED, "too many calls wait"});
+    }
+    return stream.get();
+  }
+
+  grpc::ServerUnaryReactor* Cancel(grpc::CallbackServerContext* context, const v1::CancelRequest* request, v1::CancelReply*) override {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    if (const auto refused = refuse(*context)) return finish(reactor, *refused);
+    const auto job = Uuid::parse(request->task_id());
+    if (!job) return finish(reactor, status_of(not_found()));
+    return post(reactor, [reactor, id = JobId{*job}](ClientDesk& desk) {
+      desk.cancel(id, [reactor](bool found) { reactor->Finish(found ? grpc::Status::OK : status_of(not_found())); });
+    });
+  }
+
+ private:
+  std::optional<grpc::Status> refuse(const grpc::CallbackServerContext& context) const {
+    if (shared_->allowed(context)) return std::nullopt;
+    return grpc::Status(grpc::StatusCode::UNAUTHENTICATED, "UNAUTHENTICATED: a key is missing or wrong");
+  }
+  static grpc::ServerUnaryReactor* finish(grpc::ServerUnaryReactor* reactor, const grpc::Status& status) {
+    reactor->Finish(status);
+    return reactor;
+  }
+  grpc::ServerUnaryReactor* post(grpc::ServerUnaryReactor* reactor, std::function<void(ClientDesk&)> task) {
+    const bool posted = shared_->post([shared = shared_, reactor, task = std::move(task)] {
+      if (shared->desk == nullptr) return reactor->Finish({grpc::StatusCode::UNAVAILABLE, "shutting down"});
+      task(*shared->desk);
+    });
+    if (!posted) reactor->Finish({grpc::StatusCode::RESOURCE_EXHAUSTED, "too many calls wait"});
+    return reactor;
+  }
+
+  std::shared_ptr<Shared> shared_;
+};
+
+GrpcApi::GrpcApi(ClientDesk& desk, const runtime::KeyRing& keys, Post post)
+    : shared_(std::make_shared<Shared>(desk, keys, std::move(post))), service_(std::make_unique<Service>(shared_)) {}
+
+GrpcApi::~GrpcApi() = default;
+
+grpc::Service& GrpcApi::grpc_service() { return *service_; }
+
+void GrpcApi::close() { shared_->desk = nullptr; }
+
+}  // namespace orch::gateway

@@ -1,0 +1,221 @@
+#include "orchestratord/shell/http_api.h"
+
+#include <algorithm>
+#include <charconv>
+#include <ctime>
+#include <optional>
+#include <utility>
+
+#include "common/runtime/clock.h"
+#include "common/runtime/entropy.h"
+#include "common/runtime/http_router.h"
+#include "common/runtime/json_text.h"
+#include "common/runtime/metrics.h"
+#include "orchestratord/shell/chat_request.h"
+#include "orchestratord/shell/failure_reply.h"
+#include "orchestratord/shell/http_sinks.h"
+#include "orchestratord/shell/request_limits.h"
+#include "orchestratord/shell/state_json.h"
+#include "orchestratord/shell/task_request.h"
+
+namespace orch::gateway {
+namespace {
+
+using runtime::HttpExchangePtr;
+using runtime::HttpRequest;
+using runtime::HttpResponse;
+
+bool is_open_path(std::string_view path) { return path == "/livez" || path == "/readyz" || path == "/metrics"; }
+
+Failure make_failure(Outcome outcome, std::string message, std::string field = {}) {
+  Failure out;
+  out.outcome = outcome;
+  out.message = std::move(message);
+  out.field = std::move(field);
+  return out;
+}
+
+std::string admitted_json(const Admitted& admitted) {
+  std::string out;
+  runtime::JsonObject json(out);
+  json.string("task_id", admitted.job.to_string())
+      .number("queue_position", std::uint64_t{admitted.queue_position})
+      .number("predicted_start_ms", static_cast<std::uint64_t>(std::max<std::int64_t>(0, admitted.predicted_start.ms())))
+      .number("backoff_ms", std::uint64_t{0});
+  json.close();
+  return out;
+}
+
+
+}  // namespace
+
+std::uint32_t default_chat_tokens(const Orchestrator& core, const std::string& model_ref) {
+  std::uint32_t context = 0;
+  if (const auto lane = core.fleet().resolve(model_ref)) context = core.fleet().status(*lane).ctx_max;
+  return context == 0 ? kChatMaxTokensDefault : std::max(1U, std::min(kChatMaxTokensDefault, context / 2));
+}
+
+struct HttpApi::Parts {
+  Parts(const gateway_config::Config& settings, const runtime::KeyRing& key_ring, const Orchestrator& orchestrator,
+        ClientDesk& client_desk, Hooks api_hooks)
+      : config(settings), keys(key_ring), core(orchestrator), desk(client_desk), hooks(std::move(api_hooks)) {}
+
+  void add_routes();
+  std::optional<HttpResponse> authenticate(const HttpRequest& request) const;
+  void route(const HttpExchangePtr& exchange);
+  void post_task(const HttpExchangePtr& exchange);
+  void stream_task(const HttpExchangePtr& exchange);
+  void cancel_task(const HttpExchangePtr& exchange);
+  void chat(const HttpExchangePtr& exchange);
+
+  // The {id} of the route being handled.
+  std::optional<JobId> task_id() const {
+    const auto id = params.empty() ? std::nullopt : Uuid::parse(params.front().second);
+    return id ? std::optional(JobId{*id}) : std::nullopt;
+  }
+  SinkLimits sink_limits() const {
+    return {config.streams.buffer_bytes_max, Duration::milliseconds(config.streams.heartbeat_ms)};
+  }
+
+  const gateway_config::Config& config;
+  const runtime::KeyRing& keys;
+  const Orchestrator& core;
+  ClientDesk& desk;
+  const Hooks hooks;
+  runtime::HttpRouter router;
+  std::vector<std::pair<std::string, std::string>> params;  // of the route being handled
+  std::optional<runtime::HttpServer> server;
+};
+
+void HttpApi::Parts::add_routes() {
+  const auto reply_json = [](const HttpExchangePtr& exchange, std::string body) {
+    exchange->reply(HttpResponse::json(200, std::move(body)));
+  };
+  router.add("POST", "/v1/tasks", [this](const HttpExchangePtr& exchange) { post_task(exchange); });
+  router.add("GET", "/v1/tasks/{id}/stream", [this](const HttpExchangePtr& exchange) { stream_task(exchange); });
+  router.add("POST", "/v1/tasks/{id}/cancel", [this](const HttpExchangePtr& exchange) { cancel_task(exchange); });
+  router.add("POST", "/v1/chat/completions", [this](const HttpExchangePtr& exchange) { chat(exchange); });
+  router.add("GET", "/v1/models", [=, this](const HttpExchangePtr& exchange) { reply_json(exchange, models_json(core)); });
+  router.add("GET", "/v1/replicasets", [=, this](const HttpExchangePtr& exchange) { reply_json(exchange, replicasets_json(core)); });
+  router.add("GET", "/v1/capabilities", [=, this](const HttpExchangePtr& exchange) { reply_json(exchange, capabilities_json(core)); });
+  router.add("GET", "/livez", [](const HttpExchangePtr& exchange) { exchange->reply(HttpResponse::text(200, "ok\n")); });
+  router.add("GET", "/readyz", [this](const HttpExchangePtr& exchange) {
+    std::string why = why_not_ready(core);
+    exchange->reply(why.empty() ? HttpResponse::text(200, "ok\n") : HttpResponse::text(503, std::move(why)));
+  });
+  router.add("GET", "/metrics", [this](const HttpExchangePtr& exchange) {
+    HttpResponse response;
+    response.content_type = runtime::kMetricsContentType;
+    response.body = hooks.metrics_text();
+    exchange->reply(std::move(response));
+  });
+}
+
+// Before a byte of the body is read (ORCH-3035, ruling 8).
+std::optional<HttpResponse> HttpApi::Parts::authenticate(const HttpRequest& request) const {
+  if (keys.empty() || is_open_path(request.path)) return std::nullopt;
+  std::string_view presented = runtime::bearer_token(request.header("Authorization"));
+  if (presented.empty()) presented = request.header("X-API-Key");
+  if (!presented.empty() && keys.match(presented)) return std::nullopt;
+  HttpResponse response = failure_reply(
+      make_failure(Outcome::UNAUTHENTICATED, presented.empty() ? "a key is required: Authorization: Bearer or X-API-Key" : "the key is wrong"),
+      envelope_of(request.path));
+  response.close = true;
+  return response.with("WWW-Authenticate", "Bearer");
+}
+
+void HttpApi::Parts::route(const HttpExchangePtr& exchange) {
+  const HttpRequest& request = exchange->request();
+  auto match = router.find(request.method, request.path);
+  if (match.handler != nullptr) {
+    params = std::move(match.params);
+    return (*match.handler)(exchange);
+  }
+  if (match.allow.empty()) {
+    return exchange->reply(failure_reply(make_failure(Outcome::NOT_FOUND, "no such route"), envelope_of(request.path)));
+  }
+  HttpResponse response =
+      failure_reply(make_failure(Outcome::METHOD_NOT_ALLOWED, "this route takes " + match.allow), envelope_of(request.path));
+  exchange->reply(std::move(response.with("Allow", match.allow)));
+}
+
+void HttpApi::Parts::post_task(const HttpExchangePtr& exchange) {
+  auto spec = parse_task_request(exchange->take_body());
+  if (!spec.ok()) return exchange->reply(failure_reply(spec.error(), Envelope::orch_queue));
+  desk.submit(std::move(spec).value(), [exchange](const std::variant<Admitted, Failure>& result) {
+    if (const auto* failure = std::get_if<Failure>(&result)) return exchange->reply(failure_reply(*failure, Envelope::orch_queue));
+    exchange->reply(HttpResponse::json(202, admitted_json(std::get<Admitted>(result))));
+  });
+}
+
+void HttpApi::Parts::stream_task(const HttpExchangePtr& exchange) {
+  const HttpRequest& request = exchange->request();
+  const auto job = task_id();
+  if (!job) return exchange->reply(failure_reply(make_failure(Outcome::NOT_FOUND, "no such task", "task_id"), Envelope::orch_queue));
+  std::optional<std::uint64_t> last;
+  if (const std::string_view text = request.header("Last-Event-ID"); !text.empty()) {
+    std::uint64_t value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error != std::errc() || end != text.data() + text.size()) {
+      return exchange->reply(failure_reply(make_failure(Outcome::INVALID_PARAMS, "Last-Event-ID must be an event id of this stream", "Last-Event-ID"),
+                                           Envelope::orch_queue));
+    }
+    last = value;
+  }
+  const ReaderId reader = desk.open(*job, last, make_task_sink(exchange, sink_limits()));
+  exchange->on_disconnect([this, reader] { desk.gone(reader); });
+}
+
+void HttpApi::Parts::cancel_task(const HttpExchangePtr& exchange) {
+  const auto unknown = [exchange] {
+    exchange->reply(failure_reply(make_failure(Outcome::NOT_FOUND, "no such task", "task_id"), Envelope::orch_queue));
+  };
+  const auto job = task_id();
+  if (!job) return unknown();
+  desk.cancel(*job, [exchange, unknown](bool found) {
+    if (!found) return unknown();
+    exchange->reply(HttpResponse::empty(204));
+  });
+}
+
+void HttpApi::Parts::chat(const HttpExchangePtr& exchange) {
+  const JobId id{runtime::random_uuid()};
+  auto parsed = parse_chat_request(exchange->take_body(), id);
+  if (!parsed.ok()) return exchange->reply(failure_reply(parsed.error(), Envelope::openai));
+  ChatRequest request = std::move(parsed).value();
+  if (request.spec.max_tokens == 0) request.spec.max_tokens = default_chat_tokens(core, request.spec.model_ref);
+  const std::string task_id = id.to_string();
+  ChatIdentity identity{"chatcmpl-" + task_id, request.model, static_cast<std::int64_t>(std::time(nullptr))};
+  std::unique_ptr<ReaderSink> sink =
+      request.stream ? make_chat_stream_sink(exchange, sink_limits(), std::move(identity), request.include_usage, task_id)
+                     : make_chat_whole_sink(exchange, std::move(identity), task_id);
+  const ReaderId reader = desk.submit_attached(std::move(request.spec), std::move(sink));
+  exchange->on_disconnect([this, reader] { desk.gone(reader); });
+}
+
+HttpApi::HttpApi(runtime::EventLoop& loop, const gateway_config::Config& config, const runtime::KeyRing& keys,
+                 const Orchestrator& core, ClientDesk& desk, Hooks hooks)
+    : parts_(std::make_unique<Parts>(config, keys, core, desk, std::move(hooks))) {
+  parts_->add_routes();
+  runtime::HttpLimits limits;
+  limits.body_bytes = config.http.body_bytes_max;
+  limits.header_bytes = config.http.header_bytes_max;
+  limits.connections = config.http.connections_max;
+  limits.idle_timeout = Duration::milliseconds(config.http.idle_timeout_ms);
+  runtime::HttpHooks server_hooks;
+  Parts* parts = parts_.get();
+  server_hooks.on_head = [parts](const HttpRequest& request) { return parts->authenticate(request); };
+  server_hooks.on_request = [parts](const HttpExchangePtr& exchange) { parts->route(exchange); };
+  server_hooks.on_error = [](const runtime::HttpServerError& error) { return server_error_reply(error); };
+  parts_->server.emplace(loop, limits, std::move(server_hooks));
+}
+
+HttpApi::~HttpApi() = default;
+
+Result<std::uint16_t, runtime::ListenError> HttpApi::listen(const runtime::ListenAddress& address) {
+  return parts_->server->listen(address);
+}
+
+void HttpApi::close() { parts_->server->close(); }
+
+}  // namespace orch::gateway

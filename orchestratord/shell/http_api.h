@@ -1,0 +1,43 @@
+// Purpose: the public HTTP surface: routes, authentication, envelopes. It decides nothing: bodies become events of the core,
+// the core's answers become replies. Threads: loop only.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "common/base/result.h"
+#include "common/runtime/event_loop.h"
+#include "common/runtime/http_server.h"
+#include "common/runtime/key_ring.h"
+#include "gen/config_orchestratord.h"
+#include "orchestratord/core/orchestrator.h"
+#include "orchestratord/shell/client_desk.h"
+
+namespace orch::gateway {
+
+class HttpApi {
+ public:
+  struct Hooks {
+    std::function<std::string()> metrics_text;
+    std::function<void(std::string_view route, int status)> on_answered;
+  };
+  HttpApi(runtime::EventLoop& loop, const gateway_config::Config& config, const runtime::KeyRing& keys, const Orchestrator& core,
+          ClientDesk& desk, Hooks hooks);
+  ~HttpApi();
+  HttpApi(const HttpApi&) = delete;
+  HttpApi& operator=(const HttpApi&) = delete;
+
+  Result<std::uint16_t, runtime::ListenError> listen(const runtime::ListenAddress& address);
+  void close();
+
+ private:
+  struct Parts;
+  std::unique_ptr<Parts> parts_;
+};
+
+// A chat request without max_tokens gets this many: a default, and at most half of the model's context.
+std::uint32_t default_chat_tokens(const Orchestrator& core, const std::string& model_ref);
+
+}  // namespace orch::gateway

@@ -1,0 +1,173 @@
+#include "orchestratord/shell/http_sinks.h"
+
+#include <optional>
+#include <utility>
+
+#include "common/runtime/sse_writer.h"
+#include "orchestratord/shell/failure_reply.h"
+
+namespace orch::gateway {
+namespace {
+
+using runtime::HttpExchangePtr;
+using runtime::HttpResponse;
+
+HttpResponse event_stream_head() {
+  HttpResponse head;
+  head.content_type = "text/event-stream";
+  return head;
+}
+
+// What served the answer, on every reply that knows it (ruling 10).
+void add_served_by(HttpResponse& head, const ServedBy& served_by, const std::string& task_id) {
+  head.with("X-Orch-Task-Id", task_id)
+      .with("X-Orch-Engine", served_by.engine)
+      .with("X-Orch-Engine-Version", served_by.engine_version)
+      .with("X-Orch-Model-Digest", served_by.model_digest)
+      .with("X-Orch-Numeric-Class", served_by.numeric_class)
+      .with("X-Orch-Accelerator", served_by.accelerator)
+      .with("X-Orch-Replica", served_by.replica_id);
+}
+
+class TaskSink final : public ReaderSink {
+ public:
+  TaskSink(HttpExchangePtr exchange, SinkLimits limits)
+      : writer_(std::move(exchange), limits.pending_bytes_max), heartbeat_(limits.heartbeat) {}
+
+  void opened(JobId job) override {
+    HttpResponse head = event_stream_head();
+    head.with("X-Orch-Task-Id", job.to_string());
+    writer_.begin(std::move(head), heartbeat_);
+  }
+  void served_by(const ServedBy&) override {}
+  Took event(const StreamEvent& event) override {
+    data_.clear();
+    const std::string_view name = append_task_event(data_, event);
+    return writer_.event(event.id, name, data_) == runtime::SseWriter::Sent::ok ? Took::ok : Took::overflow;
+  }
+  void refused(const Failure& failure) override { writer_.exchange().reply(failure_reply(failure, Envelope::orch_queue)); }
+  void closed() override { writer_.finish(); }
+  void cut() override { writer_.exchange().abort(); }
+
+ private:
+  runtime::SseWriter writer_;
+  Duration heartbeat_;
+  std::string data_;  // reused
+};
+
+class ChatStreamSink final : public ReaderSink {
+ public:
+  ChatStreamSink(HttpExchangePtr exchange, SinkLimits limits, ChatIdentity identity, bool include_usage, std::string task_id)
+      : writer_(std::move(exchange), limits.pending_bytes_max),
+        heartbeat_(limits.heartbeat),
+        identity_(std::move(identity)),
+        include_usage_(include_usage),
+        task_id_(std::move(task_id)) {}
+
+  void opened(JobId) override {}
+  void served_by(const ServedBy& served_by) override {
+    if (writer_.begun()) return;  // a later attempt of the same job
+    HttpResponse head = event_stream_head();
+    add_served_by(head, served_by, task_id_);
+    begin(std::move(head));
+  }
+  Took event(const StreamEvent& event) override {
+    if (const auto* token = std::get_if<TokenEvent>(&event.body)) {
+      if (token->text.empty()) return Took::ok;
+      return send([&](std::string& out) { append_chat_text_chunk(out, identity_, token->text, include_usage_); });
+    }
+    if (const auto* end = std::get_if<EndEvent>(&event.body)) return take_end(*end);
+    if (const auto* error = std::get_if<ErrorEvent>(&event.body)) {
+      if (!writer_.begun()) {
+        refused(error->failure);
+        return Took::ok;
+      }
+      return send([&](std::string& out) { out += openai_error_json(error->failure); });
+    }
+    return Took::ok;
+  }
+  void refused(const Failure& failure) override {
+    answered_ = true;
+    writer_.exchange().reply(failure_reply(failure, Envelope::openai));
+  }
+  void closed() override {
+    if (!answered_) writer_.finish();
+  }
+  void cut() override { writer_.exchange().abort(); }
+
+ private:
+  void begin(HttpResponse head) {
+    writer_.begin(std::move(head), heartbeat_);
+    static_cast<void>(send([&](std::string& out) { append_chat_role_chunk(out, identity_, include_usage_); }));
+  }
+  Took take_end(const EndEvent& end) {
+    if (!writer_.begun()) begin(event_stream_head());
+    Took took = send([&](std::string& out) { append_chat_finish_chunk(out, identity_, end.reason, include_usage_); });
+    if (include_usage_ && took == Took::ok) {
+      took = send([&](std::string& out) { append_chat_usage_chunk(out, identity_, {end.prompt_tokens, end.tokens_out}); });
+    }
+    return took == Took::ok ? send([](std::string& out) { out += "[DONE]"; }) : took;
+  }
+  template <typename Append>
+  Took send(const Append& append) {
+    data_.clear();
+    append(data_);
+    return writer_.event(0, "", data_) == runtime::SseWriter::Sent::ok ? Took::ok : Took::overflow;
+  }
+
+  runtime::SseWriter writer_;
+  Duration heartbeat_;
+  ChatIdentity identity_;
+  bool include_usage_;
+  bool answered_ = false;
+  std::string task_id_;
+  std::string data_;  // reused
+};
+
+class ChatWholeSink final : public ReaderSink {
+ public:
+  ChatWholeSink(HttpExchangePtr exchange, ChatIdentity identity, std::string task_id)
+      : exchange_(std::move(exchange)), identity_(std::move(identity)), task_id_(std::move(task_id)) {}
+
+  void opened(JobId) override {}
+  void served_by(const ServedBy& served_by) override { served_by_ = served_by; }
+  Took event(const StreamEvent& event) override {
+    if (const auto* token = std::get_if<TokenEvent>(&event.body)) text_ += token->text;
+    if (const auto* end = std::get_if<EndEvent>(&event.body)) {
+      std::string body;
+      append_chat_completion(body, identity_, text_, end->reason, {end->prompt_tokens, end->tokens_out});
+      HttpResponse response = HttpResponse::json(200, std::move(body));
+      if (served_by_) add_served_by(response, *served_by_, task_id_);
+      exchange_->reply(std::move(response));
+    }
+    if (const auto* error = std::get_if<ErrorEvent>(&event.body)) refused(error->failure);
+    return Took::ok;
+  }
+  void refused(const Failure& failure) override { exchange_->reply(failure_reply(failure, Envelope::openai)); }
+  void closed() override {}
+  void cut() override { exchange_->abort(); }
+
+ private:
+  HttpExchangePtr exchange_;
+  ChatIdentity identity_;
+  std::string task_id_;
+  std::optional<ServedBy> served_by_;
+  std::string text_;
+};
+
+}  // namespace
+
+std::unique_ptr<ReaderSink> make_task_sink(HttpExchangePtr exchange, SinkLimits limits) {
+  return std::make_unique<TaskSink>(std::move(exchange), limits);
+}
+
+std::unique_ptr<ReaderSink> make_chat_stream_sink(HttpExchangePtr exchange, SinkLimits limits, ChatIdentity identity,
+                                                  bool include_usage, std::string task_id) {
+  return std::make_unique<ChatStreamSink>(std::move(exchange), limits, std::move(identity), include_usage, std::move(task_id));
+}
+
+std::unique_ptr<ReaderSink> make_chat_whole_sink(HttpExchangePtr exchange, ChatIdentity identity, std::string task_id) {
+  return std::make_unique<ChatWholeSink>(std::move(exchange), std::move(identity), std::move(task_id));
+}
+
+}  // namespace orch::gateway

@@ -1,0 +1,186 @@
+#include "orchestratord/shell/probe.h"
+
+#include <utility>
+#include <vector>
+
+#include "common/runtime/log.h"
+#include "gen/metrics.h"
+
+namespace orch::gateway {
+namespace {
+
+using runtime::MetricLabels;
+
+std::vector<runtime::Metrics::Family> own_families() {
+  std::vector<runtime::Metrics::Family> out;
+  for (const metrics::FamilyRow& row : metrics::kFamilies) {
+    if (row.process != metrics::Process::orchestratord || !row.built) continue;
+    runtime::Metrics::Family family;
+    family.name = std::string(row.name);
+    family.help = std::string(row.help);
+    family.kind = row.type == metrics::Type::counter ? runtime::Metrics::Kind::counter
+                  : row.type == metrics::Type::gauge ? runtime::Metrics::Kind::gauge
+                                                     : runtime::Metrics::Kind::histogram;
+    family.buckets.assign(row.buckets.begin(), row.buckets.end());
+    family.series_max = row.series_max;
+    out.push_back(std::move(family));
+  }
+  return out;
+}
+
+std::string priority_name(Priority priority) { return priority == Priority::interactive ? "interactive" : "batch"; }
+std::string code_of(const Failure& failure) { return std::string(outcome_row(failure.outcome).code); }
+
+template <typename Noted>
+MetricLabels replica_labels(const Noted& noted) {
+  return {{"engine", noted.engine},
+          {"engine_version", noted.engine_version},
+          {"pool_id", noted.pool_id},
+          {"replica_id", noted.replica_id}};
+}
+
+template <typename Noted>
+MetricLabels pool_labels(const Noted& noted) {
+  return {{"engine", noted.engine},
+          {"engine_version", noted.engine_version},
+          {"pool_id", noted.pool_id},
+          {"priority", priority_name(noted.priority)}};
+}
+
+}  // namespace
+
+Probe::Probe(const Orchestrator& core) : core_(core), metrics_(own_families()) {}
+
+Probe::Pool Probe::pool_of(const std::string& pool_id) const {
+  for (const auto& [manager, record] : core_.fleet().managers()) {
+    for (const auto& [id, view] : record.replicas) {
+      if (view.pool_id == pool_id) return {view.engine, view.engine_version};
+    }
+  }
+  return {};
+}
+
+void Probe::note(const NotedAdmitted& noted) {
+  MetricLabels labels = pool_labels(noted);
+  labels["replica_id"] = "";
+  metrics_.add("tasks_enqueued_total", labels);
+  runtime::log_info("task_admitted", {{"job_id", noted.job.to_string()},
+                                      {"tenant_id", noted.tenant},
+                                      {"priority", priority_name(noted.priority)},
+                                      {"pool_id", noted.pool_id},
+                                      {"engine", noted.engine},
+                                      {"queue_position", noted.queue_position},
+                                      {"predicted_start_ms", noted.predicted_start.ms()}});
+}
+
+void Probe::note(const NotedRefused& noted) {
+  metrics_.add("tasks_rejected_total", {{"engine", noted.engine}, {"reason", code_of(noted.failure)}});
+  if (!noted.failure.policy_label.empty()) {
+    metrics_.add("admission_backpressure_events_total", {{"engine", noted.engine}, {"policy", noted.failure.policy_label}});
+  }
+  runtime::log_info("task_refused", {{"job_id", noted.job.to_string()},
+                                     {"tenant_id", noted.tenant},
+                                     {"reason", code_of(noted.failure)},
+                                     {"field", noted.failure.field}});
+}
+
+void Probe::note(const NotedDispatched& noted) {
+  if (noted.attempt <= 1) {
+    MetricLabels labels = replica_labels(noted);
+    labels["priority"] = priority_name(noted.priority);
+    metrics_.add("tasks_started_total", labels);
+  }
+  runtime::log_debug("task_dispatched", {{"job_id", noted.job.to_string()},
+                                         {"attempt", noted.attempt},
+                                         {"replica_id", noted.replica_id},
+                                         {"queue_time_ms", noted.queued.ms()}});
+}
+
+void Probe::note(const NotedFirstToken& noted) {
+  metrics_.observe("latency_first_token_ms", pool_labels(noted), noted.since_admission.ms_double());
+}
+
+void Probe::note(const NotedEnded& noted) {
+  const std::string outcome = noted.failure ? code_of(*noted.failure) : "end";
+  MetricLabels finished = pool_labels(noted);
+  finished["outcome"] = outcome;
+  metrics_.add("tasks_finished_total", finished);
+  const MetricLabels replica = replica_labels(noted);
+  if (noted.tokens_in > 0) metrics_.add("tokens_in_total", replica, noted.tokens_in);
+  if (noted.tokens_out > 0) metrics_.add("tokens_out_total", replica, noted.tokens_out);
+  if (!noted.failure) metrics_.observe("latency_decode_ms", pool_labels(noted), noted.decode.ms_double());
+  if (!noted.cancel_reason.empty()) {
+    MetricLabels canceled = replica;
+    canceled["reason"] = noted.cancel_reason;
+    metrics_.add("tasks_canceled_total", canceled);
+  }
+  if (noted.failure && !noted.failure->policy_label.empty()) {  // evicted from the queue
+    metrics_.add("tasks_rejected_total", {{"engine", noted.engine}, {"reason", outcome}});
+    metrics_.add("admission_backpressure_events_total", {{"engine", noted.engine}, {"policy", noted.failure->policy_label}});
+  }
+  runtime::log_info("task_ended", {{"job_id", noted.job.to_string()},
+                                   {"tenant_id", noted.tenant},
+                                   {"outcome", outcome},
+                                   {"engine", noted.engine},
+                                   {"engine_version", noted.engine_version},
+                                   {"pool_id", noted.pool_id},
+                                   {"replica_id", noted.replica_id},
+                                   {"priority", priority_name(noted.priority)},
+                                   {"queue_time_ms", noted.queued.ms()},
+                                   {"decode_time_ms", noted.decode.ms()},
+                                   {"tokens_in", noted.tokens_in},
+                                   {"tokens_out", noted.tokens_out}});
+}
+
+void Probe::note(const NotedQueueDepth& noted) {
+  const Pool pool = pool_of(noted.pool_id);
+  metrics_.set("queue_depth",
+               {{"engine", pool.engine},
+                {"engine_version", pool.engine_version},
+                {"pool_id", noted.pool_id},
+                {"priority", priority_name(noted.priority)}},
+               noted.depth);
+}
+
+void Probe::note(const NotedRetried& noted) {
+  const Job* job = core_.find_job(noted.job);
+  metrics_.add("dispatch_retries_total", {{"engine", job == nullptr ? "" : job->engine},
+                                          {"pool_id", job == nullptr ? "" : job->pool_id},
+                                          {"reason", std::string(outcome_row(noted.outcome).code)}});
+}
+
+void Probe::http_answered(std::string_view route, int status) {
+  metrics_.add("http_requests_total", {{"route", std::string(route)}, {"status", std::to_string(status)}});
+}
+
+void Probe::refresh_replica_info() {
+  std::set<MetricLabels> now;
+  for (const auto& [manager, record] : core_.fleet().managers()) {
+    if (!record.link) continue;
+    for (const auto& [id, view] : record.replicas) {
+      if (view.state != ReplicaState::ready) continue;
+      now.insert({{"engine", view.engine},
+                  {"engine_version", view.engine_version},
+                  {"pool_id", view.pool_id},
+                  {"replica_id", view.replica_id},
+                  {"model_id", view.model_name},
+                  {"model_digest", view.model_digest},
+                  {"accelerator", view.accelerator},
+                  {"numeric_class", view.numeric_class}});
+    }
+  }
+  for (const MetricLabels& labels : replica_info_) {
+    if (!now.contains(labels)) metrics_.remove("replica_info", labels);
+  }
+  for (const MetricLabels& labels : now) metrics_.set("replica_info", labels, 1);
+  replica_info_ = std::move(now);
+}
+
+std::string Probe::text(std::size_t readers, std::size_t managers) {
+  refresh_replica_info();
+  metrics_.set("streams_open", {}, static_cast<double>(readers));
+  metrics_.set("managers_attached", {}, static_cast<double>(managers));
+  return metrics_.text();
+}
+
+}  // namespace orch::gateway

@@ -1,0 +1,45 @@
+// Purpose: orchestratord's metrics and log lines, made of the core's Noted* effects and of its state at a scrape. Nothing is
+// counted anywhere else. Threads: loop only. Names and labels: contracts/metrics.yaml; log fields: ORCH-3027.
+#pragma once
+
+#include <map>
+#include <set>
+#include <string>
+#include <string_view>
+
+#include "common/runtime/metrics.h"
+#include "orchestratord/core/effects.h"
+#include "orchestratord/core/orchestrator.h"
+
+namespace orch::gateway {
+
+class Probe {
+ public:
+  explicit Probe(const Orchestrator& core);
+
+  void note(const NotedAdmitted& noted);
+  void note(const NotedRefused& noted);
+  void note(const NotedDispatched& noted);
+  void note(const NotedFirstToken& noted);
+  void note(const NotedEnded& noted);
+  void note(const NotedQueueDepth& noted);
+  void note(const NotedRetried& noted);
+  void http_answered(std::string_view route, int status);
+
+  // The page of GET /metrics.
+  std::string text(std::size_t readers, std::size_t managers);
+
+ private:
+  struct Pool {
+    std::string engine;
+    std::string engine_version;
+  };
+  Pool pool_of(const std::string& pool_id) const;
+  void refresh_replica_info();
+
+  const Orchestrator& core_;
+  runtime::Metrics metrics_;
+  std::set<runtime::MetricLabels> replica_info_;  // series on the page
+};
+
+}  // namespace orch::gateway

@@ -1,0 +1,16 @@
+// Purpose: what the core knows, as JSON for readers: models, replica sets, capabilities, readiness. Threads: loop only.
+#pragma once
+
+#include <string>
+
+#include "orchestratord/core/orchestrator.h"
+
+namespace orch::gateway {
+
+std::string models_json(const Orchestrator& core);        // GET /v1/models, OpenAI's shape
+std::string replicasets_json(const Orchestrator& core);   // GET /v1/replicasets (ORCH-2104)
+std::string capabilities_json(const Orchestrator& core);  // GET /v1/capabilities (ORCH-3095)
+// Empty when some model can be served now; else why not, in words.
+std::string why_not_ready(const Orchestrator& core);
+
+}  // namespace orch::gateway

@@ -1,0 +1,144 @@
+#include "orchestratord/shell/submit_request.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "common/runtime/entropy.h"
+#include "common/runtime/json_text.h"
+#include "orchestratord/shell/json_fields.h"
+#include "orchestratord/shell/request_limits.h"
+#include "orchestratord/shell/task_request.h"
+
+namespace orch::gateway {
+namespace {
+
+std::string limit(std::uint64_t low, std::uint64_t high) {
+  return " must be " + std::to_string(low) + ".." + std::to_string(high);
+}
+
+Status<Failure> read_prompt(const v1::Prompt& message, Prompt& out) {
+  if (message.has_token_ids()) return Err{not_built("prompt.token_ids", "prompt.token_ids is not built yet")};
+  if (message.has_text()) {
+    if (message.text().empty()) return Err{invalid("prompt.text", "prompt.text must not be empty")};
+    out.text = message.text();
+    return Ok{};
+  }
+  if (!message.has_chat() || message.chat().messages().empty()) {
+    return Err{invalid("prompt", "prompt needs a text or at least one chat message")};
+  }
+  if (static_cast<std::size_t>(message.chat().messages_size()) > kMessagesMax) {
+    return Err{invalid("prompt.chat.messages", "prompt.chat.messages must have at most " + std::to_string(kMessagesMax) + " items")};
+  }
+  for (const v1::ChatMessage& each : message.chat().messages()) {
+    const std::string path = "prompt.chat.messages[" + std::to_string(out.messages.size()) + "]";
+    if (each.role() != "system" && each.role() != "user" && each.role() != "assistant") {
+      return Err{invalid(path + ".role", path + ".role must be one of system, user, assistant")};
+    }
+    if (each.content().empty()) return Err{invalid(path + ".content", path + ".content must not be empty")};
+    out.messages.push_back({each.role(), each.content()});
+  }
+  return Ok{};
+}
+
+Status<Failure> read_sampling(const v1::SubmitRequest& message, const std::string& task_id, Sampling& out) {
+  const v1::Sampling& sampling = message.sampling();
+  if (message.has_sampling()) {
+    out.temperature = sampling.temperature();
+    out.top_p = sampling.top_p();
+    out.top_k = sampling.top_k();
+    out.min_p = sampling.min_p();
+  }
+  // Written so that a NaN is refused too.
+  if (!(out.temperature >= 0 && static_cast<double>(out.temperature) <= kTemperatureMax)) {
+    return Err{invalid("sampling.temperature", "sampling.temperature must be 0..2")};
+  }
+  if (!(out.top_p > 0 && out.top_p <= 1)) return Err{invalid("sampling.top_p", "sampling.top_p must be above 0 and at most 1")};
+  if (!(out.min_p >= 0 && out.min_p <= 1)) return Err{invalid("sampling.min_p", "sampling.min_p must be 0..1")};
+  if (out.top_k > kTopKMax) return Err{invalid("sampling.top_k", "sampling.top_k" + limit(0, kTopKMax))};
+  if (message.has_seed() && message.seed() > kSeedMax) return Err{invalid("seed", "seed must fit 63 bits")};
+  out.seed = message.has_seed() ? message.seed() : runtime::seed_of_task(task_id);
+  return Ok{};
+}
+
+}  // namespace
+
+Result<JobSpec, Failure> read_submit_request(const v1::SubmitRequest& message) {
+  JobSpec spec;
+  JobPayload payload;
+  const auto id = Uuid::parse(message.task_id());
+  if (!id || id->is_nil()) return Err{invalid("task_id", "task_id must be a UUID of 36 characters")};
+  spec.id = JobId{*id};
+  if (!message.session_id().empty() && !Uuid::parse(message.session_id())) {
+    return Err{invalid("session_id", "session_id must be a UUID of 36 characters")};
+  }
+  spec.session = message.session_id();
+  if (message.model_ref().empty() || message.model_ref().size() > kModelRefBytesMax) {
+    return Err{invalid("model_ref", "model_ref must have 1.." + std::to_string(kModelRefBytesMax) + " bytes")};
+  }
+  spec.model_ref = message.model_ref();
+  if (!message.priority().empty() && message.priority() != "interactive" && message.priority() != "batch") {
+    return Err{invalid("priority", "priority must be one of interactive, batch")};
+  }
+  spec.priority = message.priority() == "batch" ? Priority::batch : Priority::interactive;
+  if (!message.determinism().empty() && message.determinism() != "strict" && message.determinism() != "best_effort") {
+    return Err{invalid("determinism", "determinism must be one of strict, best_effort")};
+  }
+  spec.determinism = message.determinism() == "strict" ? Determinism::strict : Determinism::best_effort;
+  if (message.max_tokens() == 0 || message.max_tokens() > kMaxTokensMax) {
+    return Err{invalid("max_tokens", "max_tokens" + limit(1, kMaxTokensMax))};
+  }
+  spec.max_tokens = message.max_tokens();
+  if (message.deadline_ms() > kDeadlineMsMax) return Err{invalid("deadline_ms", "deadline_ms" + limit(0, kDeadlineMsMax))};
+  if (message.deadline_ms() > 0) spec.deadline = Duration::milliseconds(static_cast<std::int64_t>(message.deadline_ms()));
+  if (static_cast<std::size_t>(message.stop_size()) > kStopsMax) {
+    return Err{invalid("stop", "stop must have at most " + std::to_string(kStopsMax) + " items")};
+  }
+  for (const std::string& stop : message.stop()) {
+    if (stop.empty() || stop.size() > kStopBytesMax) {
+      return Err{invalid("stop", "a stop string must have 1.." + std::to_string(kStopBytesMax) + " bytes")};
+    }
+    payload.stop.push_back(stop);
+  }
+  spec.attachment = message.detached() ? Attachment::detached : Attachment::task;
+  spec.require_gpu = message.require_gpu();
+  ORCH_TRY(sampling, read_sampling(message, spec.id.to_string(), payload.sampling));
+  ORCH_TRY(prompt, read_prompt(message.prompt(), payload.prompt));
+  static_cast<void>(sampling);
+  static_cast<void>(prompt);
+  attach_payload(spec, std::move(payload));
+  return spec;
+}
+
+v1::TaskEvent write_task_event(const StreamEvent& event) {
+  v1::TaskEvent out;
+  out.set_id(event.id);
+  if (const auto* started = std::get_if<StartedEvent>(&event.body)) {
+    out.mutable_started()->set_queue_position(started->queue_position);
+    out.mutable_started()->set_predicted_start_ms(static_cast<std::uint64_t>(std::max<std::int64_t>(0, started->predicted_start.ms())));
+  } else if (const auto* token = std::get_if<TokenEvent>(&event.body)) {
+    out.mutable_token()->set_t(token->text);
+    out.mutable_token()->set_i(token->i);
+  } else if (const auto* metrics = std::get_if<MetricsEvent>(&event.body)) {
+    out.mutable_metrics()->set_queue_depth(metrics->queue_depth);
+  } else if (const auto* end = std::get_if<EndEvent>(&event.body)) {
+    out.mutable_end()->set_tokens_out(end->tokens_out);
+    out.mutable_end()->set_decode_ms(static_cast<std::uint64_t>(std::max<std::int64_t>(0, end->decode.ms())));
+    out.mutable_end()->set_reason(end->reason == FinishReason::length ? v1::FINISH_REASON_LENGTH : v1::FINISH_REASON_STOP);
+    out.mutable_end()->mutable_usage()->set_prompt_tokens(end->prompt_tokens);
+    out.mutable_end()->mutable_usage()->set_completion_tokens(end->tokens_out);
+    out.mutable_end()->mutable_usage()->set_estimated(end->estimated);
+  } else if (const auto* error = std::get_if<ErrorEvent>(&event.body)) {
+    const OutcomeRow& row = outcome_row(error->failure.outcome);
+    out.mutable_error()->set_code(std::string(row.code));
+    out.mutable_error()->set_message(error->failure.message);
+    out.mutable_error()->set_retriable(row.retriable);
+    if (error->failure.retry_after) {
+      out.mutable_error()->set_retry_after_ms(static_cast<std::uint64_t>(error->failure.retry_after->ms_ceil()));
+    }
+    out.mutable_error()->set_engine(error->failure.engine);
+  }
+  return out;
+}
+
+}  // namespace orch::gateway

@@ -1,0 +1,16 @@
+// Purpose: a gRPC SubmitRequest as a JobSpec, by the rules and limits of POST /v1/tasks (ORCH-2006). Pure.
+#pragma once
+
+#include "common/base/result.h"
+#include "orch/v1/orchestrator.pb.h"
+#include "orchestratord/core/effects.h"
+#include "orchestratord/core/events.h"
+
+namespace orch::gateway {
+
+Result<JobSpec, Failure> read_submit_request(const v1::SubmitRequest& message);
+
+// One event of a stream as its message.
+v1::TaskEvent write_task_event(const StreamEvent& event);
+
+}  // namespace orch::gateway

@@ -1,0 +1,217 @@
+#include "orchestratord/shell/wire.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace orch::gateway::wire {
+namespace {
+
+std::optional<Secret> read_secret(const std::string& bytes) {
+  Secret out;
+  if (bytes.size() != out.size()) return std::nullopt;
+  std::copy(bytes.begin(), bytes.end(), out.begin());
+  return out;
+}
+
+Incarnation read_inc(const v1::Incarnation& message) { return {message.boot(), message.counter()}; }
+LeaseId read_lease(const v1::LeaseId& message) { return {message.boot(), message.counter()}; }
+
+void write_fence(const Fence& fence, v1::Fence* out) {
+  out->set_manager_id(fence.manager.to_string());
+  out->mutable_inc()->set_boot(fence.inc.boot);
+  out->mutable_inc()->set_counter(fence.inc.counter);
+  out->mutable_lease()->set_boot(fence.lease.boot);
+  out->mutable_lease()->set_counter(fence.lease.counter);
+  out->set_secret(std::string(fence.secret.begin(), fence.secret.end()));
+}
+
+std::optional<Fence> read_fence(const v1::Fence& message) {
+  const auto manager = Uuid::parse(message.manager_id());
+  const auto secret = read_secret(message.secret());
+  if (!manager || !secret) return std::nullopt;
+  return Fence{ManagerId{*manager}, read_inc(message.inc()), read_lease(message.lease()), *secret};
+}
+
+ReplicaState read_state(v1::ReplicaState state) {
+  switch (state) {
+    case v1::REPLICA_STATE_PRELOADING: return ReplicaState::preloading;
+    case v1::REPLICA_STATE_READY: return ReplicaState::ready;
+    case v1::REPLICA_STATE_DRAINING: return ReplicaState::draining;
+    case v1::REPLICA_STATE_BACKOFF: return ReplicaState::backoff;
+    case v1::REPLICA_STATE_FAILED: return ReplicaState::failed;
+    case v1::REPLICA_STATE_STOPPED: return ReplicaState::stopped;
+    default: return ReplicaState::starting;
+  }
+}
+
+Failure read_failure(const v1::Failure& message) {
+  Failure out;
+  out.outcome = outcome_from_code(message.code()).value_or(Outcome::INTERNAL);
+  out.message = message.message();
+  out.field = message.field();
+  if (message.retry_after_ms() > 0) {
+    out.retry_after = Duration::milliseconds(static_cast<std::int64_t>(message.retry_after_ms()));
+  }
+  return out;
+}
+
+Duration from_ms(double ms) { return {static_cast<std::int64_t>(std::clamp(ms, 0.0, 1e12) * 1e6)}; }
+
+}  // namespace
+
+void write_holder(const Holder& holder, v1::Holder* out) {
+  out->set_orch_id(holder.orch.to_string());
+  out->set_orch_boot(holder.boot);
+}
+
+void write_prompt(const Prompt& prompt, v1::Prompt* out) {
+  if (prompt.messages.empty()) {
+    out->set_text(prompt.text);
+    return;
+  }
+  for (const ChatMessage& message : prompt.messages) {
+    v1::ChatMessage* each = out->mutable_chat()->add_messages();
+    each->set_role(message.role);
+    each->set_content(message.content);
+  }
+}
+
+v1::AttachRequest attach_hello(const Holder& holder) {
+  v1::AttachRequest out;
+  v1::AttachHello* hello = out.mutable_hello();
+  hello->mutable_hello()->set_protocol_major(kProtocolMajor);
+  hello->mutable_hello()->set_protocol_minor(kProtocolMinor);
+  hello->mutable_hello()->set_build("orchestratord");
+  write_holder(holder, hello->mutable_holder());
+  return out;
+}
+
+v1::AttachRequest attach_update(const SendUpdate& update) {
+  v1::AttachRequest out;
+  v1::HolderUpdate* message = out.mutable_update();
+  message->set_seq(update.seq);
+  for (const PoolBid& bid : update.bids) {
+    v1::Bid* each = message->add_bids();
+    each->set_pool_id(bid.pool_id);
+    each->set_running(bid.running);
+    each->set_waiting(bid.waiting);
+  }
+  const auto add = [](const LeaseId& lease, v1::LeaseId* each) {
+    each->set_boot(lease.boot);
+    each->set_counter(lease.counter);
+  };
+  for (const LeaseId& lease : update.renew) add(lease, message->add_renew());
+  for (const LeaseId& lease : update.release) add(lease, message->add_release());
+  return out;
+}
+
+v1::GenerateRequest generate_request(const Dispatch& dispatch, const Holder& holder) {
+  v1::GenerateRequest out;
+  write_fence(dispatch.fence, out.mutable_fence());
+  write_holder(holder, out.mutable_holder());
+  out.set_job_id(dispatch.dispatch.job.to_string());
+  out.set_attempt(dispatch.dispatch.attempt);
+  write_prompt(dispatch.payload->prompt, out.mutable_prompt());
+  const Sampling& sampling = dispatch.payload->sampling;
+  out.mutable_sampling()->set_temperature(sampling.temperature);
+  out.mutable_sampling()->set_top_k(sampling.top_k);
+  out.mutable_sampling()->set_top_p(sampling.top_p);
+  out.mutable_sampling()->set_min_p(sampling.min_p);
+  out.mutable_sampling()->set_seed(sampling.seed);
+  out.set_max_tokens(dispatch.max_tokens);
+  for (const std::string& stop : dispatch.payload->stop) out.add_stop(stop);
+  if (dispatch.deadline) out.set_deadline_ms(static_cast<std::uint64_t>(std::max<std::int64_t>(1, dispatch.deadline->ms_ceil())));
+  for (const std::uint32_t id : dispatch.resume_ids) out.add_resume_ids(id);
+  out.set_tenant_id(dispatch.tenant);
+  return out;
+}
+
+ReplicaView read_replica(const v1::Replica& message) {
+  const v1::WorkerInfo& info = message.info();
+  ReplicaView out;
+  out.replica_id = message.replica_id();
+  out.pool_id = message.pool_id();
+  out.state = read_state(message.state());
+  out.inc = read_inc(message.inc());
+  out.endpoint = message.endpoint();
+  out.engine = info.engine();
+  out.engine_version = info.engine_version();
+  out.sampler_profile_version = info.sampler_profile_version();
+  out.model_name = info.model_name();
+  out.model_digest = info.model_digest();
+  out.quant = info.quant();
+  out.numeric_class = info.numeric_class();
+  out.accelerator = info.accelerator();
+  out.device_name = info.device_name();
+  out.last_error = message.last_error();
+  out.ctx_max = info.ctx_max();
+  out.slots = info.slots();
+  out.template_fixed_bytes = info.template_fixed_bytes();
+  out.template_per_message_bytes = info.template_per_message_bytes();
+  out.token_bytes_expansion = info.token_bytes_expansion();
+  out.was_ready = message.was_ready();
+  out.retry_in = Duration::milliseconds(static_cast<std::int64_t>(std::min<std::uint64_t>(message.retry_in_ms(), 86'400'000)));
+  return out;
+}
+
+std::optional<ManagerGreeting> read_manager_hello(LinkId link, const v1::ManagerHello& message) {
+  const auto manager = Uuid::parse(message.manager_id());
+  if (!manager) return std::nullopt;
+  ManagerGreeting out;
+  out.protocol_major = message.hello().protocol_major();
+  out.up.link = link;
+  out.up.manager = ManagerId{*manager};
+  out.up.boot = message.boot();
+  for (const v1::Replica& replica : message.replicas()) out.up.replicas.push_back(read_replica(replica));
+  return out;
+}
+
+std::optional<Event> read_attach_event(LinkId link, const v1::AttachEvent& message) {
+  if (message.has_replica()) return ReplicaChanged{link, read_replica(message.replica())};
+  if (message.has_grant()) {
+    const v1::Grant& grant = message.grant();
+    const auto secret = read_secret(grant.secret());
+    if (!secret) return std::nullopt;
+    return LeaseGranted{.link = link,
+                        .lease = read_lease(grant.lease()),
+                        .replica_id = grant.replica_id(),
+                        .inc = read_inc(grant.inc()),
+                        .slots = grant.slots(),
+                        .secret = *secret,
+                        .update_seq = grant.update_seq(),
+                        .ttl = Duration::milliseconds(static_cast<std::int64_t>(std::min<std::uint64_t>(grant.ttl_ms(), 600'000)))};
+  }
+  if (message.has_revoke()) return LeaseRevoked{link, read_lease(message.revoke().lease()), message.revoke().stop()};
+  return std::nullopt;
+}
+
+std::optional<Event> read_generate_event(DispatchId dispatch, const v1::GenerateEvent& message) {
+  const auto fence = read_fence(message.fence());
+  if (!fence) return std::nullopt;
+  if (message.has_started()) {
+    return DispatchStarted{dispatch, *fence, message.started().prompt_tokens(), message.started().cached_prompt_tokens()};
+  }
+  if (message.has_tokens()) {
+    const v1::Tokens& tokens = message.tokens();
+    return DispatchTokens{.dispatch = dispatch,
+                          .fence = *fence,
+                          .index = tokens.index(),
+                          .ids = {tokens.ids().begin(), tokens.ids().end()},
+                          .text = tokens.text()};
+  }
+  if (message.has_finished()) {
+    const v1::Finished& finished = message.finished();
+    return DispatchFinished{.dispatch = dispatch,
+                            .fence = *fence,
+                            .reason = finished.reason() == v1::FINISH_REASON_LENGTH ? FinishReason::length : FinishReason::stop,
+                            .prompt_tokens = finished.usage().prompt_tokens(),
+                            .completion_tokens = finished.usage().completion_tokens(),
+                            .estimated = finished.usage().estimated(),
+                            .prefill = from_ms(finished.prefill_ms()),
+                            .decode = from_ms(finished.decode_ms())};
+  }
+  if (message.has_failure()) return DispatchFailed{dispatch, *fence, read_failure(message.failure())};
+  return std::nullopt;
+}
+
+}  // namespace orch::gateway::wire

@@ -1,0 +1,36 @@
+// Messages of PoolManager and Worker to the core's events and back. Threads: any; nothing is kept.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "orch/v1/pool_manager.pb.h"
+#include "orch/v1/worker.pb.h"
+#include "orchestratord/core/effects.h"
+#include "orchestratord/core/events.h"
+
+namespace orch::gateway::wire {
+
+inline constexpr std::uint32_t kProtocolMajor = 1;
+inline constexpr std::uint32_t kProtocolMinor = 0;
+
+void write_holder(const Holder& holder, v1::Holder* out);
+void write_prompt(const Prompt& prompt, v1::Prompt* out);
+
+v1::AttachRequest attach_hello(const Holder& holder);
+v1::AttachRequest attach_update(const SendUpdate& update);
+v1::GenerateRequest generate_request(const Dispatch& dispatch, const Holder& holder);
+
+struct ManagerGreeting {
+  ManagerUp up;
+  std::uint32_t protocol_major = 0;
+};
+// nullopt: a field of the message is not what it must be; the link is of no use.
+std::optional<ManagerGreeting> read_manager_hello(LinkId link, const v1::ManagerHello& message);
+ReplicaView read_replica(const v1::Replica& message);
+// Everything after the hello; nullopt for a message without a kind or with a malformed one.
+std::optional<Event> read_attach_event(LinkId link, const v1::AttachEvent& message);
+// nullopt: malformed.
+std::optional<Event> read_generate_event(DispatchId dispatch, const v1::GenerateEvent& message);
+
+}  // namespace orch::gateway::wire
