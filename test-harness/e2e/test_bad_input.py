@@ -45,7 +45,7 @@ def test_chat_refuses(cluster, name, body, status, field):
 
 @pytest.mark.parametrize("name,changes,status,field", TASK, ids=[c[0] for c in TASK])
 def test_ORCH_2006_task_refuses(cluster, name, changes, status, field):
-    reply = request("POST", cluster.url + "/v1/tasks", cluster.task_body("Hi", **changes))
+    reply = request("POST", cluster.url + "/v1/tasks", cluster.task_body(**{"prompt": "Hi", **changes}))
     assert reply.status == status, reply.body
     assert reply.json()["code"] == "INVALID_PARAMS" and reply.json()["field"] == field, reply.body
     assert reply.headers["x-correlation-id"]
