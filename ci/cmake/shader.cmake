@@ -3,8 +3,8 @@ find_program(ORCH_GLSLANG glslangValidator)
 find_program(ORCH_SPIRV_VAL spirv-val)
 find_program(ORCH_SPIRV_DIS spirv-dis)
 
-# orch_shader(OUT_HEADER OUT_SPIRV source name [definitions...]): build rules for one kernel variant. The header, included as
-# "gen/kernels/<name>.h", defines `const uint32_t <name>[]`.
+# orch_shader(OUT_HEADER OUT_SPIRV source name [definitions...]): build rules for one kernel variant. The header,
+# included as "gen/kernels/<name>.h", defines `const uint32_t <name>[]`.
 function(orch_shader out_header out_spirv source name)
   set(directory ${CMAKE_BINARY_DIR}/gen/kernels)
   file(MAKE_DIRECTORY ${directory})
@@ -16,7 +16,8 @@ function(orch_shader out_header out_spirv source name)
     OUTPUT ${directory}/${name}.spv ${directory}/${name}.h
     COMMAND ${ORCH_GLSLANG} --quiet -V --target-env vulkan1.2 ${definitions} -o ${directory}/${name}.spv ${source}
     COMMAND ${ORCH_SPIRV_VAL} --target-env vulkan1.2 ${directory}/${name}.spv
-    COMMAND ${ORCH_GLSLANG} --quiet -V --target-env vulkan1.2 ${definitions} --vn ${name} -o ${directory}/${name}.h ${source}
+    COMMAND ${ORCH_GLSLANG} --quiet -V --target-env vulkan1.2 ${definitions} --vn ${name}
+      -o ${directory}/${name}.h ${source}
     DEPENDS ${source} ${includes}
     COMMENT "Kernel ${name}"
     VERBATIM)
@@ -24,8 +25,8 @@ function(orch_shader out_header out_spirv source name)
   set(${out_spirv} ${directory}/${name}.spv PARENT_SCOPE)
 endfunction()
 
-# orch_mutant_shader(OUT_HEADER name kernel file from to [from to]...): the kernel with texts of one of its files replaced, for
-# tests that a wrong kernel is seen. Fails at configure time when a text is gone.
+# orch_mutant_shader(OUT_HEADER name kernel file from to [from to]...): the kernel with texts of one of its files
+# replaced, for tests that a wrong kernel is seen. Fails at configure time when a text is gone.
 function(orch_mutant_shader out_header name kernel file)
   set(kernels ${CMAKE_SOURCE_DIR}/worker/kernels)
   set(directory ${CMAKE_BINARY_DIR}/gen/mutants/${name})

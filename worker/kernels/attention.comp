@@ -1,6 +1,6 @@
-// One split of 256 keys of one row for kHeads query heads that share a kv head: m = maximum score, l = R(exp(s - m)), o[d] = sum in
-// key order of p * v[d]. Partials go to out as {m, l, 0, 0, o[0..dims)} per (row, head, split). Grid: x = kv head * chunks +
-// chunk of kHeads heads, y = rows, z = splits; a workgroup beyond a row's splits ends at once.
+// One split of 256 keys of one row for kHeads query heads that share a kv head: m = maximum score, l = R(exp(s - m)),
+// o[d] = sum in key order of p * v[d]. Partials go to out as {m, l, 0, 0, o[0..dims)} per (row, head, split). Grid: x
+// = kv head * chunks + chunk of kHeads heads, y = rows, z = splits; a workgroup beyond a row's splits ends at once.
 // Pages: rope_store_kv.comp. Fully masked splits do not exist here; masked keys are +0 in R and left out elsewhere.
 #version 460
 #extension GL_GOOGLE_include_directive : require
@@ -12,7 +12,7 @@
 layout(constant_id = 1) const uint kHeads = 3;  // at most 4
 layout(constant_id = 2) const uint kKeys = 4;   // keys per lane and pass
 layout(constant_id = 3) const uint kDims = 64;  // of a head, a multiple of 8
-layout(constant_id = 4) const uint kShuffle = 0;  // 1: lanes exchange weights (as bits) instead of reading them from shared memory
+layout(constant_id = 4) const uint kShuffle = 0;  // 1: lanes exchange weights (as bits), no shared memory
 
 const uint kSplit = 256u;
 const uint kHeadsMax = 4u;
@@ -58,7 +58,8 @@ float dot_step(float acc, vec4 q, vec4 k) {
 }
 
 vec4 add_scaled(vec4 acc, float p, vec4 v) {
-  return vec4(add_product(acc.x, p, v.x), add_product(acc.y, p, v.y), add_product(acc.z, p, v.z), add_product(acc.w, p, v.w));
+  return vec4(add_product(acc.x, p, v.x), add_product(acc.y, p, v.y), add_product(acc.z, p, v.z),
+              add_product(acc.w, p, v.w));
 }
 
 uint page_of(uint table, uint key) { return step_word(table + key / 32u); }
@@ -123,14 +124,15 @@ float take(uint h, uint j, uint keys, float m) {
 
 float fold(uint h, uint j, uint keys, float m) { return plus(take(h, j, keys, m), take(h, j + 16u, keys, m)); }
 
-// One leaf of 32 keys from `first`: the stride-halving tree. Columns i, i + 4, i + 8, ... of it for i = 0, 2, 1, 3, so that few
-// values wait.
+// One leaf of 32 keys from `first`: the stride-halving tree. Columns i, i + 4, i + 8, ... of it for i = 0, 2, 1, 3,
+// so that few values wait.
 float leaf_sum(uint h, uint first, uint keys, float m) {
   float pair[2];
   float waiting = 0.0;
   for (uint c = 0u; c < 4u; ++c) {
     uint j = first + ((c & 1u) << 1) + (c >> 1);
-    float column = plus(plus(fold(h, j, keys, m), fold(h, j + 8u, keys, m)), plus(fold(h, j + 4u, keys, m), fold(h, j + 12u, keys, m)));
+    float column = plus(plus(fold(h, j, keys, m), fold(h, j + 8u, keys, m)),
+                        plus(fold(h, j + 4u, keys, m), fold(h, j + 12u, keys, m)));
     if ((c & 1u) == 0u) {
       waiting = column;
     } else {

@@ -1,5 +1,6 @@
-// Joins the splits of a row in position order: M = maximum of m; w = exp(m - M), L = L + l * w, O[d] = O[d] + o[d] * w; result
-// store(O[d] * rcp(L)). One lane makes 4 d. Grid: x covers heads * dims / 4, y = rows. Partials: attention.comp.
+// Joins the splits of a row in position order: M = maximum of m; w = exp(m - M), L = L + l * w, O[d] = O[d] + o[d] *
+// w; result store(O[d] * rcp(L)). One lane makes 4 d. Grid: x covers heads * dims / 4, y = rows. Partials:
+// attention.comp.
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "step.glsl"
@@ -54,7 +55,8 @@ void main() {
     vec4 part = uintBitsToFloat(texelFetch(partials, int(at + 1u + d4)));
     float w = nx_exp(minus(ml.x, top));
     l = add_product(l, ml.y, w);
-    o = vec4(add_product(o.x, part.x, w), add_product(o.y, part.y, w), add_product(o.z, part.z, w), add_product(o.w, part.w, w));
+    o = vec4(add_product(o.x, part.x, w), add_product(o.y, part.y, w), add_product(o.z, part.z, w),
+             add_product(o.w, part.w, w));
   }
   float inverse = nx_rcp(l);
   results[row * stride + attended + item] =

@@ -38,7 +38,8 @@ ivec4 nibbles(uint word, uint shift) {
 
 ivec4 bytes(uint word) {
   int w = int(word);
-  return ivec4(bitfieldExtract(w, 0, 8), bitfieldExtract(w, 8, 8), bitfieldExtract(w, 16, 8), bitfieldExtract(w, 24, 8));
+  return ivec4(bitfieldExtract(w, 0, 8), bitfieldExtract(w, 8, 8), bitfieldExtract(w, 16, 8),
+               bitfieldExtract(w, 24, 8));
 }
 
 vec4 stored(vec4 x) { return vec4(nx_store(x.x), nx_store(x.y), nx_store(x.z), nx_store(x.w)); }

@@ -1,13 +1,15 @@
-// out[row][n] = store((W x + bias) + residual) for weights of 32-element blocks, over int8 activation records (prepare.comp).
-// A lane computes kRows weight rows for kTokens activation rows; each weight texel is read once for all of them. Order of the
-// float steps: plan.h. Grid: x covers the weight rows by WIDTH * kRows, y the activation rows by kTokens.
+// out[row][n] = store((W x + bias) + residual) for weights of 32-element blocks, over int8 activation records
+// (prepare.comp). A lane computes kRows weight rows for kTokens activation rows; each weight texel is read once for
+// all of them. Order of the float steps: plan.h. Grid: x covers the weight rows by WIDTH * kRows, y the activation
+// rows by kTokens.
 //
-// Device layout of weights, in texels of 4 words (tensor_upload.h): nibble types tile * 16 + row: word j = the tile's word
-// [j][row]; q8_0 tile * 32 + half * 16 + row: words 4 half .. 4 half + 3. Scales: one word per tile row, d | m << 16.
+// Device layout of weights, in texels of 4 words (tensor_upload.h): nibble types tile * 16 + row: word j = the tile's
+// word [j][row]; q8_0 tile * 32 + half * 16 + row: words 4 half .. 4 half + 3. Scales: one word per tile row, d | m
+// << 16.
 //
-// Two nibbles 16 bits apart times (x[k] << 16) + x[k + 2] give, modulo 2^32, (n0 x[k] + n1 x[k + 2]) << 16 plus n0 x[k + 2]. A sum
-// of 8 such stays inside 16 signed bits in both halves (8 * 2 * 15 * 127 = 30,480), so two sums cover a block of 32; adding
-// 0x8000 first keeps the low half from borrowing.
+// Two nibbles 16 bits apart times (x[k] << 16) + x[k + 2] give, modulo 2^32, (n0 x[k] + n1 x[k + 2]) << 16 plus n0
+// x[k + 2]. A sum of 8 such stays inside 16 signed bits in both halves (8 * 2 * 15 * 127 = 30,480), so two sums cover
+// a block of 32; adding 0x8000 first keeps the low half from borrowing.
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_basic : require
@@ -18,7 +20,7 @@
 layout(constant_id = 1) const uint kTokens = 1;
 layout(constant_id = 2) const uint kRows = 2;
 layout(constant_id = 3) const uint kType = 1;     // 0 q4_0, 1 q4_1, 2 q8_0
-layout(constant_id = 4) const uint kShuffle = 0;  // 1: lanes fetch different texels of a record and exchange words (integers)
+layout(constant_id = 4) const uint kShuffle = 0;  // 1: lanes fetch different texels and exchange words
 
 const uint kTokensMax = 8;
 const uint kRowsMax = 4;
@@ -53,7 +55,8 @@ uvec4 record_texel(uint token, uint block, uint i) {
 // Texel i of a token's record. With kShuffle the lane's own fetch was texel `lane`.
 uvec4 shared_texel(uvec4 own, uint token, uint block, uint i) {
   if (kShuffle == 0) return record_texel(token, block, i);
-  return uvec4(subgroupShuffle(own.x, i), subgroupShuffle(own.y, i), subgroupShuffle(own.z, i), subgroupShuffle(own.w, i));
+  return uvec4(subgroupShuffle(own.x, i), subgroupShuffle(own.y, i), subgroupShuffle(own.z, i),
+               subgroupShuffle(own.w, i));
 }
 
 float block_term(float d, float m, float dx, float s, int idot) {

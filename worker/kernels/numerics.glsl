@@ -1,11 +1,13 @@
-// The shader's mirror of worker/core/numerics.h, function by function and operation by operation (class X). Every float result
-// passes through a `precise` variable, so that glslang marks each + - * NoContraction; a test reads the SPIR-V and checks it.
-// Not allowed here: division, fma, built-in exp, inversesqrt, min and max of floats, subgroup operations on floats.
+// The shader's mirror of worker/core/numerics.h, function by function and operation by operation (class X). Every
+// float result passes through a `precise` variable, so that glslang marks each + - * NoContraction; a test reads the
+// SPIR-V and checks it. Not allowed here: division, fma, built-in exp, inversesqrt, min and max of floats, subgroup
+// operations on floats.
 #ifndef NUMERICS_GLSL
 #define NUMERICS_GLSL
 
-// Round to nearest even for f32 (SPV_KHR_float_controls: capability 4467, execution mode 4462). Vulkan leaves the direction open
-// otherwise. The loader strips these words on a device that does not offer the mode; the self-test then decides.
+// Round to nearest even for f32 (SPV_KHR_float_controls: capability 4467, execution mode 4462). Vulkan leaves the
+// direction open otherwise. The loader strips these words on a device that does not offer the mode; the self-test
+// then decides.
 spirv_execution_mode(extensions = ["SPV_KHR_float_controls"], capabilities = [4467], 4462, 32);
 
 const uint kSignBit = 0x80000000u;

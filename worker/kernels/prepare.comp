@@ -1,7 +1,9 @@
-// Makes the input of a matmul from activation rows: RMSNorm, silu(gate) * up or nothing, then one int8 group per 32 elements.
+// Makes the input of a matmul from activation rows: RMSNorm, silu(gate) * up or nothing, then one int8 group per 32
+// elements.
 // One lane per group. Records (in 4-word texels), for the weight types that will read them:
-//   nibble record, 20 words: 16 words (x[k] << 16) + x[k + 2] for k = 4j + {0, 16, 1, 17}, word 4j + {0, 1, 2, 3}, j = 0..3,
-//                            then dx, s, sum, 0. One 32-bit multiplication with two nibbles 16 bits apart then makes two products.
+//   nibble record, 20 words: 16 words (x[k] << 16) + x[k + 2] for k = 4j + {0, 16, 1, 17}, word
+//                            4j + {0, 1, 2, 3}, j = 0..3, then dx, s, sum, 0. One 32-bit multiplication with two
+//                            nibbles 16 bits apart then makes two products.
 //   byte record, 12 words:   8 words of four int8, then dx, s, sum, 0.
 // Grid: x covers the groups of a row (1 for the norm, whose workgroup needs the whole row), y = rows.
 #version 460
@@ -99,7 +101,8 @@ uint magnitude4(vec4 x) {
 }
 
 ivec4 quantise4(vec4 x, float id, bool empty) {
-  ivec4 q = ivec4(nx_quantise_one(x.x, id), nx_quantise_one(x.y, id), nx_quantise_one(x.z, id), nx_quantise_one(x.w, id));
+  ivec4 q = ivec4(nx_quantise_one(x.x, id), nx_quantise_one(x.y, id), nx_quantise_one(x.z, id),
+                  nx_quantise_one(x.w, id));
   return empty ? ivec4(0) : q;
 }
 
@@ -133,7 +136,8 @@ void quantise_group(uint base, uint row, uint g, float r) {
     ivec4 high = quantise4(value4(base, g, j + 4u, r), id, empty);
     sum += ((low.x + low.y) + (low.z + low.w)) + ((high.x + high.y) + (high.z + high.w));
     if ((kOutputs & 1u) != 0u) {
-      records[nibble_at + j] = uvec4(pair(low.x, low.z), pair(high.x, high.z), pair(low.y, low.w), pair(high.y, high.w));
+      records[nibble_at + j] = uvec4(pair(low.x, low.z), pair(high.x, high.z), pair(low.y, low.w),
+                                     pair(high.y, high.w));
     }
     if ((kOutputs & 2u) != 0u) {
       bytes_low = uvec4(bytes_low.yzw, packed_bytes(low));

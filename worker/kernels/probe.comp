@@ -1,4 +1,5 @@
-// One function of numerics.glsl on many values, for the start-up self-test and the unit tests: out[i] = f(in[i], in[count + i]).
+// One function of numerics.glsl on many values, for the start-up self-test and the unit tests: out[i] = f(in[i],
+// in[count + i]).
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "step.glsl"

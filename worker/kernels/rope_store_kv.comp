@@ -1,6 +1,7 @@
-// Rotates q in place and k, and writes k and v of each row to the layer's KV page as f16. Grid: x covers the work items, y = rows.
-// Items of a row, in this order: pairs of q (heads * dims / 2), words of k (kv_heads * dims / 2), words of v (the same).
-// Page of this layer: K [kv_head][d / 8][32 keys][8] then V [kv_head][32 keys][d], f16; a word holds elements 2i and 2i + 1.
+// Rotates q in place and k, and writes k and v of each row to the layer's KV page as f16. Grid: x covers the work
+// items, y = rows. Items of a row, in this order: pairs of q (heads * dims / 2), words of k (kv_heads * dims / 2),
+// words of v (the same). Page of this layer: K [kv_head][d / 8][32 keys][8] then V [kv_head][32 keys][d], f16; a word
+// holds elements 2i and 2i + 1.
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "step.glsl"
@@ -38,7 +39,9 @@ float second_of(float a, float b, float c, float s) {
   return nx_store(y);
 }
 
-float table(uint position, uint column) { return uintBitsToFloat(texelFetch(rope, int(position * rope_dims + column)).x); }
+float table(uint position, uint column) {
+  return uintBitsToFloat(texelFetch(rope, int(position * rope_dims + column)).x);
+}
 
 // Pair p of the head at `base`: elements and where they stand.
 uvec2 pair_at(uint base, uint p) {

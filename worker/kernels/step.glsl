@@ -1,9 +1,9 @@
 // What every kernel shares: extensions, the step's header and rows, and the way memory is reached.
 //
-// Reads go through uniform texel buffers (u32 or 4 x u32, floats by bit cast): llvmpipe gathers those with vector instructions,
-// while a storage-buffer load costs it a loop over the lanes (measured 7 to 30 times slower). Writes go through storage buffers.
-// Bindings: 0 is the step, 1 to 5 are read, 6 and 7 are written. Specialisation constant 0 is the workgroup width, which is
-// also the subgroup width; results do not depend on it.
+// Reads go through uniform texel buffers (u32 or 4 x u32, floats by bit cast): llvmpipe gathers those with vector
+// instructions, while a storage-buffer load costs it a loop over the lanes (measured 7 to 30 times slower). Writes go
+// through storage buffers. Bindings: 0 is the step, 1 to 5 are read, 6 and 7 are written. Specialisation constant 0
+// is the workgroup width, which is also the subgroup width; results do not depend on it.
 #ifndef STEP_GLSL
 #define STEP_GLSL
 

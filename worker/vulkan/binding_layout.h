@@ -1,5 +1,5 @@
-// The one set of bindings and push constants that every kernel is made for (worker/kernels/step.glsl): texel buffers 0 to 5 are
-// read, storage buffers 6 and 7 are written.
+// The one set of bindings and push constants that every kernel is made for (worker/kernels/step.glsl): texel buffers 0
+// to 5 are read, storage buffers 6 and 7 are written.
 #pragma once
 
 #include <array>

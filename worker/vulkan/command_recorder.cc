@@ -11,7 +11,8 @@ constexpr VkAccessFlags kReads = VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_TRANSFER_
 
 }  // namespace
 
-Result<std::unique_ptr<CommandRecorder>, VulkanError> CommandRecorder::Create(Device& device, const BindingLayout& layout) {
+Result<std::unique_ptr<CommandRecorder>, VulkanError> CommandRecorder::Create(Device& device,
+                                                                              const BindingLayout& layout) {
   std::unique_ptr<CommandRecorder> recorder(new CommandRecorder(device, layout));
   VkCommandPoolCreateInfo pool{};
   pool.sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO;
@@ -55,7 +56,8 @@ void CommandRecorder::bind(const Invocation& invocation) {
     bound_ = invocation.pipeline->handle();
   }
   ORCH_CHECK(invocation.push.size() <= kPushBytesMax && invocation.push.size() % 4 == 0);
-  vkCmdBindDescriptorSets(commands_, VK_PIPELINE_BIND_POINT_COMPUTE, layout_.pipeline_layout(), 0, 1, &invocation.set, 0, nullptr);
+  vkCmdBindDescriptorSets(commands_, VK_PIPELINE_BIND_POINT_COMPUTE, layout_.pipeline_layout(), 0, 1, &invocation.set,
+                          0, nullptr);
   vkCmdPushConstants(commands_, layout_.pipeline_layout(), VK_SHADER_STAGE_COMPUTE_BIT, 0,
                      static_cast<std::uint32_t>(invocation.push.size()), invocation.push.data());
 }
@@ -65,7 +67,8 @@ void CommandRecorder::dispatch(const Invocation& invocation, GroupCount groups) 
   vkCmdDispatch(commands_, groups.x, groups.y, groups.z);
 }
 
-void CommandRecorder::dispatch_indirect(const Invocation& invocation, const DeviceBuffer& arguments, VkDeviceSize offset) {
+void CommandRecorder::dispatch_indirect(const Invocation& invocation, const DeviceBuffer& arguments,
+                                        VkDeviceSize offset) {
   bind(invocation);
   vkCmdDispatchIndirect(commands_, arguments.handle(), offset);
 }

@@ -7,9 +7,9 @@
 
 #include <vulkan/vulkan_core.h>
 
-#include "worker/vulkan/device_buffer.h"
 #include "worker/vulkan/compute_pipeline.h"
 #include "worker/vulkan/device.h"
+#include "worker/vulkan/device_buffer.h"
 
 namespace orch::worker::vulkan {
 
@@ -41,8 +41,8 @@ class CommandRecorder {
   void dispatch(const Invocation& invocation, GroupCount groups);
   // The group counts are read from `arguments` at `offset` when the command runs.
   void dispatch_indirect(const Invocation& invocation, const DeviceBuffer& arguments, VkDeviceSize offset);
-  void copy(const DeviceBuffer& source, VkDeviceSize source_offset, const DeviceBuffer& target, VkDeviceSize target_offset,
-            VkDeviceSize bytes);
+  void copy(const DeviceBuffer& source, VkDeviceSize source_offset, const DeviceBuffer& target,
+            VkDeviceSize target_offset, VkDeviceSize bytes);
   // Everything written by kernels and copies so far is seen by later ones.
   void barrier();
   // Everything written by kernels and copies so far is seen by the host after the fence.

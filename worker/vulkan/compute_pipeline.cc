@@ -7,10 +7,9 @@
 
 namespace orch::worker::vulkan {
 
-Result<std::unique_ptr<ComputePipeline>, VulkanError> ComputePipeline::Create(Device& device, PipelineCache& cache,
-                                                                              const BindingLayout& layout,
-                                                                              std::span<const std::uint32_t> spirv,
-                                                                              std::span<const std::uint32_t> constants) {
+Result<std::unique_ptr<ComputePipeline>, VulkanError> ComputePipeline::Create(
+    Device& device, PipelineCache& cache, const BindingLayout& layout, std::span<const std::uint32_t> spirv,
+    std::span<const std::uint32_t> constants) {
   std::unique_ptr<ComputePipeline> pipeline(new ComputePipeline(device));
   ORCH_TRY(shader, ShaderModule::Create(device, spirv));
   std::vector<VkSpecializationMapEntry> entries;
@@ -29,7 +28,8 @@ Result<std::unique_ptr<ComputePipeline>, VulkanError> ComputePipeline::Create(De
   create.stage.pName = "main";
   create.stage.pSpecializationInfo = &specialization;
   create.layout = layout.pipeline_layout();
-  const VkResult result = vkCreateComputePipelines(device.handle(), cache.handle(), 1, &create, nullptr, &pipeline->handle_);
+  const VkResult result =
+      vkCreateComputePipelines(device.handle(), cache.handle(), 1, &create, nullptr, &pipeline->handle_);
   if (result != VK_SUCCESS) return failure("compiling a kernel for " + device.facts().entry.name, result);
   return pipeline;
 }

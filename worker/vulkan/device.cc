@@ -4,7 +4,8 @@
 
 namespace orch::worker::vulkan {
 
-Result<std::unique_ptr<Device>, VulkanError> Device::Create(VkPhysicalDevice physical, const PhysicalDeviceFacts& facts) {
+Result<std::unique_ptr<Device>, VulkanError> Device::Create(VkPhysicalDevice physical,
+                                                            const PhysicalDeviceFacts& facts) {
   std::unique_ptr<Device> device(new Device(facts));
   const float priority = 1.0F;
   VkDeviceQueueCreateInfo queue{};

@@ -14,7 +14,8 @@ namespace orch::worker::vulkan {
 
 class Device {
  public:
-  static Result<std::unique_ptr<Device>, VulkanError> Create(VkPhysicalDevice physical, const PhysicalDeviceFacts& facts);
+  static Result<std::unique_ptr<Device>, VulkanError> Create(VkPhysicalDevice physical,
+                                                             const PhysicalDeviceFacts& facts);
   ~Device();
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;

@@ -14,7 +14,7 @@ class DeviceBuffer {
  public:
   // `name` is for error messages. At most the device's storage-buffer range and texel counts, checked here.
   static Result<std::unique_ptr<DeviceBuffer>, VulkanError> Create(Device& device, MemoryArena& arena, const char* name,
-                                                             VkDeviceSize bytes);
+                                                                   VkDeviceSize bytes);
   ~DeviceBuffer();
   DeviceBuffer(const DeviceBuffer&) = delete;
   DeviceBuffer& operator=(const DeviceBuffer&) = delete;

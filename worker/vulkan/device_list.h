@@ -16,8 +16,8 @@ struct VulkanDeviceEntry {
   std::uint32_t index = 0;  // the N of --device vulkan:N; the loader's order
   std::string uuid;         // 32 hex digits
   std::string name;
-  std::string driver;  // name and version as the driver gives them
-  std::string type;    // discrete-gpu | integrated-gpu | virtual-gpu | cpu | other
+  std::string driver;              // name and version as the driver gives them
+  std::string type;                // discrete-gpu | integrated-gpu | virtual-gpu | cpu | other
   std::uint64_t memory_bytes = 0;  // the largest device-local heap
   std::uint32_t subgroup_size = 0;
   bool software = false;        // runs on the CPU: never picked automatically

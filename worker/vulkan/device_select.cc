@@ -1,6 +1,6 @@
 #include <algorithm>
-#include <charconv>
 #include <cctype>
+#include <charconv>
 
 #include "worker/vulkan/device_list.h"
 
@@ -22,8 +22,8 @@ std::string uuid_digits(std::string_view text) {
 
 Result<VulkanDeviceEntry, VulkanError> usable(const VulkanDeviceEntry& device) {
   if (device.excluded_reason.empty()) return device;
-  return Err{VulkanError{VulkanErrorKind::unsuitable,
-                         "Vulkan device " + std::to_string(device.index) + " (" + device.name + "): " + device.excluded_reason}};
+  return Err{VulkanError{VulkanErrorKind::unsuitable, "Vulkan device " + std::to_string(device.index) + " (" +
+                                                          device.name + "): " + device.excluded_reason}};
 }
 
 }  // namespace
@@ -49,8 +49,8 @@ std::optional<VulkanSelection> parse_vulkan_selection(const std::string& text) {
 Result<VulkanDeviceEntry, VulkanError> select_vulkan_device(const std::vector<VulkanDeviceEntry>& devices,
                                                             const VulkanSelection& selection) {
   const auto not_found = [&](const std::string& what) {
-    return Err{VulkanError{VulkanErrorKind::device_not_found,
-                           what + "; " + std::to_string(devices.size()) + " Vulkan device(s) present, see --list-devices"}};
+    return Err{VulkanError{VulkanErrorKind::device_not_found, what + "; " + std::to_string(devices.size()) +
+                                                                  " Vulkan device(s) present, see --list-devices"}};
   };
   if (selection.index) {
     for (const auto& device : devices) {
@@ -72,8 +72,9 @@ Result<VulkanDeviceEntry, VulkanError> select_vulkan_device(const std::vector<Vu
   }
   if (software != nullptr && selection.software == SoftwareDevices::allow) return *software;
   if (software != nullptr) {
-    return not_found("only software Vulkan devices can serve here and they are never picked automatically (ask with vulkan:" +
-                     std::to_string(software->index) + ")");
+    return not_found(
+        "only software Vulkan devices can serve here and they are never picked automatically (ask with vulkan:" +
+        std::to_string(software->index) + ")");
   }
   return not_found("no Vulkan device can serve");
 }

@@ -70,8 +70,10 @@ TEST(VulkanSelect, OC_ENGINE_1007_the_device_flag_takes_a_name_an_index_or_a_uui
   ASSERT_TRUE(parse_vulkan_selection("vulkan").has_value());
   EXPECT_FALSE(parse_vulkan_selection("vulkan")->index.has_value());
   EXPECT_EQ(parse_vulkan_selection("vulkan:12")->index, 12U);
-  EXPECT_EQ(parse_vulkan_selection("vulkan:6D657361-3232-2e33-2e36-000000000000")->uuid, "6d65736132322e332e36000000000000");
-  for (const char* wrong : {"", "cpu", "vulkan:", "vulkan:x", "vulkan:-1", "vulkan:1x", "vulkan0", "vulkan:99999999999"}) {
+  EXPECT_EQ(parse_vulkan_selection("vulkan:6D657361-3232-2e33-2e36-000000000000")->uuid,
+            "6d65736132322e332e36000000000000");
+  for (const char* wrong :
+       {"", "cpu", "vulkan:", "vulkan:x", "vulkan:-1", "vulkan:1x", "vulkan0", "vulkan:99999999999"}) {
     EXPECT_FALSE(parse_vulkan_selection(wrong).has_value()) << wrong;
   }
 }

@@ -16,7 +16,8 @@ namespace orch::worker::vulkan {
 
 enum class Validation : std::uint8_t {
   off,
-  synchronization,  // VK_LAYER_KHRONOS_validation with synchronization validation; `unsuitable` when it is not installed
+  synchronization,  // VK_LAYER_KHRONOS_validation with synchronization validation; `unsuitable` when it is not
+                    // installed
 };
 
 class Instance {

@@ -75,17 +75,18 @@ Status<VulkanError> KernelDevice::open(const KernelDeviceOptions& options) {
   return Ok{};
 }
 
-Result<std::unique_ptr<DeviceBuffer>, VulkanError> KernelDevice::make_buffer(MemoryUse use, const char* name, std::uint64_t bytes) {
+Result<std::unique_ptr<DeviceBuffer>, VulkanError> KernelDevice::make_buffer(MemoryUse use, const char* name,
+                                                                             std::uint64_t bytes) {
   return DeviceBuffer::Create(*device_, use == MemoryUse::device ? *device_memory_ : *host_memory_, name, bytes);
 }
 
 Result<std::unique_ptr<DeviceBuffer>, VulkanError> KernelDevice::make_written_buffer(MemoryUse use, const char* name,
-                                                                               std::uint64_t bytes) {
+                                                                                     std::uint64_t bytes) {
   if (bytes > facts().storage_range_max) {
     return Err{VulkanError{VulkanErrorKind::out_of_memory,
                            std::string(name) + " of " + std::to_string(bytes) + " bytes exceeds the " +
-                               std::to_string(facts().storage_range_max) + " bytes that a kernel may write through one binding on " +
-                               facts().entry.name}};
+                               std::to_string(facts().storage_range_max) +
+                               " bytes that a kernel may write through one binding on " + facts().entry.name}};
   }
   return make_buffer(use, name, bytes);
 }
@@ -99,8 +100,9 @@ Result<DeviceBuffer*, VulkanError> KernelDevice::staging() {
   return staging_.get();
 }
 
-Status<VulkanError> KernelDevice::copy_now(const DeviceBuffer& source, std::uint64_t source_offset, const DeviceBuffer& target,
-                                           std::uint64_t target_offset, std::uint64_t bytes) {
+Status<VulkanError> KernelDevice::copy_now(const DeviceBuffer& source, std::uint64_t source_offset,
+                                           const DeviceBuffer& target, std::uint64_t target_offset,
+                                           std::uint64_t bytes) {
   ORCH_TRY(begun, copier_->begin());
   static_cast<void>(begun);
   copier_->copy(source, source_offset, target, target_offset, bytes);
@@ -142,7 +144,8 @@ Status<VulkanError> KernelDevice::read(DeviceBuffer& source, std::uint64_t offse
   return Ok{};
 }
 
-Result<const ComputePipeline*, VulkanError> KernelDevice::pipeline(Kernel kernel, std::vector<std::uint32_t> constants) {
+Result<const ComputePipeline*, VulkanError> KernelDevice::pipeline(Kernel kernel,
+                                                                   std::vector<std::uint32_t> constants) {
   constants.insert(constants.begin(), tuning_.width);
   auto& slot = pipelines_[{kernel, constants}];
   if (slot == nullptr) {
@@ -159,6 +162,8 @@ Result<const ComputePipeline*, VulkanError> KernelDevice::pipeline(Kernel kernel
   return slot.get();
 }
 
-Status<VulkanError> KernelDevice::run(const CommandRecorder& recorder) { return device_->run(recorder.handle(), kRunTimeoutNs); }
+Status<VulkanError> KernelDevice::run(const CommandRecorder& recorder) {
+  return device_->run(recorder.handle(), kRunTimeoutNs);
+}
 
 }  // namespace orch::worker::vulkan

@@ -1,6 +1,6 @@
-// A device made ready to run kernels: memory, bindings and compiled pipelines. What the backend, the self-test and the kernel
-// tests share.
-// Threads: one at a time. Owns every Vulkan handle below it, destroyed in reverse order of creation.
+// A device made ready to run kernels: memory, bindings and compiled pipelines. What the backend, the self-test and the
+// kernel tests share. Threads: one at a time. Owns every Vulkan handle below it, destroyed in reverse order of
+// creation.
 #pragma once
 
 #include <cstddef>
@@ -12,10 +12,10 @@
 
 #include "worker/vulkan/binding_layout.h"
 #include "worker/vulkan/binding_pool.h"
-#include "worker/vulkan/device_buffer.h"
 #include "worker/vulkan/command_recorder.h"
 #include "worker/vulkan/compute_pipeline.h"
 #include "worker/vulkan/device.h"
+#include "worker/vulkan/device_buffer.h"
 #include "worker/vulkan/device_list.h"
 #include "worker/vulkan/instance.h"
 #include "worker/vulkan/kernel_set.h"
@@ -26,10 +26,10 @@ namespace orch::worker::vulkan {
 
 // How work is mapped to lanes on this device. Never changes a result.
 struct Tuning {
-  std::uint32_t width = 32;          // workgroup = subgroup
-  std::uint32_t rows_per_lane = 1;   // weight rows
-  std::uint32_t keys_per_lane = 1;   // attention
-  std::uint32_t shuffle = 0;         // exchange activation words between lanes instead of fetching them in each
+  std::uint32_t width = 32;         // workgroup = subgroup
+  std::uint32_t rows_per_lane = 1;  // weight rows
+  std::uint32_t keys_per_lane = 1;  // attention
+  std::uint32_t shuffle = 0;        // exchange activation words between lanes instead of fetching them in each
 };
 
 Tuning tuning_for(const PhysicalDeviceFacts& facts);
@@ -52,14 +52,17 @@ class KernelDevice {
 
   Result<std::unique_ptr<DeviceBuffer>, VulkanError> make_buffer(MemoryUse use, const char* name, std::uint64_t bytes);
   // As make_buffer for memory that a kernel writes: also inside the device's storage-buffer range.
-  Result<std::unique_ptr<DeviceBuffer>, VulkanError> make_written_buffer(MemoryUse use, const char* name, std::uint64_t bytes);
+  Result<std::unique_ptr<DeviceBuffer>, VulkanError> make_written_buffer(MemoryUse use, const char* name,
+                                                                         std::uint64_t bytes);
   Status<VulkanError> write(DeviceBuffer& target, std::uint64_t offset, std::span<const std::byte> bytes);
   Status<VulkanError> read(DeviceBuffer& source, std::uint64_t offset, std::span<std::byte> bytes);
 
   // constants[0] is constant_id 1; the width (id 0) is added here. Compiled at the first call.
   Result<const ComputePipeline*, VulkanError> pipeline(Kernel kernel, std::vector<std::uint32_t> constants);
   Result<VkDescriptorSet, VulkanError> bind(const Bindings& bindings) { return pool_->make(bindings); }
-  Result<std::unique_ptr<CommandRecorder>, VulkanError> make_recorder() { return CommandRecorder::Create(*device_, *layout_); }
+  Result<std::unique_ptr<CommandRecorder>, VulkanError> make_recorder() {
+    return CommandRecorder::Create(*device_, *layout_);
+  }
   Status<VulkanError> run(const CommandRecorder& recorder);
 
   std::uint64_t device_bytes() const { return device_memory_->bytes_taken(); }

@@ -29,8 +29,8 @@ struct KernelInput {
 struct KernelCall {
   Kernel kernel = Kernel::probe;
   std::vector<std::uint32_t> constants;
-  std::array<KernelInput, kReadBindings> reads;  // [0] is the step
-  std::array<Words, kWriteBindings> writes;      // contents before; their size is the buffer's
+  std::array<KernelInput, kReadBindings> reads;     // [0] is the step
+  std::array<Words, kWriteBindings> writes;         // contents before; their size is the buffer's
   std::array<int, kWriteBindings> aliases{-1, -1};  // >= 0: the write binding is that read binding's buffer
   std::vector<std::uint32_t> push;
   GroupCount groups;
@@ -72,8 +72,10 @@ inline std::array<Words, kWriteBindings> run_kernel(KernelDevice& device, const 
   }
   std::array<DeviceBuffer*, kWriteBindings> write_buffers{};
   for (std::size_t i = 0; i < kWriteBindings; ++i) {
-    if (call.aliases[i] >= 0) write_buffers[i] = read_buffers[static_cast<std::size_t>(call.aliases[i])];
-    else if (!call.writes[i].empty()) write_buffers[i] = make(call.writes[i]);
+    if (call.aliases[i] >= 0)
+      write_buffers[i] = read_buffers[static_cast<std::size_t>(call.aliases[i])];
+    else if (!call.writes[i].empty())
+      write_buffers[i] = make(call.writes[i]);
     if (write_buffers[i] != nullptr) bindings.writes[i] = write_buffers[i]->handle();
   }
   const auto* pipeline = must(device.pipeline(call.kernel, call.constants));

@@ -26,21 +26,24 @@ constexpr std::string_view kExtension = "SPV_KHR_float_controls";
 
 bool is_rounding_request(SpirvWords instruction) {
   switch (instruction[0] & 0xFFFFU) {
-    case kOpCapability: return instruction[1] == kCapabilityRoundingModeRte;
-    case kOpExecutionMode: return instruction.size() > 2 && instruction[2] == kModeRoundingModeRte;
+    case kOpCapability:
+      return instruction[1] == kCapabilityRoundingModeRte;
+    case kOpExecutionMode:
+      return instruction.size() > 2 && instruction[2] == kModeRoundingModeRte;
     case kOpExtension:
       return instruction.size_bytes() - 4 > kExtension.size() &&
              std::memcmp(instruction.data() + 1, kExtension.data(), kExtension.size()) == 0;
-    default: return false;
+    default:
+      return false;
   }
 }
 
 }  // namespace
 
 const KernelSet& embedded_kernels() {
-  static const KernelSet kSet{{SpirvWords(embed), SpirvWords(prepare), SpirvWords(matmul_quant), SpirvWords(matmul_float),
-                               SpirvWords(rope_store_kv), SpirvWords(attention), SpirvWords(attention_merge),
-                               SpirvWords(probe)}};
+  static const KernelSet kSet{{SpirvWords(embed), SpirvWords(prepare), SpirvWords(matmul_quant),
+                               SpirvWords(matmul_float), SpirvWords(rope_store_kv), SpirvWords(attention),
+                               SpirvWords(attention_merge), SpirvWords(probe)}};
   return kSet;
 }
 

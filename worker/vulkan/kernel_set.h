@@ -1,4 +1,5 @@
-// The SPIR-V of every kernel, embedded at build time. Tests replace single entries to prove that a wrong kernel is seen.
+// The SPIR-V of every kernel, embedded at build time. Tests replace single entries to prove that a wrong kernel is
+// seen.
 #pragma once
 
 #include <array>
@@ -30,8 +31,8 @@ struct KernelSet {
 
 const KernelSet& embedded_kernels();
 
-// The module without its request for round-to-nearest-even, for a device that does not offer the mode: whether it rounds so
-// anyway is for the self-test to say.
+// The module without its request for round-to-nearest-even, for a device that does not offer the mode: whether it
+// rounds so anyway is for the self-test to say.
 std::vector<std::uint32_t> without_rounding_mode(SpirvWords module);
 
 }  // namespace orch::worker::vulkan

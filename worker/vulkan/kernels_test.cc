@@ -26,7 +26,9 @@ class KernelTest : public DeviceTest {
     device_ = open_test_device();
     ASSERT_NE(device_, nullptr);
   }
-  std::uint32_t lanes(std::uint32_t items) const { return (items + device_->tuning().width - 1) / device_->tuning().width; }
+  std::uint32_t lanes(std::uint32_t items) const {
+    return (items + device_->tuning().width - 1) / device_->tuning().width;
+  }
 
   std::unique_ptr<KernelDevice> device_;
 };
@@ -47,7 +49,8 @@ TEST_F(KernelTest, OC_NUM_1102_every_function_answers_as_numerics_h) {
 TEST_F(KernelTest, OC_NUM_1306_embed_equals_dequantise_row_for_every_type) {
   constexpr std::uint32_t kRows = 37;
   constexpr std::uint32_t kCols = 96;
-  for (const TensorType type : {TensorType::q4_0, TensorType::q4_1, TensorType::q8_0, TensorType::f16, TensorType::f32}) {
+  for (const TensorType type :
+       {TensorType::q4_0, TensorType::q4_1, TensorType::q8_0, TensorType::f16, TensorType::f32}) {
     const QTensor tensor = testing::random_tensor(type, kRows, kCols, 3);
     const std::vector<std::pair<std::uint32_t, std::uint32_t>> rows{{0, 0}, {36, 1}, {17, 2}};
     KernelCall call;
@@ -82,8 +85,15 @@ std::array<Words, kWriteBindings> prepare(KernelDevice& device, const std::vecto
   const std::uint32_t groups = cols / 32;
   call.writes[0] = Words(std::size_t{rows} * groups * 8 * 4);
   call.writes[1] = Words(std::size_t{rows} * cols);
-  call.push = {groups, cols / 4, 0, 0, 0, rows * groups * 5, 0,
-               std::bit_cast<std::uint32_t>(1.0F / static_cast<float>(cols)), std::bit_cast<std::uint32_t>(1e-5F)};
+  call.push = {groups,
+               cols / 4,
+               0,
+               0,
+               0,
+               rows * groups * 5,
+               0,
+               std::bit_cast<std::uint32_t>(1.0F / static_cast<float>(cols)),
+               std::bit_cast<std::uint32_t>(1e-5F)};
   const std::uint32_t width = device.tuning().width;
   call.groups = {norm.empty() ? (groups + width - 1) / width : 1, rows, 1};
   return run_kernel(device, call);
@@ -104,8 +114,8 @@ Quantised quantise(const std::vector<float>& x, std::uint32_t rows, std::uint32_
   q.sum.resize(x.size() / 32);
   for (std::size_t row = 0; row < rows; ++row) {
     const std::size_t g = row * cols / 32;
-    cpu::scalar_kernels().quantise(x.data() + row * cols, cols, q.xq.data() + row * cols, q.dx.data() + g, q.s.data() + g,
-                                   q.sum.data() + g);
+    cpu::scalar_kernels().quantise(x.data() + row * cols, cols, q.xq.data() + row * cols, q.dx.data() + g,
+                                   q.s.data() + g, q.sum.data() + g);
   }
   return q;
 }
@@ -114,8 +124,8 @@ TEST_F(KernelTest, OC_NUM_1205_norm_and_quantiser_equal_the_scalar_ones) {
   constexpr std::uint32_t kRows = 3;
   for (const std::uint32_t cols : {32U, 96U, 576U, 1184U}) {
     std::vector<float> x = random_floats(std::size_t{kRows} * cols, cols, 2.0F);
-    for (std::uint32_t i = 0; i < 32; ++i) x[cols + i] = 0.0F;         // a silent group
-    x[2 * cols] = 1e-19F;                                             // under 2^-60
+    for (std::uint32_t i = 0; i < 32; ++i) x[cols + i] = 0.0F;  // a silent group
+    x[2 * cols] = 1e-19F;                                       // under 2^-60
     const std::vector<float> w = random_floats(cols, 5, 1.0F);
     const auto [records, floats] = prepare(*device_, x, kRows, cols, w, 7);
     std::vector<float> want(x.size());
@@ -140,7 +150,8 @@ TEST_F(KernelTest, OC_NUM_1205_norm_and_quantiser_equal_the_scalar_ones) {
 
 // One matmul through prepare.comp and the kernel of its type.
 Words device_matmul(KernelDevice& device, const QTensor& w, const std::vector<float>& x, std::uint32_t rows,
-                    std::uint32_t tokens_per_group, const std::vector<float>& bias, const std::vector<float>& residual) {
+                    std::uint32_t tokens_per_group, const std::vector<float>& bias,
+                    const std::vector<float>& residual) {
   const bool quantised = is_quantised(w.type);
   const std::uint32_t outputs = !quantised ? 4 : (w.type == TensorType::q8_0 ? 2 : 1);
   auto prepared = prepare(device, x, rows, w.cols, {}, outputs);
@@ -148,8 +159,10 @@ Words device_matmul(KernelDevice& device, const QTensor& w, const std::vector<fl
   call.kernel = quantised ? Kernel::matmul_quant : Kernel::matmul_float;
   const Tuning& tuning = device.tuning();
   const std::uint32_t code = w.type == TensorType::q4_0 ? 0 : (w.type == TensorType::q4_1 ? 1 : 2);
-  if (quantised) call.constants = {tokens_per_group, tuning.rows_per_lane, code, tuning.shuffle};
-  else call.constants = {w.type == TensorType::f16 ? 1U : 0U};
+  if (quantised)
+    call.constants = {tokens_per_group, tuning.rows_per_lane, code, tuning.shuffle};
+  else
+    call.constants = {w.type == TensorType::f16 ? 1U : 0U};
   Words input = quantised ? prepared[0] : prepared[1];
   input.resize(input.size() + 8UL * w.blocks() * 20, 0);  // a wide group reads rows past the last
   call.reads[0] = {step_words(std::vector<std::pair<std::uint32_t, std::uint32_t>>(rows), {0}), View::words};
@@ -162,9 +175,12 @@ Words device_matmul(KernelDevice& device, const QTensor& w, const std::vector<fl
   if (bias.empty()) call.reads[5] = {Words(4), View::words};
   call.writes[0] = Words(std::size_t{rows} * w.rows);
   const std::uint32_t base = w.type == TensorType::q8_0 ? rows * w.blocks() * 5 : 0;
-  call.push = {w.blocks(), w.rows, w.rows, 0, w.rows, 0, base, kRowsCountWord, (bias.empty() ? 0U : 1U) | (residual.empty() ? 0U : 2U)};
+  call.push = {w.blocks(), w.rows,         w.rows,
+               0,          w.rows,         0,
+               base,       kRowsCountWord, (bias.empty() ? 0U : 1U) | (residual.empty() ? 0U : 2U)};
   const std::uint32_t per_group = quantised ? tuning.width * tuning.rows_per_lane : tuning.width;
-  call.groups = {(w.rows + per_group - 1) / per_group, quantised ? (rows + tokens_per_group - 1) / tokens_per_group : rows, 1};
+  call.groups = {(w.rows + per_group - 1) / per_group,
+                 quantised ? (rows + tokens_per_group - 1) / tokens_per_group : rows, 1};
   Words got = run_kernel(device, call)[0];
   got.resize(std::size_t{rows} * w.rows);
   return got;
@@ -173,12 +189,14 @@ Words device_matmul(KernelDevice& device, const QTensor& w, const std::vector<fl
 TEST_F(KernelTest, OC_NUM_1202_matmul_equals_the_scalar_one_for_every_type_tile_and_short_split) {
   constexpr std::uint32_t kRows = 5;
   constexpr std::uint32_t kWeightRows = 43;
-  for (const TensorType type : {TensorType::q4_0, TensorType::q4_1, TensorType::q8_0, TensorType::f16, TensorType::f32}) {
+  for (const TensorType type :
+       {TensorType::q4_0, TensorType::q4_1, TensorType::q8_0, TensorType::f16, TensorType::f32}) {
     for (const std::uint32_t cols : {32U, 256U, 320U, 576U}) {
       const QTensor w = testing::random_tensor(type, kWeightRows, cols, cols);
       const std::vector<float> x = random_floats(std::size_t{kRows} * cols, 11, 3.0F);
       const std::vector<float> bias = cols == 320 ? random_floats(kWeightRows, 12, 1.0F) : std::vector<float>();
-      const std::vector<float> residual = cols >= 320 ? random_floats(kRows * kWeightRows, 13, 1.0F) : std::vector<float>();
+      const std::vector<float> residual =
+          cols >= 320 ? random_floats(kRows * kWeightRows, 13, 1.0F) : std::vector<float>();
       const Quantised q = quantise(x, kRows, cols);
       std::vector<float> want(kRows * kWeightRows);
       cpu::MatmulArgs args;
@@ -205,7 +223,8 @@ struct AttentionShape {
 
 TEST_F(KernelTest, OC_NUM_1303_attention_equals_the_scalar_one_over_pages_in_any_order_and_several_splits) {
   constexpr float kScale = 0.125F;
-  for (const AttentionShape shape : {AttentionShape{2, 3, 16}, AttentionShape{1, 4, 64}, AttentionShape{2, 7, 32}, AttentionShape{1, 1, 128}}) {
+  for (const AttentionShape shape :
+       {AttentionShape{2, 3, 16}, AttentionShape{1, 4, 64}, AttentionShape{2, 7, 32}, AttentionShape{1, 1, 128}}) {
     const std::uint32_t heads = shape.kv_heads * shape.heads_per_kv;
     const std::uint32_t width = heads * shape.dims;
     const std::uint32_t chunks = (shape.heads_per_kv + 3) / 4;
@@ -216,7 +235,8 @@ TEST_F(KernelTest, OC_NUM_1303_attention_equals_the_scalar_one_over_pages_in_any
     for (std::uint32_t i = 0; i < kPageCount; ++i) pages[i] = (i * 7 + 3) % kPageCount;
     const std::size_t page_values = std::size_t{2} * 32 * shape.kv_heads * shape.dims;
     std::vector<std::uint16_t> kv;
-    for (const float value : random_floats(kPageCount * page_values, 21, 1.0F)) kv.push_back(numerics::f32_to_f16(value));
+    for (const float value : random_floats(kPageCount * page_values, 21, 1.0F))
+      kv.push_back(numerics::f32_to_f16(value));
     Words kv_words(kv.size() / 2);
     std::memcpy(kv_words.data(), kv.data(), kv.size() * 2);
     const std::vector<float> q = random_floats(positions.size() * width, 22, 2.0F);
@@ -233,7 +253,8 @@ TEST_F(KernelTest, OC_NUM_1303_attention_equals_the_scalar_one_over_pages_in_any
     call.reads[1] = {words_of(query), View::texels};
     call.reads[2] = {kv_words, View::texels};
     call.writes[0] = Words(rows.size() * heads * kSplits * (shape.dims + 4));
-    call.push = {width / 4, 0, heads, shape.kv_heads, shape.heads_per_kv, chunks, kSplits, std::bit_cast<std::uint32_t>(kScale)};
+    call.push = {width / 4,          0,      heads,   shape.kv_heads,
+                 shape.heads_per_kv, chunks, kSplits, std::bit_cast<std::uint32_t>(kScale)};
     call.groups = {shape.kv_heads * chunks, static_cast<std::uint32_t>(rows.size()), kSplits};
     const Words partials = run_kernel(*device_, call)[0];
     KernelCall merge;

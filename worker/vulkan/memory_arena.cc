@@ -11,7 +11,9 @@ namespace {
 constexpr VkDeviceSize kBlockBytes = 256ULL << 20U;
 constexpr VkDeviceSize kSmallBlockBytes = 16ULL << 20U;  // host memory: step input and results are small
 
-VkDeviceSize aligned(VkDeviceSize offset, VkDeviceSize alignment) { return (offset + alignment - 1) / alignment * alignment; }
+VkDeviceSize aligned(VkDeviceSize offset, VkDeviceSize alignment) {
+  return (offset + alignment - 1) / alignment * alignment;
+}
 
 std::optional<std::uint32_t> find_type(const VkPhysicalDeviceMemoryProperties& memory, VkMemoryPropertyFlags flags) {
   for (std::uint32_t i = 0; i < memory.memoryTypeCount; ++i) {
@@ -20,10 +22,11 @@ std::optional<std::uint32_t> find_type(const VkPhysicalDeviceMemoryProperties& m
   return std::nullopt;
 }
 
-// A device that shares the host's memory lists a type that is everything at once; a discrete one with a host-visible window
-// is still given its plain type for weights, because that window is small or slow where resizable BAR is off.
+// A device that shares the host's memory lists a type that is everything at once; a discrete one with a host-visible
+// window is still given its plain type for weights, because that window is small or slow where resizable BAR is off.
 std::optional<std::uint32_t> choose_type(const PhysicalDeviceFacts& facts, MemoryUse use) {
-  constexpr VkMemoryPropertyFlags kCoherent = VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
+  constexpr VkMemoryPropertyFlags kCoherent =
+      VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
   if (use == MemoryUse::host) {
     const auto cached = find_type(facts.memory, kCoherent | VK_MEMORY_PROPERTY_HOST_CACHED_BIT);
     return cached ? cached : find_type(facts.memory, kCoherent);
@@ -39,8 +42,9 @@ std::optional<std::uint32_t> choose_type(const PhysicalDeviceFacts& facts, Memor
 Result<std::unique_ptr<MemoryArena>, VulkanError> MemoryArena::Create(Device& device, MemoryUse use) {
   const auto type = choose_type(device.facts(), use);
   if (!type) {
-    return Err{VulkanError{VulkanErrorKind::unsuitable, device.facts().entry.name + " lists no memory type that " +
-                                                            (use == MemoryUse::host ? "the host can write" : "is its own")}};
+    return Err{
+        VulkanError{VulkanErrorKind::unsuitable, device.facts().entry.name + " lists no memory type that " +
+                                                     (use == MemoryUse::host ? "the host can write" : "is its own")}};
   }
   const bool mappable =
       (device.facts().memory.memoryTypes[*type].propertyFlags & VK_MEMORY_PROPERTY_HOST_COHERENT_BIT) != 0 &&
@@ -59,9 +63,9 @@ Status<VulkanError> MemoryArena::grow(VkDeviceSize bytes) {
   const VkDeviceSize limit = device_.facts().allocation_bytes_max;
   if (block.size > limit) block.size = bytes;
   if (block.size > limit) {
-    return Err{VulkanError{VulkanErrorKind::out_of_memory, "an allocation of " + std::to_string(bytes) + " bytes exceeds the " +
-                                                               std::to_string(limit) + " that " + device_.facts().entry.name +
-                                                               " allows at once"}};
+    return Err{VulkanError{VulkanErrorKind::out_of_memory,
+                           "an allocation of " + std::to_string(bytes) + " bytes exceeds the " + std::to_string(limit) +
+                               " that " + device_.facts().entry.name + " allows at once"}};
   }
   VkMemoryAllocateInfo allocate{};
   allocate.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO;
@@ -87,7 +91,8 @@ Status<VulkanError> MemoryArena::grow(VkDeviceSize bytes) {
 
 Result<MemorySlice, VulkanError> MemoryArena::take(const VkMemoryRequirements& requirements) {
   if ((requirements.memoryTypeBits & (1U << type_)) == 0) {
-    return Err{VulkanError{VulkanErrorKind::unsuitable, "memory type " + std::to_string(type_) + " cannot hold a storage buffer"}};
+    return Err{VulkanError{VulkanErrorKind::unsuitable,
+                           "memory type " + std::to_string(type_) + " cannot hold a storage buffer"}};
   }
   const auto fits = [&](const Block& block) {
     return aligned(block.used, requirements.alignment) + requirements.size <= block.size;

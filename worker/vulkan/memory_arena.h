@@ -1,6 +1,6 @@
-// Device memory in few large blocks, cut up front to back and freed all at once: weights, KV pages and scratch live as long
-// as the backend. Blocks are 256 MiB or the size of one larger request.
-// Threads: as Device. Owns its blocks; must not outlive the device.
+// Device memory in few large blocks, cut up front to back and freed all at once: weights, KV pages and scratch live as
+// long as the backend. Blocks are 256 MiB or the size of one larger request. Threads: as Device. Owns its blocks; must
+// not outlive the device.
 #pragma once
 
 #include <memory>

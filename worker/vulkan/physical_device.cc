@@ -6,16 +6,21 @@
 namespace orch::worker::vulkan {
 namespace {
 
-constexpr std::uint32_t kPushBytesNeeded = 128;  // the Vulkan minimum; kernels stay inside it
+constexpr std::uint32_t kPushBytesNeeded = 128;      // the Vulkan minimum; kernels stay inside it
 constexpr std::uint32_t kSharedBytesNeeded = 16384;  // the Vulkan minimum
 
 const char* type_name(VkPhysicalDeviceType type) {
   switch (type) {
-    case VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU: return "discrete-gpu";
-    case VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU: return "integrated-gpu";
-    case VK_PHYSICAL_DEVICE_TYPE_VIRTUAL_GPU: return "virtual-gpu";
-    case VK_PHYSICAL_DEVICE_TYPE_CPU: return "cpu";
-    default: return "other";
+    case VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU:
+      return "discrete-gpu";
+    case VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU:
+      return "integrated-gpu";
+    case VK_PHYSICAL_DEVICE_TYPE_VIRTUAL_GPU:
+      return "virtual-gpu";
+    case VK_PHYSICAL_DEVICE_TYPE_CPU:
+      return "cpu";
+    default:
+      return "other";
   }
 }
 
@@ -106,11 +111,10 @@ PhysicalDeviceFacts inspect(VkPhysicalDevice device, std::uint32_t index) {
                             std::to_string(properties.properties.limits.maxPushConstantsSize) + " bytes, " +
                             std::to_string(kPushBytesNeeded) + " needed";
   } else if (facts.shared_bytes_max < kSharedBytesNeeded) {
-    entry.excluded_reason = "shared memory of a workgroup is limited to " + std::to_string(facts.shared_bytes_max) + " bytes, " +
-                            std::to_string(kSharedBytesNeeded) + " needed";
+    entry.excluded_reason = "shared memory of a workgroup is limited to " + std::to_string(facts.shared_bytes_max) +
+                            " bytes, " + std::to_string(kSharedBytesNeeded) + " needed";
   }
   return facts;
 }
 
 }  // namespace orch::worker::vulkan
-

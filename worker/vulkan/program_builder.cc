@@ -47,11 +47,16 @@ std::vector<std::byte> bytes_of(const T& push) {
 
 std::uint32_t type_code(TensorType type) {
   switch (type) {
-    case TensorType::q4_0: return 0;
-    case TensorType::q4_1: return 1;
-    case TensorType::q8_0: return 2;
-    case TensorType::f16: return 3;
-    case TensorType::f32: return 4;
+    case TensorType::q4_0:
+      return 0;
+    case TensorType::q4_1:
+      return 1;
+    case TensorType::q8_0:
+      return 2;
+    case TensorType::f16:
+      return 3;
+    case TensorType::f32:
+      return 4;
   }
   return 0;
 }
@@ -59,10 +64,13 @@ std::uint32_t type_code(TensorType type) {
 std::uint32_t record_kind(TensorType type) {
   switch (type) {
     case TensorType::q4_0:
-    case TensorType::q4_1: return kNibbleRecords;
-    case TensorType::q8_0: return kByteRecords;
+    case TensorType::q4_1:
+      return kNibbleRecords;
+    case TensorType::q8_0:
+      return kByteRecords;
     case TensorType::f16:
-    case TensorType::f32: return kFloats;
+    case TensorType::f32:
+      return kFloats;
   }
   return 0;
 }
@@ -76,11 +84,12 @@ Err<VulkanError> unsupported(std::string message) {
 Result<std::vector<PlannedDispatch>, VulkanError> ProgramBuilder::build() {
   const ModelConfig& config = model_.config;
   if (config.head_dim % 8 != 0 || config.rope_dims % 2 != 0) {
-    return unsupported("head dimension " + std::to_string(config.head_dim) + "; the Vulkan kernels take multiples of 8");
+    return unsupported("head dimension " + std::to_string(config.head_dim) +
+                       "; the Vulkan kernels take multiples of 8");
   }
   if (config.embedding % kTileCols != 0 || config.q_width() % kTileCols != 0 || config.feed_forward % kTileCols != 0) {
-    return unsupported("widths " + std::to_string(config.embedding) + ", " + std::to_string(config.q_width()) + " and " +
-                       std::to_string(config.feed_forward) + "; the Vulkan kernels take multiples of 32");
+    return unsupported("widths " + std::to_string(config.embedding) + ", " + std::to_string(config.q_width()) +
+                       " and " + std::to_string(config.feed_forward) + "; the Vulkan kernels take multiples of 32");
   }
   if (config.embedding / numerics::kLeaf > kLeavesMax) {
     return unsupported("width " + std::to_string(config.embedding) + "; the Vulkan norm takes at most " +
@@ -95,18 +104,25 @@ Result<std::vector<PlannedDispatch>, VulkanError> ProgramBuilder::build() {
 
 Status<VulkanError> ProgramBuilder::add(const Op& op) {
   switch (op.kind) {
-    case OpKind::embed: return add_embed(op);
-    case OpKind::norm_matmul: return add_norm_matmul(op);
-    case OpKind::rope_store_kv: return add_rope(op);
-    case OpKind::attention: return add_attention(op);
-    case OpKind::matmul_residual: return add_matmul_residual(op);
-    case OpKind::silu_mul: activated_pending_ = true; return Ok{};
+    case OpKind::embed:
+      return add_embed(op);
+    case OpKind::norm_matmul:
+      return add_norm_matmul(op);
+    case OpKind::rope_store_kv:
+      return add_rope(op);
+    case OpKind::attention:
+      return add_attention(op);
+    case OpKind::matmul_residual:
+      return add_matmul_residual(op);
+    case OpKind::silu_mul:
+      activated_pending_ = true;
+      return Ok{};
   }
   return unsupported("an operation without a Vulkan kernel");
 }
 
-Status<VulkanError> ProgramBuilder::push_back(Kernel kernel, std::vector<std::uint32_t> constants, const Bindings& bindings,
-                                              PlannedDispatch dispatch) {
+Status<VulkanError> ProgramBuilder::push_back(Kernel kernel, std::vector<std::uint32_t> constants,
+                                              const Bindings& bindings, PlannedDispatch dispatch) {
   auto pipeline = device_.pipeline(kernel, std::move(constants));
   if (!pipeline.ok()) return Err{pipeline.error()};
   Bindings all = bindings;
@@ -287,8 +303,8 @@ Status<VulkanError> ProgramBuilder::add_attention(const Op& op) {
   splits.x = config.kv_heads * chunks;
   splits.per_split = true;
   ORCH_TRY(added, push_back(Kernel::attention,
-                            {heads_here, device_.tuning().keys_per_lane, config.head_dim, device_.tuning().shuffle}, bindings,
-                            std::move(splits)));
+                            {heads_here, device_.tuning().keys_per_lane, config.head_dim, device_.tuning().shuffle},
+                            bindings, std::move(splits)));
   static_cast<void>(added);
   Bindings merge_bindings;
   merge_bindings.reads[1] = buffers_.partials().texels();

@@ -38,7 +38,9 @@ class ProgramBuilder {
   Status<VulkanError> push_back(Kernel kernel, std::vector<std::uint32_t> constants, const Bindings& bindings,
                                 PlannedDispatch dispatch);
   bool can_join(const std::vector<MatmulPart>& parts) const;
-  std::uint32_t lanes(std::uint32_t items) const { return (items + device_.tuning().width - 1) / device_.tuning().width; }
+  std::uint32_t lanes(std::uint32_t items) const {
+    return (items + device_.tuning().width - 1) / device_.tuning().width;
+  }
 
   KernelDevice& device_;
   WeightStore& weights_;

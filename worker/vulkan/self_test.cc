@@ -26,7 +26,8 @@ class Spread {
   // Sign and mantissa free, exponent from 2^low to 2^high.
   std::uint32_t float_bits(int low, int high) {
     const std::uint32_t bits = next();
-    const std::uint32_t exponent = static_cast<std::uint32_t>(127 + low) + (next() >> 8U) % static_cast<std::uint32_t>(high - low + 1);
+    const std::uint32_t exponent =
+        static_cast<std::uint32_t>(127 + low) + (next() >> 8U) % static_cast<std::uint32_t>(high - low + 1);
     return (bits & 0x807F'FFFFU) | exponent << 23U;
   }
 
@@ -66,9 +67,10 @@ bool is_nan(std::uint32_t bits) { return (bits & num::kAbsMask) > num::kInfBits;
 }  // namespace
 
 const char* to_string(Probe probe) {
-  constexpr std::array kNames{"a + b",   "a * b",      "a * b - 1",       "rcp",          "rsqrt",
-                              "exp",     "silu_mul",   "f32_to_f16",      "f16_to_f32",   "quantise_one",
-                              "int to float", "four int8 products", "store", "integer product"};
+  constexpr std::array kNames{
+      "a + b",    "a * b",          "a * b - 1",  "rcp",          "rsqrt",        "exp",
+      "silu_mul", "f32_to_f16",     "f16_to_f32", "quantise_one", "int to float", "four int8 products",
+      "store",    "integer product"};
   static_assert(kNames.size() == kProbes);
   return kNames[static_cast<std::size_t>(probe)];
 }
@@ -77,20 +79,34 @@ std::uint32_t expected(Probe probe, std::uint32_t a_bits, std::uint32_t b_bits) 
   const float a = num::float_of(a_bits);
   const float b = num::float_of(b_bits);
   switch (probe) {
-    case Probe::add: return num::bits_of(a + b);
-    case Probe::multiply: return num::bits_of(a * b);
-    case Probe::product_minus_one: return num::bits_of(a * b - 1.0F);
-    case Probe::rcp: return num::bits_of(num::rcp(a));
-    case Probe::rsqrt: return num::bits_of(num::rsqrt(a));
-    case Probe::exp: return num::bits_of(num::exp(a));
-    case Probe::silu_mul: return num::bits_of(num::silu_mul(a, b));
-    case Probe::narrow_f16: return num::f32_to_f16(a);
-    case Probe::widen_f16: return num::bits_of(num::f16_to_f32(static_cast<std::uint16_t>(a_bits)));
-    case Probe::quantise: return static_cast<std::uint32_t>(num::quantise_one(a, b));
-    case Probe::int_to_float: return num::bits_of(static_cast<float>(static_cast<std::int32_t>(a_bits)));
-    case Probe::four_products: return four_products(a_bits, b_bits);
-    case Probe::store: return num::bits_of(num::store(a));
-    case Probe::int_multiply: return a_bits * b_bits;
+    case Probe::add:
+      return num::bits_of(a + b);
+    case Probe::multiply:
+      return num::bits_of(a * b);
+    case Probe::product_minus_one:
+      return num::bits_of(a * b - 1.0F);
+    case Probe::rcp:
+      return num::bits_of(num::rcp(a));
+    case Probe::rsqrt:
+      return num::bits_of(num::rsqrt(a));
+    case Probe::exp:
+      return num::bits_of(num::exp(a));
+    case Probe::silu_mul:
+      return num::bits_of(num::silu_mul(a, b));
+    case Probe::narrow_f16:
+      return num::f32_to_f16(a);
+    case Probe::widen_f16:
+      return num::bits_of(num::f16_to_f32(static_cast<std::uint16_t>(a_bits)));
+    case Probe::quantise:
+      return static_cast<std::uint32_t>(num::quantise_one(a, b));
+    case Probe::int_to_float:
+      return num::bits_of(static_cast<float>(static_cast<std::int32_t>(a_bits)));
+    case Probe::four_products:
+      return four_products(a_bits, b_bits);
+    case Probe::store:
+      return num::bits_of(num::store(a));
+    case Probe::int_multiply:
+      return a_bits * b_bits;
   }
   return 0;
 }
@@ -168,8 +184,10 @@ Status<VulkanError> self_test(KernelDevice& device) {
       const std::uint32_t want = expected(question.probe, question.a[i], question.b[i]);
       if (answers[i] == want || (is_nan(answers[i]) && is_nan(want))) continue;
       std::array<char, 256> text{};
-      std::snprintf(text.data(), text.size(), "%s failed the class-X self-test: %s of %08x, %08x gave %08x, the contract says %08x",
-                    device.facts().entry.name.c_str(), to_string(question.probe), question.a[i], question.b[i], answers[i], want);
+      std::snprintf(text.data(), text.size(),
+                    "%s failed the class-X self-test: %s of %08x, %08x gave %08x, the contract says %08x",
+                    device.facts().entry.name.c_str(), to_string(question.probe), question.a[i], question.b[i],
+                    answers[i], want);
       return Err{VulkanError{VulkanErrorKind::self_test, text.data()}};
     }
   }

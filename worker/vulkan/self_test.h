@@ -1,6 +1,6 @@
-// Known answers of the class-X contract, asked of the device at start: rounding of + - *, no fused multiply-add, reciprocal,
-// square root, exponential, SiLU, every f16 widening, 2^20 narrowings, integer products. The expected bytes are computed here by
-// worker/core/numerics.h. A device that answers anything else does not serve.
+// Known answers of the class-X contract, asked of the device at start: rounding of + - *, no fused multiply-add,
+// reciprocal, square root, exponential, SiLU, every f16 widening, 2^20 narrowings, integer products. The expected bytes
+// are computed here by worker/core/numerics.h. A device that answers anything else does not serve.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +13,20 @@ namespace orch::worker::vulkan {
 
 // Order as in worker/kernels/probe.comp.
 enum class Probe : std::uint32_t {
-  add, multiply, product_minus_one, rcp, rsqrt, exp, silu_mul, narrow_f16, widen_f16, quantise, int_to_float, four_products,
-  store, int_multiply,
+  add,
+  multiply,
+  product_minus_one,
+  rcp,
+  rsqrt,
+  exp,
+  silu_mul,
+  narrow_f16,
+  widen_f16,
+  quantise,
+  int_to_float,
+  four_products,
+  store,
+  int_multiply,
 };
 inline constexpr std::uint32_t kProbes = 14;
 

@@ -13,7 +13,8 @@ namespace orch::worker::vulkan {
 
 class ShaderModule {
  public:
-  static Result<std::unique_ptr<ShaderModule>, VulkanError> Create(Device& device, std::span<const std::uint32_t> words);
+  static Result<std::unique_ptr<ShaderModule>, VulkanError> Create(Device& device,
+                                                                   std::span<const std::uint32_t> words);
   ~ShaderModule();
   ShaderModule(const ShaderModule&) = delete;
   ShaderModule& operator=(const ShaderModule&) = delete;

@@ -22,14 +22,23 @@ struct Named {
   std::uint32_t opcode;
   const char* name;
 };
-constexpr std::array kForbidden{
-    Named{136, "OpFDiv"},          Named{140, "OpFRem"},           Named{141, "OpFMod"},
-    Named{142, "OpVectorTimesScalar"}, Named{143, "OpMatrixTimesScalar"}, Named{144, "OpVectorTimesMatrix"},
-    Named{145, "OpMatrixTimesVector"}, Named{146, "OpMatrixTimesMatrix"}, Named{147, "OpOuterProduct"},
-    Named{148, "OpDot"},           Named{350, "OpGroupNonUniformFAdd"}, Named{352, "OpGroupNonUniformFMul"},
-    Named{355, "OpGroupNonUniformFMin"}, Named{358, "OpGroupNonUniformFMax"}};
+constexpr std::array kForbidden{Named{136, "OpFDiv"},
+                                Named{140, "OpFRem"},
+                                Named{141, "OpFMod"},
+                                Named{142, "OpVectorTimesScalar"},
+                                Named{143, "OpMatrixTimesScalar"},
+                                Named{144, "OpVectorTimesMatrix"},
+                                Named{145, "OpMatrixTimesVector"},
+                                Named{146, "OpMatrixTimesMatrix"},
+                                Named{147, "OpOuterProduct"},
+                                Named{148, "OpDot"},
+                                Named{350, "OpGroupNonUniformFAdd"},
+                                Named{352, "OpGroupNonUniformFMul"},
+                                Named{355, "OpGroupNonUniformFMin"},
+                                Named{358, "OpGroupNonUniformFMax"}};
 
-// Extended instructions whose result is one integer or an exact widening: UMin, SMin, UMax, SMax, UClamp, SClamp, UnpackHalf2x16.
+// Extended instructions whose result is one integer or an exact widening: UMin, SMin, UMax, SMax, UClamp, SClamp,
+// UnpackHalf2x16.
 constexpr std::array<std::uint32_t, 7> kExactExtended{38, 39, 41, 42, 44, 45, 62};
 
 template <typename F>
@@ -63,7 +72,8 @@ SpirvFindings read_spirv(SpirvWords module) {
     for (const Named& forbidden : kForbidden) {
       if (opcode == forbidden.opcode) findings.violations.emplace_back(forbidden.name);
     }
-    if (opcode == kOpExtInst && std::find(kExactExtended.begin(), kExactExtended.end(), words[4]) == kExactExtended.end()) {
+    if (opcode == kOpExtInst &&
+        std::find(kExactExtended.begin(), kExactExtended.end(), words[4]) == kExactExtended.end()) {
       findings.violations.push_back("GLSL.std.450 instruction " + std::to_string(words[4]));
     }
   });

@@ -1,5 +1,5 @@
-// Reads a SPIR-V module for the class-X rules (ENGINE-RULES "Arithmetic"): every float + - * is NoContraction, and none of the
-// operations whose result devices may choose appears. Test code only.
+// Reads a SPIR-V module for the class-X rules (ENGINE-RULES "Arithmetic"): every float + - * is NoContraction, and none
+// of the operations whose result devices may choose appears. Test code only.
 #pragma once
 
 #include <string>

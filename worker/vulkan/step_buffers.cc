@@ -10,16 +10,15 @@ namespace orch::worker::vulkan {
 namespace {
 
 constexpr std::uint64_t kScratchBytesMax = 64ULL << 20U;  // of partials and of logits: longer steps are cut into pieces
-constexpr std::uint32_t kTokensPerGroupMax = 8;           // matmul_quant.comp; reads records of up to 7 rows past the last
-constexpr std::uint32_t kNibbleRecordTexels = 5;          // prepare.comp
+constexpr std::uint32_t kTokensPerGroupMax = 8;   // matmul_quant.comp; reads records of up to 7 rows past the last
+constexpr std::uint32_t kNibbleRecordTexels = 5;  // prepare.comp
 constexpr std::uint32_t kByteRecordTexels = 3;
-constexpr std::uint32_t kPartialHeadWords = 4;            // attention.comp
+constexpr std::uint32_t kPartialHeadWords = 4;  // attention.comp
 constexpr std::uint64_t kTexelBytes = 16;
 
 // In the order that lets a norm_matmul write its parts with one dispatch: q, k, v and gate, up are neighbours.
-constexpr std::array kRowOrder{Buffer::residual, Buffer::query, Buffer::key,
-                               Buffer::value,    Buffer::attended, Buffer::gate,
-                               Buffer::up,       Buffer::activated};
+constexpr std::array kRowOrder{Buffer::residual, Buffer::query, Buffer::key, Buffer::value,
+                               Buffer::attended, Buffer::gate,  Buffer::up,  Buffer::activated};
 
 std::uint64_t partial_bytes(const ModelConfig& config, std::uint32_t splits_max) {
   return std::uint64_t{config.heads} * splits_max * (config.head_dim + kPartialHeadWords) * sizeof(float);
@@ -114,8 +113,8 @@ Status<VulkanError> StepBuffers::upload_rope(KernelDevice& device, const RopeTab
 }
 
 std::uint64_t StepBuffers::scratch_bytes() const {
-  return step_->size() + activations_->size() + records_->size() + floats_->size() + partials_->size() + logits_->size() +
-         rope_->size();
+  return step_->size() + activations_->size() + records_->size() + floats_->size() + partials_->size() +
+         logits_->size() + rope_->size();
 }
 
 }  // namespace orch::worker::vulkan

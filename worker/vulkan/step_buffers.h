@@ -1,10 +1,10 @@
-// The memory that steps work in: the host's step input, activation rows, quantised records, attention partials, logits, KV pages
-// and RoPE tables.
+// The memory that steps work in: the host's step input, activation rows, quantised records, attention partials, logits,
+// KV pages and RoPE tables.
 //
-// An activation row holds all f32 buffers of plan.h side by side (so that matrices with one input can write adjacent buffers in
-// one dispatch); logits have rows of their own. KV: one buffer per layer, page after page; a page of a layer is K
-// [kv_head][d / 8][32][8] then V [kv_head][32][d], f16.
-// Threads: as KernelDevice. Owns the buffers; must not outlive the device.
+// An activation row holds all f32 buffers of plan.h side by side (so that matrices with one input can write adjacent
+// buffers in one dispatch); logits have rows of their own. KV: one buffer per layer, page after page; a page of a layer
+// is K [kv_head][d / 8][32][8] then V [kv_head][32][d], f16. Threads: as KernelDevice. Owns the buffers; must not
+// outlive the device.
 #pragma once
 
 #include <array>
@@ -20,9 +20,9 @@
 namespace orch::worker::vulkan {
 
 struct StepShape {
-  std::uint32_t context = 0;     // positions of one sequence
+  std::uint32_t context = 0;  // positions of one sequence
   std::uint32_t pages = 0;
-  std::uint32_t columns_max = 0; // widest matmul input
+  std::uint32_t columns_max = 0;  // widest matmul input
 };
 
 class StepBuffers {

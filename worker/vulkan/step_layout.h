@@ -1,4 +1,5 @@
-// The step buffer that the host fills and every kernel reads: the other side of worker/kernels/step.glsl, in 32-bit words.
+// The step buffer that the host fills and every kernel reads: the other side of worker/kernels/step.glsl, in 32-bit
+// words.
 #pragma once
 
 #include <cstdint>

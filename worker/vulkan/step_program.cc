@@ -38,10 +38,14 @@ Status<VulkanError> StepProgram::record() {
 
 std::uint32_t StepProgram::groups_y(RowRule rule, const StepCounts& counts) const {
   switch (rule) {
-    case RowRule::rows: return counts.rows;
-    case RowRule::wanted: return counts.wanted;
-    case RowRule::row_tiles: return (counts.rows + tokens_per_group_ - 1) / tokens_per_group_;
-    case RowRule::wanted_tiles: return (counts.wanted + tokens_per_group_ - 1) / tokens_per_group_;
+    case RowRule::rows:
+      return counts.rows;
+    case RowRule::wanted:
+      return counts.wanted;
+    case RowRule::row_tiles:
+      return (counts.rows + tokens_per_group_ - 1) / tokens_per_group_;
+    case RowRule::wanted_tiles:
+      return (counts.wanted + tokens_per_group_ - 1) / tokens_per_group_;
   }
   return 0;
 }

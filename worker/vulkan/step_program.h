@@ -1,7 +1,7 @@
-// The op list of a model as dispatches, recorded once. Nothing in the recording depends on a step: rows, positions and page
-// tables come from the step buffer, workgroup counts from an argument buffer that the host fills (indirect dispatch).
-// Barriers stand only between operations; the matrices of one operation run side by side.
-// Threads: as KernelDevice. Must not outlive the device, weights and buffers it was built on.
+// The op list of a model as dispatches, recorded once. Nothing in the recording depends on a step: rows, positions and
+// page tables come from the step buffer, workgroup counts from an argument buffer that the host fills (indirect
+// dispatch). Barriers stand only between operations; the matrices of one operation run side by side. Threads: as
+// KernelDevice. Must not outlive the device, weights and buffers it was built on.
 #pragma once
 
 #include <memory>
@@ -45,7 +45,8 @@ class StepProgram {
   Status<VulkanError> run(const StepCounts& counts);
 
  private:
-  StepProgram(KernelDevice& device, std::uint32_t tokens_per_group) : device_(device), tokens_per_group_(tokens_per_group) {}
+  StepProgram(KernelDevice& device, std::uint32_t tokens_per_group)
+      : device_(device), tokens_per_group_(tokens_per_group) {}
   Status<VulkanError> record();
   std::uint32_t groups_y(RowRule rule, const StepCounts& counts) const;
 

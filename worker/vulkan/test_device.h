@@ -1,5 +1,6 @@
-// The device that tests run on: any Vulkan device, software ones included. Without one a test is skipped with the reason, unless
-// ORCH_REQUIRE_VULKAN is set (CI, where lavapipe is installed): then its absence fails the test. Test code only.
+// The device that tests run on: any Vulkan device, software ones included. Without one a test is skipped with the
+// reason, unless ORCH_REQUIRE_VULKAN is set (CI, where lavapipe is installed): then its absence fails the test. Test
+// code only.
 #pragma once
 
 #include <gtest/gtest.h>

@@ -35,7 +35,8 @@ std::uint32_t columns_max(const Model& model) {
 
 class VulkanBackend final : public Backend {
  public:
-  VulkanBackend(Model model, std::unique_ptr<KernelDevice> device) : model_(std::move(model)), device_(std::move(device)) {}
+  VulkanBackend(Model model, std::unique_ptr<KernelDevice> device)
+      : model_(std::move(model)), device_(std::move(device)) {}
 
   Status<VulkanError> open(const VulkanBackendOptions& options);
 
@@ -60,14 +61,15 @@ class VulkanBackend final : public Backend {
   std::unique_ptr<CommandRecorder> copier_;
   std::uint32_t context_ = 0;
   std::atomic<std::uint64_t> kv_saturated_{0};  // info() may be called from another thread
-  std::string lost_;  // why the device is gone; empty: it works
+  std::string lost_;                            // why the device is gone; empty: it works
 };
 
 Status<VulkanError> VulkanBackend::open(const VulkanBackendOptions& options) {
   context_ = options.context;
   weights_ = std::make_unique<WeightStore>(*device_, model_.weights);
   const RopeTable rope = make_rope_table(model_.config, model_.weights, options.context);
-  auto buffers = StepBuffers::Create(*device_, model_.config, rope, {options.context, options.pages, columns_max(model_)});
+  auto buffers =
+      StepBuffers::Create(*device_, model_.config, rope, {options.context, options.pages, columns_max(model_)});
   if (!buffers.ok()) return Err{buffers.error()};
   buffers_ = std::move(buffers).value();
   auto copier = device_->make_recorder();
@@ -118,7 +120,8 @@ StepCounts VulkanBackend::fill_step(const StepInput& input, std::size_t first, s
       ORCH_CHECK(sequence < input.page_tables.size());
       const std::vector<PageId>& pages = input.page_tables[sequence];
       table = static_cast<std::uint32_t>(words.size());
-      const std::size_t used = std::min<std::size_t>(pages.size(), (std::size_t{context_} + kPageTokens - 1) / kPageTokens);
+      const std::size_t used =
+          std::min<std::size_t>(pages.size(), (std::size_t{context_} + kPageTokens - 1) / kPageTokens);
       words.insert(words.end(), pages.begin(), pages.begin() + static_cast<std::ptrdiff_t>(used));
     }
     ORCH_CHECK(row.token < model_.config.vocabulary && row.position < context_);
@@ -138,8 +141,8 @@ StepCounts VulkanBackend::fill_step(const StepInput& input, std::size_t first, s
   return counts;
 }
 
-Status<VulkanError> VulkanBackend::submit(const StepInput& input, std::size_t first, std::size_t count, std::span<float> logits,
-                                          std::size_t& done) {
+Status<VulkanError> VulkanBackend::submit(const StepInput& input, std::size_t first, std::size_t count,
+                                          std::span<float> logits, std::size_t& done) {
   ORCH_TRY(chosen, program(tile_for(static_cast<std::uint32_t>(count))));
   const StepCounts counts = fill_step(input, first, count);
   ORCH_TRY(ran, chosen->run(counts));

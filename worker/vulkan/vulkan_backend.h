@@ -1,5 +1,5 @@
-// Runs a model's op list on a Vulkan device: class X, the same bytes as the CPU backend (.specs/engine-numerics.md). The seam to
-// worker/backend; no Vulkan header needed. Devices, selection and errors: device_list.h, vulkan_error.h.
+// Runs a model's op list on a Vulkan device: class X, the same bytes as the CPU backend (.specs/engine-numerics.md).
+// The seam to worker/backend; no Vulkan header needed. Devices, selection and errors: device_list.h, vulkan_error.h.
 #pragma once
 
 #include <cstdint>
@@ -19,9 +19,9 @@ struct VulkanBackendOptions {
   std::uint32_t pages = 0;    // KV pages of 32 tokens
 };
 
-// Opens the device, runs the self-test of the numerics on it, takes the weights out of `model` and compiles the kernels. Takes
-// seconds. An error is one of VulkanErrorKind with words that name the device and the limit. The backend is for one thread at a
-// time; after a step that failed with INTERNAL (device lost) it refuses every further step.
+// Opens the device, runs the self-test of the numerics on it, takes the weights out of `model` and compiles the
+// kernels. Takes seconds. An error is one of VulkanErrorKind with words that name the device and the limit. The backend
+// is for one thread at a time; after a step that failed with INTERNAL (device lost) it refuses every further step.
 Result<std::unique_ptr<Backend>, VulkanError> create_vulkan_backend(Model model, const VulkanBackendOptions& options);
 
 }  // namespace orch::worker

@@ -1,5 +1,5 @@
-// The backend over a device that the caller opened and whose kernels and validation it chose: for tests of wrong kernels and of silence under the
-// validation layers.
+// The backend over a device that the caller opened and whose kernels and validation it chose: for tests of wrong
+// kernels and of silence under the validation layers.
 #pragma once
 
 #include "worker/vulkan/kernel_device.h"

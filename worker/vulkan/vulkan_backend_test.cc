@@ -1,4 +1,5 @@
-// The Vulkan backend against the scalar reference, to the byte, on generated models (ENGINE-RULES "How agreement is judged").
+// The Vulkan backend against the scalar reference, to the byte, on generated models (ENGINE-RULES "How agreement is
+// judged").
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -65,7 +66,8 @@ std::size_t compare(const TinyShape& shape, std::size_t tokens, std::uint32_t ch
 class VulkanBackendTest : public DeviceTest {};
 
 TEST_F(VulkanBackendTest, OC_NUM_1501_logits_equal_the_scalar_reference_for_every_weight_type) {
-  for (const TensorType type : {TensorType::q4_1, TensorType::q4_0, TensorType::q8_0, TensorType::f16, TensorType::f32}) {
+  for (const TensorType type :
+       {TensorType::q4_1, TensorType::q4_0, TensorType::q8_0, TensorType::f16, TensorType::f32}) {
     TinyShape shape;
     shape.matrices = type;
     const auto device = vulkan_backend(shape);
@@ -142,7 +144,8 @@ TEST_F(VulkanBackendTest, OC_ENGINE_1002_a_copied_page_continues_as_the_original
   const std::vector<Row> rows{{ids[20], 20, 0, true}};
   std::vector<float> again(shape.vocabulary);
   ASSERT_TRUE(device->step({rows, tables}, again).ok());
-  EXPECT_EQ(0, std::memcmp(again.data(), first.data() + std::size_t{20} * shape.vocabulary, again.size() * sizeof(float)));
+  EXPECT_EQ(0,
+            std::memcmp(again.data(), first.data() + std::size_t{20} * shape.vocabulary, again.size() * sizeof(float)));
 }
 
 TEST_F(VulkanBackendTest, OC_NUM_1305_saturated_keys_and_values_are_counted_as_on_the_cpu) {

@@ -52,8 +52,10 @@ TEST(VulkanErrors, OC_ENGINE_1007_no_driver_is_said_in_words) {
   const std::string before = old == nullptr ? "" : old;
   setenv("VK_ICD_FILENAMES", "/nonexistent/driver.json", 1);
   const auto devices = list_vulkan_devices();
-  if (old == nullptr) unsetenv("VK_ICD_FILENAMES");
-  else setenv("VK_ICD_FILENAMES", before.c_str(), 1);
+  if (old == nullptr)
+    unsetenv("VK_ICD_FILENAMES");
+  else
+    setenv("VK_ICD_FILENAMES", before.c_str(), 1);
   ASSERT_FALSE(devices.ok());
   EXPECT_EQ(devices.error().kind, VulkanErrorKind::no_driver);
   EXPECT_NE(devices.error().message.find("install a Vulkan driver"), std::string::npos) << devices.error().message;

@@ -5,7 +5,8 @@
 namespace orch::worker::vulkan {
 namespace {
 
-// Moves the words of one row of a tile together: the file's tile has [j][row], a texel has words 4h .. 4h + 3 of one row.
+// Moves the words of one row of a tile together: the file's tile has [j][row], a texel has words 4h .. 4h + 3 of one
+// row.
 void interleave_words(const std::uint32_t* tile, std::uint32_t words_per_row, std::uint32_t* out) {
   for (std::uint32_t h = 0; h < words_per_row / 4; ++h) {
     for (std::uint32_t row = 0; row < kTileRows; ++row) {
@@ -20,7 +21,8 @@ void interleave_words(const std::uint32_t* tile, std::uint32_t words_per_row, st
 void interleave_halves(const std::uint16_t* tile, std::uint32_t* out) {
   for (std::uint32_t k = 0; k < kTileCols; k += 2) {
     for (std::uint32_t row = 0; row < kTileRows; ++row) {
-      const std::uint32_t word = tile[k * kTileRows + row] | static_cast<std::uint32_t>(tile[(k + 1) * kTileRows + row]) << 16U;
+      const std::uint32_t word = tile[k * kTileRows + row] | static_cast<std::uint32_t>(tile[(k + 1) * kTileRows + row])
+                                                                 << 16U;
       out[((k / 8) * kTileRows + row) * 4 + (k % 8) / 2] = word;
     }
   }
@@ -38,7 +40,8 @@ std::vector<std::uint32_t> device_quants(const QTensor& tensor) {
       if (tensor.type == TensorType::f16) {
         interleave_halves(reinterpret_cast<const std::uint16_t*>(tile), out);
       } else {
-        interleave_words(reinterpret_cast<const std::uint32_t*>(tile), static_cast<std::uint32_t>(tile_words) / kTileRows, out);
+        interleave_words(reinterpret_cast<const std::uint32_t*>(tile),
+                         static_cast<std::uint32_t>(tile_words) / kTileRows, out);
       }
     }
   }
@@ -61,7 +64,8 @@ std::vector<std::uint32_t> device_scales(const QTensor& tensor) {
   return words;
 }
 
-Result<std::unique_ptr<DeviceBuffer>, VulkanError> WeightStore::upload(const char* name, std::span<const std::byte> bytes) {
+Result<std::unique_ptr<DeviceBuffer>, VulkanError> WeightStore::upload(const char* name,
+                                                                       std::span<const std::byte> bytes) {
   auto buffer = device_.make_buffer(MemoryUse::device, name, bytes.size());
   if (!buffer.ok()) return Err{buffer.error()};
   ORCH_TRY(written, device_.write(*buffer.value(), 0, bytes));

@@ -1,6 +1,6 @@
-// Weights on the device, in the texel layouts that the kernels read (matmul_quant.comp, matmul_float.comp), made once per tensor
-// or per run of tensors that one dispatch computes together.
-// Threads: as KernelDevice. Owns the buffers; must not outlive the device.
+// Weights on the device, in the texel layouts that the kernels read (matmul_quant.comp, matmul_float.comp), made once
+// per tensor or per run of tensors that one dispatch computes together. Threads: as KernelDevice. Owns the buffers;
+// must not outlive the device.
 #pragma once
 
 #include <map>
