@@ -50,9 +50,31 @@ def preset(name):
     return ["cmake", "--preset", name]
 
 
+# What the address sanitizer sees: everything that parses, decides or shares memory, each as its own test binary.
+ASAN_TESTS = ["base_test", "sse_parser_test", "config_test", "runtime_test", "gateway_shell_test", "orchestratord_core_test", "orchestratord_model_test",
+              "pool_core_test", "pool_shell_test", "lease_arbiter_test", "generation_test", "worker_model_test", "worker_core_test", "text_test",
+              "worker_cpu_test", "native_engine_test", "worker_service_test", "adapter_dialects_test", "cli_test"]
+# What the thread sanitizer sees: cores, mailbox and Asio; Debian's gRPC is not instrumented.
+TSAN_TESTS = ["runtime_test", "orchestratord_core_test", "pool_core_test", "lease_arbiter_test", "generation_test", "native_engine_test"]
+
+
+def sanitized(name, tests):
+    directory = ROOT / "build" / name
+    return [Step(f"{name}-configure", "full", preset(name)),
+            Step(f"{name}-build", "full", ninja(directory, *tests), timeout=3000),
+            ctest(f"ctest-{name}", "full", directory, "-R", "^(" + "|".join(tests) + ")$")]
+
+
+def script(name, tier, *command, timeout=1200, env=None):
+    return Step(name, tier, [str(VENV_PYTHON), *command], timeout=timeout, env=env)
+
+
 def steps():
     jobs = str(os.cpu_count() or 2)
-    asan, tsan = ROOT / "build/asan", ROOT / "build/tsan"
+    model = os.environ.get("LLAMA_ORCH_MODEL", "")
+    agreement = "test-harness/agreement"
+    haiku = {"TZ": "Europe/Amsterdam", "REQUIRE_REAL_LLAMA": "1"}
+    logits = [f"{agreement}/logits_agreement.py", "--model", model, "--tool", str(RELEASE / "bin/worker-logits")]
     return [
         Step("configure", "fast", preset("release")),
         Step("build", "fast", ninja(RELEASE), timeout=3000),
@@ -61,12 +83,15 @@ def steps():
         ctest("ctest-full", "full", RELEASE, "-LE", "fast|nightly"),
         pytest("cdc", "full", "test-harness/cdc"),
         pytest("e2e", "full", "test-harness/e2e"),
-        Step("asan-configure", "full", preset("asan")),
-        Step("asan-build", "full", ninja(asan), timeout=3000),
-        ctest("ctest-asan", "full", asan, "-LE", "nightly|model|sim|tidy", "-j", jobs),
-        Step("tsan-configure", "full", preset("tsan")),
-        Step("tsan-build", "full", ninja(tsan), timeout=3000),
-        ctest("ctest-tsan", "full", tsan, "-L", "tsan", "-j", jobs),
+        pytest("haiku-guards", "full", "test-harness/haiku"),
+        script("haiku-gate", "full", "test-harness/haiku/haiku_gate.py", env=haiku),
+        script("tokenizer-agreement", "full", f"{agreement}/tokenizer_agreement.py", "--model", model, "--tool", str(RELEASE / "bin/tokenize_tool")),
+        script("template-agreement", "full", f"{agreement}/template_agreement.py", "--model", model, "--tool", str(RELEASE / "bin/render_tool")),
+        script("logits-agreement", "full", *logits, "--texts", "4", "--positions", "32", "--reference-texts", "1", timeout=900),
+        *sanitized("asan", ASAN_TESTS),
+        *sanitized("tsan", TSAN_TESTS),
+        script("logits-agreement-whole", "nightly", *logits, timeout=5400),
+        script("benchmarks", "nightly", "test-harness/load/bench.py", timeout=1800),
     ]
 
 

@@ -78,6 +78,10 @@ void LeaseTable::started(const LeaseKey& key) {
   if (HeldLease* lease = get(key)) lease->busy_streak = 0;
 }
 
+void LeaseTable::suspect(const LeaseKey& key, Instant now) {
+  if (HeldLease* lease = get(key)) lease->not_before = std::max(lease->not_before, now + limits_.broken_pause);
+}
+
 void LeaseTable::pause(const LeaseKey& key, Instant now) {
   HeldLease* lease = get(key);
   if (lease == nullptr) return;

@@ -60,6 +60,8 @@ class LeaseTable {
   void return_slot(const LeaseKey& key);
   void started(const LeaseKey& key);  // the worker admitted a call: it is not busy
   void pause(const LeaseKey& key, Instant now);
+  // A stream to its worker broke: no dispatch for a while, unless the manager replaces the lease first.
+  void suspect(const LeaseKey& key, Instant now);
   void mark_stale(const LeaseKey& key);
   void remove_dead(Instant now);
   void remove(const LeaseKey& key);

@@ -255,8 +255,12 @@ void Orchestrator::on(const DispatchBroken& event) {
     return;
   }
   const bool open = call->second.open;
+  const LeaseKey lease = call->second.lease;
   call_ended(event.dispatch);
-  if (open) attempt_lost(jobs_.at(event.dispatch.job), Outcome::WORKER_RESET, "the stream to the worker broke");
+  if (!open) return;
+  // The worker may be dead and its manager's word still under way: the second attempt must not go to the same process.
+  leases_.suspect(lease, now_);
+  attempt_lost(jobs_.at(event.dispatch.job), Outcome::WORKER_RESET, "the stream to the worker broke");
 }
 
 // Before its first token the job runs again once, unseen; after it there is one typed error, for the client has text
