@@ -1,4 +1,5 @@
-// HTTP exchanges with our own daemons over libcurl, blocking, one connection per call. For people at a terminal; not a hot path.
+// HTTP exchanges with our own daemons over libcurl, blocking, one connection per call. For people at a terminal; not a
+// hot path.
 #pragma once
 
 #include <functional>
@@ -21,8 +22,8 @@ struct HttpReply {
 Result<HttpReply, std::string> http_get(const std::string& url, long timeout_ms);
 Result<HttpReply, std::string> http_post(const std::string& url, const std::string& json, long timeout_ms);
 
-// Posts and hands over each SSE `data:` payload as it arrives. `on_data` returns false to stop reading, which closes the
-// connection. A reply that is not an event stream ends up in `body`.
+// Posts and hands over each SSE `data:` payload as it arrives. `on_data` returns false to stop reading, which closes
+// the connection. A reply that is not an event stream ends up in `body`.
 Result<HttpReply, std::string> http_post_events(const std::string& url, const std::string& json,
                                                 const std::function<bool(std::string_view data)>& on_data);
 

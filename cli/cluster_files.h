@@ -9,8 +9,8 @@
 namespace orch::cli {
 
 struct ClusterOptions {
-  std::string state_dir;         // absolute
-  std::string binary_dir;        // of orchestratord, pool-managerd, workerd, adapterd
+  std::string state_dir;   // absolute
+  std::string binary_dir;  // of orchestratord, pool-managerd, workerd, adapterd
   std::string http_listen = "127.0.0.1:8080";
   std::string grpc_listen = "127.0.0.1:8081";
   std::string model_path;
@@ -47,7 +47,8 @@ std::string yaml_quoted(const std::string& text);
 std::string orchestratord_config_text(const ClusterOptions& options, const ClusterFiles& files);
 std::string pool_managerd_config_text(const ClusterOptions& options, const ClusterFiles& files);
 
-// Creates the directories (0700) and writes both configurations, each by atomic rename. Error: what failed, with the path.
+// Creates the directories (0700) and writes both configurations, each by atomic rename. Error: what failed, with the
+// path.
 Status<std::string> write_cluster_files(const ClusterOptions& options, const ClusterFiles& files);
 
 Result<std::string, std::string> read_small_file(const std::string& path);  // at most 1 MiB

@@ -9,9 +9,7 @@
 namespace orch::cli {
 namespace {
 
-TEST(ClusterFiles, quotes_what_yaml_would_misread) {
-  EXPECT_EQ(yaml_quoted("a\"b\\c\n"), "\"a\\\"b\\\\c\\x0a\"");
-}
+TEST(ClusterFiles, quotes_what_yaml_would_misread) { EXPECT_EQ(yaml_quoted("a\"b\\c\n"), "\"a\\\"b\\\\c\\x0a\""); }
 
 TEST(ClusterFiles, writes_private_directories_and_both_configurations) {
   std::string dir = testing::TempDir() + "/orch_files_XXXXXX";
@@ -21,7 +19,7 @@ TEST(ClusterFiles, writes_private_directories_and_both_configurations) {
   options.model_name = "tiny";
   options.model_path = "/models/tiny.gguf";
   ASSERT_TRUE(write_cluster_files(options, files).ok());
-  struct stat info {};
+  struct stat info{};
   ASSERT_EQ(::stat(files.state_dir.c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 0777U, 0700U);
   EXPECT_NE(read_small_file(files.pool_managerd_config).value().find("path: \"/models/tiny.gguf\""), std::string::npos);

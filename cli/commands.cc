@@ -29,9 +29,11 @@ constexpr auto kDownDeadline = std::chrono::seconds(90);
 Result<Json, std::string> fetch_replicas(const ClusterOptions& options) {
   const auto port = read_small_file(ClusterFiles(options.state_dir).manager_http_port);
   if (!port.ok()) return Err{std::string("pool-managerd has not started")};
-  ORCH_TRY(reply, http_get("http://127.0.0.1:" + std::to_string(std::atoi(port->c_str())) + "/v1/replicas", kTimeoutMs));
+  ORCH_TRY(reply,
+           http_get("http://127.0.0.1:" + std::to_string(std::atoi(port->c_str())) + "/v1/replicas", kTimeoutMs));
   const Json body = Json::parse(reply.body, nullptr, false);
-  if (reply.status != 200 || !body.is_object() || !body.contains("replicas")) return Err{"pool-managerd answered " + reply.body};
+  if (reply.status != 200 || !body.is_object() || !body.contains("replicas"))
+    return Err{"pool-managerd answered " + reply.body};
   return Json(body["replicas"]);
 }
 
@@ -65,10 +67,12 @@ int run_ps(const ClusterOptions& options) {
     std::fprintf(stderr, "%s\n", replicas.error().c_str());
     return 1;
   }
-  std::printf("%-32s %-10s %-8s %-10s %-8s %8s %-7s %s\n", "REPLICA", "STATE", "ENGINE", "DEVICE", "RUNNING", "PID", "STARTS", "LAST ERROR");
+  std::printf("%-32s %-10s %-8s %-10s %-8s %8s %-7s %s\n", "REPLICA", "STATE", "ENGINE", "DEVICE", "RUNNING", "PID",
+              "STARTS", "LAST ERROR");
   for (const Json& r : *replicas) {
-    std::printf("%-32s %-10s %-8s %-10s %3u of %-2u %8llu %-7u %s\n", r.value("replica_id", "").c_str(), r.value("state", "").c_str(),
-                r.value("engine", "").c_str(), r.value("accelerator", "").c_str(), r.value("running", 0U), r.value("slots", 0U),
+    std::printf("%-32s %-10s %-8s %-10s %3u of %-2u %8llu %-7u %s\n", r.value("replica_id", "").c_str(),
+                r.value("state", "").c_str(), r.value("engine", "").c_str(), r.value("accelerator", "").c_str(),
+                r.value("running", 0U), r.value("slots", 0U),
                 static_cast<unsigned long long>(r.value("pid", std::uint64_t{0})), r.value("restarts", 0U) + 1,
                 r.value("last_error", "").c_str());
   }
@@ -80,7 +84,9 @@ int run_status(const ClusterOptions& options) {
   const std::string url = base_url(options);
   const auto ready = http_get(url + "/readyz", kTimeoutMs);
   std::printf("endpoint  %s\n", url.c_str());
-  std::printf("ready     %s\n", !ready.ok() ? ready.error().c_str() : ready->status == 200 ? "yes" : ready->body.c_str());
+  std::printf("ready     %s\n", !ready.ok()            ? ready.error().c_str()
+                                : ready->status == 200 ? "yes"
+                                                       : ready->body.c_str());
   const auto models = http_get(url + "/v1/models", kTimeoutMs);
   if (models.ok() && models->status == 200) {
     const Json body = Json::parse(models->body, nullptr, false);

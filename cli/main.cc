@@ -27,7 +27,8 @@ int main(int argc, char** argv) {
   app.add_option("--model-digest", options.model_digest, "sha256:<hex> the file must have");
   app.add_option("--device", options.device, "auto, cpu, vulkan, vulkan:<index> or vulkan:<uuid>");
   app.add_option("--slots", options.slots, "concurrent jobs of the replica")->check(CLI::Range(1, 64));
-  app.add_option("--threads", options.threads, "compute threads of the replica; 0: cores - 1")->check(CLI::Range(0, 256));
+  app.add_option("--threads", options.threads, "compute threads of the replica; 0: cores - 1")
+      ->check(CLI::Range(0, 256));
 
   int code = 0;
   auto* up = app.add_subcommand("up", "start the cluster, wait for the model, stream a haiku");
@@ -44,7 +45,8 @@ int main(int argc, char** argv) {
   run->add_flag("--timing", timing, "time to first token and tokens/s on standard error");
   run->callback([&] {
     code = ensure_up(options);
-    if (code == 0) code = stream_chat(options, prompt, max_tokens, temperature, timing ? ShowTiming::yes : ShowTiming::no);
+    if (code == 0)
+      code = stream_chat(options, prompt, max_tokens, temperature, timing ? ShowTiming::yes : ShowTiming::no);
   });
 
   app.add_subcommand("ps", "list the replicas")->callback([&] { code = run_ps(options); });
@@ -66,7 +68,8 @@ int main(int argc, char** argv) {
 
   auto* supervise = app.add_subcommand("supervise", "what `up` leaves behind");
   supervise->group("");  // not for people
-  supervise->callback([&] { code = run_supervisor({.binary_dir = options.binary_dir, .state_dir = options.state_dir}); });
+  supervise->callback(
+      [&] { code = run_supervisor({.binary_dir = options.binary_dir, .state_dir = options.state_dir}); });
 
   try {
     app.parse(argc, argv);

@@ -56,9 +56,7 @@ Result<pid_t, std::string> spawn(const SpawnOptions& options) {
   return pid;
 }
 
-std::string Exit::to_string() const {
-  return (signaled ? "signal " : "exit code ") + std::to_string(code);
-}
+std::string Exit::to_string() const { return (signaled ? "signal " : "exit code ") + std::to_string(code); }
 
 std::optional<Exit> poll_exit(pid_t pid) {
   int status = 0;

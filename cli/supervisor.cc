@@ -16,10 +16,10 @@ namespace orch::cli {
 
 namespace {
 
-constexpr double kBackoffFirst = 0.5;      // seconds
+constexpr double kBackoffFirst = 0.5;  // seconds
 constexpr double kBackoffMax = 30.0;
-constexpr double kStableAfter = 60.0;      // a child that ran this long starts over at kBackoffFirst
-constexpr double kStopDeadline = 40.0;     // per child: its own drain deadline (30 s) and some
+constexpr double kStableAfter = 60.0;   // a child that ran this long starts over at kBackoffFirst
+constexpr double kStopDeadline = 40.0;  // per child: its own drain deadline (30 s) and some
 constexpr int kExitConfigFirst = 64;
 constexpr int kExitConfigLast = 78;
 
@@ -61,8 +61,10 @@ class Supervisor {
  public:
   Supervisor(const SupervisorOptions& options, const ClusterFiles& files) : options_(options), files_(files) {
     // pool-managerd first: orchestratord then finds its socket at the first try.
-    children_[0] = {.name = "pool-managerd", .config = files.pool_managerd_config, .log = files.log_dir + "/pool-managerd.log"};
-    children_[1] = {.name = "orchestratord", .config = files.orchestratord_config, .log = files.log_dir + "/orchestratord.log"};
+    children_[0] = {
+        .name = "pool-managerd", .config = files.pool_managerd_config, .log = files.log_dir + "/pool-managerd.log"};
+    children_[1] = {
+        .name = "orchestratord", .config = files.orchestratord_config, .log = files.log_dir + "/orchestratord.log"};
   }
 
   int run() {

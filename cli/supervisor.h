@@ -1,5 +1,5 @@
-// The process that `up` leaves behind: keeps orchestratord and pool-managerd running, restarts them with backoff, and ends
-// them on SIGTERM or SIGINT. It decides nothing else and holds no socket.
+// The process that `up` leaves behind: keeps orchestratord and pool-managerd running, restarts them with backoff, and
+// ends them on SIGTERM or SIGINT. It decides nothing else and holds no socket.
 #pragma once
 
 #include <string>
@@ -13,8 +13,9 @@ struct SupervisorOptions {
   std::string state_dir;
 };
 
-// Runs until told to stop; the exit code of the process. A child that ends with a configuration exit code (64 to 78: its
-// input is wrong, a restart cannot help) ends the whole cluster, and the reason is left in ClusterFiles::supervisor_failure.
+// Runs until told to stop; the exit code of the process. A child that ends with a configuration exit code (64 to 78:
+// its input is wrong, a restart cannot help) ends the whole cluster, and the reason is left in
+// ClusterFiles::supervisor_failure.
 int run_supervisor(const SupervisorOptions& options);
 
 }  // namespace orch::cli

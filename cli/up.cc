@@ -33,7 +33,8 @@ void progress(const std::string& text) {
 std::string replica_progress(const ClusterOptions& options) {
   const auto port = read_small_file(ClusterFiles(options.state_dir).manager_http_port);
   if (!port.ok()) return {};
-  const auto reply = http_get("http://127.0.0.1:" + std::to_string(std::atoi(port->c_str())) + "/v1/replicas", kQuickTimeoutMs);
+  const auto reply =
+      http_get("http://127.0.0.1:" + std::to_string(std::atoi(port->c_str())) + "/v1/replicas", kQuickTimeoutMs);
   if (!reply.ok() || reply->status != 200) return {};
   const Json body = Json::parse(reply->body, nullptr, false);
   if (!body.is_object() || !body.contains("replicas")) return {};
@@ -61,8 +62,8 @@ int start_supervisor(const ClusterOptions& options, const ClusterFiles& files) {
   ::unlink(files.supervisor_failure.c_str());
   ::unlink(files.http_port.c_str());
   ::unlink(files.manager_http_port.c_str());
-  const auto pid = spawn({.command = {options.binary_dir + "/llama-orch-cli", "--state-dir", options.state_dir, "--binary-dir",
-                                      options.binary_dir, "supervise"},
+  const auto pid = spawn({.command = {options.binary_dir + "/llama-orch-cli", "--state-dir", options.state_dir,
+                                      "--binary-dir", options.binary_dir, "supervise"},
                           .log_file = files.log_dir + "/supervisor.log",
                           .new_session = true});
   if (pid.ok()) return 0;
@@ -70,7 +71,8 @@ int start_supervisor(const ClusterOptions& options, const ClusterFiles& files) {
   return 1;
 }
 
-Json chat_request(const ClusterOptions& options, const std::string& prompt, std::uint32_t max_tokens, double temperature) {
+Json chat_request(const ClusterOptions& options, const std::string& prompt, std::uint32_t max_tokens,
+                  double temperature) {
   return {{"model", options.model_name},
           {"stream", true},
           {"stream_options", {{"include_usage", true}}},
@@ -147,7 +149,8 @@ int ensure_up(const ClusterOptions& options) {
   std::string shown;
   while (Clock::now() - start < kStartDeadline) {
     if (model_is_served(options)) {
-      progress("cluster ready after " + std::to_string(static_cast<int>(std::lround(seconds_since(start) * 1000))) + " ms");
+      progress("cluster ready after " + std::to_string(static_cast<int>(std::lround(seconds_since(start) * 1000))) +
+               " ms");
       if (::isatty(2) != 0) std::fputc('\n', stderr);
       return 0;
     }
@@ -170,10 +173,10 @@ int ensure_up(const ClusterOptions& options) {
 int stream_chat(const ClusterOptions& options, const std::string& prompt, std::uint32_t max_tokens, double temperature,
                 ShowTiming timing) {
   Answer answer;
-  const auto reply =
-      http_post_events(base_url(options) + "/v1/chat/completions",
-                       chat_request(options, prompt, max_tokens, temperature).dump(-1, ' ', false, Json::error_handler_t::replace),
-                       [&](std::string_view data) { return take_chunk(answer, data); });
+  const auto reply = http_post_events(
+      base_url(options) + "/v1/chat/completions",
+      chat_request(options, prompt, max_tokens, temperature).dump(-1, ' ', false, Json::error_handler_t::replace),
+      [&](std::string_view data) { return take_chunk(answer, data); });
   if (!reply.ok()) {
     std::fprintf(stderr, "%s\n", reply.error().c_str());
     return 1;
@@ -194,13 +197,14 @@ int stream_chat(const ClusterOptions& options, const std::string& prompt, std::u
 int run_up(const ClusterOptions& options) {
   if (const int code = ensure_up(options); code != 0) return code;
   std::fputc('\n', stdout);
-  const int code = stream_chat(options, "Write a haiku about a quiet morning. Three short lines, nothing else.", 64, 0.7,
-                               ShowTiming::yes);
+  const int code = stream_chat(options, "Write a haiku about a quiet morning. Three short lines, nothing else.", 64,
+                               0.7, ShowTiming::yes);
   if (code != 0) return code;
   const std::string url = base_url(options);
   std::printf(
       "\nThe cluster stays up. Ask it:\n"
-      "  curl %s/v1/chat/completions -d '{\"model\":\"%s\",\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]}'\n"
+      "  curl %s/v1/chat/completions -d "
+      "'{\"model\":\"%s\",\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]}'\n"
       "  ./llama-orch run \"Hello\"        ./llama-orch status        ./llama-orch down\n",
       url.c_str(), options.model_name.c_str());
   return 0;

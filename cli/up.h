@@ -10,12 +10,12 @@ namespace orch::cli {
 
 enum class ShowTiming { no, yes };
 
-// Starts the supervisor unless it runs, then waits until the model is served. Progress goes to standard error. 0, or the
-// exit code of the command with the reason on standard error.
+// Starts the supervisor unless it runs, then waits until the model is served. Progress goes to standard error. 0, or
+// the exit code of the command with the reason on standard error.
 int ensure_up(const ClusterOptions& options);
 
-// Streams one chat answer to standard output; ShowTiming::yes adds time to first token, tokens/s and the device to standard
-// error. The text is printed as it arrives.
+// Streams one chat answer to standard output; ShowTiming::yes adds time to first token, tokens/s and the device to
+// standard error. The text is printed as it arrives.
 int stream_chat(const ClusterOptions& options, const std::string& prompt, std::uint32_t max_tokens, double temperature,
                 ShowTiming timing);
 

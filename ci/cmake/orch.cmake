@@ -19,7 +19,8 @@ if(ORCH_MOLD)
 endif()
 find_program(ORCH_CCACHE ccache)
 if(ORCH_CCACHE)
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${ORCH_CCACHE})
+  # Paths below the source folder are hashed as relative ones, so that another clone of the same sources hits the cache.
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1 ${ORCH_CCACHE})
 endif()
 
 # Python with PyYAML for the generators: Debian's own, not a venv's.

@@ -21,9 +21,7 @@ TEST(Uuid, refuses_everything_but_the_canonical_form) {
   }
 }
 
-TEST(BootCounter, a_higher_boot_is_greater_whatever_the_counter) {
-  EXPECT_LT((LeaseId{1, 900}), (LeaseId{2, 0}));
-}
+TEST(BootCounter, a_higher_boot_is_greater_whatever_the_counter) { EXPECT_LT((LeaseId{1, 900}), (LeaseId{2, 0})); }
 
 }  // namespace
 }  // namespace orch

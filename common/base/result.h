@@ -18,17 +18,32 @@ Err(E) -> Err<E>;
 template <typename T, typename E>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}           // NOLINT: implicit by intent
+  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}                 // NOLINT: implicit by intent
   Result(Err<E> failure) : state_(std::in_place_index<1>, std::move(failure.error)) {}  // NOLINT
 
   bool ok() const { return state_.index() == 0; }
   explicit operator bool() const { return ok(); }
 
-  T& value() & { ORCH_CHECK(ok()); return *std::get_if<0>(&state_); }
-  const T& value() const& { ORCH_CHECK(ok()); return *std::get_if<0>(&state_); }
-  T&& value() && { ORCH_CHECK(ok()); return std::move(*std::get_if<0>(&state_)); }
-  E& error() { ORCH_CHECK(!ok()); return *std::get_if<1>(&state_); }
-  const E& error() const { ORCH_CHECK(!ok()); return *std::get_if<1>(&state_); }
+  T& value() & {
+    ORCH_CHECK(ok());
+    return *std::get_if<0>(&state_);
+  }
+  const T& value() const& {
+    ORCH_CHECK(ok());
+    return *std::get_if<0>(&state_);
+  }
+  T&& value() && {
+    ORCH_CHECK(ok());
+    return std::move(*std::get_if<0>(&state_));
+  }
+  E& error() {
+    ORCH_CHECK(!ok());
+    return *std::get_if<1>(&state_);
+  }
+  const E& error() const {
+    ORCH_CHECK(!ok());
+    return *std::get_if<1>(&state_);
+  }
 
   T* operator->() { return &value(); }
   const T* operator->() const { return &value(); }
@@ -47,7 +62,7 @@ using Status = Result<Ok, E>;
 }  // namespace orch
 
 // Evaluates `expression` (a Result); on error returns it from the enclosing function, else binds the value to `name`.
-#define ORCH_TRY(name, expression)                                  \
-  auto name##_result = (expression);                                \
+#define ORCH_TRY(name, expression)                                    \
+  auto name##_result = (expression);                                  \
   if (!name##_result.ok()) return ::orch::Err{name##_result.error()}; \
   auto&& name = name##_result.value()

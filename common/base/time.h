@@ -1,5 +1,6 @@
-// Instants and durations as plain values. Nothing here reads a clock: `now` is always a parameter, and the only clock of
-// a process is common/runtime/clock.h (CLOCK_BOOTTIME, DESIGN-RULES L4). Durations travel between processes, instants never.
+// Instants and durations as plain values. Nothing here reads a clock: `now` is always a parameter, and the only clock
+// of a process is common/runtime/clock.h (CLOCK_BOOTTIME, DESIGN-RULES L4). Durations travel between processes,
+// instants never.
 #pragma once
 
 #include <compare>
