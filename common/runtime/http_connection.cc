@@ -323,6 +323,7 @@ void HttpConnection::sweep(Instant at) {
 // --- connection: writing ---
 
 void HttpConnection::append_head(const HttpRequest& request, const HttpResponse& response, bool stream) {
+  if (shared_.hooks.on_answered) shared_.hooks.on_answered(request, response.status);
   out_ += "HTTP/1.1 ";
   append_number(out_, static_cast<std::uint64_t>(response.status));
   out_.append(" ").append(http_reason(response.status)).append("\r\nDate: ").append(current_date(shared_)).append("\r\n");

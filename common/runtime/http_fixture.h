@@ -97,6 +97,7 @@ class HttpServerFixture : public ::testing::Test {
     HttpHooks hooks;
     hooks.on_request = std::move(handler);
     hooks.on_head = head_hook_;
+    hooks.on_answered = answered_hook_;
     hooks.on_error = [](const HttpServerError& error) {
       return HttpResponse::text(error.status, std::string(error.message));
     };
@@ -128,6 +129,7 @@ class HttpServerFixture : public ::testing::Test {
   EventLoop loop_;
   std::unique_ptr<HttpServer> server_;
   std::function<std::optional<HttpResponse>(const HttpRequest&)> head_hook_;
+  std::function<void(const HttpRequest&, int)> answered_hook_;
   std::uint16_t port_ = 0;
   std::thread thread_;
 };

@@ -73,6 +73,8 @@ struct HttpHooks {
   std::function<std::optional<HttpResponse>(const HttpRequest&)> on_head;
   HttpHandler on_request;
   std::function<HttpResponse(const HttpServerError&)> on_error;
+  // Every response, when its head is written; `path` is empty when the head could not be read. May be unset.
+  std::function<void(const HttpRequest&, int status)> on_answered;
 };
 
 class HttpServer {

@@ -3,6 +3,7 @@
 #include <csignal>
 #include <deque>
 #include <functional>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -25,6 +26,9 @@ namespace {
 
 // One unread message per stream, and room for ends, cancels and client calls ("Flow, health, edges").
 constexpr std::size_t kMailboxCapacity = 64 * 1024;
+// Clients push through a mailbox of their own: where they can fill it, Full is a refusal and not a bug.
+constexpr std::size_t kClientMailboxCapacity = 4096;
+constexpr Duration kLastAnswersMax = Duration::seconds(2);
 constexpr Duration kServerGrace = Duration::milliseconds(500);
 
 FullPolicy policy_from(gateway_config::FullPolicy policy) {
@@ -65,24 +69,27 @@ struct Daemon::Parts {
         holder{OrchId{state_dir.id()}, state_dir.boot()},
         core(core_config(config)),
         mailbox(loop, kMailboxCapacity, [this](std::vector<std::function<void()>>& tasks) { run_batch(tasks); }),
+        client_mailbox(loop, kClientMailboxCapacity, [this](std::vector<std::function<void()>>& tasks) { run_batch(tasks); }),
         timer(loop, [this] { handle(Tick{}); }),
         probe(core),
         desk([this](Event event) { handle(std::move(event)); }),
-        managers(loop, holder, sender(), [this](Event event) { handle(std::move(event)); }),
-        workers(holder, sender(), [this](Event event) { handle(std::move(event)); }),
+        managers(loop, holder, sender(mailbox), [this](Event event) { handle(std::move(event)); }),
+        workers(holder, sender(mailbox), [this](Event event) { handle(std::move(event)); }),
         http(loop, config, keys, core, desk,
              {.metrics_text = [this] { return probe.text(desk.readers(), managers.attached()); },
               .on_answered = [this](std::string_view route, int status) { probe.http_answered(route, status); }}),
-        grpc(desk, keys, sender()) {}
+        grpc(desk, keys, sender(client_mailbox)) {}
 
-  std::function<bool(std::function<void()>)> sender() {
-    return [send = mailbox.sender()](std::function<void()> task) { return send(std::move(task)) == runtime::Pushed::ok; };
+  using Tasks = runtime::LoopMailbox<std::function<void()>>;
+  static std::function<bool(std::function<void()>)> sender(Tasks& box) {
+    return [send = box.sender()](std::function<void()> task) { return send(std::move(task)) == runtime::Pushed::ok; };
   }
   void run_batch(std::vector<std::function<void()>>& tasks) {
     for (std::function<void()>& task : tasks) std::exchange(task, nullptr)();
   }
   void handle(Event event);
   void execute(const Effect& effect);
+  void end_clients();
 
   const gateway_config::Config config;
   runtime::StateDir state_dir;
@@ -90,7 +97,8 @@ struct Daemon::Parts {
   const Holder holder;
   Orchestrator core;
   runtime::EventLoop loop;
-  runtime::LoopMailbox<std::function<void()>> mailbox;
+  Tasks mailbox;
+  Tasks client_mailbox;
   runtime::LoopTimer timer;
   Probe probe;
   ClientDesk desk;
@@ -142,6 +150,23 @@ void Daemon::Parts::execute(const Effect& effect) {
              effect);
 }
 
+// The last events of the last step still wait for the loop, and calls that came too late for an answer: without this a
+// drained job's `end` could be cut off, and the gRPC server would wait for reactors that nobody finishes.
+void Daemon::Parts::end_clients() {
+  runtime::LoopTimer bound(loop, [this] { loop.stop(); });
+  bound.set(runtime::now() + kLastAnswersMax);
+  http.drain([this] { loop.stop(); });
+  loop.run();
+  bound.set(Instant::never());
+  grpc.close();
+  std::thread closer([this] {
+    grpc_server->shutdown(kServerGrace);
+    loop.post([this] { loop.stop(); });
+  });
+  loop.run();
+  closer.join();
+}
+
 Daemon::Daemon(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 Daemon::~Daemon() = default;
 
@@ -180,11 +205,10 @@ void Daemon::run() {
   for (const auto& manager : parts.config.managers) endpoints.push_back(manager.endpoint);
   parts.loop.post([&parts, endpoints] { parts.managers.start(endpoints); });
   parts.loop.run();
-  parts.grpc.close();
+  parts.end_clients();
   parts.workers.close();
   parts.managers.close();
   parts.http.close();
-  parts.grpc_server->shutdown(kServerGrace);
 }
 
 }  // namespace orch::gateway

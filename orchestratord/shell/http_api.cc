@@ -46,7 +46,6 @@ std::string admitted_json(const Admitted& admitted) {
   return out;
 }
 
-
 }  // namespace
 
 std::uint32_t default_chat_tokens(const Orchestrator& core, const std::string& model_ref) {
@@ -121,7 +120,7 @@ std::optional<HttpResponse> HttpApi::Parts::authenticate(const HttpRequest& requ
       make_failure(Outcome::UNAUTHENTICATED, presented.empty() ? "a key is required: Authorization: Bearer or X-API-Key" : "the key is wrong"),
       envelope_of(request.path));
   response.close = true;
-  return response.with("WWW-Authenticate", "Bearer");
+  return response;
 }
 
 void HttpApi::Parts::route(const HttpExchangePtr& exchange) {
@@ -207,6 +206,10 @@ HttpApi::HttpApi(runtime::EventLoop& loop, const gateway_config::Config& config,
   server_hooks.on_head = [parts](const HttpRequest& request) { return parts->authenticate(request); };
   server_hooks.on_request = [parts](const HttpExchangePtr& exchange) { parts->route(exchange); };
   server_hooks.on_error = [](const runtime::HttpServerError& error) { return server_error_reply(error); };
+  server_hooks.on_answered = [parts](const HttpRequest& request, int status) {
+    const auto match = parts->router.find(request.method, request.path);
+    parts->hooks.on_answered(match.pattern.empty() ? "other" : match.pattern, status);
+  };
   parts_->server.emplace(loop, limits, std::move(server_hooks));
 }
 
@@ -215,6 +218,8 @@ HttpApi::~HttpApi() = default;
 Result<std::uint16_t, runtime::ListenError> HttpApi::listen(const runtime::ListenAddress& address) {
   return parts_->server->listen(address);
 }
+
+void HttpApi::drain(std::function<void()> on_drained) { parts_->server->drain(std::move(on_drained)); }
 
 void HttpApi::close() { parts_->server->close(); }
 

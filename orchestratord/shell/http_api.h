@@ -30,6 +30,8 @@ class HttpApi {
   HttpApi& operator=(const HttpApi&) = delete;
 
   Result<std::uint16_t, runtime::ListenError> listen(const runtime::ListenAddress& address);
+  // Accepts nothing more; `on_drained` when every answer begun has been taken by its client.
+  void drain(std::function<void()> on_drained);
   void close();
 
  private:

@@ -1,0 +1,148 @@
+// Requests against the contract: what is taken, and the field and limit that each refusal names (ORCH-2006).
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "common/runtime/entropy.h"
+#include "orchestratord/shell/chat_request.h"
+#include "orchestratord/shell/task_request.h"
+
+namespace orch::gateway {
+namespace {
+
+using nlohmann::json;
+using ::testing::HasSubstr;
+
+constexpr char kTask[] = "7d444840-9dc0-11d1-b245-5ffdce74fad2";
+
+json task_body() { return {{"task_id", kTask}, {"model_ref", "m"}, {"max_tokens", 4}, {"prompt", "Hi"}}; }
+json chat_body() { return {{"model", "m"}, {"messages", {{{"role", "user"}, {"content", "Hi"}}}}}; }
+JobId job_id() { return JobId{*Uuid::parse(kTask)}; }
+
+struct Refusal {
+  std::string changes;  // merged into a valid body
+  std::string field;
+  std::string says;
+  Outcome outcome = Outcome::INVALID_PARAMS;
+};
+
+class TaskRefusal : public ::testing::TestWithParam<Refusal> {};
+TEST_P(TaskRefusal, ORCH_2006_names_the_field_and_the_limit) {
+  json body = task_body();
+  ASSERT_TRUE(parse_task_request(body.dump()).ok());
+  body.update(json::parse(GetParam().changes));
+  const auto spec = parse_task_request(body.dump());
+  ASSERT_FALSE(spec.ok());
+  EXPECT_EQ(spec.error().outcome, GetParam().outcome);
+  EXPECT_EQ(spec.error().field, GetParam().field);
+  EXPECT_THAT(spec.error().message, HasSubstr(GetParam().says));
+}
+INSTANTIATE_TEST_SUITE_P(
+    Fields, TaskRefusal,
+    ::testing::Values(Refusal{R"({"colour": 1})", "colour", "not a field"}, Refusal{R"({"task_id": "abc"})", "task_id", "UUID"},
+                      Refusal{R"({"task_id": null})", "task_id", "required"}, Refusal{R"({"task_id": 7})", "task_id", "string"},
+                      Refusal{R"({"task_id": "00000000-0000-0000-0000-000000000000"})", "task_id", "UUID"},
+                      Refusal{R"({"session_id": "x"})", "session_id", "UUID"}, Refusal{R"({"model_ref": ""})", "model_ref", "empty"},
+                      Refusal{R"({"priority": "urgent"})", "priority", "interactive, batch"}, Refusal{R"({"priority": 1})", "priority", "one of"},
+                      Refusal{R"({"max_tokens": 0})", "max_tokens", "1..1048576"}, Refusal{R"({"max_tokens": -1})", "max_tokens", "1..1048576"},
+                      Refusal{R"({"max_tokens": 1.5})", "max_tokens", "integer"}, Refusal{R"({"max_tokens": 1048577})", "max_tokens", "1..1048576"},
+                      Refusal{R"({"max_tokens": "4"})", "max_tokens", "integer"}, Refusal{R"({"deadline_ms": 0})", "deadline_ms", "1..86400000"},
+                      Refusal{R"({"seed": 9223372036854775808})", "seed", "0..9223372036854775807"}, Refusal{R"({"seed": -1})", "seed", "0.."},
+                      Refusal{R"({"temperature": 2.1})", "temperature", "0..2"}, Refusal{R"({"top_p": 0})", "top_p", "above 0"},
+                      Refusal{R"({"prompt": ""})", "prompt", "empty"}, Refusal{R"({"prompt": null})", "prompt", "required"},
+                      Refusal{R"({"messages": [{"role": "user", "content": "x"}]})", "messages", "exclude"},
+                      Refusal{R"({"stop": [""]})", "stop[0]", "1..256"}, Refusal{R"({"stop": 5})", "stop", "1..256"},
+                      Refusal{R"({"detached": "yes"})", "detached", "true or false"},
+                      Refusal{R"({"workload": "embedding"})", "workload", "not built", Outcome::NOT_IMPLEMENTED},
+                      Refusal{R"({"placement": {}})", "placement", "not built", Outcome::NOT_IMPLEMENTED}));
+
+class ChatRefusal : public ::testing::TestWithParam<Refusal> {};
+TEST_P(ChatRefusal, ORCH_2006_names_the_field_and_the_limit) {
+  json body = chat_body();
+  ASSERT_TRUE(parse_chat_request(body.dump(), job_id()).ok());
+  body.update(json::parse(GetParam().changes));
+  const auto chat = parse_chat_request(body.dump(), job_id());
+  ASSERT_FALSE(chat.ok());
+  EXPECT_EQ(chat.error().outcome, GetParam().outcome);
+  EXPECT_EQ(chat.error().field, GetParam().field);
+  EXPECT_THAT(chat.error().message, HasSubstr(GetParam().says));
+}
+INSTANTIATE_TEST_SUITE_P(
+    Fields, ChatRefusal,
+    ::testing::Values(Refusal{R"({"flavour": "mint"})", "flavour", "not a field"}, Refusal{R"({"model": null})", "model", "required"},
+                      Refusal{R"({"messages": []})", "messages", "1..4096"}, Refusal{R"({"messages": null})", "messages", "required"},
+                      Refusal{R"({"messages": [7]})", "messages[0]", "object"},
+                      Refusal{R"({"messages": [{"role": "robot", "content": "x"}]})", "messages[0].role", "one of"},
+                      Refusal{R"({"messages": [{"content": "x"}]})", "messages[0].role", "required"},
+                      Refusal{R"({"messages": [{"role": "user", "content": ""}]})", "messages[0].content", "empty"},
+                      Refusal{R"({"messages": [{"role": "user"}]})", "messages[0].content", "required"},
+                      Refusal{R"({"messages": [{"role": "user", "content": "x", "name": "n"}]})", "messages[0].name", "not a field"},
+                      Refusal{R"({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]})", "messages[0].content[0].type", "text"},
+                      Refusal{R"({"messages": [{"role": "user", "content": [{"type": "text", "text": ""}]}]})", "messages[0].content[0].text", "empty"},
+                      Refusal{R"({"max_tokens": 4, "max_completion_tokens": 5})", "max_completion_tokens", "differ"},
+                      Refusal{R"({"n": 2})", "n", "must be 1"}, Refusal{R"({"temperature": 9})", "temperature", "0..2"},
+                      Refusal{R"({"stream_options": {"include_usage": true}})", "stream_options", "stream: true"},
+                      Refusal{R"({"stream": true, "stream_options": {"x": 1}})", "stream_options.x", "not a field"},
+                      Refusal{R"({"stream": true, "stream_options": {"include_usage": 1}})", "stream_options.include_usage", "true or false"},
+                      Refusal{R"({"frequency_penalty": 0.5})", "frequency_penalty", "not built", Outcome::NOT_IMPLEMENTED},
+                      Refusal{R"({"tools": [{}]})", "tools", "not built", Outcome::NOT_IMPLEMENTED},
+                      Refusal{R"({"response_format": {"type": "json_object"}})", "response_format", "not built", Outcome::NOT_IMPLEMENTED}));
+
+TEST(Request, bodies_that_are_no_json_object_name_the_offset) {
+  const auto message = [](std::string_view body) { return parse_task_request(body).error().message; };
+  EXPECT_THAT(message(""), HasSubstr("empty"));
+  EXPECT_THAT(message("[]"), HasSubstr("object"));
+  EXPECT_THAT(message("{\"a\": }"), HasSubstr("not valid JSON at byte 7"));
+  EXPECT_THAT(message("{\"prompt\": \"\xff\"}"), HasSubstr("UTF-8 at byte 12"));
+  EXPECT_THAT(message("{\"prompt\": \"\\ud800\"}"), HasSubstr("not valid JSON"));
+  EXPECT_THAT(message(std::string(100'000, '[')), HasSubstr("not valid JSON"));  // deep nesting neither crashes nor recurses
+}
+
+TEST(Request, a_task_becomes_the_job_it_describes) {
+  json body = task_body();
+  body.update(json{{"priority", "batch"}, {"deadline_ms", 1500}, {"seed", 7}, {"determinism", "strict"}, {"detached", true}, {"require_gpu", true},
+                   {"temperature", 0}, {"top_p", 0.5}, {"stop", {"a", "b"}}, {"engine", "llamacpp"}, {"ctx", 1024}, {"workload", "completion"}});
+  const auto spec = parse_task_request(body.dump());
+  ASSERT_TRUE(spec.ok()) << spec.error().message;
+  EXPECT_EQ(spec->id, job_id());
+  EXPECT_EQ(spec->priority, Priority::batch);
+  EXPECT_EQ(spec->deadline, Duration::milliseconds(1500));
+  EXPECT_EQ(spec->determinism, Determinism::strict);
+  EXPECT_EQ(spec->attachment, Attachment::detached);
+  EXPECT_TRUE(spec->require_gpu);
+  EXPECT_EQ(spec->prompt_bytes, 2U);
+  EXPECT_EQ(spec->prompt_messages, 0U);
+  EXPECT_EQ(spec->payload->sampling.seed, 7U);
+  EXPECT_EQ(spec->payload->sampling.temperature, 0.0F);
+  EXPECT_EQ(spec->payload->stop, (std::vector<std::string>{"a", "b"}));
+}
+
+// Ruling 9: the seed of a request without one is a function of its id alone.
+TEST(Request, an_absent_seed_comes_from_the_task_id) {
+  const auto spec = parse_task_request(task_body().dump());
+  ASSERT_TRUE(spec.ok());
+  EXPECT_EQ(spec->payload->sampling.seed, runtime::seed_of_task(kTask));
+  const auto chat = parse_chat_request(chat_body().dump(), job_id());
+  ASSERT_TRUE(chat.ok());
+  EXPECT_EQ(chat->spec.payload->sampling.seed, runtime::seed_of_task(kTask));
+}
+
+TEST(Request, chat_content_parts_are_joined_and_neutral_parameters_pass) {
+  json body = chat_body();
+  body["messages"] = json::parse(R"([{"role": "developer", "content": "Be brief."},
+      {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}])");
+  body.update(json::parse(R"({"n": 1, "frequency_penalty": 0, "logit_bias": {}, "logprobs": false, "tools": [], "stop": "x", "user": "u",
+      "response_format": {"type": "text"}, "seed": null, "stream": true, "stream_options": {"include_usage": true}, "max_completion_tokens": 9})"));
+  const auto chat = parse_chat_request(body.dump(), job_id());
+  ASSERT_TRUE(chat.ok()) << chat.error().message;
+  const Prompt& prompt = chat->spec.payload->prompt;
+  ASSERT_EQ(prompt.messages.size(), 2U);
+  EXPECT_EQ(prompt.messages[0].role, "system");
+  EXPECT_EQ(prompt.messages[1].content, "ab");
+  EXPECT_TRUE(chat->stream && chat->include_usage);
+  EXPECT_EQ(chat->spec.max_tokens, 9U);
+  EXPECT_EQ(chat->spec.attachment, Attachment::attached);
+  EXPECT_EQ(chat->spec.prompt_messages, 2U);
+}
+
+}  // namespace
+}  // namespace orch::gateway
