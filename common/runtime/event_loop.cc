@@ -31,7 +31,8 @@ asio::io_context& EventLoop::io() { return state_->io; }
 
 struct LoopTimer::State : std::enable_shared_from_this<LoopTimer::State> {
   State(EventLoop& loop, std::function<void()> callback)
-      : descriptor(loop.io(), ::timerfd_create(CLOCK_BOOTTIME, TFD_NONBLOCK | TFD_CLOEXEC)), on_fire(std::move(callback)) {}
+      : descriptor(loop.io(), ::timerfd_create(CLOCK_BOOTTIME, TFD_NONBLOCK | TFD_CLOEXEC)),
+        on_fire(std::move(callback)) {}
 
   void arm(Instant at) {
     armed = at;

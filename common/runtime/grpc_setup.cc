@@ -38,8 +38,8 @@ Result<std::unique_ptr<GrpcServer>, ListenError> GrpcServer::start(const ListenA
   for (grpc::Service* service : services) builder.RegisterService(service);
   out->server_ = builder.BuildAndStart();
   if (out->server_ == nullptr || (!address.is_unix && port <= 0)) {
-    return Err{ListenError{ListenError::Kind::in_use, "gRPC cannot listen on " + address.grpc_target() +
-                                                          " (in use, or not permitted)"}};
+    return Err{ListenError{ListenError::Kind::in_use,
+                           "gRPC cannot listen on " + address.grpc_target() + " (in use, or not permitted)"}};
   }
   out->port_ = address.is_unix ? 0 : port;
   return out;

@@ -15,8 +15,8 @@ namespace orch::runtime {
 
 inline constexpr int kGrpcMessageBytesMax = 8 * 1024 * 1024;
 
-// First thing in every main that uses gRPC. Debian's Abseil is built with lock-order detection, whose default on a cycle
-// is to abort the process.
+// First thing in every main that uses gRPC. Debian's Abseil is built with lock-order detection, whose default on a
+// cycle is to abort the process.
 void prepare_grpc();
 
 // No proxy from the environment, no shared subchannels (a reconnect is ours to pace), quick keepalive so that a silent

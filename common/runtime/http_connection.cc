@@ -70,7 +70,8 @@ ServerExchange::~ServerExchange() {
     connection->close();
     return;
   }
-  connection->send_reply(request_, connection->shared_.hooks.on_error({500, "the request was not answered", request_.path, ""}));
+  connection->send_reply(request_,
+                         connection->shared_.hooks.on_error({500, "the request was not answered", request_.path, ""}));
 }
 
 void ServerExchange::reply(HttpResponse response) {
@@ -178,7 +179,8 @@ bool HttpConnection::accept_head() {
   HttpRequest request;
   request.method = std::string(message.method_string());
   request.headers.reserve(8);
-  for (const auto& field : message) request.headers.push_back({std::string(field.name_string()), std::string(field.value())});
+  for (const auto& field : message)
+    request.headers.push_back({std::string(field.name_string()), std::string(field.value())});
   const std::string_view wanted_id = request.header("X-Correlation-Id");
   request.correlation_id = is_valid_correlation_id(wanted_id) ? std::string(wanted_id) : random_uuid().to_string();
   boost::system::error_code ignored;
@@ -311,12 +313,16 @@ void HttpConnection::sweep(Instant at) {
   if (at < deadline_) return;
   deadline_ = Instant::never();
   switch (phase_) {
-    case Phase::head: return refuse(408, "the request head did not arrive in time");
-    case Phase::body: return refuse(408, "the request body did not arrive in time");
+    case Phase::head:
+      return refuse(408, "the request head did not arrive in time");
+    case Phase::body:
+      return refuse(408, "the request body did not arrive in time");
     case Phase::idle:
-    case Phase::lingering: return close();
+    case Phase::lingering:
+      return close();
     case Phase::answering:
-    case Phase::closed: return;
+    case Phase::closed:
+      return;
   }
 }
 
@@ -326,7 +332,11 @@ void HttpConnection::append_head(const HttpRequest& request, const HttpResponse&
   if (shared_.hooks.on_answered) shared_.hooks.on_answered(request, response.status);
   out_ += "HTTP/1.1 ";
   append_number(out_, static_cast<std::uint64_t>(response.status));
-  out_.append(" ").append(http_reason(response.status)).append("\r\nDate: ").append(current_date(shared_)).append("\r\n");
+  out_.append(" ")
+      .append(http_reason(response.status))
+      .append("\r\nDate: ")
+      .append(current_date(shared_))
+      .append("\r\n");
   append_header(out_, "X-Correlation-Id", request.correlation_id);
   if (!response.content_type.empty()) append_header(out_, "Content-Type", response.content_type);
   for (const HttpHeader& field : response.headers) append_header(out_, field.name, field.value);
@@ -432,10 +442,10 @@ void HttpConnection::flush() {
   written_ = 0;
   write_active_ = true;
   write_since_ = now();
-  socket_.async_write_some(asio::buffer(writing_), [self = shared_from_this()](const boost::system::error_code& error,
-                                                                             std::size_t bytes) {
-    self->on_written(error, bytes);
-  });
+  socket_.async_write_some(asio::buffer(writing_),
+                           [self = shared_from_this()](const boost::system::error_code& error, std::size_t bytes) {
+                             self->on_written(error, bytes);
+                           });
 }
 
 void HttpConnection::on_written(const boost::system::error_code& error, std::size_t bytes) {

@@ -67,9 +67,9 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   ~HttpConnection();
 
   void start();
-  void sweep(Instant now);       // timeouts and heartbeats
-  void close_if_idle();          // drain
-  void close();                  // cuts; a waiting exchange is told
+  void sweep(Instant now);  // timeouts and heartbeats
+  void close_if_idle();     // drain
+  void close();             // cuts; a waiting exchange is told
 
   // For the current exchange only.
   void send_reply(const HttpRequest& request, HttpResponse response);
@@ -107,7 +107,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   Phase phase_ = Phase::idle;
   Instant deadline_ = Instant::never();
   std::optional<Parser> parser_;
-  std::string in_;                           // received, not yet parsed
+  std::string in_;                            // received, not yet parsed
   std::shared_ptr<ServerExchange> starting_;  // until the body is complete
   ServerExchange* current_ = nullptr;         // being answered
   bool reading_ = false;

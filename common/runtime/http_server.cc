@@ -37,9 +37,11 @@ class HttpServer::Acceptor : public std::enable_shared_from_this<HttpServer::Acc
 
   Result<std::uint16_t, ListenError> listen(const ListenAddress& address) {
     const auto fail = [&](const boost::system::error_code& error) {
-      return Err{ListenError{kind_of(error), "HTTP cannot listen on " + address.grpc_target() + ": " + error.message()}};
+      return Err{
+          ListenError{kind_of(error), "HTTP cannot listen on " + address.grpc_target() + ": " + error.message()}};
     };
-    if (address.is_unix) return Err{ListenError{ListenError::Kind::bad_address, "HTTP needs host:port, not a unix socket"}};
+    if (address.is_unix)
+      return Err{ListenError{ListenError::Kind::bad_address, "HTTP needs host:port, not a unix socket"}};
     boost::system::error_code error;
     const auto host = asio::ip::make_address(address.host, error);
     if (error) return fail(error);
@@ -143,7 +145,9 @@ class HttpServer::Acceptor : public std::enable_shared_from_this<HttpServer::Acc
 HttpServer::HttpServer(EventLoop& loop, HttpLimits limits, HttpHooks hooks)
     : acceptor_(std::make_shared<Acceptor>(loop, limits, std::move(hooks))) {}
 HttpServer::~HttpServer() { acceptor_->close(); }
-Result<std::uint16_t, ListenError> HttpServer::listen(const ListenAddress& address) { return acceptor_->listen(address); }
+Result<std::uint16_t, ListenError> HttpServer::listen(const ListenAddress& address) {
+  return acceptor_->listen(address);
+}
 void HttpServer::drain(std::function<void()> on_drained) { acceptor_->drain(std::move(on_drained)); }
 void HttpServer::close() { acceptor_->close(); }
 std::size_t HttpServer::connections() const { return acceptor_->size(); }

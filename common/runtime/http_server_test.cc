@@ -9,7 +9,8 @@ namespace {
 
 void echo(const HttpExchangePtr& exchange) {
   const HttpRequest& request = exchange->request();
-  exchange->reply(HttpResponse::text(200, request.method + " " + request.path + "?" + request.query + " " + request.body));
+  exchange->reply(
+      HttpResponse::text(200, request.method + " " + request.path + "?" + request.query + " " + request.body));
 }
 
 class HttpEdge : public HttpServerFixture {};
@@ -37,8 +38,8 @@ TEST_F(HttpEdge, takes_a_request_that_arrives_byte_by_byte) {
 TEST_F(HttpEdge, answers_pipelined_requests_in_order) {
   serve({}, echo);
   RawClient client(port_);
-  client.send(get("/1") + get("/2") + "POST /3 HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n" +
-              get("/4"));
+  client.send(get("/1") + get("/2") +
+              "POST /3 HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n" + get("/4"));
   EXPECT_TRUE(client.read_response().ends_with("GET /1? "));
   EXPECT_TRUE(client.read_response().ends_with("GET /2? "));
   EXPECT_TRUE(client.read_response().ends_with("POST /3? ab"));

@@ -36,7 +36,9 @@ TEST_F(HttpStream, the_head_and_each_event_leave_at_once) {
   EXPECT_EQ(head.find("Content-Length"), std::string::npos) << head;
   // Cadence: each event is read before the next one is written, so a server that held one back would hang here.
   for (int i = 0; i < 20; ++i) {
-    on_loop([&] { EXPECT_EQ(writer->event(static_cast<std::uint64_t>(i + 1), "token", std::to_string(i)), SseWriter::Sent::ok); });
+    on_loop([&] {
+      EXPECT_EQ(writer->event(static_cast<std::uint64_t>(i + 1), "token", std::to_string(i)), SseWriter::Sent::ok);
+    });
     const std::string want = "id: " + std::to_string(i + 1) + "\nevent: token\ndata: " + std::to_string(i) + "\n\n";
     EXPECT_NE(client.read_until("\n\n\r\n").find(want), std::string::npos) << i;
   }
@@ -75,7 +77,8 @@ TEST_F(HttpStream, a_silent_stream_gets_heartbeats) {
   HttpExchangePtr exchange = open_stream(client, arrived);
   on_loop([&] { SseWriter(exchange, 1 << 16).begin(HttpResponse::empty(200), Duration::milliseconds(20)); });
   client.read_until("\r\n\r\n");
-  for (int i = 0; i < 3; ++i) EXPECT_NE(client.read_until(": keep-alive\n\n\r\n").find(": keep-alive"), std::string::npos);
+  for (int i = 0; i < 3; ++i)
+    EXPECT_NE(client.read_until(": keep-alive\n\n\r\n").find(": keep-alive"), std::string::npos);
   on_loop([&] { exchange.reset(); });
 }
 

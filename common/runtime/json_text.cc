@@ -8,7 +8,8 @@ namespace {
 
 constexpr char kHex[] = "0123456789abcdef";
 
-// Length of the well-formed sequence at `i`, 0 when there is none (RFC 3629: no overlong forms, surrogates, > U+10FFFF).
+// Length of the well-formed sequence at `i`, 0 when there is none (RFC 3629: no overlong forms, surrogates, >
+// U+10FFFF).
 std::size_t utf8_length(std::string_view text, std::size_t i) {
   const auto byte = [&](std::size_t k) { return static_cast<unsigned char>(text[k]); };
   const unsigned char lead = byte(i);
@@ -37,11 +38,21 @@ std::size_t utf8_length(std::string_view text, std::size_t i) {
 
 void append_escape(std::string& out, unsigned char c) {
   switch (c) {
-    case '"': out += "\\\""; return;
-    case '\\': out += "\\\\"; return;
-    case '\n': out += "\\n"; return;
-    case '\r': out += "\\r"; return;
-    case '\t': out += "\\t"; return;
+    case '"':
+      out += "\\\"";
+      return;
+    case '\\':
+      out += "\\\\";
+      return;
+    case '\n':
+      out += "\\n";
+      return;
+    case '\r':
+      out += "\\r";
+      return;
+    case '\t':
+      out += "\\t";
+      return;
     default:
       out += "\\u00";
       out.push_back(kHex[c >> 4]);

@@ -12,7 +12,8 @@ bool equal_in_constant_time(std::string_view a, std::string_view b) {
   // volatile: the loop must look at every byte even when the first differs.
   volatile unsigned char difference = 0;
   for (std::size_t i = 0; i < a.size(); ++i) {
-    difference = static_cast<unsigned char>(difference | (static_cast<unsigned char>(a[i]) ^ static_cast<unsigned char>(b[i])));
+    difference =
+        static_cast<unsigned char>(difference | (static_cast<unsigned char>(a[i]) ^ static_cast<unsigned char>(b[i])));
   }
   return difference == 0;
 }
@@ -38,7 +39,8 @@ Result<KeyRing, std::string> KeyRing::load(const std::vector<std::string>& files
     const std::size_t last = text.find_last_not_of(" \t\r\n");
     const std::string key = first == std::string::npos ? std::string() : text.substr(first, last - first + 1);
     if (key.size() < kKeyBytesMin || text.size() > kKeyBytesMax) {
-      return Err{"key must have " + std::to_string(kKeyBytesMin) + ".." + std::to_string(kKeyBytesMax) + " bytes: " + file};
+      return Err{"key must have " + std::to_string(kKeyBytesMin) + ".." + std::to_string(kKeyBytesMax) +
+                 " bytes: " + file};
     }
     if (key.find_first_of(" \t\r\n") != std::string::npos) return Err{"key file holds more than one word: " + file};
     const Sha256 digest = sha256(key);

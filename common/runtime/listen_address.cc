@@ -15,9 +15,7 @@ bool is_ip_literal(const std::string& host, int family) {
 
 }  // namespace
 
-bool ListenAddress::is_loopback() const {
-  return is_unix || host.starts_with("127.") || host == "::1";
-}
+bool ListenAddress::is_loopback() const { return is_unix || host.starts_with("127.") || host == "::1"; }
 
 std::string ListenAddress::grpc_target() const {
   if (is_unix) return "unix:" + path;
@@ -32,7 +30,8 @@ Result<ListenAddress, std::string> parse_listen_address(std::string_view text) {
     out.path = std::string(text.substr(5));
     if (out.path.empty()) return Err{std::string("unix: needs a path")};
     if (out.path.size() >= sizeof(sockaddr_un::sun_path)) {
-      return Err{"socket path is longer than " + std::to_string(sizeof(sockaddr_un::sun_path) - 1) + " bytes: " + out.path};
+      return Err{"socket path is longer than " + std::to_string(sizeof(sockaddr_un::sun_path) - 1) +
+                 " bytes: " + out.path};
     }
     return out;
   }

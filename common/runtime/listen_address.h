@@ -15,7 +15,7 @@ struct ListenAddress {
   std::string host;  // tcp: IPv4 or IPv6 literal, without brackets
   std::uint16_t port = 0;
 
-  bool is_loopback() const;        // a unix socket counts as loopback
+  bool is_loopback() const;         // a unix socket counts as loopback
   std::string grpc_target() const;  // what gRPC understands
 };
 

@@ -38,9 +38,12 @@ struct Metrics::State {
 
   void* create(Entry& entry, const MetricLabels& labels) {
     switch (entry.spec.kind) {
-      case Kind::counter: return &entry.counters->Add(labels);
-      case Kind::gauge: return &entry.gauges->Add(labels);
-      case Kind::histogram: break;
+      case Kind::counter:
+        return &entry.counters->Add(labels);
+      case Kind::gauge:
+        return &entry.gauges->Add(labels);
+      case Kind::histogram:
+        break;
     }
     return &entry.histograms->Add(labels, entry.spec.buckets);
   }

@@ -96,7 +96,8 @@ TEST(StateDir, port_files_hold_the_number_and_leave_no_temporary) {
 TEST(KeyRing, matches_its_keys_only_and_shows_a_fingerprint) {
   const TemporaryDirectory temporary;
   const std::string key = "0123456789abcdef0123";
-  const auto ring = KeyRing::load({temporary.file("a", "\n" + key + " \n"), temporary.file("b", "another-key-of-length")});
+  const auto ring =
+      KeyRing::load({temporary.file("a", "\n" + key + " \n"), temporary.file("b", "another-key-of-length")});
   ASSERT_TRUE(ring.ok());
   EXPECT_EQ(ring->match(key), to_hex(sha256(key)).substr(0, 6));
   EXPECT_TRUE(ring->match("another-key-of-length").has_value());
@@ -119,10 +120,12 @@ TEST(KeyRing, refuses_short_missing_and_split_keys_without_showing_them) {
 TEST(KeyRing, comparison_and_bearer_parsing) {
   EXPECT_TRUE(equal_in_constant_time("abc", "abc"));
   EXPECT_TRUE(equal_in_constant_time("", ""));
-  for (const std::string_view other : {"abd", "xbc", "axc", "ab", "abcd", ""}) EXPECT_FALSE(equal_in_constant_time("abc", other)) << other;
+  for (const std::string_view other : {"abd", "xbc", "axc", "ab", "abcd", ""})
+    EXPECT_FALSE(equal_in_constant_time("abc", other)) << other;
   EXPECT_EQ(bearer_token("Bearer k1"), "k1");
   EXPECT_EQ(bearer_token("bearer   k1"), "k1");
-  for (const std::string_view bad : {"Bearer", "Bearer ", "Basic k1", "k1", "", "Bearer a b"}) EXPECT_EQ(bearer_token(bad), "") << bad;
+  for (const std::string_view bad : {"Bearer", "Bearer ", "Basic k1", "k1", "", "Bearer a b"})
+    EXPECT_EQ(bearer_token(bad), "") << bad;
 }
 
 TEST(JsonText, escapes_and_replaces_broken_utf8) {
@@ -138,9 +141,10 @@ TEST(JsonText, escapes_and_replaces_broken_utf8) {
 
 TEST(JsonText, finds_the_first_byte_that_is_not_utf8) {
   EXPECT_EQ(find_invalid_utf8("plain \xC3\xA9 \xF4\x8F\xBF\xBF"), std::string_view::npos);
-  for (const std::string_view bad : {"\x80", "\xC0\xAF", "\xC3", "\xE0\x80\x80", "\xED\xA0\x80", "\xF4\x90\x80\x80", "\xF5\x80\x80\x80",
-                                     "\xE2\x82"}) {
-    EXPECT_EQ(find_invalid_utf8("ok" + std::string(bad)), 2U) << to_hex(std::vector<std::uint8_t>(bad.begin(), bad.end()));
+  for (const std::string_view bad : {"\x80", "\xC0\xAF", "\xC3", "\xE0\x80\x80", "\xED\xA0\x80", "\xF4\x90\x80\x80",
+                                     "\xF5\x80\x80\x80", "\xE2\x82"}) {
+    EXPECT_EQ(find_invalid_utf8("ok" + std::string(bad)), 2U)
+        << to_hex(std::vector<std::uint8_t>(bad.begin(), bad.end()));
   }
 }
 
@@ -164,14 +168,15 @@ TEST(ListenAddress, takes_literals_and_names_what_is_wrong) {
   EXPECT_EQ(parse_listen_address("[::1]:80")->grpc_target(), "[::1]:80");
   EXPECT_TRUE(parse_listen_address("127.0.0.9:0")->is_loopback());
   EXPECT_FALSE(parse_listen_address("0.0.0.0:1")->is_loopback());
-  for (const std::string& bad : {std::string("8080"), std::string("host.name:1"), std::string("127.0.0.1:65536"), std::string("127.0.0.1:"),
-                                 std::string("unix:"), "unix:/" + std::string(200, 'p')}) {
+  for (const std::string& bad : {std::string("8080"), std::string("host.name:1"), std::string("127.0.0.1:65536"),
+                                 std::string("127.0.0.1:"), std::string("unix:"), "unix:/" + std::string(200, 'p')}) {
     EXPECT_FALSE(parse_listen_address(bad).ok()) << bad;
   }
 }
 
 TEST(Metrics, names_are_there_from_the_start_and_series_are_bounded) {
-  Metrics metrics({{"a_total", "Help.", Metrics::Kind::counter, {}, 2}, {"b_ms", "Help.", Metrics::Kind::histogram, {1, 2}, 8}});
+  Metrics metrics(
+      {{"a_total", "Help.", Metrics::Kind::counter, {}, 2}, {"b_ms", "Help.", Metrics::Kind::histogram, {1, 2}, 8}});
   EXPECT_THAT(metrics.text(), HasSubstr("# TYPE a_total counter"));
   for (const char* value : {"x", "y", "z", "w", "x"}) metrics.add("a_total", {{"l", value}});
   metrics.observe("b_ms", {}, 1.5);

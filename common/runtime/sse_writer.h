@@ -17,7 +17,8 @@ class SseWriter {
   enum class [[nodiscard]] Sent : unsigned char { ok, overflow };
 
   // `pending_max`: bytes that may wait for the reader before event() says overflow.
-  SseWriter(HttpExchangePtr exchange, std::size_t pending_max) : exchange_(std::move(exchange)), pending_max_(pending_max) {}
+  SseWriter(HttpExchangePtr exchange, std::size_t pending_max)
+      : exchange_(std::move(exchange)), pending_max_(pending_max) {}
 
   // Sends the head at once, so that a client knows its stream is open before the first event.
   void begin(HttpResponse head, Duration heartbeat);

@@ -66,7 +66,8 @@ Result<ChatRequest, Failure> parse_chat_request(std::string_view body, JobId id)
   payload.sampling.seed = seed ? *seed : runtime::seed_of_task(id.to_string());
   read_sampling(fields, payload.sampling);
   read_stop(fields, payload.stop);
-  spec.determinism = fields.choice("determinism", {"best_effort", "strict"}, 0) == 0 ? Determinism::best_effort : Determinism::strict;
+  spec.determinism =
+      fields.choice("determinism", {"best_effort", "strict"}, 0) == 0 ? Determinism::best_effort : Determinism::strict;
   spec.require_gpu = fields.boolean("require_gpu", false);
   fields.string("user", false, 0, kModelRefBytesMax);  // for the caller's own bookkeeping; changes nothing
   read_not_built(fields);

@@ -1,5 +1,5 @@
-// Purpose: who waits for what: requests for an admission or cancel reply, readers for events. Makes their ids and carries
-// the core's effects to them. Threads: loop only.
+// Purpose: who waits for what: requests for an admission or cancel reply, readers for events. Makes their ids and
+// carries the core's effects to them. Threads: loop only.
 #pragma once
 
 #include <cstdint>

@@ -33,9 +33,12 @@ constexpr Duration kServerGrace = Duration::milliseconds(500);
 
 FullPolicy policy_from(gateway_config::FullPolicy policy) {
   switch (policy) {
-    case gateway_config::FullPolicy::reject: return FullPolicy::reject;
-    case gateway_config::FullPolicy::drop_lru: return FullPolicy::drop_lru;
-    case gateway_config::FullPolicy::shed_low_priority: return FullPolicy::shed_low_priority;
+    case gateway_config::FullPolicy::reject:
+      return FullPolicy::reject;
+    case gateway_config::FullPolicy::drop_lru:
+      return FullPolicy::drop_lru;
+    case gateway_config::FullPolicy::shed_low_priority:
+      return FullPolicy::shed_low_priority;
   }
   return FullPolicy::reject;
 }
@@ -69,7 +72,8 @@ struct Daemon::Parts {
         holder{OrchId{state_dir.id()}, state_dir.boot()},
         core(core_config(config)),
         mailbox(loop, kMailboxCapacity, [this](std::vector<std::function<void()>>& tasks) { run_batch(tasks); }),
-        client_mailbox(loop, kClientMailboxCapacity, [this](std::vector<std::function<void()>>& tasks) { run_batch(tasks); }),
+        client_mailbox(loop, kClientMailboxCapacity,
+                       [this](std::vector<std::function<void()>>& tasks) { run_batch(tasks); }),
         timer(loop, [this] { handle(Tick{}); }),
         probe(core),
         desk([this](Event event) { handle(std::move(event)); }),
@@ -129,24 +133,23 @@ void Daemon::Parts::handle(Event event) {
 }
 
 void Daemon::Parts::execute(const Effect& effect) {
-  std::visit(Overloaded{
-                 [this](const Dispatch& each) { workers.dispatch(each); },
-                 [this](const CancelDispatch& each) { workers.cancel(each.dispatch); },
-                 [this](const BeatWorker& each) { workers.beat(each.endpoint); },
-                 [this](const ForgetWorker& each) { workers.forget(each.endpoint); },
-                 [this](const CountTokens& each) { workers.count(each); },
-                 [this](const SendUpdate& each) { managers.send(each); },
-                 [this](const Drained&) {
-                   runtime::log_info("drained");
-                   loop.stop();
-                 },
-                 [this](const auto& each) {
-                   if constexpr (requires { probe.note(each); }) {
-                     probe.note(each);
-                   } else {
-                     desk.execute(each);
-                   }
-                 }},
+  std::visit(Overloaded{[this](const Dispatch& each) { workers.dispatch(each); },
+                        [this](const CancelDispatch& each) { workers.cancel(each.dispatch); },
+                        [this](const BeatWorker& each) { workers.beat(each.endpoint); },
+                        [this](const ForgetWorker& each) { workers.forget(each.endpoint); },
+                        [this](const CountTokens& each) { workers.count(each); },
+                        [this](const SendUpdate& each) { managers.send(each); },
+                        [this](const Drained&) {
+                          runtime::log_info("drained");
+                          loop.stop();
+                        },
+                        [this](const auto& each) {
+                          if constexpr (requires { probe.note(each); }) {
+                            probe.note(each);
+                          } else {
+                            desk.execute(each);
+                          }
+                        }},
              effect);
 }
 
@@ -171,7 +174,8 @@ Daemon::Daemon(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 Daemon::~Daemon() = default;
 
 Result<std::unique_ptr<Daemon>, Daemon::StartFailure> Daemon::start(const gateway_config::Config& config,
-                                                                    runtime::StateDir state_dir, runtime::KeyRing keys) {
+                                                                    runtime::StateDir state_dir,
+                                                                    runtime::KeyRing keys) {
   const auto http_address = runtime::parse_listen_address(config.http.listen);
   if (!http_address.ok()) return Err{StartFailure{78, "http.listen: " + http_address.error()}};
   const auto grpc_address = runtime::parse_listen_address(config.grpc.listen);
@@ -179,7 +183,8 @@ Result<std::unique_ptr<Daemon>, Daemon::StartFailure> Daemon::start(const gatewa
 
   auto parts = std::make_unique<Parts>(config, std::move(state_dir), std::move(keys));
   const auto http_port = parts->http.listen(*http_address);
-  if (!http_port.ok()) return Err{StartFailure{http_port.error().exit_code(), "http.listen: " + http_port.error().message}};
+  if (!http_port.ok())
+    return Err{StartFailure{http_port.error().exit_code(), "http.listen: " + http_port.error().message}};
   auto server = runtime::GrpcServer::start(*grpc_address, {&parts->grpc.grpc_service()});
   if (!server.ok()) return Err{StartFailure{server.error().exit_code(), "grpc.listen: " + server.error().message}};
   parts->grpc_server = std::move(server).value();

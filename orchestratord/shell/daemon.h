@@ -1,5 +1,5 @@
-// Purpose: orchestratord as a process: one loop thread that owns the core, and around it the HTTP and gRPC surfaces and the
-// links to managers and workers. Effects are executed in order on the loop. Threads: run() is the loop.
+// Purpose: orchestratord as a process: one loop thread that owns the core, and around it the HTTP and gRPC surfaces and
+// the links to managers and workers. Effects are executed in order on the loop. Threads: run() is the loop.
 #pragma once
 
 #include <memory>
@@ -19,8 +19,8 @@ class Daemon {
     std::string message;
   };
 
-  static Result<std::unique_ptr<Daemon>, StartFailure> start(const gateway_config::Config& config, runtime::StateDir state_dir,
-                                                             runtime::KeyRing keys);
+  static Result<std::unique_ptr<Daemon>, StartFailure> start(const gateway_config::Config& config,
+                                                             runtime::StateDir state_dir, runtime::KeyRing keys);
   ~Daemon();
   Daemon(const Daemon&) = delete;
   Daemon& operator=(const Daemon&) = delete;

@@ -11,7 +11,9 @@ using runtime::JsonObject;
 
 namespace {
 
-std::uint64_t whole_ms(Duration duration) { return static_cast<std::uint64_t>(std::max<std::int64_t>(duration.ms(), 0)); }
+std::uint64_t whole_ms(Duration duration) {
+  return static_cast<std::uint64_t>(std::max<std::int64_t>(duration.ms(), 0));
+}
 
 struct Append {
   std::string& out;
@@ -52,7 +54,9 @@ struct Append {
     object.string("message", failure.message.empty() ? row.text : std::string_view(failure.message));
     if (!failure.engine.empty()) object.string("engine", failure.engine);
     object.boolean("retriable", row.retriable);
-    if (failure.retry_after) object.number("retry_after_ms", static_cast<std::uint64_t>(std::max<std::int64_t>(failure.retry_after->ms_ceil(), 0)));
+    if (failure.retry_after)
+      object.number("retry_after_ms",
+                    static_cast<std::uint64_t>(std::max<std::int64_t>(failure.retry_after->ms_ceil(), 0)));
     object.close();
     return "error";
   }

@@ -20,18 +20,23 @@ std::uint64_t retry_after_ms(const Failure& failure) {
 
 std::string_view openai_type(int status) {
   switch (status) {
-    case 401: return "authentication_error";
-    case 403: return "permission_error";
-    case 429: return "rate_limit_error";
-    default: return status < 500 ? "invalid_request_error" : "server_error";
+    case 401:
+      return "authentication_error";
+    case 403:
+      return "permission_error";
+    case 429:
+      return "rate_limit_error";
+    default:
+      return status < 500 ? "invalid_request_error" : "server_error";
   }
 }
 
 }  // namespace
 
 Envelope envelope_of(std::string_view path) {
-  return path.starts_with("/v1/chat/") || path == "/v1/models" || path.starts_with("/v1/models/") ? Envelope::openai
-                                                                                                  : Envelope::orch_queue;
+  return path.starts_with("/v1/chat/") || path == "/v1/models" || path.starts_with("/v1/models/")
+             ? Envelope::openai
+             : Envelope::orch_queue;
 }
 
 std::string failure_json(const Failure& failure) {
@@ -68,8 +73,8 @@ std::string openai_error_json(const Failure& failure) {
 
 HttpResponse failure_reply(const Failure& failure, Envelope envelope) {
   const OutcomeRow& row = outcome_row(failure.outcome);
-  HttpResponse response =
-      HttpResponse::json(row.http_status, envelope == Envelope::openai ? openai_error_json(failure) : failure_json(failure));
+  HttpResponse response = HttpResponse::json(
+      row.http_status, envelope == Envelope::openai ? openai_error_json(failure) : failure_json(failure));
   if (failure.retry_after) {
     const std::uint64_t ms = retry_after_ms(failure);
     response.with("Retry-After", std::to_string(std::max<std::uint64_t>((ms + 999) / 1000, 1)));
@@ -83,11 +88,21 @@ HttpResponse server_error_reply(const runtime::HttpServerError& error) {
   Failure failure;
   failure.message = std::string(error.message);
   switch (error.status) {
-    case 404: failure.outcome = Outcome::NOT_FOUND; break;
-    case 405: failure.outcome = Outcome::METHOD_NOT_ALLOWED; break;
-    case 413: failure.outcome = Outcome::PAYLOAD_TOO_LARGE; break;
-    case 500: failure.outcome = Outcome::INTERNAL; break;
-    default: failure.outcome = Outcome::INVALID_PARAMS; break;
+    case 404:
+      failure.outcome = Outcome::NOT_FOUND;
+      break;
+    case 405:
+      failure.outcome = Outcome::METHOD_NOT_ALLOWED;
+      break;
+    case 413:
+      failure.outcome = Outcome::PAYLOAD_TOO_LARGE;
+      break;
+    case 500:
+      failure.outcome = Outcome::INTERNAL;
+      break;
+    default:
+      failure.outcome = Outcome::INVALID_PARAMS;
+      break;
   }
   if (error.status == 413) failure.field = "body";
   HttpResponse response = failure_reply(failure, envelope_of(error.path));

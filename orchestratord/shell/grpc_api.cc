@@ -16,7 +16,8 @@ constexpr std::size_t kStreamOutboxMax = 4096;  // events waiting for a slow rea
 grpc::Status status_of(const Failure& failure) {
   const OutcomeRow& row = outcome_row(failure.outcome);
   std::string text = std::string(row.code) + ": " + failure.message;
-  if (!failure.field.empty() && failure.message.find(failure.field) == std::string::npos) text += " (field " + failure.field + ")";
+  if (!failure.field.empty() && failure.message.find(failure.field) == std::string::npos)
+    text += " (field " + failure.field + ")";
   return {static_cast<grpc::StatusCode>(row.grpc_code), text};
 }
 
@@ -40,7 +41,8 @@ class GrpcSink final : public ReaderSink {
   void refused(const Failure& failure) override { stream_->finish(status_of(failure)); }
   void closed() override { stream_->finish(grpc::Status::OK); }
   void cut() override {
-    stream_->finish({grpc::StatusCode::RESOURCE_EXHAUSTED, "SLOW_CONSUMER: " + std::to_string(kStreamOutboxMax) + " events are unread"});
+    stream_->finish({grpc::StatusCode::RESOURCE_EXHAUSTED,
+                     "SLOW_CONSUMER: " + std::to_string(kStreamOutboxMax) + " events are unread"});
   }
 
  private:
@@ -86,26 +88,27 @@ class GrpcApi::Service final : public v1::Orchestrator::CallbackService {
         const Admitted& admitted = std::get<Admitted>(result);
         reply->set_task_id(admitted.job.to_string());
         reply->set_queue_position(admitted.queue_position);
-        reply->set_predicted_start_ms(static_cast<std::uint64_t>(std::max<std::int64_t>(0, admitted.predicted_start.ms())));
+        reply->set_predicted_start_ms(
+            static_cast<std::uint64_t>(std::max<std::int64_t>(0, admitted.predicted_start.ms())));
         reactor->Finish(grpc::Status::OK);
       });
     });
   }
 
-  grpc::ServerWriteReactor<v1::TaskEvent>* Stream(grpc::CallbackServerContext* context, const v1::StreamRequest* request) override {
+  grpc::ServerWriteReactor<v1::TaskEvent>* Stream(grpc::CallbackServerContext* context,
+                                                  const v1::StreamRequest* request) override {
     // Set by the loop once the reader exists; read by the loop when the client leaves.
     auto reader = std::make_shared<std::optional<ReaderId>>();
     const auto shared = shared_;
-    auto stream = GrpcSink::Stream::start(
-        {.on_cancel =
-             [shared, reader] {
-               static_cast<void>(shared->post([shared, reader] {
-                 if (shared->desk != nullptr && *reader) shared->desk->gone(**reader);
-               }));
-             },
-         .on_done = {},
-         .on_idle = {}},
-        kStreamOutboxMax);
+    auto stream = GrpcSink::Stream::start({.on_cancel =
+                                               [shared, reader] {
+                                                 static_cast<void>(shared->post([shared, reader] {
+                                                   if (shared->desk != nullptr && *reader) shared->desk->gone(**reader);
+                                                 }));
+                                               },
+                                           .on_done = {},
+                                           .on_idle = {}},
+                                          kStreamOutboxMax);
     const auto job = Uuid::parse(request->task_id());
     if (const auto refused = refuse(*context)) {
       stream->finish(*refused);
@@ -114,7 +117,8 @@ class GrpcApi::Service final : public v1::Orchestrator::CallbackService {
     } else {
       const auto last = request->has_last_event_id() ? std::optional(request->last_event_id()) : std::nullopt;
       const bool posted = shared_->post([shared, stream, reader, last, id = JobId{*job}] {
-        if (shared->desk == nullptr) return stream->finish(grpc::Status(grpc::StatusCode::UNAVAILABLE, "shutting down"));
+        if (shared->desk == nullptr)
+          return stream->finish(grpc::Status(grpc::StatusCode::UNAVAILABLE, "shutting down"));
         *reader = shared->desk->open(id, last, std::make_unique<GrpcSink>(stream));
       });
       if (!posted) stream->finish({grpc::StatusCode::RESOURCE_EXHAUSTED, "too many calls wait"});
@@ -122,7 +126,8 @@ class GrpcApi::Service final : public v1::Orchestrator::CallbackService {
     return stream.get();
   }
 
-  grpc::ServerUnaryReactor* Cancel(grpc::CallbackServerContext* context, const v1::CancelRequest* request, v1::CancelReply*) override {
+  grpc::ServerUnaryReactor* Cancel(grpc::CallbackServerContext* context, const v1::CancelRequest* request,
+                                   v1::CancelReply*) override {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     if (const auto refused = refuse(*context)) return finish(reactor, *refused);
     const auto job = Uuid::parse(request->task_id());

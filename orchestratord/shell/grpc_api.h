@@ -1,5 +1,5 @@
-// Purpose: the gRPC service Orchestrator: the same jobs and events as the task routes. Threads: service methods run on gRPC
-// threads and only push to the loop through `post`; everything else loop only.
+// Purpose: the gRPC service Orchestrator: the same jobs and events as the task routes. Threads: service methods run on
+// gRPC threads and only push to the loop through `post`; everything else loop only.
 #pragma once
 
 #include <functional>

@@ -40,7 +40,8 @@ std::string admitted_json(const Admitted& admitted) {
   runtime::JsonObject json(out);
   json.string("task_id", admitted.job.to_string())
       .number("queue_position", std::uint64_t{admitted.queue_position})
-      .number("predicted_start_ms", static_cast<std::uint64_t>(std::max<std::int64_t>(0, admitted.predicted_start.ms())))
+      .number("predicted_start_ms",
+              static_cast<std::uint64_t>(std::max<std::int64_t>(0, admitted.predicted_start.ms())))
       .number("backoff_ms", std::uint64_t{0});
   json.close();
   return out;
@@ -94,10 +95,14 @@ void HttpApi::Parts::add_routes() {
   router.add("GET", "/v1/tasks/{id}/stream", [this](const HttpExchangePtr& exchange) { stream_task(exchange); });
   router.add("POST", "/v1/tasks/{id}/cancel", [this](const HttpExchangePtr& exchange) { cancel_task(exchange); });
   router.add("POST", "/v1/chat/completions", [this](const HttpExchangePtr& exchange) { chat(exchange); });
-  router.add("GET", "/v1/models", [=, this](const HttpExchangePtr& exchange) { reply_json(exchange, models_json(core)); });
-  router.add("GET", "/v1/replicasets", [=, this](const HttpExchangePtr& exchange) { reply_json(exchange, replicasets_json(core)); });
-  router.add("GET", "/v1/capabilities", [=, this](const HttpExchangePtr& exchange) { reply_json(exchange, capabilities_json(core)); });
-  router.add("GET", "/livez", [](const HttpExchangePtr& exchange) { exchange->reply(HttpResponse::text(200, "ok\n")); });
+  router.add("GET", "/v1/models",
+             [=, this](const HttpExchangePtr& exchange) { reply_json(exchange, models_json(core)); });
+  router.add("GET", "/v1/replicasets",
+             [=, this](const HttpExchangePtr& exchange) { reply_json(exchange, replicasets_json(core)); });
+  router.add("GET", "/v1/capabilities",
+             [=, this](const HttpExchangePtr& exchange) { reply_json(exchange, capabilities_json(core)); });
+  router.add("GET", "/livez",
+             [](const HttpExchangePtr& exchange) { exchange->reply(HttpResponse::text(200, "ok\n")); });
   router.add("GET", "/readyz", [this](const HttpExchangePtr& exchange) {
     std::string why = why_not_ready(core);
     exchange->reply(why.empty() ? HttpResponse::text(200, "ok\n") : HttpResponse::text(503, std::move(why)));
@@ -117,7 +122,8 @@ std::optional<HttpResponse> HttpApi::Parts::authenticate(const HttpRequest& requ
   if (presented.empty()) presented = request.header("X-API-Key");
   if (!presented.empty() && keys.match(presented)) return std::nullopt;
   HttpResponse response = failure_reply(
-      make_failure(Outcome::UNAUTHENTICATED, presented.empty() ? "a key is required: Authorization: Bearer or X-API-Key" : "the key is wrong"),
+      make_failure(Outcome::UNAUTHENTICATED,
+                   presented.empty() ? "a key is required: Authorization: Bearer or X-API-Key" : "the key is wrong"),
       envelope_of(request.path));
   response.close = true;
   return response;
@@ -133,8 +139,8 @@ void HttpApi::Parts::route(const HttpExchangePtr& exchange) {
   if (match.allow.empty()) {
     return exchange->reply(failure_reply(make_failure(Outcome::NOT_FOUND, "no such route"), envelope_of(request.path)));
   }
-  HttpResponse response =
-      failure_reply(make_failure(Outcome::METHOD_NOT_ALLOWED, "this route takes " + match.allow), envelope_of(request.path));
+  HttpResponse response = failure_reply(make_failure(Outcome::METHOD_NOT_ALLOWED, "this route takes " + match.allow),
+                                        envelope_of(request.path));
   exchange->reply(std::move(response.with("Allow", match.allow)));
 }
 
@@ -142,7 +148,8 @@ void HttpApi::Parts::post_task(const HttpExchangePtr& exchange) {
   auto spec = parse_task_request(exchange->take_body());
   if (!spec.ok()) return exchange->reply(failure_reply(spec.error(), Envelope::orch_queue));
   desk.submit(std::move(spec).value(), [exchange](const std::variant<Admitted, Failure>& result) {
-    if (const auto* failure = std::get_if<Failure>(&result)) return exchange->reply(failure_reply(*failure, Envelope::orch_queue));
+    if (const auto* failure = std::get_if<Failure>(&result))
+      return exchange->reply(failure_reply(*failure, Envelope::orch_queue));
     exchange->reply(HttpResponse::json(202, admitted_json(std::get<Admitted>(result))));
   });
 }
@@ -150,14 +157,17 @@ void HttpApi::Parts::post_task(const HttpExchangePtr& exchange) {
 void HttpApi::Parts::stream_task(const HttpExchangePtr& exchange) {
   const HttpRequest& request = exchange->request();
   const auto job = task_id();
-  if (!job) return exchange->reply(failure_reply(make_failure(Outcome::NOT_FOUND, "no such task", "task_id"), Envelope::orch_queue));
+  if (!job)
+    return exchange->reply(
+        failure_reply(make_failure(Outcome::NOT_FOUND, "no such task", "task_id"), Envelope::orch_queue));
   std::optional<std::uint64_t> last;
   if (const std::string_view text = request.header("Last-Event-ID"); !text.empty()) {
     std::uint64_t value = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
     if (error != std::errc() || end != text.data() + text.size()) {
-      return exchange->reply(failure_reply(make_failure(Outcome::INVALID_PARAMS, "Last-Event-ID must be an event id of this stream", "Last-Event-ID"),
-                                           Envelope::orch_queue));
+      return exchange->reply(failure_reply(
+          make_failure(Outcome::INVALID_PARAMS, "Last-Event-ID must be an event id of this stream", "Last-Event-ID"),
+          Envelope::orch_queue));
     }
     last = value;
   }
@@ -186,8 +196,9 @@ void HttpApi::Parts::chat(const HttpExchangePtr& exchange) {
   const std::string task_id = id.to_string();
   ChatIdentity identity{"chatcmpl-" + task_id, request.model, static_cast<std::int64_t>(std::time(nullptr))};
   std::unique_ptr<ReaderSink> sink =
-      request.stream ? make_chat_stream_sink(exchange, sink_limits(), std::move(identity), request.include_usage, task_id)
-                     : make_chat_whole_sink(exchange, std::move(identity), task_id);
+      request.stream
+          ? make_chat_stream_sink(exchange, sink_limits(), std::move(identity), request.include_usage, task_id)
+          : make_chat_whole_sink(exchange, std::move(identity), task_id);
   const ReaderId reader = desk.submit_attached(std::move(request.spec), std::move(sink));
   exchange->on_disconnect([this, reader] { desk.gone(reader); });
 }

@@ -1,5 +1,5 @@
-// Purpose: the public HTTP surface: routes, authentication, envelopes. It decides nothing: bodies become events of the core,
-// the core's answers become replies. Threads: loop only.
+// Purpose: the public HTTP surface: routes, authentication, envelopes. It decides nothing: bodies become events of the
+// core, the core's answers become replies. Threads: loop only.
 #pragma once
 
 #include <cstdint>
@@ -23,8 +23,8 @@ class HttpApi {
     std::function<std::string()> metrics_text;
     std::function<void(std::string_view route, int status)> on_answered;
   };
-  HttpApi(runtime::EventLoop& loop, const gateway_config::Config& config, const runtime::KeyRing& keys, const Orchestrator& core,
-          ClientDesk& desk, Hooks hooks);
+  HttpApi(runtime::EventLoop& loop, const gateway_config::Config& config, const runtime::KeyRing& keys,
+          const Orchestrator& core, ClientDesk& desk, Hooks hooks);
   ~HttpApi();
   HttpApi(const HttpApi&) = delete;
   HttpApi& operator=(const HttpApi&) = delete;

@@ -45,7 +45,9 @@ class TaskSink final : public ReaderSink {
     const std::string_view name = append_task_event(data_, event);
     return writer_.event(event.id, name, data_) == runtime::SseWriter::Sent::ok ? Took::ok : Took::overflow;
   }
-  void refused(const Failure& failure) override { writer_.exchange().reply(failure_reply(failure, Envelope::orch_queue)); }
+  void refused(const Failure& failure) override {
+    writer_.exchange().reply(failure_reply(failure, Envelope::orch_queue));
+  }
   void closed() override { writer_.finish(); }
   void cut() override { writer_.exchange().abort(); }
 
@@ -57,7 +59,8 @@ class TaskSink final : public ReaderSink {
 
 class ChatStreamSink final : public ReaderSink {
  public:
-  ChatStreamSink(HttpExchangePtr exchange, SinkLimits limits, ChatIdentity identity, bool include_usage, std::string task_id)
+  ChatStreamSink(HttpExchangePtr exchange, SinkLimits limits, ChatIdentity identity, bool include_usage,
+                 std::string task_id)
       : writer_(std::move(exchange), limits.pending_bytes_max),
         heartbeat_(limits.heartbeat),
         identity_(std::move(identity)),
@@ -104,7 +107,8 @@ class ChatStreamSink final : public ReaderSink {
     if (!writer_.begun()) begin(event_stream_head());
     Took took = send([&](std::string& out) { append_chat_finish_chunk(out, identity_, end.reason, include_usage_); });
     if (include_usage_ && took == Took::ok) {
-      took = send([&](std::string& out) { append_chat_usage_chunk(out, identity_, {end.prompt_tokens, end.tokens_out}); });
+      took =
+          send([&](std::string& out) { append_chat_usage_chunk(out, identity_, {end.prompt_tokens, end.tokens_out}); });
     }
     return took == Took::ok ? send([](std::string& out) { out += "[DONE]"; }) : took;
   }
@@ -163,7 +167,8 @@ std::unique_ptr<ReaderSink> make_task_sink(HttpExchangePtr exchange, SinkLimits 
 
 std::unique_ptr<ReaderSink> make_chat_stream_sink(HttpExchangePtr exchange, SinkLimits limits, ChatIdentity identity,
                                                   bool include_usage, std::string task_id) {
-  return std::make_unique<ChatStreamSink>(std::move(exchange), limits, std::move(identity), include_usage, std::move(task_id));
+  return std::make_unique<ChatStreamSink>(std::move(exchange), limits, std::move(identity), include_usage,
+                                          std::move(task_id));
 }
 
 std::unique_ptr<ReaderSink> make_chat_whole_sink(HttpExchangePtr exchange, ChatIdentity identity, std::string task_id) {

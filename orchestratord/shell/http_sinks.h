@@ -1,4 +1,5 @@
-// Purpose: the three HTTP shapes of a job's stream: OrchQueue SSE, OpenAI SSE, and OpenAI's whole answer. Threads: loop only.
+// Purpose: the three HTTP shapes of a job's stream: OrchQueue SSE, OpenAI SSE, and OpenAI's whole answer. Threads: loop
+// only.
 #pragma once
 
 #include <memory>
@@ -20,10 +21,11 @@ struct SinkLimits {
 std::unique_ptr<ReaderSink> make_task_sink(runtime::HttpExchangePtr exchange, SinkLimits limits);
 
 // Opens when a worker has taken the job, so that its headers say what serves; a failure before that is an HTTP status.
-std::unique_ptr<ReaderSink> make_chat_stream_sink(runtime::HttpExchangePtr exchange, SinkLimits limits, ChatIdentity identity,
-                                                  bool include_usage, std::string task_id);
+std::unique_ptr<ReaderSink> make_chat_stream_sink(runtime::HttpExchangePtr exchange, SinkLimits limits,
+                                                  ChatIdentity identity, bool include_usage, std::string task_id);
 
 // Collects the text and answers once. The text is bounded by the job's max_tokens.
-std::unique_ptr<ReaderSink> make_chat_whole_sink(runtime::HttpExchangePtr exchange, ChatIdentity identity, std::string task_id);
+std::unique_ptr<ReaderSink> make_chat_whole_sink(runtime::HttpExchangePtr exchange, ChatIdentity identity,
+                                                 std::string task_id);
 
 }  // namespace orch::gateway

@@ -89,14 +89,15 @@ std::string JsonFields::string(std::string_view name, bool required, std::size_t
   const auto& text = value->get_ref<const std::string&>();
   if (text.size() < min_bytes || text.size() > max_bytes) {
     fail(name, text.empty() ? "must not be empty"
-                            : "must have " + std::to_string(min_bytes) + ".." + std::to_string(max_bytes) + " bytes, has " +
-                                  std::to_string(text.size()));
+                            : "must have " + std::to_string(min_bytes) + ".." + std::to_string(max_bytes) +
+                                  " bytes, has " + std::to_string(text.size()));
     return {};
   }
   return text;
 }
 
-std::size_t JsonFields::choice(std::string_view name, std::initializer_list<std::string_view> values, std::size_t fallback) {
+std::size_t JsonFields::choice(std::string_view name, std::initializer_list<std::string_view> values,
+                               std::size_t fallback) {
   const json* value = find(name, false);
   if (value == nullptr) return fallback;
   std::string allowed;
@@ -136,8 +137,8 @@ std::optional<double> JsonFields::number(std::string_view name, double min, doub
   }
   const double number = value->get<double>();
   if (!(number >= min && number <= max) || (min_exclusive && number <= min)) {
-    fail(name, "must be " + std::string(min_exclusive ? "above " : "") + text_of(min) + (min_exclusive ? " and at most " : "..") +
-                   text_of(max));
+    fail(name, "must be " + std::string(min_exclusive ? "above " : "") + text_of(min) +
+                   (min_exclusive ? " and at most " : "..") + text_of(max));
     return std::nullopt;
   }
   return number;

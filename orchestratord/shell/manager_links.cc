@@ -40,7 +40,8 @@ struct ManagerLinks::Shared : std::enable_shared_from_this<Shared> {
   void take(LinkId link, const v1::AttachEvent& message);
   void ended(LinkId link, const std::string& reason);
   Peer* find(LinkId link) {
-    const auto found = std::find_if(peers.begin(), peers.end(), [&](const auto& peer) { return peer->call && peer->link == link; });
+    const auto found =
+        std::find_if(peers.begin(), peers.end(), [&](const auto& peer) { return peer->call && peer->link == link; });
     return found == peers.end() ? nullptr : found->get();
   }
 
@@ -61,23 +62,23 @@ void ManagerLinks::Shared::connect(Peer& peer) {
   peer.greeted = false;
   const std::weak_ptr<Shared> weak = weak_from_this();
   const LinkId link = peer.link;
-  peer.call = Call::start(
-      [stub = peer.stub.get()](auto* context, auto* reactor) { stub->async()->Attach(context, reactor); },
-      {.on_message =
-           [weak, link, to_loop = post](v1::AttachEvent message) {
-             const bool posted = to_loop([weak, link, message = std::move(message)] {
-               if (const auto self = weak.lock()) self->take(link, message);
-             });
-             ORCH_CHECK(posted);
-           },
-       .on_done =
-           [weak, link, to_loop = post](const grpc::Status& status) {
-             const bool posted = to_loop([weak, link, reason = status.error_message()] {
-               if (const auto self = weak.lock()) self->ended(link, reason);
-             });
-             ORCH_CHECK(posted);
-           }},
-      kOutboxMax);
+  peer.call =
+      Call::start([stub = peer.stub.get()](auto* context, auto* reactor) { stub->async()->Attach(context, reactor); },
+                  {.on_message =
+                       [weak, link, to_loop = post](v1::AttachEvent message) {
+                         const bool posted = to_loop([weak, link, message = std::move(message)] {
+                           if (const auto self = weak.lock()) self->take(link, message);
+                         });
+                         ORCH_CHECK(posted);
+                       },
+                   .on_done =
+                       [weak, link, to_loop = post](const grpc::Status& status) {
+                         const bool posted = to_loop([weak, link, reason = status.error_message()] {
+                           if (const auto self = weak.lock()) self->ended(link, reason);
+                         });
+                         ORCH_CHECK(posted);
+                       }},
+                  kOutboxMax);
   static_cast<void>(peer.call->send(wire::attach_hello(holder)));
 }
 
@@ -95,7 +96,8 @@ void ManagerLinks::Shared::take(LinkId link, const v1::AttachEvent& message) {
     }
     peer->greeted = true;
     peer->backoff = kBackoffFirst;
-    runtime::log_info("manager_attached", {{"endpoint", peer->endpoint}, {"manager_id", message.hello().manager_id()},
+    runtime::log_info("manager_attached", {{"endpoint", peer->endpoint},
+                                           {"manager_id", message.hello().manager_id()},
                                            {"replicas", message.hello().replicas_size()}});
     on_event(std::move(greeting->up));
   } else if (message.has_refused()) {
@@ -143,8 +145,8 @@ void ManagerLinks::send(const SendUpdate& update) {
 }
 
 std::size_t ManagerLinks::attached() const {
-  return static_cast<std::size_t>(
-      std::count_if(shared_->peers.begin(), shared_->peers.end(), [](const auto& peer) { return peer->call && peer->greeted; }));
+  return static_cast<std::size_t>(std::count_if(shared_->peers.begin(), shared_->peers.end(),
+                                                [](const auto& peer) { return peer->call && peer->greeted; }));
 }
 
 void ManagerLinks::close() {

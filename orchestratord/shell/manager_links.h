@@ -1,5 +1,6 @@
-// Purpose: one Attach stream to each configured pool manager, reconnected with backoff. Every connection is a link of its own.
-// Threads: loop only; gRPC reactions push into the mailbox through `post`, one unconsumed message per stream ("Flow").
+// Purpose: one Attach stream to each configured pool manager, reconnected with backoff. Every connection is a link of
+// its own. Threads: loop only; gRPC reactions push into the mailbox through `post`, one unconsumed message per stream
+// ("Flow").
 #pragma once
 
 #include <functional>

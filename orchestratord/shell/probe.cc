@@ -76,7 +76,8 @@ void Probe::note(const NotedAdmitted& noted) {
 void Probe::note(const NotedRefused& noted) {
   metrics_.add("tasks_rejected_total", {{"engine", noted.engine}, {"reason", code_of(noted.failure)}});
   if (!noted.failure.policy_label.empty()) {
-    metrics_.add("admission_backpressure_events_total", {{"engine", noted.engine}, {"policy", noted.failure.policy_label}});
+    metrics_.add("admission_backpressure_events_total",
+                 {{"engine", noted.engine}, {"policy", noted.failure.policy_label}});
   }
   runtime::log_info("task_refused", {{"job_id", noted.job.to_string()},
                                      {"tenant_id", noted.tenant},
@@ -116,7 +117,8 @@ void Probe::note(const NotedEnded& noted) {
   }
   if (noted.failure && !noted.failure->policy_label.empty()) {  // evicted from the queue
     metrics_.add("tasks_rejected_total", {{"engine", noted.engine}, {"reason", outcome}});
-    metrics_.add("admission_backpressure_events_total", {{"engine", noted.engine}, {"policy", noted.failure->policy_label}});
+    metrics_.add("admission_backpressure_events_total",
+                 {{"engine", noted.engine}, {"policy", noted.failure->policy_label}});
   }
   runtime::log_info("task_ended", {{"job_id", noted.job.to_string()},
                                    {"tenant_id", noted.tenant},

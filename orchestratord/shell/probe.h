@@ -1,5 +1,6 @@
-// Purpose: orchestratord's metrics and log lines, made of the core's Noted* effects and of its state at a scrape. Nothing is
-// counted anywhere else. Threads: loop only. Names and labels: contracts/metrics.yaml; log fields: ORCH-3027.
+// Purpose: orchestratord's metrics and log lines, made of the core's Noted* effects and of its state at a scrape.
+// Nothing is counted anywhere else. Threads: loop only. Names and labels: contracts/metrics.yaml; log fields:
+// ORCH-3027.
 #pragma once
 
 #include <map>

@@ -35,7 +35,8 @@ std::string header(const runtime::HttpResponse& response, std::string_view name)
 }
 
 TEST(EventText, ORCH_2002_task_events) {
-  EXPECT_EQ(transcript(StartedEvent{3, Duration::milliseconds(250)}), R"(started {"queue_position":3,"predicted_start_ms":250})");
+  EXPECT_EQ(transcript(StartedEvent{3, Duration::milliseconds(250)}),
+            R"(started {"queue_position":3,"predicted_start_ms":250})");
   EXPECT_EQ(transcript(TokenEvent{7, {1}, "a\"\n\xC3\xA9"}), "token {\"t\":\"a\\\"\\n\xC3\xA9\",\"i\":7}");
   EXPECT_EQ(transcript(MetricsEvent{2}), R"(metrics {"queue_depth":2})");
   EndEvent end;
@@ -46,19 +47,22 @@ TEST(EventText, ORCH_2002_task_events) {
   reset.outcome = Outcome::WORKER_RESET;
   reset.message = "worker died";
   reset.engine = "native";
-  EXPECT_EQ(transcript(ErrorEvent{reset}), R"(error {"code":"WORKER_RESET","message":"worker died","engine":"native","retriable":true})");
+  EXPECT_EQ(transcript(ErrorEvent{reset}),
+            R"(error {"code":"WORKER_RESET","message":"worker died","engine":"native","retriable":true})");
   EXPECT_EQ(transcript(ErrorEvent{full_queue()}),
             R"(error {"code":"ADMISSION_REJECT","message":"queue is full","retriable":true,"retry_after_ms":1201})");
 }
 
 // A newline in a token must stay inside its JSON string: in SSE it would end the event.
 TEST(EventText, no_token_text_can_break_out_of_its_line) {
-  for (const char* text : {"\n", "\r", "\r\n\r\n", "\ndata: [DONE]\n\n"}) EXPECT_EQ(transcript(TokenEvent{0, {}, text}).find_first_of("\r\n"), std::string::npos);
+  for (const char* text : {"\n", "\r", "\r\n\r\n", "\ndata: [DONE]\n\n"})
+    EXPECT_EQ(transcript(TokenEvent{0, {}, text}).find_first_of("\r\n"), std::string::npos);
 }
 
 TEST(EventText, chat_chunk_bytes) {
   const ChatIdentity identity{"chatcmpl-1", "m", 1700000000};
-  const std::string head = R"({"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"model":"m","choices":)";
+  const std::string head =
+      R"({"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"model":"m","choices":)";
   std::string out;
   append_chat_role_chunk(out, identity, false);
   EXPECT_EQ(out, head + R"([{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]})");
@@ -103,7 +107,10 @@ TEST(FailureReply, each_api_has_its_own_envelope) {
   failure.message = "n must be 1";
   failure.field = "n";
   const json openai = json::parse(failure_reply(failure, envelope_of("/v1/chat/completions")).body);
-  EXPECT_EQ(openai, json::parse(R"({"error":{"message":"n must be 1","type":"invalid_request_error","param":"n","code":"INVALID_PARAMS"}})"));
+  EXPECT_EQ(
+      openai,
+      json::parse(
+          R"({"error":{"message":"n must be 1","type":"invalid_request_error","param":"n","code":"INVALID_PARAMS"}})"));
   const json own = json::parse(failure_reply(failure, envelope_of("/v1/tasks")).body);
   EXPECT_EQ(own, json::parse(R"({"code":"INVALID_PARAMS","message":"n must be 1","field":"n","retriable":false})"));
   EXPECT_EQ(envelope_of("/v1/models"), Envelope::openai);

@@ -38,22 +38,28 @@ TEST_P(TaskRefusal, ORCH_2006_names_the_field_and_the_limit) {
 }
 INSTANTIATE_TEST_SUITE_P(
     Fields, TaskRefusal,
-    ::testing::Values(Refusal{R"({"colour": 1})", "colour", "not a field"}, Refusal{R"({"task_id": "abc"})", "task_id", "UUID"},
-                      Refusal{R"({"task_id": null})", "task_id", "required"}, Refusal{R"({"task_id": 7})", "task_id", "string"},
-                      Refusal{R"({"task_id": "00000000-0000-0000-0000-000000000000"})", "task_id", "UUID"},
-                      Refusal{R"({"session_id": "x"})", "session_id", "UUID"}, Refusal{R"({"model_ref": ""})", "model_ref", "empty"},
-                      Refusal{R"({"priority": "urgent"})", "priority", "interactive, batch"}, Refusal{R"({"priority": 1})", "priority", "one of"},
-                      Refusal{R"({"max_tokens": 0})", "max_tokens", "1..1048576"}, Refusal{R"({"max_tokens": -1})", "max_tokens", "1..1048576"},
-                      Refusal{R"({"max_tokens": 1.5})", "max_tokens", "integer"}, Refusal{R"({"max_tokens": 1048577})", "max_tokens", "1..1048576"},
-                      Refusal{R"({"max_tokens": "4"})", "max_tokens", "integer"}, Refusal{R"({"deadline_ms": 0})", "deadline_ms", "1..86400000"},
-                      Refusal{R"({"seed": 9223372036854775808})", "seed", "0..9223372036854775807"}, Refusal{R"({"seed": -1})", "seed", "0.."},
-                      Refusal{R"({"temperature": 2.1})", "temperature", "0..2"}, Refusal{R"({"top_p": 0})", "top_p", "above 0"},
-                      Refusal{R"({"prompt": ""})", "prompt", "empty"}, Refusal{R"({"prompt": null})", "prompt", "required"},
-                      Refusal{R"({"messages": [{"role": "user", "content": "x"}]})", "messages", "exclude"},
-                      Refusal{R"({"stop": [""]})", "stop[0]", "1..256"}, Refusal{R"({"stop": 5})", "stop", "1..256"},
-                      Refusal{R"({"detached": "yes"})", "detached", "true or false"},
-                      Refusal{R"({"workload": "embedding"})", "workload", "not built", Outcome::NOT_IMPLEMENTED},
-                      Refusal{R"({"placement": {}})", "placement", "not built", Outcome::NOT_IMPLEMENTED}));
+    ::testing::Values(
+        Refusal{R"({"colour": 1})", "colour", "not a field"}, Refusal{R"({"task_id": "abc"})", "task_id", "UUID"},
+        Refusal{R"({"task_id": null})", "task_id", "required"}, Refusal{R"({"task_id": 7})", "task_id", "string"},
+        Refusal{R"({"task_id": "00000000-0000-0000-0000-000000000000"})", "task_id", "UUID"},
+        Refusal{R"({"session_id": "x"})", "session_id", "UUID"}, Refusal{R"({"model_ref": ""})", "model_ref", "empty"},
+        Refusal{R"({"priority": "urgent"})", "priority", "interactive, batch"},
+        Refusal{R"({"priority": 1})", "priority", "one of"},
+        Refusal{R"({"max_tokens": 0})", "max_tokens", "1..1048576"},
+        Refusal{R"({"max_tokens": -1})", "max_tokens", "1..1048576"},
+        Refusal{R"({"max_tokens": 1.5})", "max_tokens", "integer"},
+        Refusal{R"({"max_tokens": 1048577})", "max_tokens", "1..1048576"},
+        Refusal{R"({"max_tokens": "4"})", "max_tokens", "integer"},
+        Refusal{R"({"deadline_ms": 0})", "deadline_ms", "1..86400000"},
+        Refusal{R"({"seed": 9223372036854775808})", "seed", "0..9223372036854775807"},
+        Refusal{R"({"seed": -1})", "seed", "0.."}, Refusal{R"({"temperature": 2.1})", "temperature", "0..2"},
+        Refusal{R"({"top_p": 0})", "top_p", "above 0"}, Refusal{R"({"prompt": ""})", "prompt", "empty"},
+        Refusal{R"({"prompt": null})", "prompt", "required"},
+        Refusal{R"({"messages": [{"role": "user", "content": "x"}]})", "messages", "exclude"},
+        Refusal{R"({"stop": [""]})", "stop[0]", "1..256"}, Refusal{R"({"stop": 5})", "stop", "1..256"},
+        Refusal{R"({"detached": "yes"})", "detached", "true or false"},
+        Refusal{R"({"workload": "embedding"})", "workload", "not built", Outcome::NOT_IMPLEMENTED},
+        Refusal{R"({"placement": {}})", "placement", "not built", Outcome::NOT_IMPLEMENTED}));
 
 class ChatRefusal : public ::testing::TestWithParam<Refusal> {};
 TEST_P(ChatRefusal, ORCH_2006_names_the_field_and_the_limit) {
@@ -68,24 +74,29 @@ TEST_P(ChatRefusal, ORCH_2006_names_the_field_and_the_limit) {
 }
 INSTANTIATE_TEST_SUITE_P(
     Fields, ChatRefusal,
-    ::testing::Values(Refusal{R"({"flavour": "mint"})", "flavour", "not a field"}, Refusal{R"({"model": null})", "model", "required"},
-                      Refusal{R"({"messages": []})", "messages", "1..4096"}, Refusal{R"({"messages": null})", "messages", "required"},
-                      Refusal{R"({"messages": [7]})", "messages[0]", "object"},
-                      Refusal{R"({"messages": [{"role": "robot", "content": "x"}]})", "messages[0].role", "one of"},
-                      Refusal{R"({"messages": [{"content": "x"}]})", "messages[0].role", "required"},
-                      Refusal{R"({"messages": [{"role": "user", "content": ""}]})", "messages[0].content", "empty"},
-                      Refusal{R"({"messages": [{"role": "user"}]})", "messages[0].content", "required"},
-                      Refusal{R"({"messages": [{"role": "user", "content": "x", "name": "n"}]})", "messages[0].name", "not a field"},
-                      Refusal{R"({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]})", "messages[0].content[0].type", "text"},
-                      Refusal{R"({"messages": [{"role": "user", "content": [{"type": "text", "text": ""}]}]})", "messages[0].content[0].text", "empty"},
-                      Refusal{R"({"max_tokens": 4, "max_completion_tokens": 5})", "max_completion_tokens", "differ"},
-                      Refusal{R"({"n": 2})", "n", "must be 1"}, Refusal{R"({"temperature": 9})", "temperature", "0..2"},
-                      Refusal{R"({"stream_options": {"include_usage": true}})", "stream_options", "stream: true"},
-                      Refusal{R"({"stream": true, "stream_options": {"x": 1}})", "stream_options.x", "not a field"},
-                      Refusal{R"({"stream": true, "stream_options": {"include_usage": 1}})", "stream_options.include_usage", "true or false"},
-                      Refusal{R"({"frequency_penalty": 0.5})", "frequency_penalty", "not built", Outcome::NOT_IMPLEMENTED},
-                      Refusal{R"({"tools": [{}]})", "tools", "not built", Outcome::NOT_IMPLEMENTED},
-                      Refusal{R"({"response_format": {"type": "json_object"}})", "response_format", "not built", Outcome::NOT_IMPLEMENTED}));
+    ::testing::Values(
+        Refusal{R"({"flavour": "mint"})", "flavour", "not a field"}, Refusal{R"({"model": null})", "model", "required"},
+        Refusal{R"({"messages": []})", "messages", "1..4096"}, Refusal{R"({"messages": null})", "messages", "required"},
+        Refusal{R"({"messages": [7]})", "messages[0]", "object"},
+        Refusal{R"({"messages": [{"role": "robot", "content": "x"}]})", "messages[0].role", "one of"},
+        Refusal{R"({"messages": [{"content": "x"}]})", "messages[0].role", "required"},
+        Refusal{R"({"messages": [{"role": "user", "content": ""}]})", "messages[0].content", "empty"},
+        Refusal{R"({"messages": [{"role": "user"}]})", "messages[0].content", "required"},
+        Refusal{R"({"messages": [{"role": "user", "content": "x", "name": "n"}]})", "messages[0].name", "not a field"},
+        Refusal{R"({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]})",
+                "messages[0].content[0].type", "text"},
+        Refusal{R"({"messages": [{"role": "user", "content": [{"type": "text", "text": ""}]}]})",
+                "messages[0].content[0].text", "empty"},
+        Refusal{R"({"max_tokens": 4, "max_completion_tokens": 5})", "max_completion_tokens", "differ"},
+        Refusal{R"({"n": 2})", "n", "must be 1"}, Refusal{R"({"temperature": 9})", "temperature", "0..2"},
+        Refusal{R"({"stream_options": {"include_usage": true}})", "stream_options", "stream: true"},
+        Refusal{R"({"stream": true, "stream_options": {"x": 1}})", "stream_options.x", "not a field"},
+        Refusal{R"({"stream": true, "stream_options": {"include_usage": 1}})", "stream_options.include_usage",
+                "true or false"},
+        Refusal{R"({"frequency_penalty": 0.5})", "frequency_penalty", "not built", Outcome::NOT_IMPLEMENTED},
+        Refusal{R"({"tools": [{}]})", "tools", "not built", Outcome::NOT_IMPLEMENTED},
+        Refusal{R"({"response_format": {"type": "json_object"}})", "response_format", "not built",
+                Outcome::NOT_IMPLEMENTED}));
 
 TEST(Request, bodies_that_are_no_json_object_name_the_offset) {
   const auto message = [](std::string_view body) { return parse_task_request(body).error().message; };
@@ -94,13 +105,24 @@ TEST(Request, bodies_that_are_no_json_object_name_the_offset) {
   EXPECT_THAT(message("{\"a\": }"), HasSubstr("not valid JSON at byte 7"));
   EXPECT_THAT(message("{\"prompt\": \"\xff\"}"), HasSubstr("UTF-8 at byte 12"));
   EXPECT_THAT(message("{\"prompt\": \"\\ud800\"}"), HasSubstr("not valid JSON"));
-  EXPECT_THAT(message(std::string(100'000, '[')), HasSubstr("not valid JSON"));  // deep nesting neither crashes nor recurses
+  EXPECT_THAT(message(std::string(100'000, '[')),
+              HasSubstr("not valid JSON"));  // deep nesting neither crashes nor recurses
 }
 
 TEST(Request, a_task_becomes_the_job_it_describes) {
   json body = task_body();
-  body.update(json{{"priority", "batch"}, {"deadline_ms", 1500}, {"seed", 7}, {"determinism", "strict"}, {"detached", true}, {"require_gpu", true},
-                   {"temperature", 0}, {"top_p", 0.5}, {"stop", {"a", "b"}}, {"engine", "llamacpp"}, {"ctx", 1024}, {"workload", "completion"}});
+  body.update(json{{"priority", "batch"},
+                   {"deadline_ms", 1500},
+                   {"seed", 7},
+                   {"determinism", "strict"},
+                   {"detached", true},
+                   {"require_gpu", true},
+                   {"temperature", 0},
+                   {"top_p", 0.5},
+                   {"stop", {"a", "b"}},
+                   {"engine", "llamacpp"},
+                   {"ctx", 1024},
+                   {"workload", "completion"}});
   const auto spec = parse_task_request(body.dump());
   ASSERT_TRUE(spec.ok()) << spec.error().message;
   EXPECT_EQ(spec->id, job_id());
@@ -130,7 +152,8 @@ TEST(Request, chat_content_parts_are_joined_and_neutral_parameters_pass) {
   json body = chat_body();
   body["messages"] = json::parse(R"([{"role": "developer", "content": "Be brief."},
       {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}])");
-  body.update(json::parse(R"({"n": 1, "frequency_penalty": 0, "logit_bias": {}, "logprobs": false, "tools": [], "stop": "x", "user": "u",
+  body.update(json::parse(
+      R"({"n": 1, "frequency_penalty": 0, "logit_bias": {}, "logprobs": false, "tools": [], "stop": "x", "user": "u",
       "response_format": {"type": "text"}, "seed": null, "stream": true, "stream_options": {"include_usage": true}, "max_completion_tokens": 9})"));
   const auto chat = parse_chat_request(body.dump(), job_id());
   ASSERT_TRUE(chat.ok()) << chat.error().message;

@@ -30,13 +30,20 @@ std::vector<Seen> attached_replicas(const Orchestrator& core) {
 
 std::string_view state_name(ReplicaState state) {
   switch (state) {
-    case ReplicaState::starting: return "starting";
-    case ReplicaState::preloading: return "preloading";
-    case ReplicaState::ready: return "ready";
-    case ReplicaState::draining: return "draining";
-    case ReplicaState::backoff: return "backoff";
-    case ReplicaState::failed: return "failed";
-    case ReplicaState::stopped: return "stopped";
+    case ReplicaState::starting:
+      return "starting";
+    case ReplicaState::preloading:
+      return "preloading";
+    case ReplicaState::ready:
+      return "ready";
+    case ReplicaState::draining:
+      return "draining";
+    case ReplicaState::backoff:
+      return "backoff";
+    case ReplicaState::failed:
+      return "failed";
+    case ReplicaState::stopped:
+      return "stopped";
   }
   return "starting";
 }
@@ -57,7 +64,10 @@ std::string models_json(const Orchestrator& core) {
   for (const std::string& name : names) {
     if (!std::exchange(first, false)) list.push_back(',');
     JsonObject model(list);
-    model.string("id", name).string("object", "model").number("created", std::uint64_t{0}).string("owned_by", "llama-orch");
+    model.string("id", name)
+        .string("object", "model")
+        .number("created", std::uint64_t{0})
+        .string("owned_by", "llama-orch");
     model.close();
   }
   list.push_back(']');
@@ -77,7 +87,8 @@ std::string replicasets_json(const Orchestrator& core) {
   std::map<Key, Row> rows;
   for (const Seen& seen : attached_replicas(core)) {
     const ReplicaView& view = *seen.view;
-    Row& row = rows[{view.engine, view.model_digest, view.quant, view.ctx_max, view.engine_version, view.sampler_profile_version}];
+    Row& row = rows[{view.engine, view.model_digest, view.quant, view.ctx_max, view.engine_version,
+                     view.sampler_profile_version}];
     row.any = &view;
     ++row.replicas;
     if (view.state != ReplicaState::ready) continue;
@@ -90,7 +101,8 @@ std::string replicasets_json(const Orchestrator& core) {
     if (!std::exchange(first, false)) out.push_back(',');
     std::uint32_t busy = 0;
     for (const auto& [id, job] : core.jobs()) {
-      if (job.engine == row.any->engine && job.pool_id == row.any->pool_id && (job.state == JobState::dispatching || job.state == JobState::running)) {
+      if (job.engine == row.any->engine && job.pool_id == row.any->pool_id &&
+          (job.state == JobState::dispatching || job.state == JobState::running)) {
         ++busy;
       }
     }
@@ -139,7 +151,10 @@ std::string capabilities_json(const Orchestrator& core) {
     engine.key("supported_workloads") += "[\"completion\"]";
     engine.key("rate_limits") += "{}";
     JsonObject features(engine.key("features"));
-    features.boolean("streaming", true).boolean("cancel", true).boolean("seed", true).boolean("deterministic", view.numeric_class == "X");
+    features.boolean("streaming", true)
+        .boolean("cancel", true)
+        .boolean("seed", true)
+        .boolean("deterministic", view.numeric_class == "X");
     features.close();
     engine.close();
   }

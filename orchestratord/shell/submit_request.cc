@@ -28,7 +28,8 @@ Status<Failure> read_prompt(const v1::Prompt& message, Prompt& out) {
     return Err{invalid("prompt", "prompt needs a text or at least one chat message")};
   }
   if (static_cast<std::size_t>(message.chat().messages_size()) > kMessagesMax) {
-    return Err{invalid("prompt.chat.messages", "prompt.chat.messages must have at most " + std::to_string(kMessagesMax) + " items")};
+    return Err{invalid("prompt.chat.messages",
+                       "prompt.chat.messages must have at most " + std::to_string(kMessagesMax) + " items")};
   }
   for (const v1::ChatMessage& each : message.chat().messages()) {
     const std::string path = "prompt.chat.messages[" + std::to_string(out.messages.size()) + "]";
@@ -53,7 +54,8 @@ Status<Failure> read_sampling(const v1::SubmitRequest& message, const std::strin
   if (!(out.temperature >= 0 && static_cast<double>(out.temperature) <= kTemperatureMax)) {
     return Err{invalid("sampling.temperature", "sampling.temperature must be 0..2")};
   }
-  if (!(out.top_p > 0 && out.top_p <= 1)) return Err{invalid("sampling.top_p", "sampling.top_p must be above 0 and at most 1")};
+  if (!(out.top_p > 0 && out.top_p <= 1))
+    return Err{invalid("sampling.top_p", "sampling.top_p must be above 0 and at most 1")};
   if (!(out.min_p >= 0 && out.min_p <= 1)) return Err{invalid("sampling.min_p", "sampling.min_p must be 0..1")};
   if (out.top_k > kTopKMax) return Err{invalid("sampling.top_k", "sampling.top_k" + limit(0, kTopKMax))};
   if (message.has_seed() && message.seed() > kSeedMax) return Err{invalid("seed", "seed must fit 63 bits")};
@@ -89,8 +91,10 @@ Result<JobSpec, Failure> read_submit_request(const v1::SubmitRequest& message) {
     return Err{invalid("max_tokens", "max_tokens" + limit(1, kMaxTokensMax))};
   }
   spec.max_tokens = message.max_tokens();
-  if (message.deadline_ms() > kDeadlineMsMax) return Err{invalid("deadline_ms", "deadline_ms" + limit(0, kDeadlineMsMax))};
-  if (message.deadline_ms() > 0) spec.deadline = Duration::milliseconds(static_cast<std::int64_t>(message.deadline_ms()));
+  if (message.deadline_ms() > kDeadlineMsMax)
+    return Err{invalid("deadline_ms", "deadline_ms" + limit(0, kDeadlineMsMax))};
+  if (message.deadline_ms() > 0)
+    spec.deadline = Duration::milliseconds(static_cast<std::int64_t>(message.deadline_ms()));
   if (static_cast<std::size_t>(message.stop_size()) > kStopsMax) {
     return Err{invalid("stop", "stop must have at most " + std::to_string(kStopsMax) + " items")};
   }
@@ -115,7 +119,8 @@ v1::TaskEvent write_task_event(const StreamEvent& event) {
   out.set_id(event.id);
   if (const auto* started = std::get_if<StartedEvent>(&event.body)) {
     out.mutable_started()->set_queue_position(started->queue_position);
-    out.mutable_started()->set_predicted_start_ms(static_cast<std::uint64_t>(std::max<std::int64_t>(0, started->predicted_start.ms())));
+    out.mutable_started()->set_predicted_start_ms(
+        static_cast<std::uint64_t>(std::max<std::int64_t>(0, started->predicted_start.ms())));
   } else if (const auto* token = std::get_if<TokenEvent>(&event.body)) {
     out.mutable_token()->set_t(token->text);
     out.mutable_token()->set_i(token->i);
@@ -124,7 +129,8 @@ v1::TaskEvent write_task_event(const StreamEvent& event) {
   } else if (const auto* end = std::get_if<EndEvent>(&event.body)) {
     out.mutable_end()->set_tokens_out(end->tokens_out);
     out.mutable_end()->set_decode_ms(static_cast<std::uint64_t>(std::max<std::int64_t>(0, end->decode.ms())));
-    out.mutable_end()->set_reason(end->reason == FinishReason::length ? v1::FINISH_REASON_LENGTH : v1::FINISH_REASON_STOP);
+    out.mutable_end()->set_reason(end->reason == FinishReason::length ? v1::FINISH_REASON_LENGTH
+                                                                      : v1::FINISH_REASON_STOP);
     out.mutable_end()->mutable_usage()->set_prompt_tokens(end->prompt_tokens);
     out.mutable_end()->mutable_usage()->set_completion_tokens(end->tokens_out);
     out.mutable_end()->mutable_usage()->set_estimated(end->estimated);

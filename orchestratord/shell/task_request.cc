@@ -64,10 +64,12 @@ void read_messages(JsonFields& fields, Prompt& prompt) {
 }
 
 void read_sampling(JsonFields& fields, Sampling& sampling) {
-  if (const auto value = fields.number("temperature", 0, kTemperatureMax)) sampling.temperature = static_cast<float>(*value);
+  if (const auto value = fields.number("temperature", 0, kTemperatureMax))
+    sampling.temperature = static_cast<float>(*value);
   if (const auto value = fields.number("top_p", 0, 1, true)) sampling.top_p = static_cast<float>(*value);
   if (const auto value = fields.number("min_p", 0, 1)) sampling.min_p = static_cast<float>(*value);
-  if (const auto value = fields.integer("top_k", false, 0, kTopKMax)) sampling.top_k = static_cast<std::uint32_t>(*value);
+  if (const auto value = fields.integer("top_k", false, 0, kTopKMax))
+    sampling.top_k = static_cast<std::uint32_t>(*value);
 }
 
 void read_stop(JsonFields& fields, std::vector<std::string>& stop) {
@@ -82,13 +84,16 @@ void read_stop(JsonFields& fields, std::vector<std::string>& stop) {
     stop.push_back(item.get<std::string>());
   };
   if (!value->is_array()) return take(*value, fields.path_of("stop"));
-  if (value->size() > kStopsMax) return fields.fail("stop", "must have at most " + std::to_string(kStopsMax) + " items");
-  for (std::size_t i = 0; i < value->size(); ++i) take((*value)[i], fields.path_of("stop") + "[" + std::to_string(i) + "]");
+  if (value->size() > kStopsMax)
+    return fields.fail("stop", "must have at most " + std::to_string(kStopsMax) + " items");
+  for (std::size_t i = 0; i < value->size(); ++i)
+    take((*value)[i], fields.path_of("stop") + "[" + std::to_string(i) + "]");
 }
 
 void attach_payload(JobSpec& spec, JobPayload payload) {
   spec.prompt_bytes = payload.prompt.text.size();
-  for (const ChatMessage& message : payload.prompt.messages) spec.prompt_bytes += message.role.size() + message.content.size();
+  for (const ChatMessage& message : payload.prompt.messages)
+    spec.prompt_bytes += message.role.size() + message.content.size();
   spec.prompt_messages = static_cast<std::uint32_t>(payload.prompt.messages.size());
   spec.payload = std::make_shared<const JobPayload>(std::move(payload));
 }
@@ -110,19 +115,22 @@ Result<JobSpec, Failure> parse_task_request(std::string_view body) {
   }
   spec.model_ref = fields.string("model_ref", true, 1, kModelRefBytesMax);
   // Hints of the founding contract. The model decides the engine and its context here, so they constrain nothing.
-  fields.choice("engine", {"native", "llamacpp", "vllm", "tgi", "triton", "sglang", "mlx", "ollama", "openai", "mock"}, 0);
+  fields.choice("engine", {"native", "llamacpp", "vllm", "tgi", "triton", "sglang", "mlx", "ollama", "openai", "mock"},
+                0);
   fields.integer("ctx", false, 1, 0x7FFF'FFFF);
   fields.integer("expected_tokens", false, 0, 0x7FFF'FFFF);
   fields.choice("kv_hint", {"reuse", "cold"}, 0);
 
   spec.priority = fields.choice("priority", {"interactive", "batch"}, 0) == 0 ? Priority::interactive : Priority::batch;
-  if (const auto value = fields.integer("max_tokens", true, 1, kMaxTokensMax)) spec.max_tokens = static_cast<std::uint32_t>(*value);
+  if (const auto value = fields.integer("max_tokens", true, 1, kMaxTokensMax))
+    spec.max_tokens = static_cast<std::uint32_t>(*value);
   if (const auto value = fields.integer("deadline_ms", false, 1, kDeadlineMsMax)) {
     spec.deadline = Duration::milliseconds(static_cast<std::int64_t>(*value));
   }
   const auto seed = fields.integer("seed", false, 0, kSeedMax);
   payload.sampling.seed = seed ? *seed : runtime::seed_of_task(spec.id.to_string());
-  spec.determinism = fields.choice("determinism", {"best_effort", "strict"}, 0) == 0 ? Determinism::best_effort : Determinism::strict;
+  spec.determinism =
+      fields.choice("determinism", {"best_effort", "strict"}, 0) == 0 ? Determinism::best_effort : Determinism::strict;
   spec.attachment = fields.boolean("detached", false) ? Attachment::detached : Attachment::task;
   spec.require_gpu = fields.boolean("require_gpu", false);
   read_sampling(fields, payload.sampling);

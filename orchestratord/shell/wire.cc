@@ -34,13 +34,20 @@ std::optional<Fence> read_fence(const v1::Fence& message) {
 
 ReplicaState read_state(v1::ReplicaState state) {
   switch (state) {
-    case v1::REPLICA_STATE_PRELOADING: return ReplicaState::preloading;
-    case v1::REPLICA_STATE_READY: return ReplicaState::ready;
-    case v1::REPLICA_STATE_DRAINING: return ReplicaState::draining;
-    case v1::REPLICA_STATE_BACKOFF: return ReplicaState::backoff;
-    case v1::REPLICA_STATE_FAILED: return ReplicaState::failed;
-    case v1::REPLICA_STATE_STOPPED: return ReplicaState::stopped;
-    default: return ReplicaState::starting;
+    case v1::REPLICA_STATE_PRELOADING:
+      return ReplicaState::preloading;
+    case v1::REPLICA_STATE_READY:
+      return ReplicaState::ready;
+    case v1::REPLICA_STATE_DRAINING:
+      return ReplicaState::draining;
+    case v1::REPLICA_STATE_BACKOFF:
+      return ReplicaState::backoff;
+    case v1::REPLICA_STATE_FAILED:
+      return ReplicaState::failed;
+    case v1::REPLICA_STATE_STOPPED:
+      return ReplicaState::stopped;
+    default:
+      return ReplicaState::starting;
   }
 }
 
@@ -120,7 +127,8 @@ v1::GenerateRequest generate_request(const Dispatch& dispatch, const Holder& hol
   out.mutable_sampling()->set_seed(sampling.seed);
   out.set_max_tokens(dispatch.max_tokens);
   for (const std::string& stop : dispatch.payload->stop) out.add_stop(stop);
-  if (dispatch.deadline) out.set_deadline_ms(static_cast<std::uint64_t>(std::max<std::int64_t>(1, dispatch.deadline->ms_ceil())));
+  if (dispatch.deadline)
+    out.set_deadline_ms(static_cast<std::uint64_t>(std::max<std::int64_t>(1, dispatch.deadline->ms_ceil())));
   for (const std::uint32_t id : dispatch.resume_ids) out.add_resume_ids(id);
   out.set_tenant_id(dispatch.tenant);
   return out;
@@ -150,7 +158,8 @@ ReplicaView read_replica(const v1::Replica& message) {
   out.template_per_message_bytes = info.template_per_message_bytes();
   out.token_bytes_expansion = info.token_bytes_expansion();
   out.was_ready = message.was_ready();
-  out.retry_in = Duration::milliseconds(static_cast<std::int64_t>(std::min<std::uint64_t>(message.retry_in_ms(), 86'400'000)));
+  out.retry_in =
+      Duration::milliseconds(static_cast<std::int64_t>(std::min<std::uint64_t>(message.retry_in_ms(), 86'400'000)));
   return out;
 }
 
@@ -172,14 +181,15 @@ std::optional<Event> read_attach_event(LinkId link, const v1::AttachEvent& messa
     const v1::Grant& grant = message.grant();
     const auto secret = read_secret(grant.secret());
     if (!secret) return std::nullopt;
-    return LeaseGranted{.link = link,
-                        .lease = read_lease(grant.lease()),
-                        .replica_id = grant.replica_id(),
-                        .inc = read_inc(grant.inc()),
-                        .slots = grant.slots(),
-                        .secret = *secret,
-                        .update_seq = grant.update_seq(),
-                        .ttl = Duration::milliseconds(static_cast<std::int64_t>(std::min<std::uint64_t>(grant.ttl_ms(), 600'000)))};
+    return LeaseGranted{
+        .link = link,
+        .lease = read_lease(grant.lease()),
+        .replica_id = grant.replica_id(),
+        .inc = read_inc(grant.inc()),
+        .slots = grant.slots(),
+        .secret = *secret,
+        .update_seq = grant.update_seq(),
+        .ttl = Duration::milliseconds(static_cast<std::int64_t>(std::min<std::uint64_t>(grant.ttl_ms(), 600'000)))};
   }
   if (message.has_revoke()) return LeaseRevoked{link, read_lease(message.revoke().lease()), message.revoke().stop()};
   return std::nullopt;
@@ -189,7 +199,8 @@ std::optional<Event> read_generate_event(DispatchId dispatch, const v1::Generate
   const auto fence = read_fence(message.fence());
   if (!fence) return std::nullopt;
   if (message.has_started()) {
-    return DispatchStarted{dispatch, *fence, message.started().prompt_tokens(), message.started().cached_prompt_tokens()};
+    return DispatchStarted{dispatch, *fence, message.started().prompt_tokens(),
+                           message.started().cached_prompt_tokens()};
   }
   if (message.has_tokens()) {
     const v1::Tokens& tokens = message.tokens();
@@ -201,14 +212,15 @@ std::optional<Event> read_generate_event(DispatchId dispatch, const v1::Generate
   }
   if (message.has_finished()) {
     const v1::Finished& finished = message.finished();
-    return DispatchFinished{.dispatch = dispatch,
-                            .fence = *fence,
-                            .reason = finished.reason() == v1::FINISH_REASON_LENGTH ? FinishReason::length : FinishReason::stop,
-                            .prompt_tokens = finished.usage().prompt_tokens(),
-                            .completion_tokens = finished.usage().completion_tokens(),
-                            .estimated = finished.usage().estimated(),
-                            .prefill = from_ms(finished.prefill_ms()),
-                            .decode = from_ms(finished.decode_ms())};
+    return DispatchFinished{
+        .dispatch = dispatch,
+        .fence = *fence,
+        .reason = finished.reason() == v1::FINISH_REASON_LENGTH ? FinishReason::length : FinishReason::stop,
+        .prompt_tokens = finished.usage().prompt_tokens(),
+        .completion_tokens = finished.usage().completion_tokens(),
+        .estimated = finished.usage().estimated(),
+        .prefill = from_ms(finished.prefill_ms()),
+        .decode = from_ms(finished.decode_ms())};
   }
   if (message.has_failure()) return DispatchFailed{dispatch, *fence, read_failure(message.failure())};
   return std::nullopt;

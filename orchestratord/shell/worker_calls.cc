@@ -47,9 +47,11 @@ struct WorkerCalls::Shared : std::enable_shared_from_this<Shared> {
   }
   void release_if_unused(const std::string& endpoint) {
     const auto found = workers.find(endpoint);
-    if (found != workers.end() && found->second.calls == 0 && !found->second.held && !found->second.hold) workers.erase(found);
+    if (found != workers.end() && found->second.calls == 0 && !found->second.held && !found->second.hold)
+      workers.erase(found);
   }
-  // Runs `task` on the loop if this object still lives then. The mailbox is sized for one message per stream: Full is a bug.
+  // Runs `task` on the loop if this object still lives then. The mailbox is sized for one message per stream: Full is a
+  // bug.
   void to_loop(std::function<void(Shared&)> task) const {
     const bool posted = post([weak = weak_from_this(), task = std::move(task)] {
       if (const auto self = std::const_pointer_cast<Shared>(weak.lock())) task(*self);
@@ -188,8 +190,11 @@ void WorkerCalls::count(const CountTokens& effect) {
   std::shared_ptr<v1::Worker::Stub> stub = v1::Worker::NewStub(runtime::make_channel(effect.endpoint));
   runtime::start_unary<v1::CountTokensRequest, v1::CountTokensReply>(
       [stub](grpc::ClientContext* context, const v1::CountTokensRequest* message, v1::CountTokensReply* reply,
-             std::function<void(grpc::Status)> done) { stub->async()->CountTokens(context, message, reply, std::move(done)); },
-      std::move(request), kCountTimeout, [weak, stub, id = effect.request](const grpc::Status& status, const v1::CountTokensReply& reply) {
+             std::function<void(grpc::Status)> done) {
+        stub->async()->CountTokens(context, message, reply, std::move(done));
+      },
+      std::move(request), kCountTimeout,
+      [weak, stub, id = effect.request](const grpc::Status& status, const v1::CountTokensReply& reply) {
         const std::optional<std::uint32_t> tokens = status.ok() ? std::optional(reply.tokens()) : std::nullopt;
         if (const auto self = weak.lock()) {
           self->to_loop([id, tokens](Shared& on_loop) {

@@ -1,6 +1,6 @@
-// Purpose: the gRPC client side towards workers: one Generate stream per dispatch, one Hold stream per worker, token counts.
-// Threads: loop only; gRPC reactions push into the mailbox through `post`, one unconsumed message per stream ("Flow").
-// Ownership: channels live as long as something uses their endpoint.
+// Purpose: the gRPC client side towards workers: one Generate stream per dispatch, one Hold stream per worker, token
+// counts. Threads: loop only; gRPC reactions push into the mailbox through `post`, one unconsumed message per stream
+// ("Flow"). Ownership: channels live as long as something uses their endpoint.
 #pragma once
 
 #include <functional>

@@ -78,20 +78,24 @@ Result<LoadedBackend, ModelError> create_on_cpu(const GgufFile& file, const Back
 
 ModelError from_vulkan(const VulkanError& error) {
   switch (error.kind) {
-    case VulkanErrorKind::out_of_memory: return refused("device", error.message, ModelErrorKind::memory);
-    case VulkanErrorKind::unsupported_model: return refused("device", error.message, ModelErrorKind::unsupported);
+    case VulkanErrorKind::out_of_memory:
+      return refused("device", error.message, ModelErrorKind::memory);
+    case VulkanErrorKind::unsupported_model:
+      return refused("device", error.message, ModelErrorKind::unsupported);
     case VulkanErrorKind::no_driver:
     case VulkanErrorKind::device_not_found:
     case VulkanErrorKind::unsuitable:
     case VulkanErrorKind::device_lost:
     case VulkanErrorKind::self_test:
-    case VulkanErrorKind::driver: break;
+    case VulkanErrorKind::driver:
+      break;
   }
   return refused("device", error.message, ModelErrorKind::device_unavailable);
 }
 
 Result<LoadedBackend, ModelError> create_on_vulkan(const GgufFile& file, const BackendOptions& options,
-                                                   const VulkanDeviceEntry& device, const std::function<void(float)>& progress) {
+                                                   const VulkanDeviceEntry& device,
+                                                   const std::function<void(float)>& progress) {
   LoadedBackend loaded;
   ORCH_TRY(config, read_model_config(file));
   loaded.config = config;

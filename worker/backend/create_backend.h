@@ -1,5 +1,5 @@
-// From an opened model file to a running backend on the device asked for: config, memory estimate, weights, self-test. The
-// file may be dropped afterwards.
+// From an opened model file to a running backend on the device asked for: config, memory estimate, weights, self-test.
+// The file may be dropped afterwards.
 #pragma once
 
 #include <functional>
@@ -20,7 +20,7 @@ namespace orch::worker {
 struct LoadedBackend {
   std::unique_ptr<Backend> backend;
   ModelConfig config;
-  MemoryEstimate memory;  // memory.context tokens per slot, memory.pages KV pages
+  MemoryEstimate memory;        // memory.context tokens per slot, memory.pages KV pages
   std::string skipped_devices;  // why `auto` took the CPU; empty when nothing was skipped
 };
 
@@ -29,11 +29,11 @@ Result<LoadedBackend, ModelError> create_backend(const GgufFile& file, const Bac
                                                  const std::function<void(float)>& progress);
 
 struct DeviceLine {
-  std::string name;         // what --device takes: cpu, vulkan:0
+  std::string name;  // what --device takes: cpu, vulkan:0
   std::string description;
   std::uint64_t memory_bytes = 0;
   std::string numeric_class;
-  std::string excluded;     // why `auto` does not pick it; empty when it may
+  std::string excluded;  // why `auto` does not pick it; empty when it may
 };
 std::vector<DeviceLine> list_devices();
 

@@ -27,7 +27,7 @@ class CreateBackend : public ::testing::Test {
   BackendOptions options;
 };
 
-TEST_F(CreateBackend, refuses_unknown_devices_kernels_and_limits) {
+TEST_F(CreateBackend, OC_ENGINE_1006_refuses_unknown_devices_kernels_and_limits) {
   options.device = "cuda";
   EXPECT_EQ(refusal(options).field, "device");
   options.device = "vulkan:99";
@@ -46,7 +46,7 @@ TEST_F(CreateBackend, refuses_unknown_devices_kernels_and_limits) {
   EXPECT_EQ(refusal(options).kind, ModelErrorKind::memory);
 }
 
-TEST_F(CreateBackend, the_cpu_backend_outlives_the_file_and_equals_the_reference) {
+TEST_F(CreateBackend, OC_NUM_1501_the_cpu_backend_outlives_the_file_and_equals_the_reference) {
   options.device = "cpu";
   options.context = 128;
   options.slots = 2;
@@ -68,7 +68,7 @@ TEST_F(CreateBackend, the_cpu_backend_outlives_the_file_and_equals_the_reference
   EXPECT_EQ(loaded->backend->info().accelerator, "cpu");
 }
 
-TEST_F(CreateBackend, auto_never_takes_a_software_device) {
+TEST_F(CreateBackend, OC_ENGINE_1007_auto_never_takes_a_software_device) {
   options.device = "auto";
   options.context = 128;
   auto loaded = create_backend(*file, options, {});
@@ -76,7 +76,7 @@ TEST_F(CreateBackend, auto_never_takes_a_software_device) {
   EXPECT_NE(loaded->backend->info().accelerator, "software-vulkan");
 }
 
-TEST(Devices, the_cpu_is_always_listed) {
+TEST(Devices, OC_ENGINE_1007_the_cpu_is_always_listed) {
   const std::vector<DeviceLine> lines = list_devices();
   ASSERT_FALSE(lines.empty());
   EXPECT_EQ(lines.back().name, "cpu");

@@ -35,14 +35,22 @@ Arguments parse(int argc, char** argv) {
     const std::string flag = argv[i];
     const bool more = i + 1 < argc;
     const auto number = [&] { return static_cast<std::uint32_t>(std::strtoul(argv[++i], nullptr, 10)); };
-    if (flag == "--isa" && more) a.options.isa = argv[++i];
-    else if (flag == "--device" && more) a.options.device = argv[++i];
-    else if (flag == "--raw" && more) a.raw = argv[++i];
-    else if (flag == "--threads" && more) a.options.threads = number();
-    else if (flag == "--ctx" && more) a.options.context = number();
-    else if (flag == "--chunk" && more) a.chunk = std::max(1U, number());
-    else if (flag == "--bench" && more) a.bench = number();
-    else a.model = flag;
+    if (flag == "--isa" && more)
+      a.options.isa = argv[++i];
+    else if (flag == "--device" && more)
+      a.options.device = argv[++i];
+    else if (flag == "--raw" && more)
+      a.raw = argv[++i];
+    else if (flag == "--threads" && more)
+      a.options.threads = number();
+    else if (flag == "--ctx" && more)
+      a.options.context = number();
+    else if (flag == "--chunk" && more)
+      a.chunk = std::max(1U, number());
+    else if (flag == "--bench" && more)
+      a.bench = number();
+    else
+      a.model = flag;
   }
   return a;
 }
@@ -81,7 +89,8 @@ int run_bench(LoadedBackend& loaded, const Arguments& a, const std::vector<std::
   const double start = now_seconds();
   for (std::uint32_t at = 0; at < ids.size(); at += a.chunk) {
     std::vector<Row> rows;
-    for (std::uint32_t p = at; p < ids.size() && p < at + a.chunk; ++p) rows.push_back({ids[p], p, 0, p + 1 == ids.size()});
+    for (std::uint32_t p = at; p < ids.size() && p < at + a.chunk; ++p)
+      rows.push_back({ids[p], p, 0, p + 1 == ids.size()});
     const bool last = rows.back().want_logits;
     if (!step(*loaded.backend, rows, tables, last ? std::span<float>(logits) : std::span<float>())) return 70;
   }
@@ -92,8 +101,8 @@ int run_bench(LoadedBackend& loaded, const Arguments& a, const std::vector<std::
     if (!step(*loaded.backend, {{static_cast<std::uint32_t>(best), position, 0, true}}, tables, logits)) return 70;
   }
   const double end = now_seconds();
-  std::printf("%s: prefill %zu tokens %.1f tok/s, decode %u tokens %.1f tok/s\n", loaded.backend->info().name.c_str(), ids.size(),
-              static_cast<double>(ids.size()) / (middle - start), a.bench, a.bench / (end - middle));
+  std::printf("%s: prefill %zu tokens %.1f tok/s, decode %u tokens %.1f tok/s\n", loaded.backend->info().name.c_str(),
+              ids.size(), static_cast<double>(ids.size()) / (middle - start), a.bench, a.bench / (end - middle));
   return 0;
 }
 
@@ -108,7 +117,8 @@ int run_logits(LoadedBackend& loaded, const Arguments& a, const std::vector<std:
     std::vector<float> logits(rows.size() * vocabulary);
     if (!step(*loaded.backend, rows, tables, logits)) return 70;
     if (raw.is_open()) {
-      raw.write(reinterpret_cast<const char*>(logits.data()), static_cast<std::streamsize>(logits.size() * sizeof(float)));
+      raw.write(reinterpret_cast<const char*>(logits.data()),
+                static_cast<std::streamsize>(logits.size() * sizeof(float)));
       continue;
     }
     for (std::size_t i = 0; i < rows.size(); ++i) print_top(rows[i].position, &logits[i * vocabulary], vocabulary);

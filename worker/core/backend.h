@@ -1,6 +1,6 @@
-// The port between the engine (pages, batching, sampling) and a device: one step of a batch. The one-sequence engine calls
-// it too. Class X (.specs/engine-numerics.md): the logits of a row depend on that row's tokens alone, never on its
-// neighbours, the chunking, the pages' places or the device, and are equal to the byte between backends.
+// The port between the engine (pages, batching, sampling) and a device: one step of a batch. The one-sequence engine
+// calls it too. Class X (.specs/engine-numerics.md): the logits of a row depend on that row's tokens alone, never on
+// its neighbours, the chunking, the pages' places or the device, and are equal to the byte between backends.
 #pragma once
 
 #include <cstdint>
@@ -28,8 +28,9 @@ struct Row {
 
 struct StepInput {
   std::span<const Row> rows;
-  // For each sequence the pages that hold its positions in order: position p lives in pages[p / 32] at p % 32. Pages of all
-  // positions up to and including the step's rows are allocated by the caller. One table per layer group (one group today).
+  // For each sequence the pages that hold its positions in order: position p lives in pages[p / 32] at p % 32. Pages of
+  // all positions up to and including the step's rows are allocated by the caller. One table per layer group (one group
+  // today).
   std::span<const std::vector<PageId>> page_tables;
 };
 
@@ -39,15 +40,16 @@ struct BackendFault {
 };
 
 struct BackendInfo {
-  std::string name;           // cpu-scalar | cpu-avx2 | vulkan
-  std::string accelerator;    // cpu | vulkan | software-vulkan
+  std::string name;         // cpu-scalar | cpu-avx2 | vulkan
+  std::string accelerator;  // cpu | vulkan | software-vulkan
   std::string device_name;
   std::string numeric_class;  // "X"
   std::uint32_t pages_total = 0;
   std::uint64_t weight_bytes = 0;
   std::uint64_t kv_bytes = 0;
   std::uint64_t scratch_bytes = 0;
-  std::uint64_t kv_saturated_total = 0;  // K and V values that were beyond f16 and stored as +-65504; 0 where not counted
+  std::uint64_t kv_saturated_total =
+      0;  // K and V values that were beyond f16 and stored as +-65504; 0 where not counted
 };
 
 // Not thread-safe: one engine thread calls it.
@@ -57,8 +59,8 @@ class Backend {
   virtual BackendInfo info() const = 0;
   virtual std::uint32_t rows_max() const = 0;  // of one step
 
-  // Writes K and V of every row into its page, then `logits` = vocab_size floats per row with want_logits, in row order.
-  // Sizes are checked by ORCH_CHECK: the caller owns them.
+  // Writes K and V of every row into its page, then `logits` = vocab_size floats per row with want_logits, in row
+  // order. Sizes are checked by ORCH_CHECK: the caller owns them.
   virtual Status<BackendFault> step(const StepInput& input, std::span<float> logits) = 0;
 
   virtual Status<BackendFault> copy_page(PageId source, PageId target) = 0;

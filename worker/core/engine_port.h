@@ -1,9 +1,10 @@
-// The seam between the Worker service (leases, fences, gRPC) and whatever generates: the native engine in workerd, an HTTP
-// bridge in adapterd, a script in tests. One implementation per process.
+// The seam between the Worker service (leases, fences, gRPC) and whatever generates: the native engine in workerd, an
+// HTTP bridge in adapterd, a script in tests. One implementation per process.
 //
-// Threads: every method may be called from any thread and returns without waiting for decoding. Sink calls come from the
-// engine's own thread, in order per job, and end with exactly one of finished() and failed(); none comes after that. A sink may
-// call cancel() and counters() from within its own calls, so an engine holds none of its locks while it calls one.
+// Threads: every method may be called from any thread and returns without waiting for decoding. Sink calls come from
+// the engine's own thread, in order per job, and end with exactly one of finished() and failed(); none comes after
+// that. A sink may call cancel() and counters() from within its own calls, so an engine holds none of its locks while
+// it calls one.
 #pragma once
 
 #include <cstdint>
@@ -123,8 +124,8 @@ class GenerationEngine {
   // Stops the job within one step and ends it with failed(CANCELED). No effect when it has ended or is unknown.
   virtual void cancel(const DispatchId& id) = 0;
 
-  // Tokens of the prompt as it would be fed, template included; second: whether it is an estimate. May block for the length
-  // of one tokenization or one HTTP exchange: never call it on a loop thread.
+  // Tokens of the prompt as it would be fed, template included; second: whether it is an estimate. May block for the
+  // length of one tokenization or one HTTP exchange: never call it on a loop thread.
   virtual Result<std::pair<std::uint32_t, bool>, EngineFailure> count_tokens(const EnginePrompt& prompt) = 0;
 };
 

@@ -1,8 +1,8 @@
-// Who owns which KV page (ENGINE-RULES interface 2): reference counts, a prefix index of full pages, and per-sequence tables.
-// Pages themselves live in the backend; this is bookkeeping by number. Pure; one engine thread owns it.
+// Who owns which KV page (ENGINE-RULES interface 2): reference counts, a prefix index of full pages, and per-sequence
+// tables. Pages themselves live in the backend; this is bookkeeping by number. Pure; one engine thread owns it.
 //
-// A page is free (in nobody's table), live (count >= 1), or cached (count 0 but findable by its key until it is reused, oldest
-// first). Only full pages are published, so a shared page is never written again.
+// A page is free (in nobody's table), live (count >= 1), or cached (count 0 but findable by its key until it is reused,
+// oldest first). Only full pages are published, so a shared page is never written again.
 #pragma once
 
 #include <array>
@@ -16,7 +16,8 @@
 
 namespace orch::worker {
 
-// SHA-256 chain over (tenant salt, model digest, adapter, numeric class, contract version, KV type, tokens), made by the caller.
+// SHA-256 chain over (tenant salt, model digest, adapter, numeric class, contract version, KV type, tokens), made by
+// the caller.
 using PageKey = std::array<std::uint8_t, 32>;
 
 class KvPagePool {

@@ -14,7 +14,7 @@ PageKey key_of(std::uint64_t n) {
   return key;
 }
 
-TEST(KvPages, extend_is_all_or_nothing) {
+TEST(KvPages, OC_ENGINE_1002_extend_is_all_or_nothing) {
   KvPagePool pool(3);
   PageTable a;
   EXPECT_TRUE(extend(pool, a, 33));
@@ -28,7 +28,7 @@ TEST(KvPages, extend_is_all_or_nothing) {
   EXPECT_EQ(pool.pages_available(), 2u);
 }
 
-TEST(KvPages, truncate_frees_only_whole_pages) {
+TEST(KvPages, OC_ENGINE_1002_truncate_frees_only_whole_pages) {
   KvPagePool pool(4);
   PageTable table;
   ASSERT_TRUE(extend(pool, table, 100));
@@ -38,7 +38,7 @@ TEST(KvPages, truncate_frees_only_whole_pages) {
   EXPECT_EQ(pool.pages_available(), 2u);
 }
 
-TEST(KvPages, fork_shares_full_pages_and_copies_the_partial_one) {
+TEST(KvPages, OC_ENGINE_1002_fork_shares_full_pages_and_copies_the_partial_one) {
   KvPagePool pool(4);
   PageTable table;
   ASSERT_TRUE(extend(pool, table, 70));
@@ -59,7 +59,7 @@ TEST(KvPages, fork_shares_full_pages_and_copies_the_partial_one) {
   EXPECT_EQ(pool.pages_live(), 0u);
 }
 
-TEST(KvPages, a_published_page_is_found_until_its_place_is_needed) {
+TEST(KvPages, OC_ENGINE_1002_a_published_page_is_found_until_its_place_is_needed) {
   KvPagePool pool(2);
   const PageId page = *pool.alloc();
   pool.publish(page, key_of(1));
@@ -74,16 +74,22 @@ TEST(KvPages, a_published_page_is_found_until_its_place_is_needed) {
   EXPECT_EQ(pool.alloc(), std::nullopt);
 }
 
-TEST(KvPages, random_use_keeps_the_counts) {
+TEST(KvPages, OC_ENGINE_1002_random_use_keeps_the_counts) {
   Prng prng(3);
   KvPagePool pool(40);
   std::vector<PageTable> tables(6);
   for (int round = 0; round < 5000; ++round) {
     PageTable& table = tables[prng.below(tables.size())];
     switch (prng.below(4)) {
-      case 0: static_cast<void>(extend(pool, table, table.length + static_cast<std::uint32_t>(prng.below(80)))); break;
-      case 1: truncate(pool, table, static_cast<std::uint32_t>(prng.below(table.length + 1))); break;
-      case 2: free_table(pool, table); break;
+      case 0:
+        static_cast<void>(extend(pool, table, table.length + static_cast<std::uint32_t>(prng.below(80))));
+        break;
+      case 1:
+        truncate(pool, table, static_cast<std::uint32_t>(prng.below(table.length + 1)));
+        break;
+      case 2:
+        free_table(pool, table);
+        break;
       default: {
         PageTable& target = tables[prng.below(tables.size())];
         if (&target == &table) break;

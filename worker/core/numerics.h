@@ -1,9 +1,9 @@
-// The scalar definition of every class-X function (.specs/engine-numerics.md; ENGINE-RULES "Arithmetic"). Every kernel of every
-// backend computes exactly these bytes; shaders mirror this file line by line.
+// The scalar definition of every class-X function (.specs/engine-numerics.md; ENGINE-RULES "Arithmetic"). Every kernel
+// of every backend computes exactly these bytes; shaders mirror this file line by line.
 //
-// Allowed in f32: + - * in round to nearest even, comparisons, exact int <-> float conversions, bit operations. Not allowed: fma,
-// division, library functions. f64 is used only for tables made on the host (RoPE), where IEEE division is also exact by
-// definition. The build compiles the tree with -ffp-contract=off.
+// Allowed in f32: + - * in round to nearest even, comparisons, exact int <-> float conversions, bit operations. Not
+// allowed: fma, division, library functions. f64 is used only for tables made on the host (RoPE), where IEEE division
+// is also exact by definition. The build compiles the tree with -ffp-contract=off.
 //
 // Pure; no allocation; constexpr.
 #pragma once
@@ -35,15 +35,16 @@ ORCH_NUMERIC std::uint32_t bits_of(float x) { return std::bit_cast<std::uint32_t
 ORCH_NUMERIC float float_of(std::uint32_t bits) { return std::bit_cast<float>(bits); }
 
 // Applied to every f32 a kernel writes for another kernel to read: embedding rows, norms, matmul results after bias and
-// residual, rotated q and k, attention results, activations. Keeps every later product a normal number, so that devices with
-// and without denormals agree. NaN and infinity pass.
+// residual, rotated q and k, attention results, activations. Keeps every later product a normal number, so that devices
+// with and without denormals agree. NaN and infinity pass.
 ORCH_NUMERIC float store(float x) { return (bits_of(x) & kAbsMask) < kTinyBits ? 0.0F : x; }
 
-// ---- reciprocal, reciprocal square root -------------------------------------------------------------------------------
+// ---- reciprocal, reciprocal square root
+// -------------------------------------------------------------------------------
 
 // 1/x for normal x in [2^-125, 2^125], either sign. Seed: linear approximation by exponent negation; 0x7EF311C7 is the
-// constant whose relative error (at most 12.5 %) is smallest over one octave. Each Newton step squares the error: 0.125 ->
-// 1.6e-2 -> 2.4e-4 -> 6e-8 -> rounding.
+// constant whose relative error (at most 12.5 %) is smallest over one octave. Each Newton step squares the error: 0.125
+// -> 1.6e-2 -> 2.4e-4 -> 6e-8 -> rounding.
 ORCH_NUMERIC float rcp(float x) {
   const std::uint32_t sign = bits_of(x) & kSignBit;
   const std::uint32_t seed = (0x7EF3'11C7U - (bits_of(x) & kAbsMask)) | sign;
@@ -55,8 +56,8 @@ ORCH_NUMERIC float rcp(float x) {
   return y;
 }
 
-// 1/sqrt(x) for normal x > 0. Seed: halved and negated exponent with the well-known offset 0x5F3759DF (error at most 3.5 %);
-// four Newton steps y * (1.5 - x/2 * y * y), the last one at rounding level.
+// 1/sqrt(x) for normal x > 0. Seed: halved and negated exponent with the well-known offset 0x5F3759DF (error at
+// most 3.5 %); four Newton steps y * (1.5 - x/2 * y * y), the last one at rounding level.
 ORCH_NUMERIC float rsqrt(float x) {
   const float h = 0.5F * x;
   float y = float_of(0x5F37'59DFU - (bits_of(x) >> 1));
@@ -67,11 +68,13 @@ ORCH_NUMERIC float rsqrt(float x) {
   return y;
 }
 
-// ---- exponential, logarithm -------------------------------------------------------------------------------------------
+// ---- exponential, logarithm
+// -------------------------------------------------------------------------------------------
 
-// e^x. Exactly +0 below -30 (the contract's cut, which keeps every softmax weight normal), x above 88 counts as 88, NaN passes,
-// exp(0) is exactly 1. Cody-Waite: n = round(x / ln 2), r = x - n ln 2 in two pieces (0.693359375 has 9 significant bits, so
-// n * hi is exact; lo = float(ln 2 - hi)); Taylor coefficients 1/k! to degree 7 (|r| <= 0.3467, truncation 5e-9).
+// e^x. Exactly +0 below -30 (the contract's cut, which keeps every softmax weight normal), x above 88 counts as 88, NaN
+// passes, exp(0) is exactly 1. Cody-Waite: n = round(x / ln 2), r = x - n ln 2 in two pieces (0.693359375 has 9
+// significant bits, so n * hi is exact; lo = float(ln 2 - hi)); Taylor coefficients 1/k! to degree 7 (|r| <= 0.3467,
+// truncation 5e-9).
 ORCH_NUMERIC float exp(float x) {
   const std::uint32_t magnitude = bits_of(x) & kAbsMask;
   if (magnitude > kInfBits) return x;
@@ -92,7 +95,8 @@ ORCH_NUMERIC float exp(float x) {
   return e * float_of(static_cast<std::uint32_t>(n + 127) << 23);
 }
 
-// ln x for normal x > 0. x = m 2^e with m in [sqrt(1/2), sqrt 2); ln m = 2 atanh(s), s = (m - 1) / (m + 1), series to s^11
+// ln x for normal x > 0. x = m 2^e with m in [sqrt(1/2), sqrt 2); ln m = 2 atanh(s), s = (m - 1) / (m + 1), series to
+// s^11
 // (|s| <= 0.1716, truncation 5e-11). Used for log-probabilities only.
 ORCH_NUMERIC float log(float x) {
   std::int32_t e = static_cast<std::int32_t>(bits_of(x) >> 23) - 127;
@@ -113,7 +117,8 @@ ORCH_NUMERIC float log(float x) {
   return ef * 0.693359375F + (series + ef * -0x1.bd0106p-13F);
 }
 
-// ---- activations ------------------------------------------------------------------------------------------------------
+// ---- activations
+// ------------------------------------------------------------------------------------------------------
 
 // 1 / (1 + e^-x), from e^-|x| so that nothing overflows.
 ORCH_NUMERIC float sigmoid(float x) {
@@ -127,7 +132,8 @@ ORCH_NUMERIC float silu(float x) { return x * sigmoid(x); }
 // The fused gate of a Llama feed-forward: store(silu(gate) * up).
 ORCH_NUMERIC float silu_mul(float gate, float up) { return store(silu(gate) * up); }
 
-// ---- f16 --------------------------------------------------------------------------------------------------------------
+// ---- f16
+// --------------------------------------------------------------------------------------------------------------
 
 // Exact for all 65,536 patterns; denormals become normal floats whatever the device does with float denormals.
 ORCH_NUMERIC float f16_to_f32(std::uint16_t h) {
@@ -140,8 +146,8 @@ ORCH_NUMERIC float f16_to_f32(std::uint16_t h) {
   return float_of(sign | bits_of(magnitude));
 }
 
-// Round to nearest even; magnitudes that would become infinite, infinity included, saturate at 65504; NaN becomes 0x7E00
-// with its sign.
+// Round to nearest even; magnitudes that would become infinite, infinity included, saturate at 65504; NaN becomes
+// 0x7E00 with its sign.
 ORCH_NUMERIC std::uint16_t f32_to_f16(float x) {
   const std::uint32_t sign = (bits_of(x) >> 16) & 0x8000U;
   const std::uint32_t a = bits_of(x) & kAbsMask;
@@ -173,15 +179,17 @@ ORCH_NUMERIC bool f16_saturates(float x) {
 // F32 and BF16 weights are loaded through this (denormal rule).
 ORCH_NUMERIC float load_weight(float x) { return store(x); }
 
-// ---- activation quantiser ---------------------------------------------------------------------------------------------
+// ---- activation quantiser
+// ---------------------------------------------------------------------------------------------
 
 // One group of 32: xq[i] = clamp(trunc(x[i] * id + sign * 0.5), -127, 127), id = rcp(dx), dx = amax * float(1/127).
 // amax is the integer maximum of the magnitude bits (exact, order-free, NaN above infinity). amax < 2^-60: all zero.
-// Non-finite input: dx = +infinity and xq = 0, so that every product with the group is NaN and the job ends in NUMERIC_FAULT.
+// Non-finite input: dx = +infinity and xq = 0, so that every product with the group is NaN and the job ends in
+// NUMERIC_FAULT.
 struct QuantGroup {
   float dx = 0;
-  float s = 0;            // dx * float(sum): the Q4_1 / Q5_1 minimum term's factor, made once
-  std::int32_t sum = 0;   // of xq
+  float s = 0;           // dx * float(sum): the Q4_1 / Q5_1 minimum term's factor, made once
+  std::int32_t sum = 0;  // of xq
 };
 
 ORCH_NUMERIC std::int32_t quantise_one(float x, float id) {
@@ -216,7 +224,8 @@ ORCH_NUMERIC QuantGroup quantise_group(const float* x, std::int8_t* xq) {
   return group;
 }
 
-// ---- sums R(x) --------------------------------------------------------------------------------------------------------
+// ---- sums R(x)
+// --------------------------------------------------------------------------------------------------------
 
 // 32 values by a stride-halving tree: x[i] + x[i + 16], then + 8, 4, 2, 1.
 ORCH_NUMERIC float leaf_sum(const std::array<float, kLeaf>& values) {
@@ -227,7 +236,8 @@ ORCH_NUMERIC float leaf_sum(const std::array<float, kLeaf>& values) {
   return v[0];
 }
 
-// Adds leaf sums in a balanced adjacent tree, (0+1)+(2+3)..., as if padded with +0 to a power of two. Leaves arrive in order.
+// Adds leaf sums in a balanced adjacent tree, (0+1)+(2+3)..., as if padded with +0 to a power of two. Leaves arrive in
+// order.
 class LeafTree {
  public:
   ORCH_NUMERIC void add(float leaf) {
@@ -273,7 +283,8 @@ ORCH_NUMERIC void rms_norm(const float* x, const float* w, std::size_t n, float 
   for (std::size_t i = 0; i < n; ++i) y[i] = store((x[i] * r) * w[i]);
 }
 
-// ---- f64 for RoPE tables (host only) ----------------------------------------------------------------------------------
+// ---- f64 for RoPE tables (host only)
+// ----------------------------------------------------------------------------------
 
 struct SinCos {
   double sin = 0;
@@ -291,8 +302,8 @@ inline constexpr std::array<double, 19> kSignedInverseFactorial = [] {
   return table;
 }();
 
-// |x| <= 1.6e6 (positions to 2^20). Reduction by pi/2 in pieces of 33 + 33 + 53 bits (from a 70-digit pi), so that n * piece
-// is exact for n < 2^20; Taylor polynomials 1/k! on |r| <= pi/4 (truncation below 1e-17).
+// |x| <= 1.6e6 (positions to 2^20). Reduction by pi/2 in pieces of 33 + 33 + 53 bits (from a 70-digit pi), so that n *
+// piece is exact for n < 2^20; Taylor polynomials 1/k! on |r| <= pi/4 (truncation below 1e-17).
 ORCH_NUMERIC SinCos sincos64(double x) {
   const double scaled = x * 0x1.45f306dc9c883p-1;  // 2 / pi
   const std::int64_t n = static_cast<std::int64_t>(scaled + (scaled < 0 ? -0.5 : 0.5));
@@ -306,10 +317,14 @@ ORCH_NUMERIC SinCos sincos64(double x) {
   const double sine = r + (r * z) * s;
   const double cosine = (1.0 - 0.5 * z) + (z * z) * c;
   switch (n & 3) {
-    case 0: return {sine, cosine};
-    case 1: return {cosine, -sine};
-    case 2: return {-sine, -cosine};
-    default: return {-cosine, sine};
+    case 0:
+      return {sine, cosine};
+    case 1:
+      return {cosine, -sine};
+    case 2:
+      return {-sine, -cosine};
+    default:
+      return {-cosine, sine};
   }
 }
 
@@ -346,9 +361,10 @@ ORCH_NUMERIC double log64(double x) {
   return ef * 0x1.62e42feep-1 + (series + ef * 0x1.a39ef35793c76p-33);
 }
 
-// Angle of pair `pair` at `position`: position * base^(-2 pair / dims) / factor. `factor` is 1 or the model's own divisor of
-// that pair (rope_freqs).
-ORCH_NUMERIC double rope_angle(std::uint32_t position, std::uint32_t pair, std::uint32_t dims, double base, double factor) {
+// Angle of pair `pair` at `position`: position * base^(-2 pair / dims) / factor. `factor` is 1 or the model's own
+// divisor of that pair (rope_freqs).
+ORCH_NUMERIC double rope_angle(std::uint32_t position, std::uint32_t pair, std::uint32_t dims, double base,
+                               double factor) {
   const double exponent = -(2.0 * pair / dims) * log64(base);
   return static_cast<double>(position) * (exp64(exponent) / factor);
 }

@@ -29,19 +29,19 @@ double worst(std::uint32_t from_bits, std::uint32_t to_bits, std::uint32_t step,
   return most;
 }
 
-TEST(Numerics, rcp_is_within_1_5_ulp) {
+TEST(Numerics, OC_NUM_1102_rcp_is_within_1_5_ulp) {
   EXPECT_LE(worst(bits_of(1.0F), bits_of(2.0F), 7, rcp, [](double x) { return 1.0 / x; }), 1.5);
   EXPECT_LE(worst(bits_of(0x1p-120F), bits_of(0x1p120F), 9973, rcp, [](double x) { return 1.0 / x; }), 1.5);
   EXPECT_EQ(rcp(1.0F), 1.0F);
   EXPECT_EQ(rcp(-4.0F), -0.25F);
 }
 
-TEST(Numerics, rsqrt_is_within_2_ulp) {
+TEST(Numerics, OC_NUM_1102_rsqrt_is_within_2_ulp) {
   EXPECT_LE(worst(bits_of(1.0F), bits_of(4.0F), 13, rsqrt, [](double x) { return 1.0 / std::sqrt(x); }), 2.0);
   EXPECT_LE(worst(bits_of(1e-12F), bits_of(1e20F), 9973, rsqrt, [](double x) { return 1.0 / std::sqrt(x); }), 2.0);
 }
 
-TEST(Numerics, exp_is_within_2_ulp_and_cut_at_minus_30) {
+TEST(Numerics, OC_NUM_1102_exp_is_within_2_ulp_and_cut_at_minus_30) {
   EXPECT_LE(worst(bits_of(-1e-6F), bits_of(-30.0F), 101, exp, [](double x) { return std::exp(x); }), 2.0);
   EXPECT_LE(worst(bits_of(1e-6F), bits_of(88.0F), 101, exp, [](double x) { return std::exp(x); }), 2.0);
   EXPECT_EQ(exp(0.0F), 1.0F);
@@ -52,7 +52,7 @@ TEST(Numerics, exp_is_within_2_ulp_and_cut_at_minus_30) {
   EXPECT_TRUE(std::isnan(exp(std::numeric_limits<float>::quiet_NaN())));
 }
 
-TEST(Numerics, log_is_within_3_ulp_or_1e_7) {
+TEST(Numerics, OC_NUM_1102_log_is_within_3_ulp_or_1e_7) {
   for (std::uint32_t bits = bits_of(0x1p-40F); bits < bits_of(0x1p40F); bits += 9973) {
     const float x = float_of(bits);
     const double exact = std::log(static_cast<double>(x));
@@ -60,14 +60,14 @@ TEST(Numerics, log_is_within_3_ulp_or_1e_7) {
   }
 }
 
-TEST(Numerics, sigmoid_and_silu_are_within_6_ulp) {
+TEST(Numerics, OC_NUM_1102_sigmoid_and_silu_are_within_6_ulp) {
   const auto exact = [](double x) { return 1.0 / (1.0 + std::exp(-x)); };
   EXPECT_LE(worst(bits_of(1e-6F), bits_of(80.0F), 997, sigmoid, exact), 6.0);
   EXPECT_LE(worst(bits_of(-1e-6F), bits_of(-29.0F), 997, sigmoid, exact), 6.0);
   EXPECT_LE(worst(bits_of(-1e-6F), bits_of(-29.0F), 997, silu, [&](double x) { return x * exact(x); }), 6.0);
 }
 
-TEST(Numerics, sincos64_is_within_2_ulp_of_double) {
+TEST(Numerics, OC_NUM_1304_sincos64_is_within_2_ulp_of_double) {
   Prng prng(9);
   double most = 0;
   for (int i = 0; i < 300'000; ++i) {
@@ -82,7 +82,7 @@ TEST(Numerics, sincos64_is_within_2_ulp_of_double) {
   EXPECT_EQ(sincos64(0.0).sin, 0.0);
 }
 
-TEST(Numerics, exp64_and_log64_are_within_3_ulp) {
+TEST(Numerics, OC_NUM_1304_exp64_and_log64_are_within_3_ulp) {
   Prng prng(10);
   for (int i = 0; i < 100'000; ++i) {
     const double x = -prng.unit() * 40.0;
@@ -92,7 +92,7 @@ TEST(Numerics, exp64_and_log64_are_within_3_ulp) {
   }
 }
 
-TEST(Numerics, f16_round_trips_all_65536) {
+TEST(Numerics, OC_NUM_1305_f16_round_trips_all_65536) {
   for (std::uint32_t h = 0; h < 65'536; ++h) {
     const float wide = f16_to_f32(static_cast<std::uint16_t>(h));
     const std::uint32_t magnitude = h & 0x7FFFU;
@@ -111,7 +111,7 @@ TEST(Numerics, f16_round_trips_all_65536) {
 }
 
 // Between every two neighbours: below, at and above the tie.
-TEST(Numerics, f32_to_f16_rounds_to_nearest_even) {
+TEST(Numerics, OC_NUM_1305_f32_to_f16_rounds_to_nearest_even) {
   for (std::uint32_t h = 0; h < 0x7BFFU; ++h) {
     const float low = f16_to_f32(static_cast<std::uint16_t>(h));
     const float high = f16_to_f32(static_cast<std::uint16_t>(h + 1));
@@ -127,14 +127,14 @@ TEST(Numerics, f32_to_f16_rounds_to_nearest_even) {
   EXPECT_TRUE(f16_saturates(65520.0F));
 }
 
-TEST(Numerics, store_flushes_below_2_to_minus_60) {
+TEST(Numerics, OC_NUM_1105_store_flushes_below_2_to_minus_60) {
   EXPECT_EQ(bits_of(store(-0x1.fffffep-61F)), 0U);
   EXPECT_EQ(store(0x1p-60F), 0x1p-60F);
   EXPECT_EQ(bits_of(store(-0.0F)), 0U);
   EXPECT_TRUE(std::isnan(store(std::numeric_limits<float>::quiet_NaN())));
 }
 
-TEST(Numerics, quantiser_extremes) {
+TEST(Numerics, OC_NUM_1205_quantiser_extremes) {
   float x[32] = {};
   std::int8_t q[32];
   EXPECT_EQ(quantise_group(x, q).dx, 0.0F);
@@ -155,12 +155,12 @@ TEST(Numerics, quantiser_extremes) {
   EXPECT_EQ((quantise_group(x, q), q[5]), 127);
 }
 
-TEST(Numerics, tree_sum_has_the_stated_shape) {
+TEST(Numerics, OC_NUM_1301_tree_sum_has_the_stated_shape) {
   // 1 + 2^-24 * many: a different order gives a different sum, and the value follows from the tree by hand.
   std::array<float, 70> v{};
   v.fill(0x1p-24F);
   v[0] = 1.0F;
-  float leaf0 = 1.0F + 0x1p-24F;                // stride 16: rounds to even, 1
+  float leaf0 = 1.0F + 0x1p-24F;                                               // stride 16: rounds to even, 1
   for (int i = 0; i < 4; ++i) leaf0 += 0x1p-23F * static_cast<float>(1 << i);  // strides 8, 4, 2, 1
   const float leaf1 = 32 * 0x1p-24F;
   const float leaf2 = 6 * 0x1p-24F;

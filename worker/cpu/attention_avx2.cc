@@ -1,5 +1,6 @@
-// Paged attention. Scores have keys in lanes, values have head elements in lanes, so every lane sums in the contract's order.
-// A page's K tile is transposed to [d][32] f32 and its V tile widened once, then used by all rows and heads of the call.
+// Paged attention. Scores have keys in lanes, values have head elements in lanes, so every lane sums in the contract's
+// order. A page's K tile is transposed to [d][32] f32 and its V tile widened once, then used by all rows and heads of
+// the call.
 #include <algorithm>
 
 #include "worker/core/numerics.h"
@@ -17,7 +18,7 @@ struct Workspace {
   float* scores = nullptr;  // [state][256]
   float* m = nullptr;       // [split][state]
   float* l = nullptr;
-  float* o = nullptr;       // [split][state][head_dim]
+  float* o = nullptr;  // [split][state][head_dim]
 };
 
 Workspace lay_out(const AttentionArgs& args, std::uint32_t states, std::uint32_t splits) {
@@ -112,14 +113,16 @@ void add_values(const float* values, const float* p, std::uint32_t count, std::u
       for (std::uint32_t j = 0; j < count; ++j) {
         const __m256 pj = _mm256_set1_ps(p[j]);
         for (std::uint32_t i = 0; i < 4; ++i) {
-          sum[i] = _mm256_add_ps(sum[i], _mm256_mul_ps(pj, _mm256_loadu_ps(values + std::size_t{j} * head_dim + d + 8 * i)));
+          sum[i] =
+              _mm256_add_ps(sum[i], _mm256_mul_ps(pj, _mm256_loadu_ps(values + std::size_t{j} * head_dim + d + 8 * i)));
         }
       }
     } else {
       for (std::uint32_t j = 0; j < count; ++j) {
         const __m256 pj = _mm256_set1_ps(p[j]);
         for (std::uint32_t i = 0; i < lanes; ++i) {
-          sum[i] = _mm256_add_ps(sum[i], _mm256_mul_ps(pj, _mm256_loadu_ps(values + std::size_t{j} * head_dim + d + 8 * i)));
+          sum[i] =
+              _mm256_add_ps(sum[i], _mm256_mul_ps(pj, _mm256_loadu_ps(values + std::size_t{j} * head_dim + d + 8 * i)));
         }
       }
     }
@@ -159,8 +162,8 @@ void attend_split(const AttentionArgs& args, const Workspace& w, std::uint32_t s
     for (std::uint32_t state = 0; state < states; ++state) {
       const std::uint32_t visible = visible_keys(args, state / args.heads, split);
       if (visible <= key) continue;
-      add_values(w.page, w.scores + std::size_t{state} * kSplit + key, std::min(visible - key, kPageTokens), args.head_dim,
-                 w.o + (base + state) * args.head_dim);
+      add_values(w.page, w.scores + std::size_t{state} * kSplit + key, std::min(visible - key, kPageTokens),
+                 args.head_dim, w.o + (base + state) * args.head_dim);
     }
   }
 }

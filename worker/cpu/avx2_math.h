@@ -9,7 +9,9 @@
 
 namespace orch::worker::cpu::avx2 {
 
-ORCH_AVX2_INLINE __m256 abs_lanes(__m256 x) { return _mm256_and_ps(x, _mm256_castsi256_ps(_mm256_set1_epi32(0x7FFF'FFFF))); }
+ORCH_AVX2_INLINE __m256 abs_lanes(__m256 x) {
+  return _mm256_and_ps(x, _mm256_castsi256_ps(_mm256_set1_epi32(0x7FFF'FFFF)));
+}
 
 ORCH_AVX2_INLINE __m256 sign_lanes(__m256 x) {
   return _mm256_and_ps(x, _mm256_castsi256_ps(_mm256_set1_epi32(static_cast<std::int32_t>(0x8000'0000U))));

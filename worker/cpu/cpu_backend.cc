@@ -147,12 +147,24 @@ void CpuBackend::run_thread(std::uint32_t index) {
 
 void CpuBackend::run_op(const Op& op, std::uint32_t index) {
   switch (op.kind) {
-    case OpKind::embed: embed(op, index); break;
-    case OpKind::norm_matmul: norm_matmul(op, index); break;
-    case OpKind::rope_store_kv: rope_store_kv(op, index); break;
-    case OpKind::attention: attention(op, index); break;
-    case OpKind::matmul_residual: matmul_residual(op, index); break;
-    case OpKind::silu_mul: silu_mul(index); break;
+    case OpKind::embed:
+      embed(op, index);
+      break;
+    case OpKind::norm_matmul:
+      norm_matmul(op, index);
+      break;
+    case OpKind::rope_store_kv:
+      rope_store_kv(op, index);
+      break;
+    case OpKind::attention:
+      attention(op, index);
+      break;
+    case OpKind::matmul_residual:
+      matmul_residual(op, index);
+      break;
+    case OpKind::silu_mul:
+      silu_mul(index);
+      break;
   }
   pool_.barrier();
 }
@@ -160,7 +172,8 @@ void CpuBackend::run_op(const Op& op, std::uint32_t index) {
 void CpuBackend::embed(const Op& op, std::uint32_t index) {
   const QTensor& table = model_.weights.tensors[op.parts[0].weight];
   const Range mine = share(static_cast<std::uint32_t>(input_.rows.size()), index, pool_.size());
-  for (std::uint32_t i = mine.begin; i < mine.end; ++i) dequantise_row(table, input_.rows[i].token, scratch_.row(op.out, i));
+  for (std::uint32_t i = mine.begin; i < mine.end; ++i)
+    dequantise_row(table, input_.rows[i].token, scratch_.row(op.out, i));
 }
 
 void CpuBackend::quantise_input(std::uint32_t row, const float* x, std::uint32_t cols) {
@@ -179,8 +192,8 @@ ActivationRows CpuBackend::input_rows(std::uint32_t cols) {
   return in;
 }
 
-void CpuBackend::matmul(const MatmulPart& part, const ActivationRows& in, std::uint32_t rows, const float* residual, float* out,
-                        std::size_t stride, std::uint32_t index) {
+void CpuBackend::matmul(const MatmulPart& part, const ActivationRows& in, std::uint32_t rows, const float* residual,
+                        float* out, std::size_t stride, std::uint32_t index) {
   const QTensor& weight = model_.weights.tensors[part.weight];
   const Range groups = share(weight.row_groups(), index, pool_.size());
   MatmulArgs args;
@@ -204,7 +217,8 @@ void CpuBackend::norm_matmul(const Op& op, std::uint32_t index) {
   const Range mine = share(rows, index, pool_.size());
   for (std::uint32_t i = mine.begin; i < mine.end; ++i) {
     float* h = scratch_.input_row(i, cols);
-    kernels_.rms_norm(scratch_.row(op.in, op.wanted_rows_only ? wanted_[i] : i), norm, cols, model_.config.rms_epsilon, h);
+    kernels_.rms_norm(scratch_.row(op.in, op.wanted_rows_only ? wanted_[i] : i), norm, cols, model_.config.rms_epsilon,
+                      h);
     quantise_input(i, h, cols);
   }
   pool_.barrier();
@@ -290,8 +304,8 @@ void CpuBackend::silu_mul(std::uint32_t index) {
   const Range mine = share(units, index, pool_.size());
   if (mine.begin == mine.end) return;
   const std::size_t at = std::size_t{mine.begin} * kTileCols;
-  kernels_.silu_mul(scratch_.row(Buffer::gate, 0) + at, scratch_.row(Buffer::up, 0) + at, (mine.end - mine.begin) * kTileCols,
-                    scratch_.row(Buffer::activated, 0) + at);
+  kernels_.silu_mul(scratch_.row(Buffer::gate, 0) + at, scratch_.row(Buffer::up, 0) + at,
+                    (mine.end - mine.begin) * kTileCols, scratch_.row(Buffer::activated, 0) + at);
 }
 
 }  // namespace

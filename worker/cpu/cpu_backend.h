@@ -1,6 +1,6 @@
-// Runs a model's op list on CPU threads: class X for every kernel table, thread count and batch. Every thread walks the same
-// list; between operations they meet at a barrier. The unit of division is fixed (16-row weight groups, activation rows, KV
-// heads), so no sum ever crosses a division.
+// Runs a model's op list on CPU threads: class X for every kernel table, thread count and batch. Every thread walks the
+// same list; between operations they meet at a barrier. The unit of division is fixed (16-row weight groups, activation
+// rows, KV heads), so no sum ever crosses a division.
 //
 // Owns weights, KV pages and scratch. Not thread-safe: one engine thread calls step().
 #pragma once

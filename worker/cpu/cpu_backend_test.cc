@@ -1,5 +1,5 @@
-// Whole steps on a tiny model: bytes do not depend on kernels, threads, chunking, neighbours, pages or denormal modes, and equal
-// frozen hashes; every mutant of ENGINE-RULES changes them.
+// Whole steps on a tiny model: bytes do not depend on kernels, threads, chunking, neighbours, pages or denormal modes,
+// and equal frozen hashes; every mutant of ENGINE-RULES changes them.
 #include "worker/cpu/cpu_backend.h"
 
 #include <gtest/gtest.h>
@@ -23,7 +23,8 @@ using testing::TinyShape;
 
 constexpr std::uint32_t kContext = 600;
 
-std::unique_ptr<Backend> backend_of(Model model, const CpuKernels& kernels, std::uint32_t threads = 1, bool flush = false) {
+std::unique_ptr<Backend> backend_of(Model model, const CpuKernels& kernels, std::uint32_t threads = 1,
+                                    bool flush = false) {
   CpuBackendOptions options;
   options.threads = threads;
   options.context = kContext;
@@ -48,10 +49,12 @@ std::vector<TinyShape> shapes() {
   return out;
 }
 
-// Frozen: 300 tokens, all logits, FNV-1a. A change here is a change of the numerics contract and needs its version raised.
-constexpr std::uint64_t kGolden[] = {0x6d1b1c55c32c6a85, 0x9dd57ce2dced109f, 0xe55110b5fb0aa7e8, 0x4a72710de3ce5099, 0x8416d5748bd428c8};
+// Frozen: 300 tokens, all logits, FNV-1a. A change here is a change of the numerics contract and needs its version
+// raised.
+constexpr std::uint64_t kGolden[] = {0x6d1b1c55c32c6a85, 0x9dd57ce2dced109f, 0xe55110b5fb0aa7e8, 0x4a72710de3ce5099,
+                                     0x8416d5748bd428c8};
 
-TEST(CpuBackend, logits_equal_the_frozen_hashes_on_scalar_and_simd) {
+TEST(CpuBackend, OC_NUM_1501_logits_equal_the_frozen_hashes_on_scalar_and_simd) {
   for (std::size_t i = 0; i < shapes().size(); ++i) {
     const TinyShape shape = shapes()[i];
     const std::vector<std::uint32_t> tokens = tiny_tokens(shape, 300, 11);
@@ -63,19 +66,20 @@ TEST(CpuBackend, logits_equal_the_frozen_hashes_on_scalar_and_simd) {
   }
 }
 
-TEST(CpuBackend, bytes_do_not_depend_on_chunk_or_threads) {
+TEST(CpuBackend, OC_NUM_1001_bytes_do_not_depend_on_chunk_or_threads) {
   const TinyShape shape;
   const std::vector<std::uint32_t> tokens = tiny_tokens(shape, 300, 11);
   for (std::uint32_t threads = 1; threads <= 4; ++threads) {
     for (const std::uint32_t chunk : {1U, 3U, 40U, 256U}) {
       if (chunk == 1 && threads > 2) continue;  // more threads than cores and 300 steps only cost time
-      const auto logits = run_tokens(*backend_of(tiny_model(shape), best_kernels(), threads), tokens, chunk, shape.vocabulary);
+      const auto logits =
+          run_tokens(*backend_of(tiny_model(shape), best_kernels(), threads), tokens, chunk, shape.vocabulary);
       EXPECT_EQ(hash_floats(logits), kGolden[0]) << threads << " threads, chunk " << chunk;
     }
   }
 }
 
-TEST(CpuBackend, bytes_do_not_depend_on_denormal_modes) {
+TEST(CpuBackend, OC_NUM_1105_bytes_do_not_depend_on_denormal_modes) {
   for (std::size_t i = 0; i < shapes().size(); ++i) {
     const TinyShape shape = shapes()[i];
     const std::vector<std::uint32_t> tokens = tiny_tokens(shape, 300, 11);
@@ -87,7 +91,7 @@ TEST(CpuBackend, bytes_do_not_depend_on_denormal_modes) {
 }
 
 // Three sequences interleaved in one batch, on scattered pages, give what each gives alone.
-TEST(CpuBackend, a_row_does_not_depend_on_its_neighbours_or_pages) {
+TEST(CpuBackend, OC_NUM_1001_a_row_does_not_depend_on_its_neighbours_or_pages) {
   const TinyShape shape;
   std::vector<std::vector<std::uint32_t>> tokens;
   std::vector<std::vector<float>> alone;
@@ -104,7 +108,8 @@ TEST(CpuBackend, a_row_does_not_depend_on_its_neighbours_or_pages) {
     for (std::size_t s = 0; s < 3; ++s) {
       const std::size_t count = std::min(tokens[s].size() - done[s], (round * 5 + s * 3) % 11 + 1);
       for (std::size_t i = 0; i < count; ++i, ++done[s]) {
-        rows.push_back({tokens[s][done[s]], static_cast<std::uint32_t>(done[s]), static_cast<SequenceIndex>(s), i % 2 == 0});
+        rows.push_back(
+            {tokens[s][done[s]], static_cast<std::uint32_t>(done[s]), static_cast<SequenceIndex>(s), i % 2 == 0});
         if (i % 2 == 0) of_row.emplace_back(s, done[s]);
       }
     }
@@ -112,13 +117,15 @@ TEST(CpuBackend, a_row_does_not_depend_on_its_neighbours_or_pages) {
     ASSERT_TRUE(backend->step({rows, tables}, logits).ok());
     for (std::size_t i = 0; i < of_row.size(); ++i) {
       const auto [s, position] = of_row[i];
-      EXPECT_EQ(std::memcmp(&logits[i * shape.vocabulary], &alone[s][position * shape.vocabulary], shape.vocabulary * sizeof(float)), 0)
+      EXPECT_EQ(std::memcmp(&logits[i * shape.vocabulary], &alone[s][position * shape.vocabulary],
+                            shape.vocabulary * sizeof(float)),
+                0)
           << "sequence " << s << " position " << position;
     }
   }
 }
 
-TEST(CpuBackend, a_copied_page_continues_the_same_way) {
+TEST(CpuBackend, OC_ENGINE_1002_a_copied_page_continues_the_same_way) {
   const TinyShape shape;
   const std::vector<std::uint32_t> tokens = tiny_tokens(shape, 50, 3);
   const std::unique_ptr<Backend> backend = backend_of(tiny_model(shape), best_kernels());
@@ -131,7 +138,7 @@ TEST(CpuBackend, a_copied_page_continues_the_same_way) {
   EXPECT_EQ(std::memcmp(again.data(), &logits[std::size_t{49} * shape.vocabulary], again.size() * sizeof(float)), 0);
 }
 
-TEST(CpuBackend, overflowing_weights_give_non_finite_logits_not_a_crash) {
+TEST(CpuBackend, OC_NUM_1107_overflowing_weights_give_non_finite_logits_not_a_crash) {
   Model model = tiny_model({});
   for (QTensor& tensor : model.weights.tensors) {
     if (tensor.layout == TensorLayout::plain) tensor.quants.as<float>()[0] = 3e38F;
@@ -145,7 +152,8 @@ TEST(CpuBackend, overflowing_weights_give_non_finite_logits_not_a_crash) {
   const auto simd = run_tokens(*backend_of(std::move(copy), best_kernels()), tokens, 40, 203);
   for (std::size_t row = 0; row < 40; ++row) {
     const auto finite = [&](const std::vector<float>& v) {
-      return std::all_of(v.begin() + static_cast<std::ptrdiff_t>(row * 203), v.begin() + static_cast<std::ptrdiff_t>((row + 1) * 203),
+      return std::all_of(v.begin() + static_cast<std::ptrdiff_t>(row * 203),
+                         v.begin() + static_cast<std::ptrdiff_t>((row + 1) * 203),
                          [](float x) { return std::isfinite(x); });
     };
     EXPECT_FALSE(finite(scalar)) << row;
@@ -153,7 +161,7 @@ TEST(CpuBackend, overflowing_weights_give_non_finite_logits_not_a_crash) {
   }
 }
 
-TEST(CpuBackend, saturated_keys_and_values_are_counted) {
+TEST(CpuBackend, OC_NUM_1305_saturated_keys_and_values_are_counted) {
   Model model = tiny_model({});
   for (QTensor& tensor : model.weights.tensors) {
     if (tensor.name == "blk.0.attn_norm.weight") {
@@ -166,7 +174,7 @@ TEST(CpuBackend, saturated_keys_and_values_are_counted) {
   EXPECT_GT(backend->info().kv_saturated_total, 0u);
 }
 
-TEST(CpuBackend, the_estimate_covers_what_is_allocated) {
+TEST(CpuBackend, OC_ENGINE_1006_the_estimate_covers_what_is_allocated) {
   const Model model = tiny_model({});
   BackendOptions options;
   options.context = kContext;
@@ -185,7 +193,7 @@ TEST(CpuBackend, the_estimate_covers_what_is_allocated) {
   EXPECT_LE(info.scratch_bytes, estimate->scratch_bytes);
 }
 
-TEST(CpuBackend, every_mutant_changes_the_hash) {
+TEST(CpuBackend, OC_NUM_1504_every_mutant_changes_the_hash) {
   const TinyShape shape;
   const std::vector<std::uint32_t> tokens = tiny_tokens(shape, 300, 11);
   ASSERT_EQ(mutants().size(), 7u);

@@ -1,5 +1,5 @@
-// Puts the calling thread's float unit into the contract's state for one step (round to nearest even, all exceptions masked)
-// and restores what was there. ENGINE-RULES: "MXCSR is set at the top of each step on each compute thread".
+// Puts the calling thread's float unit into the contract's state for one step (round to nearest even, all exceptions
+// masked) and restores what was there. ENGINE-RULES: "MXCSR is set at the top of each step on each compute thread".
 #pragma once
 
 #if defined(__x86_64__)

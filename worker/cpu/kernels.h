@@ -1,6 +1,6 @@
-// The inner functions of the CPU backend as a table: a scalar one that follows the contract's text, and SIMD ones that must
-// equal it to the byte (worker/core/numerics.h, worker/model/plan.h). Tests swap single entries to prove that a wrong kernel is
-// seen. All functions are pure over their arguments and run on any thread.
+// The inner functions of the CPU backend as a table: a scalar one that follows the contract's text, and SIMD ones that
+// must equal it to the byte (worker/core/numerics.h, worker/model/plan.h). Tests swap single entries to prove that a
+// wrong kernel is seen. All functions are pure over their arguments and run on any thread.
 #pragma once
 
 #include <cstddef>
@@ -31,8 +31,8 @@ struct MatmulArgs {
   float* out = nullptr;             // [row][out_stride]
   std::size_t out_stride = 0;       // >= weight rows
   ActivationRows in;
-  std::uint32_t rows = 0;           // activation rows
-  std::uint32_t group_begin = 0;    // 16-row groups of the weight that this call computes
+  std::uint32_t rows = 0;         // activation rows
+  std::uint32_t group_begin = 0;  // 16-row groups of the weight that this call computes
   std::uint32_t group_end = 0;
 };
 
@@ -67,13 +67,14 @@ constexpr std::size_t attention_workspace_floats(std::uint32_t heads, std::uint3
   return std::size_t{2} * 32 * head_dim + states * 256 + states * splits * (head_dim + 2) + 64;
 }
 
-using RopeKernel = void (*)(float* x, std::uint32_t heads, std::uint32_t head_dim, std::uint32_t pairs, const float* cosine,
-                            const float* sine);
+using RopeKernel = void (*)(float* x, std::uint32_t heads, std::uint32_t head_dim, std::uint32_t pairs,
+                            const float* cosine, const float* sine);
 
 struct CpuKernels {
   const char* name = "";
   // x[cols] -> xq, dx, s, sum in groups of 32.
-  void (*quantise)(const float* x, std::uint32_t cols, std::int8_t* xq, float* dx, float* s, std::int32_t* sum) = nullptr;
+  void (*quantise)(const float* x, std::uint32_t cols, std::int8_t* xq, float* dx, float* s,
+                   std::int32_t* sum) = nullptr;
   void (*rms_norm)(const float* x, const float* w, std::uint32_t n, float eps, float* y) = nullptr;
   void (*matmul)(const MatmulArgs& args) = nullptr;
   void (*attention)(const AttentionArgs& args) = nullptr;

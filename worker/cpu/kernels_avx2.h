@@ -1,5 +1,6 @@
-// AVX2 + F16C entries of the kernel table. Their files are compiled with -mavx2 -mf16c and never -mfma; nothing but these
-// functions may have external linkage there, or the linker could pick an AVX2 copy of shared inline code for any CPU.
+// AVX2 + F16C entries of the kernel table. Their files are compiled with -mavx2 -mf16c and never -mfma; nothing but
+// these functions may have external linkage there, or the linker could pick an AVX2 copy of shared inline code for any
+// CPU.
 #pragma once
 
 #include "worker/cpu/kernels.h"

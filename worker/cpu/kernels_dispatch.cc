@@ -6,8 +6,9 @@ namespace orch::worker::cpu {
 
 #if defined(__x86_64__)
 const CpuKernels* avx2_kernels() {
-  static constexpr CpuKernels kTable{"cpu-avx2",     avx2::quantise,      avx2::rms_norm,    avx2::matmul, avx2::attention,
-                                     avx2::silu_mul, avx2::rope_adjacent, scalar::rope_half, avx2::narrow};
+  static constexpr CpuKernels kTable{"cpu-avx2",          avx2::quantise,    avx2::rms_norm,
+                                     avx2::matmul,        avx2::attention,   avx2::silu_mul,
+                                     avx2::rope_adjacent, scalar::rope_half, avx2::narrow};
   static const bool available = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c");
   return available ? &kTable : nullptr;
 }

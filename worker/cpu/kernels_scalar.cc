@@ -30,8 +30,8 @@ std::int32_t quant_at(TensorType type, const std::uint8_t* tile, std::uint32_t l
 }
 
 // The term t of one block of a quantised row.
-float block_term(const QTensor& w, std::uint32_t group, std::uint32_t lane, std::uint32_t block, const ActivationRows& in,
-                 std::uint32_t row) {
+float block_term(const QTensor& w, std::uint32_t group, std::uint32_t lane, std::uint32_t block,
+                 const ActivationRows& in, std::uint32_t row) {
   const std::uint8_t* tile = w.tile(group, block);
   const std::uint16_t* scale = w.tile_scale(group, block);
   const std::size_t g = row * in.groups() + block;
@@ -197,8 +197,9 @@ std::uint32_t narrow(const float* x, std::uint32_t n, std::uint16_t* out) {
 }  // namespace scalar
 
 const CpuKernels& scalar_kernels() {
-  static constexpr CpuKernels kTable{"cpu-scalar",       scalar::quantise,      scalar::rms_norm,  scalar::matmul,  scalar::attention,
-                                     scalar::silu_mul, scalar::rope_adjacent, scalar::rope_half, scalar::narrow};
+  static constexpr CpuKernels kTable{"cpu-scalar",          scalar::quantise,  scalar::rms_norm,
+                                     scalar::matmul,        scalar::attention, scalar::silu_mul,
+                                     scalar::rope_adjacent, scalar::rope_half, scalar::narrow};
   return kTable;
 }
 

@@ -1,5 +1,5 @@
-// Every SIMD kernel equals the scalar reference to the byte, on random tensors of every type with row, column and batch tails
-// (ENGINE-RULES: "Ours against ours: logit bytes equal. Hard gate").
+// Every SIMD kernel equals the scalar reference to the byte, on random tensors of every type with row, column and batch
+// tails (ENGINE-RULES: "Ours against ours: logit bytes equal. Hard gate").
 #include "worker/cpu/kernels.h"
 
 #include <gtest/gtest.h>
@@ -19,7 +19,8 @@ namespace {
 using testing::random_floats;
 using testing::random_tensor;
 
-constexpr TensorType kTypes[] = {TensorType::f32, TensorType::f16, TensorType::q4_0, TensorType::q4_1, TensorType::q8_0};
+constexpr TensorType kTypes[] = {TensorType::f32, TensorType::f16, TensorType::q4_0, TensorType::q4_1,
+                                 TensorType::q8_0};
 
 class Kernels : public ::testing::Test {
  protected:
@@ -34,7 +35,8 @@ class Kernels : public ::testing::Test {
 void expect_equal_bytes(const std::vector<float>& a, const std::vector<float>& b, const char* what) {
   ASSERT_EQ(a.size(), b.size());
   for (std::size_t i = 0; i < a.size(); ++i) {
-    ASSERT_EQ(numerics::bits_of(a[i]), numerics::bits_of(b[i])) << what << " at " << i << ": " << a[i] << " and " << b[i];
+    ASSERT_EQ(numerics::bits_of(a[i]), numerics::bits_of(b[i]))
+        << what << " at " << i << ": " << a[i] << " and " << b[i];
   }
 }
 
@@ -46,7 +48,11 @@ struct Input {
   std::vector<std::int32_t> sum;
 
   Input(const CpuKernels& kernels, std::uint32_t rows, std::uint32_t cols, std::uint64_t seed)
-      : x(random_floats(std::size_t{rows} * cols, seed, 3.0F)), xq(x.size()), dx(x.size() / 32), s(dx.size()), sum(dx.size()) {
+      : x(random_floats(std::size_t{rows} * cols, seed, 3.0F)),
+        xq(x.size()),
+        dx(x.size() / 32),
+        s(dx.size()),
+        sum(dx.size()) {
     for (std::size_t i = 0; i < 32; ++i) x[i] = 0.0F;  // one empty group
     for (std::uint32_t r = 0; r < rows; ++r) {
       const std::size_t at = std::size_t{r} * cols;
@@ -56,8 +62,8 @@ struct Input {
   ActivationRows rows(std::uint32_t cols) const { return {cols, x.data(), xq.data(), dx.data(), s.data(), sum.data()}; }
 };
 
-std::vector<float> multiply(const CpuKernels& kernels, const QTensor& w, const Input& input, std::uint32_t rows, bool extras,
-                            std::uint32_t parts) {
+std::vector<float> multiply(const CpuKernels& kernels, const QTensor& w, const Input& input, std::uint32_t rows,
+                            bool extras, std::uint32_t parts) {
   const std::vector<float> bias = random_floats(w.rows, 77, 1.0F);
   const std::size_t stride = w.rows + 5;
   std::vector<float> out = random_floats(rows * stride, 78, 1.0F);  // also the residual
@@ -77,31 +83,78 @@ std::vector<float> multiply(const CpuKernels& kernels, const QTensor& w, const I
   return out;
 }
 
-TEST_F(Kernels, matmul_equals_scalar_for_every_type_and_batch_to_40) {
+TEST_F(Kernels, OC_NUM_1501_matmul_equals_scalar_for_every_type_and_batch_to_40) {
   for (const TensorType type : kTypes) {
     const QTensor w = random_tensor(type, 53, 320, 4);
     for (std::uint32_t rows = 1; rows <= 40; ++rows) {
       const Input input(reference, rows, 320, rows);
-      expect_equal_bytes(multiply(reference, w, input, rows, rows % 2 == 0, 1), multiply(*simd, w, input, rows, rows % 2 == 0, 2),
-                         to_string(type));
+      expect_equal_bytes(multiply(reference, w, input, rows, rows % 2 == 0, 1),
+                         multiply(*simd, w, input, rows, rows % 2 == 0, 2), to_string(type));
     }
   }
 }
 
-TEST_F(Kernels, matmul_equals_scalar_for_every_shape) {
+TEST_F(Kernels, OC_NUM_1201_matmul_equals_scalar_for_every_shape) {
   for (const TensorType type : kTypes) {
     for (const std::uint32_t n : {1U, 7U, 8U, 9U, 16U, 17U, 31U, 33U}) {
       for (const std::uint32_t cols : {32U, 224U, 256U, 288U, 576U, 1536U}) {
         const QTensor w = random_tensor(type, n, cols, n + cols);
         const Input input(reference, 5, cols, n);
-        expect_equal_bytes(multiply(reference, w, input, 5, true, 1), multiply(*simd, w, input, 5, true, 1), to_string(type));
+        expect_equal_bytes(multiply(reference, w, input, 5, true, 1), multiply(*simd, w, input, 5, true, 1),
+                           to_string(type));
       }
     }
   }
 }
 
+// 1 + 2^-24 + 2^-24 from left to right is 1; any other order gives 1 + 2^-23.
+TEST_F(Kernels, OC_NUM_1204_bias_comes_before_residual) {
+  QTensor w = random_tensor(TensorType::f32, 16, 32, 1);
+  std::memset(w.quants.data(), 0, w.quants.size());
+  for (std::size_t lane = 0; lane < 16; ++lane) w.quants.as<float>()[lane] = 1.0F;  // k = 0
+  std::vector<float> x(32);
+  x[0] = 1.0F;
+  const std::vector<float> bias(16, 0x1p-24F);
+  for (const CpuKernels* kernels : {&reference, simd}) {
+    std::vector<float> out(16, 0x1p-24F);
+    MatmulArgs args;
+    args.weight = &w;
+    args.bias = bias.data();
+    args.residual = out.data();
+    args.out = out.data();
+    args.out_stride = 16;
+    args.in.cols = 32;
+    args.in.x = x.data();
+    args.rows = 1;
+    args.group_end = 1;
+    kernels->matmul(args);
+    for (const float value : out) EXPECT_EQ(value, 1.0F) << kernels->name;
+  }
+}
+
+// The definition written out by hand for one row: terms of 2^24 and 1 in different splits and blocks.
+TEST_F(Kernels, OC_NUM_1202_block_terms_are_added_in_order_within_a_split) {
+  QTensor w = random_tensor(TensorType::q8_0, 16, 320, 1);
+  std::memset(w.quants.data(), 0, w.quants.size());
+  for (std::uint32_t b = 0; b < 10; ++b) {
+    for (std::uint32_t lane = 0; lane < 16; ++lane) {
+      w.scales.as<std::uint16_t>()[b * 16 + lane] = numerics::f32_to_f16(1.0F);
+      w.quants.as<std::int8_t>()[b * 512 + lane * 4] = 1;  // k = 0 of each block
+    }
+  }
+  Input input(reference, 1, 320, 5);
+  std::fill(input.xq.begin(), input.xq.end(), std::int8_t{1});
+  // Per block t = dx: 2^24, 1, 1, ..., 1 | 1, 1. In order the seven ones after 2^24 are lost, the last split's two are
+  // not.
+  std::fill(input.dx.begin(), input.dx.end(), 1.0F);
+  input.dx[0] = 0x1p24F;
+  for (const CpuKernels* kernels : {&reference, simd}) {
+    EXPECT_EQ(multiply(*kernels, w, input, 1, false, 1)[0], 0x1p24F + 2.0F) << kernels->name;
+  }
+}
+
 // ENGINE-RULES: VPMADDUBSW saturates; every weight and activation at its extreme.
-TEST_F(Kernels, matmul_survives_extreme_integers) {
+TEST_F(Kernels, OC_NUM_1207_matmul_survives_extreme_integers) {
   for (const TensorType type : {TensorType::q4_0, TensorType::q4_1, TensorType::q8_0}) {
     for (const int fill : {0x00, 0x0F, 0xF0, 0xFF, 0x80, 0x7F, 0x81}) {
       QTensor w = random_tensor(type, 16, 512, 3);
@@ -110,14 +163,16 @@ TEST_F(Kernels, matmul_survives_extreme_integers) {
       for (std::size_t i = 0; i < input.xq.size(); ++i) {
         input.xq[i] = static_cast<std::int8_t>(i < 512 ? 127 : (i < 1024 ? -127 : (i % 2 == 0 ? 127 : -127)));
       }
-      expect_equal_bytes(multiply(reference, w, input, 4, false, 1), multiply(*simd, w, input, 4, false, 1), to_string(type));
+      expect_equal_bytes(multiply(reference, w, input, 4, false, 1), multiply(*simd, w, input, 4, false, 1),
+                         to_string(type));
     }
   }
 }
 
-TEST_F(Kernels, quantiser_equals_scalar) {
+TEST_F(Kernels, OC_NUM_1205_quantiser_equals_scalar) {
   for (std::uint64_t seed = 0; seed < 200; ++seed) {
-    const float scale = numerics::float_of(static_cast<std::uint32_t>(30 + seed) << 23);  // from denormal products to huge
+    const float scale =
+        numerics::float_of(static_cast<std::uint32_t>(30 + seed) << 23);  // from denormal products to huge
     std::vector<float> x = random_floats(1024, seed, scale);
     if (seed % 5 == 0) x[40] = std::numeric_limits<float>::infinity();
     if (seed % 5 == 1) x[40] = std::numeric_limits<float>::quiet_NaN();
@@ -133,7 +188,7 @@ TEST_F(Kernels, quantiser_equals_scalar) {
   }
 }
 
-TEST_F(Kernels, norm_equals_scalar) {
+TEST_F(Kernels, OC_NUM_1302_norm_equals_scalar) {
   for (const std::uint32_t n : {8U, 32U, 64U, 96U, 100U, 576U, 1056U, 2048U}) {
     const std::vector<float> x = random_floats(n, n, 5.0F);
     const std::vector<float> w = random_floats(n, n + 1, 1.5F);
@@ -144,7 +199,7 @@ TEST_F(Kernels, norm_equals_scalar) {
   }
 }
 
-TEST_F(Kernels, silu_mul_equals_scalar_over_the_whole_range) {
+TEST_F(Kernels, OC_NUM_1501_silu_mul_equals_scalar_over_the_whole_range) {
   std::vector<float> gate;
   for (std::uint32_t bits = 0; bits < 0x4300'0000U; bits += 4099) {
     gate.push_back(numerics::float_of(bits));
@@ -159,7 +214,7 @@ TEST_F(Kernels, silu_mul_equals_scalar_over_the_whole_range) {
   expect_equal_bytes(a, b, "silu_mul");
 }
 
-TEST_F(Kernels, rope_equals_scalar) {
+TEST_F(Kernels, OC_NUM_1304_rope_equals_scalar) {
   for (const std::uint32_t pairs : {4U, 6U, 8U, 32U}) {
     const std::uint32_t dim = pairs * 2 + 8;  // an unrotated tail
     std::vector<float> a = random_floats(std::size_t{3} * dim, pairs, 2.0F);
@@ -173,7 +228,7 @@ TEST_F(Kernels, rope_equals_scalar) {
 }
 
 // 2^20 patterns over the whole f32 range, all saturating and NaN ones included.
-TEST_F(Kernels, narrowing_equals_the_integer_definition) {
+TEST_F(Kernels, OC_NUM_1305_narrowing_equals_the_integer_definition) {
   for (const bool flush : {false, true}) {
     const FloatState state(flush);
     for (std::uint32_t i = 0; i < (1U << 20); i += 8) {
@@ -202,8 +257,10 @@ std::vector<float> attend(const CpuKernels& kernels, const AttentionCase& c) {
   const std::vector<float> values = random_floats(kv.size(), 21, 2.0F);
   for (std::size_t i = 0; i < kv.size(); ++i) kv[i] = numerics::f32_to_f16(values[i]);
   std::vector<PageId> order;
-  for (std::uint32_t p = 0; p < pages; ++p) order.push_back((p * 7 + 3) % pages);  // a permutation unless 7 divides pages
-  if (pages % 7 == 0) for (std::uint32_t p = 0; p < pages; ++p) order[p] = pages - 1 - p;
+  for (std::uint32_t p = 0; p < pages; ++p)
+    order.push_back((p * 7 + 3) % pages);  // a permutation unless 7 divides pages
+  if (pages % 7 == 0)
+    for (std::uint32_t p = 0; p < pages; ++p) order[p] = pages - 1 - p;
   const std::size_t stride = std::size_t{c.heads} * c.head_dim;
   const std::vector<float> query = random_floats(c.rows * stride, 22, 3.0F);
   std::vector<float> out(query.size());
@@ -226,15 +283,23 @@ std::vector<float> attend(const CpuKernels& kernels, const AttentionCase& c) {
   return out;
 }
 
-TEST_F(Kernels, attention_equals_scalar_over_splits_and_tails) {
-  for (const AttentionCase c : {AttentionCase{1, 3, 64, 0}, {1, 3, 64, 31}, {1, 1, 8, 32}, {2, 4, 16, 254}, {10, 3, 64, 250},
-                                {1, 3, 64, 255}, {1, 3, 64, 256}, {8, 4, 40, 505}, {1, 2, 128, 1023}, {5, 6, 24, 767}}) {
+TEST_F(Kernels, OC_NUM_1303_attention_equals_scalar_over_splits_and_tails) {
+  for (const AttentionCase c : {AttentionCase{1, 3, 64, 0},
+                                {1, 3, 64, 31},
+                                {1, 1, 8, 32},
+                                {2, 4, 16, 254},
+                                {10, 3, 64, 250},
+                                {1, 3, 64, 255},
+                                {1, 3, 64, 256},
+                                {8, 4, 40, 505},
+                                {1, 2, 128, 1023},
+                                {5, 6, 24, 767}}) {
     expect_equal_bytes(attend(reference, c), attend(*simd, c), "attention");
   }
 }
 
 // Rows computed together equal rows computed alone.
-TEST_F(Kernels, attention_does_not_depend_on_the_row_tile) {
+TEST_F(Kernels, OC_NUM_1303_attention_does_not_depend_on_the_row_tile) {
   const std::vector<float> together = attend(*simd, {10, 3, 64, 0});
   EXPECT_EQ(together.size(), 10u * 3 * 64);
   const std::vector<float> reference_rows = attend(reference, {10, 3, 64, 0});

@@ -15,7 +15,8 @@ Result<KvStore, ModelError> KvStore::create(const ModelConfig& config, std::uint
   store.head_dim_ = config.head_dim;
   store.layer_values_ = std::size_t{2} * config.kv_width() * kPageTokens;
   store.page_values_ = store.layer_values_ * config.layers;
-  void* memory = ::mmap(nullptr, store.byte_size(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* memory =
+      ::mmap(nullptr, store.byte_size(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) {
     return Err{ModelError{ModelErrorKind::memory, "ctx",
                           "cannot reserve " + std::to_string(store.byte_size()) + " bytes of KV pages"}};

@@ -1,6 +1,6 @@
-// Matrix times activation rows with weight rows in lanes: a register holds 8 rows of a tile, so every lane keeps its own sums in
-// the contract's order and nothing is added across lanes. Kernel shape: Halves x 8 weight rows by Rows activation rows; the
-// activations are broadcast four k at a time.
+// Matrix times activation rows with weight rows in lanes: a register holds 8 rows of a tile, so every lane keeps its
+// own sums in the contract's order and nothing is added across lanes. Kernel shape: Halves x 8 weight rows by Rows
+// activation rows; the activations are broadcast four k at a time.
 #include <cstring>
 
 #include "worker/core/numerics.h"
@@ -20,7 +20,9 @@ ORCH_AVX2_INLINE __m256i broadcast_quad(const std::int8_t* at) {
   return _mm256_set1_epi32(quad);
 }
 
-ORCH_AVX2_INLINE __m256i load_lanes(const std::uint8_t* at) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(at)); }
+ORCH_AVX2_INLINE __m256i load_lanes(const std::uint8_t* at) {
+  return _mm256_load_si256(reinterpret_cast<const __m256i*>(at));
+}
 
 // Integer dots of one block for 8 * Halves weight rows and Rows activation rows. `tile` is at the first half used.
 // 4-bit: VPMADDUBSW pairs are at most 2 * 15 * 127 = 3,810 and eight of them 30,480, so 16-bit sums never saturate.
@@ -40,7 +42,8 @@ ORCH_AVX2_INLINE void dot_nibbles(const std::uint8_t* tile, const std::int8_t* c
       const __m256i x_low = broadcast_quad(xq[n] + 4 * j);
       const __m256i x_high = broadcast_quad(xq[n] + 16 + 4 * j);
       for (int h = 0; h < Halves; ++h) {
-        const __m256i pair = _mm256_add_epi16(_mm256_maddubs_epi16(low[h], x_low), _mm256_maddubs_epi16(high[h], x_high));
+        const __m256i pair =
+            _mm256_add_epi16(_mm256_maddubs_epi16(low[h], x_low), _mm256_maddubs_epi16(high[h], x_high));
         sums[h][n] = j == 0 ? pair : _mm256_add_epi16(sums[h][n], pair);
       }
     }
@@ -73,15 +76,17 @@ ORCH_AVX2_INLINE void dot_bytes(const std::uint8_t* tile, const std::int8_t* con
 
 // acc += t for one block (plan.h, matmul).
 template <TensorType Type, int Halves, int Rows>
-ORCH_AVX2_INLINE void add_block(const QTensor& w, std::size_t tile_index, int half, const ActivationRows& in, const std::size_t* first,
-                                std::uint32_t block, __m256 (*acc)[Rows]) {
+ORCH_AVX2_INLINE void add_block(const QTensor& w, std::size_t tile_index, int half, const ActivationRows& in,
+                                const std::size_t* first, std::uint32_t block, __m256 (*acc)[Rows]) {
   const std::uint8_t* tile = w.quants.as<std::uint8_t>() + tile_index * tile_bytes(Type) + half * 32;
   const std::uint16_t* scale = w.scales.as<std::uint16_t>() + tile_index * tile_scales(Type) + half * 8;
   const std::int8_t* xq[Rows];
   for (int n = 0; n < Rows; ++n) xq[n] = in.xq + (first[n] + block) * kTileCols;
   if constexpr (Rows == 1) {
-    // One row uses a tile once: ask for one ahead of the loads, across page borders where the hardware prefetcher stops.
-    for (std::size_t line = 0; line < tile_bytes(Type); line += 64) _mm_prefetch(tile + kPrefetchBytes + line, _MM_HINT_T0);
+    // One row uses a tile once: ask for one ahead of the loads, across page borders where the hardware prefetcher
+    // stops.
+    for (std::size_t line = 0; line < tile_bytes(Type); line += 64)
+      _mm_prefetch(tile + kPrefetchBytes + line, _MM_HINT_T0);
     _mm_prefetch(scale + kPrefetchBytes / tile_bytes(Type) * tile_scales(Type), _MM_HINT_T0);
   }
   __m256i idot[Halves][Rows];
@@ -153,8 +158,8 @@ void multiply(const MatmulArgs& args, std::uint32_t group, int half, std::uint32
   }
   for (int h = 0; h < Halves; ++h) {
     for (int n = 0; n < Rows; ++n) {
-      finish(args, row + static_cast<std::uint32_t>(n), std::size_t{group} * kTileRows + static_cast<std::size_t>(half + h) * 8,
-             tot[h][n]);
+      finish(args, row + static_cast<std::uint32_t>(n),
+             std::size_t{group} * kTileRows + static_cast<std::size_t>(half + h) * 8, tot[h][n]);
     }
   }
 }
@@ -209,11 +214,16 @@ void matmul_float(const MatmulArgs& args) {
 
 void matmul(const MatmulArgs& args) {
   switch (args.weight->type) {
-    case TensorType::q4_0: return matmul_quantised<TensorType::q4_0>(args);
-    case TensorType::q4_1: return matmul_quantised<TensorType::q4_1>(args);
-    case TensorType::q8_0: return matmul_quantised<TensorType::q8_0>(args);
-    case TensorType::f16: return matmul_float<TensorType::f16>(args);
-    case TensorType::f32: return matmul_float<TensorType::f32>(args);
+    case TensorType::q4_0:
+      return matmul_quantised<TensorType::q4_0>(args);
+    case TensorType::q4_1:
+      return matmul_quantised<TensorType::q4_1>(args);
+    case TensorType::q8_0:
+      return matmul_quantised<TensorType::q8_0>(args);
+    case TensorType::f16:
+      return matmul_float<TensorType::f16>(args);
+    case TensorType::f32:
+      return matmul_float<TensorType::f32>(args);
   }
 }
 

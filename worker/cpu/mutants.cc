@@ -70,7 +70,8 @@ void matmul_mutant(const MatmulArgs& args) {
         for (std::uint32_t k = 0; k < kTileCols; ++k) {
           const std::uint32_t low = w.type == TensorType::q8_0 ? k : k % 16;
           const std::uint8_t byte = tile[((low / 4) * kTileRows + lane) * 4 + low % 4];
-          const std::int32_t q = w.type == TensorType::q8_0 ? static_cast<std::int8_t>(byte) : (k < 16 ? (byte & 15) : (byte >> 4));
+          const std::int32_t q =
+              w.type == TensorType::q8_0 ? static_cast<std::int8_t>(byte) : (k < 16 ? (byte & 15) : (byte >> 4));
           idot += q * args.in.xq[std::size_t{row} * args.in.cols + std::size_t{b} * kTileCols + k];
         }
         const float d = num::f16_to_f32(scale[lane]) * args.in.dx[g];

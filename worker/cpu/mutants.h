@@ -1,5 +1,5 @@
-// Wrong engines on purpose: each mutant of ENGINE-RULES "How agreement is judged", as a changed model or kernel table. Tests and
-// the agreement harness show that each one is seen. Never linked into a product binary.
+// Wrong engines on purpose: each mutant of ENGINE-RULES "How agreement is judged", as a changed model or kernel table.
+// Tests and the agreement harness show that each one is seen. Never linked into a product binary.
 #pragma once
 
 #include <string>
@@ -12,8 +12,8 @@ namespace orch::worker::cpu {
 
 struct Mutant {
   std::string name;
-  void (*change_model)(Model& model) = nullptr;       // either may be null
-  CpuKernels (*change_kernels)() = nullptr;           // on the scalar table
+  void (*change_model)(Model& model) = nullptr;  // either may be null
+  CpuKernels (*change_kernels)() = nullptr;      // on the scalar table
 };
 
 // swapped-nibbles, neox-rope, eps-times-10, position-off-by-one, wrong-head-scale, split-of-128, fused-multiply-add.

@@ -16,7 +16,8 @@ namespace {
 namespace num = numerics;
 
 ModelError wrong(const CpuKernels& kernels, const std::string& what) {
-  return {ModelErrorKind::device_unavailable, "self-test", std::string(kernels.name) + " gives another answer for " + what};
+  return {ModelErrorKind::device_unavailable, "self-test",
+          std::string(kernels.name) + " gives another answer for " + what};
 }
 
 std::vector<float> values(std::size_t count, std::uint64_t seed, float scale) {
@@ -65,7 +66,8 @@ QTensor tensor_of(TensorType type, std::uint32_t rows, std::uint32_t cols, std::
       w.quants.as<std::uint16_t>()[i] = static_cast<std::uint16_t>(prng.next() & 0xBBFFU);  // finite, up to 1.99
     }
   } else {
-    for (std::size_t i = 0; i < w.quants.size(); ++i) w.quants.as<std::uint8_t>()[i] = static_cast<std::uint8_t>(prng.next());
+    for (std::size_t i = 0; i < w.quants.size(); ++i)
+      w.quants.as<std::uint8_t>()[i] = static_cast<std::uint8_t>(prng.next());
   }
   for (std::size_t i = 0; i < w.scales.size() / 2; ++i) {
     w.scales.as<std::uint16_t>()[i] = static_cast<std::uint16_t>(prng.next() & 0x9FFFU);  // finite, small
@@ -112,9 +114,7 @@ bool widening_is_right(const CpuKernels& kernels) {
   w.cols = kTileCols;
   w.layout = TensorLayout::tiled;
   w.quants = AlignedBytes(std::size_t{kRows} * kTileCols * 2);
-  const auto pattern = [](std::size_t i) {
-    return static_cast<std::uint16_t>((i & 0x7C00U) == 0x7C00U ? 0U : i);
-  };
+  const auto pattern = [](std::size_t i) { return static_cast<std::uint16_t>((i & 0x7C00U) == 0x7C00U ? 0U : i); };
   for (std::size_t i = 0; i < 65'536; ++i) w.quants.as<std::uint16_t>()[i] = pattern(i);
   std::vector<float> unit(std::size_t{kTileCols} * kTileCols);
   for (std::size_t k = 0; k < kTileCols; ++k) unit[k * kTileCols + k] = 1.0F;
@@ -236,8 +236,10 @@ Status<ModelError> self_test(const CpuKernels& kernels) {
       {"rope, half pairs", [&] { return rope_is_right(scalar::rope_half, kernels.rope_half); }},
       {"attention", [&] { return same(attend(scalar_kernels()), attend(kernels)); }},
   };
-  for (const TensorType type : {TensorType::f32, TensorType::f16, TensorType::q4_0, TensorType::q4_1, TensorType::q8_0}) {
-    checks.push_back({std::string("matmul ") + to_string(type), [&kernels, type] { return matmul_is_right(kernels, type); }});
+  for (const TensorType type :
+       {TensorType::f32, TensorType::f16, TensorType::q4_0, TensorType::q4_1, TensorType::q8_0}) {
+    checks.push_back(
+        {std::string("matmul ") + to_string(type), [&kernels, type] { return matmul_is_right(kernels, type); }});
   }
   for (const Check& check : checks) {
     if (!check.passes()) return Err{wrong(kernels, check.name)};

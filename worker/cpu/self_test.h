@@ -1,6 +1,7 @@
-// Known answers of the class-X contract, asked of the CPU and its kernel table before a model is served (ENGINE-RULES: "every
-// device that passes the start-up self-test"): rounding of + - *, no contraction, int -> float, all 65,536 f16 widenings, 2^20
-// narrowings, the quantiser, and each kernel once against the scalar reference. Takes about 20 ms on the calling thread.
+// Known answers of the class-X contract, asked of the CPU and its kernel table before a model is served (ENGINE-RULES:
+// "every device that passes the start-up self-test"): rounding of + - *, no contraction, int -> float, all 65,536 f16
+// widenings, 2^20 narrowings, the quantiser, and each kernel once against the scalar reference. Takes about 20 ms on
+// the calling thread.
 #pragma once
 
 #include "common/base/result.h"

@@ -1,4 +1,5 @@
-// ENGINE-RULES: a device that answers anything else does not serve. Each entry of the table is broken once and must be named.
+// ENGINE-RULES: a device that answers anything else does not serve. Each entry of the table is broken once and must be
+// named.
 #include "worker/cpu/self_test.h"
 
 #include <gtest/gtest.h>
@@ -14,13 +15,13 @@ std::string answer(const CpuKernels& kernels) {
   return result.ok() ? "" : result.error().message;
 }
 
-TEST(CpuSelfTest, passes_on_every_table_of_this_machine) {
+TEST(CpuSelfTest, OC_ENGINE_1011_passes_on_every_table_of_this_machine) {
   EXPECT_EQ(answer(scalar_kernels()), "");
   if (avx2_kernels() == nullptr) GTEST_SKIP() << "this CPU has no AVX2 with F16C";
   EXPECT_EQ(answer(*avx2_kernels()), "");
 }
 
-TEST(CpuSelfTest, names_each_broken_kernel) {
+TEST(CpuSelfTest, OC_ENGINE_1011_names_each_broken_kernel) {
   CpuKernels k = scalar_kernels();
   k.quantise = [](const float* x, std::uint32_t cols, std::int8_t* xq, float* dx, float* s, std::int32_t* sum) {
     scalar::quantise(x, cols, xq, dx, s, sum);
@@ -45,7 +46,8 @@ TEST(CpuSelfTest, names_each_broken_kernel) {
   k = scalar_kernels();
   k.silu_mul = [](const float* gate, const float* up, std::uint32_t n, float* out) {
     scalar::silu_mul(gate, up, n, out);
-    for (std::uint32_t i = 0; i < n; ++i) if (gate[i] < -30.0F) out[i] = 1e-12F;
+    for (std::uint32_t i = 0; i < n; ++i)
+      if (gate[i] < -30.0F) out[i] = 1e-12F;
   };
   EXPECT_NE(answer(k).find("silu_mul"), std::string::npos);
 
@@ -57,7 +59,7 @@ TEST(CpuSelfTest, names_each_broken_kernel) {
   EXPECT_NE(answer(k).find("half"), std::string::npos);
 }
 
-TEST(CpuSelfTest, sees_the_kernel_mutants) {
+TEST(CpuSelfTest, OC_ENGINE_1011_sees_the_kernel_mutants) {
   int seen = 0;
   for (const Mutant& mutant : mutants()) {
     if (mutant.change_kernels == nullptr) continue;
@@ -67,7 +69,7 @@ TEST(CpuSelfTest, sees_the_kernel_mutants) {
   EXPECT_EQ(seen, 4);
 }
 
-TEST(CpuSelfTest, sees_a_wrong_widening) {
+TEST(CpuSelfTest, OC_ENGINE_1011_sees_a_wrong_widening) {
   CpuKernels k = scalar_kernels();
   k.matmul = [](const MatmulArgs& args) {
     scalar::matmul(args);

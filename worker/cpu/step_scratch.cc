@@ -4,7 +4,8 @@
 
 namespace orch::worker::cpu {
 
-StepScratch::StepScratch(const ModelConfig& config, std::uint32_t rows_max, std::uint32_t threads, std::uint32_t context) {
+StepScratch::StepScratch(const ModelConfig& config, std::uint32_t rows_max, std::uint32_t threads,
+                         std::uint32_t context) {
   const std::size_t rows = rows_max;
   for (std::uint32_t b = 0; b < kBuffers; ++b) {
     const Buffer buffer = static_cast<Buffer>(b);
@@ -19,7 +20,8 @@ StepScratch::StepScratch(const ModelConfig& config, std::uint32_t rows_max, std:
   s_ = AlignedBytes(dx_.size());
   sums_ = AlignedBytes(dx_.size());
   for (std::uint32_t t = 0; t < threads; ++t) {
-    workspaces_.emplace_back(attention_workspace_floats(config.heads_per_kv(), config.head_dim, context) * sizeof(float));
+    workspaces_.emplace_back(attention_workspace_floats(config.heads_per_kv(), config.head_dim, context) *
+                             sizeof(float));
   }
 }
 

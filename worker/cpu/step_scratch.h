@@ -24,8 +24,12 @@ class StepScratch {
 
   // The input of the next matmul: f32 and quantised.
   float* input_row(std::uint32_t row, std::uint32_t cols) { return input_.as<float>() + std::size_t{row} * cols; }
-  std::int8_t* quant_row(std::uint32_t row, std::uint32_t cols) { return quants_.as<std::int8_t>() + std::size_t{row} * cols; }
-  float* dx_row(std::uint32_t row, std::uint32_t cols) { return dx_.as<float>() + std::size_t{row} * (cols / kTileCols); }
+  std::int8_t* quant_row(std::uint32_t row, std::uint32_t cols) {
+    return quants_.as<std::int8_t>() + std::size_t{row} * cols;
+  }
+  float* dx_row(std::uint32_t row, std::uint32_t cols) {
+    return dx_.as<float>() + std::size_t{row} * (cols / kTileCols);
+  }
   float* s_row(std::uint32_t row, std::uint32_t cols) { return s_.as<float>() + std::size_t{row} * (cols / kTileCols); }
   std::int32_t* sum_row(std::uint32_t row, std::uint32_t cols) {
     return sums_.as<std::int32_t>() + std::size_t{row} * (cols / kTileCols);

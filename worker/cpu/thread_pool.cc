@@ -91,8 +91,10 @@ std::uint32_t usable_cores() {
   double period = 0;
   if (in >> quota >> period && quota != "max" && period > 0) {
     const double share = std::strtod(quota.c_str(), nullptr) / period;
-    if (share >= 1.0) cores = std::min(cores, static_cast<std::uint32_t>(share));
-    else cores = 1;
+    if (share >= 1.0)
+      cores = std::min(cores, static_cast<std::uint32_t>(share));
+    else
+      cores = 1;
   }
   return cores;
 }

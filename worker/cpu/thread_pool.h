@@ -1,8 +1,8 @@
-// The compute threads of one backend: persistent, all run the same function on their own index (ENGINE-RULES interface 10).
-// Waiting spins briefly, then sleeps on a futex, so that a busy machine is not burned by idle threads.
+// The compute threads of one backend: persistent, all run the same function on their own index (ENGINE-RULES interface
+// 10). Waiting spins briefly, then sleeps on a futex, so that a busy machine is not burned by idle threads.
 //
-// run() is called by one thread at a time, which takes part as index 0. barrier() may only be called inside run(), by every
-// thread the same number of times.
+// run() is called by one thread at a time, which takes part as index 0. barrier() may only be called inside run(), by
+// every thread the same number of times.
 #pragma once
 
 #include <atomic>
@@ -35,9 +35,9 @@ class ThreadPool {
   Function function_ = nullptr;
   void* context_ = nullptr;
   std::atomic<bool> stopping_{false};
-  alignas(64) std::atomic<std::uint32_t> epoch_{0};     // run() number
-  alignas(64) std::atomic<std::uint32_t> arrived_{0};   // at the current barrier
-  alignas(64) std::atomic<std::uint32_t> phase_{0};     // barriers passed
+  alignas(64) std::atomic<std::uint32_t> epoch_{0};    // run() number
+  alignas(64) std::atomic<std::uint32_t> arrived_{0};  // at the current barrier
+  alignas(64) std::atomic<std::uint32_t> phase_{0};    // barriers passed
 };
 
 // Cores this process may use: the smaller of its affinity mask and its cgroup's CPU quota, at least 1.

@@ -1,5 +1,5 @@
-// Fixed-size, zeroed memory on a 64-byte boundary (one cache line, one AVX-512 register), owned alone or as a part of an arena.
-// Move only.
+// Fixed-size, zeroed memory on a 64-byte boundary (one cache line, one AVX-512 register), owned alone or as a part of
+// an arena. Move only.
 #pragma once
 
 #include <sys/mman.h>
@@ -21,8 +21,8 @@ class AlignedBytes {
   AlignedBytes() = default;
   explicit AlignedBytes(std::size_t size) : size_(size) {
     if (size == 0) return;
-    // From one huge page up the kernel is asked for huge pages: weights are read front to back for every token, and 4 KiB pages
-    // cost a page walk and a restart of the hardware prefetcher each.
+    // From one huge page up the kernel is asked for huge pages: weights are read front to back for every token, and 4
+    // KiB pages cost a page walk and a restart of the hardware prefetcher each.
     const std::size_t alignment = size >= kHugePage ? kHugePage : kAlignment;
     const std::size_t rounded = (size + alignment - 1) / alignment * alignment;
     void* memory = std::aligned_alloc(alignment, rounded);
@@ -49,9 +49,13 @@ class AlignedBytes {
   const std::byte* data() const { return bytes_.get(); }
 
   template <typename T>
-  T* as() { return reinterpret_cast<T*>(bytes_.get()); }
+  T* as() {
+    return reinterpret_cast<T*>(bytes_.get());
+  }
   template <typename T>
-  const T* as() const { return reinterpret_cast<const T*>(bytes_.get()); }
+  const T* as() const {
+    return reinterpret_cast<const T*>(bytes_.get());
+  }
 
   std::span<const std::byte> span() const { return {bytes_.get(), size_}; }
 

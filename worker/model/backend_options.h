@@ -7,10 +7,10 @@
 namespace orch::worker {
 
 struct BackendOptions {
-  std::string device = "auto";         // auto | cpu | vulkan[:index|:uuid]; auto never picks a software Vulkan device
-  std::string isa = "auto";            // auto | scalar | avx2
-  std::uint32_t threads = 0;           // 0: the cores this process may use
-  std::uint32_t context = 0;           // tokens per slot; 0: the model's own, shrunk to memory
+  std::string device = "auto";  // auto | cpu | vulkan[:index|:uuid]; auto never picks a software Vulkan device
+  std::string isa = "auto";     // auto | scalar | avx2
+  std::uint32_t threads = 0;    // 0: the cores this process may use
+  std::uint32_t context = 0;    // tokens per slot; 0: the model's own, shrunk to memory
   std::uint32_t slots = 4;
   std::uint64_t memory_max_bytes = 0;  // 0: what the machine or cgroup has available
 };

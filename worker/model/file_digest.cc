@@ -17,7 +17,8 @@ struct FreeContext {
 
 }  // namespace
 
-Result<std::string, ModelError> sha256_of(std::span<const std::byte> bytes, const std::function<void(float)>& progress) {
+Result<std::string, ModelError> sha256_of(std::span<const std::byte> bytes,
+                                          const std::function<void(float)>& progress) {
   const ModelError failed{ModelErrorKind::io, "model.digest", "SHA-256 is not available in this OpenSSL"};
   const std::unique_ptr<EVP_MD_CTX, FreeContext> context(EVP_MD_CTX_new());
   if (!context || EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) != 1) return Err{failed};

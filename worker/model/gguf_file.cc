@@ -27,18 +27,23 @@ ModelError wrong_type(std::string_view key, const char* expected) {
 std::uint64_t element_bytes(GgufType type) {
   switch (type) {
     case GgufType::u8:
-    case GgufType::i8: return 1;
+    case GgufType::i8:
+      return 1;
     case GgufType::u16:
-    case GgufType::i16: return 2;
+    case GgufType::i16:
+      return 2;
     case GgufType::u32:
-    case GgufType::i32: return 4;
+    case GgufType::i32:
+      return 4;
     case GgufType::u64:
-    case GgufType::i64: return 8;
+    case GgufType::i64:
+      return 8;
     case GgufType::f32:
     case GgufType::f64:
     case GgufType::boolean:
     case GgufType::string:
-    case GgufType::array: return 0;
+    case GgufType::array:
+      return 0;
   }
   return 0;
 }
@@ -61,14 +66,15 @@ GgufFile::~GgufFile() {
   if (mapping_ != nullptr) ::munmap(mapping_, bytes_.size());
 }
 
-Result<std::unique_ptr<GgufFile>, ModelError> GgufFile::parse(std::span<const std::byte> bytes, const GgufLimits& limits) {
+Result<std::unique_ptr<GgufFile>, ModelError> GgufFile::parse(std::span<const std::byte> bytes,
+                                                              const GgufLimits& limits) {
   return GgufParser(bytes, limits).parse();
 }
 
 Result<std::unique_ptr<GgufFile>, ModelError> GgufFile::open(const std::string& path, const GgufLimits& limits) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return Err{io_error(path, "cannot open", errno)};
-  struct stat info {};
+  struct stat info{};
   if (::fstat(fd, &info) != 0) {
     const int error = errno;
     ::close(fd);
@@ -133,7 +139,8 @@ Result<std::optional<std::string_view>, ModelError> GgufFile::string_value(std::
   return Err{wrong_type(key, "a string")};
 }
 
-Result<std::optional<std::span<const std::string_view>>, ModelError> GgufFile::string_array(std::string_view key) const {
+Result<std::optional<std::span<const std::string_view>>, ModelError> GgufFile::string_array(
+    std::string_view key) const {
   using Strings = std::span<const std::string_view>;
   const GgufValue* value = find(key);
   if (value == nullptr) return std::optional<Strings>{};

@@ -1,9 +1,10 @@
-// Reader of GGUF v2 and v3 files, safe against hostile ones: every count, length and offset is checked against the bytes that
-// exist and against a limit before it is used, and each refusal names the field and the limit. Sources of the format: the GGUF
-// description of the ggml project (little endian; counts u64; tensor offsets relative to the aligned data section).
+// Reader of GGUF v2 and v3 files, safe against hostile ones: every count, length and offset is checked against the
+// bytes that exist and against a limit before it is used, and each refusal names the field and the limit. Sources of
+// the format: the GGUF description of the ggml project (little endian; counts u64; tensor offsets relative to the
+// aligned data section).
 //
-// GgufFile owns a read-only mapping (or borrows bytes, for tests); strings and tensor bytes it hands out are views that live
-// as long as it does. Immutable after open: any thread may read.
+// GgufFile owns a read-only mapping (or borrows bytes, for tests); strings and tensor bytes it hands out are views that
+// live as long as it does. Immutable after open: any thread may read.
 #pragma once
 
 #include <cstddef>
@@ -36,11 +37,23 @@ struct GgufLimits {
 };
 
 enum class GgufType : std::uint32_t {
-  u8 = 0, i8 = 1, u16 = 2, i16 = 3, u32 = 4, i32 = 5, f32 = 6, boolean = 7, string = 8, array = 9, u64 = 10, i64 = 11, f64 = 12
+  u8 = 0,
+  i8 = 1,
+  u16 = 2,
+  i16 = 3,
+  u32 = 4,
+  i32 = 5,
+  f32 = 6,
+  boolean = 7,
+  string = 8,
+  array = 9,
+  u64 = 10,
+  i64 = 11,
+  f64 = 12
 };
 
-// An array of scalars keeps its raw little-endian bytes; an array of strings its views. Arrays of arrays are validated and
-// kept by type and count only.
+// An array of scalars keeps its raw little-endian bytes; an array of strings its views. Arrays of arrays are validated
+// and kept by type and count only.
 struct GgufArray {
   GgufType element = GgufType::u8;
   std::uint64_t count = 0;
@@ -52,9 +65,9 @@ using GgufValue = std::variant<std::uint64_t, std::int64_t, double, bool, std::s
 
 struct GgufTensor {
   std::string_view name;
-  std::uint32_t type = 0;              // ggml type id
-  std::vector<std::uint64_t> dims;     // dims[0] is the contiguous row length
-  std::span<const std::byte> bytes;    // inside the file; empty for a type whose size is unknown to this build
+  std::uint32_t type = 0;            // ggml type id
+  std::vector<std::uint64_t> dims;   // dims[0] is the contiguous row length
+  std::span<const std::byte> bytes;  // inside the file; empty for a type whose size is unknown to this build
 };
 
 // "Q4_1" for 3; "type 57" for an id without a known name.
@@ -64,7 +77,8 @@ class GgufFile {
  public:
   static Result<std::unique_ptr<GgufFile>, ModelError> open(const std::string& path, const GgufLimits& limits = {});
   // The bytes must outlive the result.
-  static Result<std::unique_ptr<GgufFile>, ModelError> parse(std::span<const std::byte> bytes, const GgufLimits& limits = {});
+  static Result<std::unique_ptr<GgufFile>, ModelError> parse(std::span<const std::byte> bytes,
+                                                             const GgufLimits& limits = {});
 
   ~GgufFile();
   GgufFile(const GgufFile&) = delete;
@@ -75,8 +89,9 @@ class GgufFile {
 
   const GgufValue* find(std::string_view key) const;
   // nullopt: absent. An error: present with another type, or out of range.
-  Result<std::optional<std::uint64_t>, ModelError> unsigned_value(std::string_view key) const;  // any integer type, >= 0
-  Result<std::optional<double>, ModelError> float_value(std::string_view key) const;            // f32 or f64, finite
+  Result<std::optional<std::uint64_t>, ModelError> unsigned_value(
+      std::string_view key) const;                                                    // any integer type, >= 0
+  Result<std::optional<double>, ModelError> float_value(std::string_view key) const;  // f32 or f64, finite
   Result<std::optional<bool>, ModelError> bool_value(std::string_view key) const;
   Result<std::optional<std::string_view>, ModelError> string_value(std::string_view key) const;
   Result<std::optional<std::span<const std::string_view>>, ModelError> string_array(std::string_view key) const;

@@ -33,7 +33,7 @@ ModelError refusal(const std::vector<std::byte>& bytes) {
   return file.ok() ? ModelError{} : file.error();
 }
 
-TEST(Gguf, reads_every_value_kind) {
+TEST(Gguf, OC_ENGINE_1008_reads_every_value_kind) {
   const auto bytes = GgufWriter()
                          .add_u32("u", 7)
                          .add_f32("f", 0.5F)
@@ -58,20 +58,20 @@ TEST(Gguf, reads_every_value_kind) {
   EXPECT_EQ(file.unsigned_value("s").error().field, "s");
 }
 
-TEST(Gguf, refuses_wrong_magic_and_versions) {
+TEST(Gguf, OC_ENGINE_1008_refuses_wrong_magic_and_versions) {
   EXPECT_EQ(refusal({}).field, "magic");
   EXPECT_EQ(refusal(std::vector<std::byte>(64)).message, "not a GGUF file");
   EXPECT_EQ(refusal(header(1, 0, 0)).field, "version");
   EXPECT_EQ(refusal(header(4, 0, 0)).field, "version");
 }
 
-TEST(Gguf, refuses_counts_that_the_bytes_cannot_hold) {
+TEST(Gguf, OC_ENGINE_1008_refuses_counts_that_the_bytes_cannot_hold) {
   EXPECT_EQ(refusal(header(3, ~std::uint64_t{0}, 0)).field, "tensor_count");
   EXPECT_EQ(refusal(header(3, 1, 0)).field, "tensor_count");
   EXPECT_EQ(refusal(header(3, 0, ~std::uint64_t{0})).field, "metadata_kv_count");
 }
 
-TEST(Gguf, refuses_string_lengths_past_limit_and_file) {
+TEST(Gguf, OC_ENGINE_1008_refuses_string_lengths_past_limit_and_file) {
   auto bytes = header(3, 0, 1);
   append_u64(bytes, ~std::uint64_t{0});
   bytes.resize(bytes.size() + 64);
@@ -82,7 +82,7 @@ TEST(Gguf, refuses_string_lengths_past_limit_and_file) {
   EXPECT_NE(refusal(bytes).message.find("truncated"), std::string::npos);
 }
 
-TEST(Gguf, refuses_array_counts_and_nesting) {
+TEST(Gguf, OC_ENGINE_1008_refuses_array_counts_and_nesting) {
   std::vector<std::byte> value;
   append_u32(value, 10);  // u64 elements
   append_u64(value, std::uint64_t{1} << 61);
@@ -92,30 +92,37 @@ TEST(Gguf, refuses_array_counts_and_nesting) {
     append_u32(value, 9);
     append_u64(value, 1);
   }
-  EXPECT_NE(refusal(GgufWriter().add_raw("a", 9, value).finish()).message.find("nested deeper than 4"), std::string::npos);
+  EXPECT_NE(refusal(GgufWriter().add_raw("a", 9, value).finish()).message.find("nested deeper than 4"),
+            std::string::npos);
 }
 
-TEST(Gguf, refuses_duplicates_unknown_types_and_bad_booleans) {
+TEST(Gguf, OC_ENGINE_1008_refuses_duplicates_unknown_types_and_bad_booleans) {
   EXPECT_EQ(refusal(GgufWriter().add_u32("k", 1).add_u32("k", 2).finish()).message, "key appears twice");
-  EXPECT_NE(refusal(GgufWriter().add_raw("k", 13, {}).finish()).message.find("unknown value type 13"), std::string::npos);
+  EXPECT_NE(refusal(GgufWriter().add_raw("k", 13, {}).finish()).message.find("unknown value type 13"),
+            std::string::npos);
   EXPECT_NE(refusal(GgufWriter().add_raw("k", 7, {std::byte{2}}).finish()).message.find("boolean"), std::string::npos);
   const std::vector<std::byte> four(4);
   EXPECT_EQ(refusal(GgufWriter().add_tensor("t", {1}, 0, four).add_tensor("t", {1}, 0, four).finish()).message,
             "tensor name appears twice");
 }
 
-TEST(Gguf, refuses_tensor_extents) {
+TEST(Gguf, OC_ENGINE_1008_refuses_tensor_extents) {
   const std::vector<std::byte> four(4);
-  EXPECT_NE(refusal(GgufWriter().add_tensor("t", {1u << 20}, 0, four).finish()).message.find("needs 4194304 bytes"), std::string::npos);
-  EXPECT_NE(refusal(GgufWriter().add_tensor("t", {0}, 0, four).finish()).message.find("dimension 0"), std::string::npos);
+  EXPECT_NE(refusal(GgufWriter().add_tensor("t", {1u << 20}, 0, four).finish()).message.find("needs 4194304 bytes"),
+            std::string::npos);
+  EXPECT_NE(refusal(GgufWriter().add_tensor("t", {0}, 0, four).finish()).message.find("dimension 0"),
+            std::string::npos);
   const std::uint64_t big = std::uint64_t{1} << 33;
   EXPECT_EQ(refusal(GgufWriter().add_tensor("t", {big, big, big}, 0, four).finish()).field, "t");
-  EXPECT_NE(refusal(GgufWriter().add_tensor("t", {33}, 3, four).finish()).message.find("Q4_1 block of 32"), std::string::npos);
-  EXPECT_NE(refusal(GgufWriter().add_tensor("t", {1, 1, 1, 1, 1}, 0, four).finish()).message.find("limit 4"), std::string::npos);
-  EXPECT_NE(refusal(GgufWriter().add_tensor(std::string(65, 'n'), {1}, 0, four).finish()).message.find("limit 64"), std::string::npos);
+  EXPECT_NE(refusal(GgufWriter().add_tensor("t", {33}, 3, four).finish()).message.find("Q4_1 block of 32"),
+            std::string::npos);
+  EXPECT_NE(refusal(GgufWriter().add_tensor("t", {1, 1, 1, 1, 1}, 0, four).finish()).message.find("limit 4"),
+            std::string::npos);
+  EXPECT_NE(refusal(GgufWriter().add_tensor(std::string(65, 'n'), {1}, 0, four).finish()).message.find("limit 64"),
+            std::string::npos);
 }
 
-TEST(Gguf, refuses_alignments) {
+TEST(Gguf, OC_ENGINE_1008_refuses_alignments) {
   for (const std::uint32_t alignment : {0U, 1U, 12U, 1U << 21}) {
     GgufWriter writer;
     writer.add_u32("general.alignment", alignment);
@@ -123,7 +130,7 @@ TEST(Gguf, refuses_alignments) {
   }
 }
 
-TEST(Gguf, missing_file_and_directory_are_told_apart) {
+TEST(Gguf, OC_ENGINE_1008_missing_file_and_directory_are_told_apart) {
   auto missing = GgufFile::open("no/such/model.gguf");
   ASSERT_FALSE(missing.ok());
   EXPECT_EQ(missing.error().kind, ModelErrorKind::missing_file);
@@ -132,7 +139,8 @@ TEST(Gguf, missing_file_and_directory_are_told_apart) {
   EXPECT_EQ(directory.error().kind, ModelErrorKind::bad_file);
 }
 
-// What a mutated file may do: be refused, or load with the same meaning. Never crash, hang or read outside (run under ASan too).
+// What a mutated file may do: be refused, or load with the same meaning. Never crash, hang or read outside (run under
+// ASan too).
 bool loads(const std::vector<std::byte>& bytes) {
   // An exact copy on the heap, so that one byte too far is seen.
   const std::vector<std::byte> exact(bytes.begin(), bytes.end());
@@ -140,7 +148,7 @@ bool loads(const std::vector<std::byte>& bytes) {
   return file.ok() && load_model(**file, {}).ok();
 }
 
-TEST(Gguf, every_truncation_of_a_model_is_refused) {
+TEST(Gguf, OC_ENGINE_1008_every_truncation_of_a_model_is_refused) {
   testing::TinyShape shape;
   shape.layers = 1;
   shape.vocabulary = 40;
@@ -153,7 +161,7 @@ TEST(Gguf, every_truncation_of_a_model_is_refused) {
   }
 }
 
-TEST(Gguf, flipped_bytes_never_crash) {
+TEST(Gguf, OC_ENGINE_1008_flipped_bytes_never_crash) {
   testing::TinyShape shape;
   shape.layers = 1;
   shape.vocabulary = 40;
@@ -171,13 +179,14 @@ TEST(Gguf, flipped_bytes_never_crash) {
   EXPECT_GT(refused, 2000U);  // most of the header is checked
 }
 
-TEST(Gguf, extreme_words_in_every_header_place_never_crash) {
+TEST(Gguf, OC_ENGINE_1008_extreme_words_in_every_header_place_never_crash) {
   testing::TinyShape shape;
   shape.layers = 1;
   shape.vocabulary = 40;
   const std::vector<std::byte> whole = testing::tiny_model_file(shape);
   for (std::size_t at = 0; at + 8 <= 2400; ++at) {
-    for (const std::uint64_t word : {~std::uint64_t{0}, std::uint64_t{1} << 63, std::uint64_t{0x7FFF'FFFF}, std::uint64_t{0}}) {
+    for (const std::uint64_t word :
+         {~std::uint64_t{0}, std::uint64_t{1} << 63, std::uint64_t{0x7FFF'FFFF}, std::uint64_t{0}}) {
       std::vector<std::byte> bytes = whole;
       std::memcpy(bytes.data() + at, &word, sizeof(word));
       static_cast<void>(loads(bytes));
@@ -185,7 +194,7 @@ TEST(Gguf, extreme_words_in_every_header_place_never_crash) {
   }
 }
 
-TEST(Model, refuses_by_name) {
+TEST(Model, OC_ENGINE_1008_refuses_by_name) {
   testing::TinyShape shape;
   shape.layers = 1;
   auto load = [](const GgufWriter& writer) {

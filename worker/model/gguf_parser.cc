@@ -16,17 +16,22 @@ std::uint64_t scalar_bytes(GgufType type) {
   switch (type) {
     case GgufType::u8:
     case GgufType::i8:
-    case GgufType::boolean: return 1;
+    case GgufType::boolean:
+      return 1;
     case GgufType::u16:
-    case GgufType::i16: return 2;
+    case GgufType::i16:
+      return 2;
     case GgufType::u32:
     case GgufType::i32:
-    case GgufType::f32: return 4;
+    case GgufType::f32:
+      return 4;
     case GgufType::u64:
     case GgufType::i64:
-    case GgufType::f64: return 8;
+    case GgufType::f64:
+      return 8;
     case GgufType::string:
-    case GgufType::array: return 0;
+    case GgufType::array:
+      return 0;
   }
   return 0;
 }
@@ -45,8 +50,8 @@ ModelError GgufParser::bad(std::string_view field, std::string message) {
 }
 
 ModelError GgufParser::truncated(std::string_view field, std::uint64_t wanted) const {
-  return bad(field, "truncated: needs " + std::to_string(wanted) + " bytes at offset " + std::to_string(at_) + ", the file has " +
-                        std::to_string(bytes_.size()));
+  return bad(field, "truncated: needs " + std::to_string(wanted) + " bytes at offset " + std::to_string(at_) +
+                        ", the file has " + std::to_string(bytes_.size()));
 }
 
 template <typename T>
@@ -75,9 +80,11 @@ Result<GgufValue, ModelError> GgufParser::read_array(std::string_view key, std::
   }
   ORCH_TRY(type, read<std::uint32_t>(key));
   ORCH_TRY(count, read<std::uint64_t>(key));
-  if (type > static_cast<std::uint32_t>(GgufType::f64)) return Err{bad(key, "unknown element type " + std::to_string(type))};
+  if (type > static_cast<std::uint32_t>(GgufType::f64))
+    return Err{bad(key, "unknown element type " + std::to_string(type))};
   if (count > limits_.array_elements_max) {
-    return Err{bad(key, "array of " + std::to_string(count) + " elements, limit " + std::to_string(limits_.array_elements_max))};
+    return Err{bad(
+        key, "array of " + std::to_string(count) + " elements, limit " + std::to_string(limits_.array_elements_max))};
   }
   GgufArray array;
   array.element = static_cast<GgufType>(type);
@@ -105,23 +112,57 @@ Result<GgufValue, ModelError> GgufParser::read_array(std::string_view key, std::
 
 Result<GgufValue, ModelError> GgufParser::read_value(GgufType type, std::string_view key, std::uint32_t depth) {
   switch (type) {
-    case GgufType::u8: { ORCH_TRY(v, read<std::uint8_t>(key)); return GgufValue{std::uint64_t{v}}; }
-    case GgufType::u16: { ORCH_TRY(v, read<std::uint16_t>(key)); return GgufValue{std::uint64_t{v}}; }
-    case GgufType::u32: { ORCH_TRY(v, read<std::uint32_t>(key)); return GgufValue{std::uint64_t{v}}; }
-    case GgufType::u64: { ORCH_TRY(v, read<std::uint64_t>(key)); return GgufValue{std::uint64_t{v}}; }
-    case GgufType::i8: { ORCH_TRY(v, read<std::int8_t>(key)); return GgufValue{std::int64_t{v}}; }
-    case GgufType::i16: { ORCH_TRY(v, read<std::int16_t>(key)); return GgufValue{std::int64_t{v}}; }
-    case GgufType::i32: { ORCH_TRY(v, read<std::int32_t>(key)); return GgufValue{std::int64_t{v}}; }
-    case GgufType::i64: { ORCH_TRY(v, read<std::int64_t>(key)); return GgufValue{std::int64_t{v}}; }
-    case GgufType::f32: { ORCH_TRY(v, read<float>(key)); return GgufValue{static_cast<double>(v)}; }
-    case GgufType::f64: { ORCH_TRY(v, read<double>(key)); return GgufValue{v}; }
+    case GgufType::u8: {
+      ORCH_TRY(v, read<std::uint8_t>(key));
+      return GgufValue{std::uint64_t{v}};
+    }
+    case GgufType::u16: {
+      ORCH_TRY(v, read<std::uint16_t>(key));
+      return GgufValue{std::uint64_t{v}};
+    }
+    case GgufType::u32: {
+      ORCH_TRY(v, read<std::uint32_t>(key));
+      return GgufValue{std::uint64_t{v}};
+    }
+    case GgufType::u64: {
+      ORCH_TRY(v, read<std::uint64_t>(key));
+      return GgufValue{std::uint64_t{v}};
+    }
+    case GgufType::i8: {
+      ORCH_TRY(v, read<std::int8_t>(key));
+      return GgufValue{std::int64_t{v}};
+    }
+    case GgufType::i16: {
+      ORCH_TRY(v, read<std::int16_t>(key));
+      return GgufValue{std::int64_t{v}};
+    }
+    case GgufType::i32: {
+      ORCH_TRY(v, read<std::int32_t>(key));
+      return GgufValue{std::int64_t{v}};
+    }
+    case GgufType::i64: {
+      ORCH_TRY(v, read<std::int64_t>(key));
+      return GgufValue{std::int64_t{v}};
+    }
+    case GgufType::f32: {
+      ORCH_TRY(v, read<float>(key));
+      return GgufValue{static_cast<double>(v)};
+    }
+    case GgufType::f64: {
+      ORCH_TRY(v, read<double>(key));
+      return GgufValue{v};
+    }
     case GgufType::boolean: {
       ORCH_TRY(v, read<std::uint8_t>(key));
       if (v > 1) return Err{bad(key, "boolean with value " + std::to_string(v))};
       return GgufValue{v == 1};
     }
-    case GgufType::string: { ORCH_TRY(v, read_string(key, limits_.string_bytes_max)); return GgufValue{v}; }
-    case GgufType::array: return read_array(key, depth);
+    case GgufType::string: {
+      ORCH_TRY(v, read_string(key, limits_.string_bytes_max));
+      return GgufValue{v};
+    }
+    case GgufType::array:
+      return read_array(key, depth);
   }
   return Err{bad(key, "unknown value type " + std::to_string(static_cast<std::uint32_t>(type)))};
 }
@@ -130,16 +171,18 @@ GgufParser::Step GgufParser::parse_header(GgufFile& file, std::uint64_t& tensors
   ORCH_TRY(magic, read<std::uint32_t>("magic"));
   if (magic != kMagic) return Err{bad("magic", "not a GGUF file")};
   ORCH_TRY(version, read<std::uint32_t>("version"));
-  if (version != 2 && version != 3) return Err{bad("version", "GGUF version " + std::to_string(version) + ", supported: 2, 3")};
+  if (version != 2 && version != 3)
+    return Err{bad("version", "GGUF version " + std::to_string(version) + ", supported: 2, 3")};
   ORCH_TRY(tensor_count, read<std::uint64_t>("tensor_count"));
   ORCH_TRY(metadata_count, read<std::uint64_t>("metadata_kv_count"));
   if (tensor_count > limits_.tensors_max || tensor_count > left() / kTensorInfoBytesMin) {
-    return Err{bad("tensor_count", std::to_string(tensor_count) + " tensors; limit " + std::to_string(limits_.tensors_max) +
-                                       " and what the file's bytes can hold")};
+    return Err{bad("tensor_count", std::to_string(tensor_count) + " tensors; limit " +
+                                       std::to_string(limits_.tensors_max) + " and what the file's bytes can hold")};
   }
   if (metadata_count > limits_.metadata_max || metadata_count > left() / kMetadataBytesMin) {
     return Err{bad("metadata_kv_count", std::to_string(metadata_count) + " entries; limit " +
-                                            std::to_string(limits_.metadata_max) + " and what the file's bytes can hold")};
+                                            std::to_string(limits_.metadata_max) +
+                                            " and what the file's bytes can hold")};
   }
   file.version_ = version;
   tensors = tensor_count;
@@ -153,7 +196,8 @@ GgufParser::Step GgufParser::parse_metadata(GgufFile& file, std::uint64_t count)
     ORCH_TRY(key, read_string(where, limits_.key_bytes_max));
     if (key.empty()) return Err{bad(where, "empty key")};
     ORCH_TRY(type, read<std::uint32_t>(key));
-    if (type > static_cast<std::uint32_t>(GgufType::f64)) return Err{bad(key, "unknown value type " + std::to_string(type))};
+    if (type > static_cast<std::uint32_t>(GgufType::f64))
+      return Err{bad(key, "unknown value type " + std::to_string(type))};
     ORCH_TRY(value, read_value(static_cast<GgufType>(type), key, 0));
     if (!file.metadata_.emplace(key, std::move(value)).second) return Err{bad(key, "key appears twice")};
   }

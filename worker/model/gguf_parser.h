@@ -1,4 +1,5 @@
-// The parsing half of GgufFile: one pass over the header, every read bounded. Leaf of gguf_file.cc, not for other users.
+// The parsing half of GgufFile: one pass over the header, every read bounded. Leaf of gguf_file.cc, not for other
+// users.
 #pragma once
 
 #include <cstdint>

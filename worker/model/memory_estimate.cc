@@ -32,11 +32,13 @@ std::uint64_t scratch_bytes(const ModelConfig& config, std::uint32_t context) {
   // Attention: scores and per-split results of at most 32 rows x heads, two pages as f32; for 16 compute threads.
   const std::uint64_t states = std::max(32U, config.heads_per_kv());
   const std::uint64_t splits = (std::uint64_t{context} + 255) / 256;
-  const std::uint64_t workspace = states * (256 + splits * (config.head_dim + 2)) + std::uint64_t{64} * config.head_dim + 64;
+  const std::uint64_t workspace =
+      states * (256 + splits * (config.head_dim + 2)) + std::uint64_t{64} * config.head_dim + 64;
   return (kStepRowsMax * floats + kThreadsCounted * workspace) * sizeof(float) + rope;
 }
 
-MemoryEstimate at_context(const ModelConfig& config, std::uint64_t weight_bytes, std::uint32_t slots, std::uint32_t context) {
+MemoryEstimate at_context(const ModelConfig& config, std::uint64_t weight_bytes, std::uint32_t slots,
+                          std::uint32_t context) {
   MemoryEstimate estimate;
   estimate.weight_bytes = weight_bytes;
   estimate.slots = slots;
@@ -81,8 +83,8 @@ Result<MemoryEstimate, ModelError> estimate_memory(const ModelConfig& config, st
   const std::uint32_t smallest = options.context != 0 ? options.context : std::min(wanted, kContextMin);
   MemoryEstimate estimate = at_context(config, weight_bytes, options.slots, wanted);
   if (budget_bytes != 0 && estimate.total_bytes() > budget_bytes && smallest < wanted) {
-    const std::uint64_t per_token = kv_page_bytes(config) / kPageTokens * options.slots +
-                                    std::uint64_t{config.rope_dims} * sizeof(float);
+    const std::uint64_t per_token =
+        kv_page_bytes(config) / kPageTokens * options.slots + std::uint64_t{config.rope_dims} * sizeof(float);
     const std::uint64_t excess = estimate.total_bytes() - budget_bytes;
     const std::uint64_t drop = (excess / per_token / kPageTokens + 1) * kPageTokens;
     const std::uint32_t rounded = wanted / kPageTokens * kPageTokens;
@@ -99,9 +101,9 @@ Result<MemoryEstimate, ModelError> estimate_memory(const ModelConfig& config, st
 
 std::string describe(const MemoryEstimate& estimate) {
   std::ostringstream out;
-  out << "weights " << mebibytes(estimate.weight_bytes) << " + KV " << mebibytes(estimate.kv_bytes) << " (" << estimate.slots
-      << " slots x " << estimate.context << " tokens) + scratch " << mebibytes(estimate.scratch_bytes) << " = "
-      << mebibytes(estimate.total_bytes());
+  out << "weights " << mebibytes(estimate.weight_bytes) << " + KV " << mebibytes(estimate.kv_bytes) << " ("
+      << estimate.slots << " slots x " << estimate.context << " tokens) + scratch " << mebibytes(estimate.scratch_bytes)
+      << " = " << mebibytes(estimate.total_bytes());
   if (estimate.budget_bytes != 0) out << ", budget " << mebibytes(estimate.budget_bytes);
   if (estimate.shrunk()) out << "; context shrunk from " << estimate.context_wanted;
   return out.str();

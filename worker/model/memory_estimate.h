@@ -16,10 +16,10 @@ struct MemoryEstimate {
   std::uint64_t kv_bytes = 0;
   std::uint64_t scratch_bytes = 0;
   std::uint64_t budget_bytes = 0;
-  std::uint32_t context = 0;            // per slot, as it will run
+  std::uint32_t context = 0;  // per slot, as it will run
   std::uint32_t context_wanted = 0;
   std::uint32_t slots = 0;
-  std::uint32_t pages = 0;              // KV pages of 32 tokens, all slots
+  std::uint32_t pages = 0;  // KV pages of 32 tokens, all slots
 
   std::uint64_t total_bytes() const { return weight_bytes + kv_bytes + scratch_bytes; }
   bool shrunk() const { return context < context_wanted; }
@@ -27,8 +27,8 @@ struct MemoryEstimate {
 
 std::uint64_t kv_page_bytes(const ModelConfig& config);  // K and V of 32 tokens, all layers
 
-// Shrinks the context (in pages, not below 512 tokens) until it fits when options.context is 0; an explicit context that does
-// not fit is refused with the numbers, as is one above the model's own.
+// Shrinks the context (in pages, not below 512 tokens) until it fits when options.context is 0; an explicit context
+// that does not fit is refused with the numbers, as is one above the model's own.
 Result<MemoryEstimate, ModelError> estimate_memory(const ModelConfig& config, std::uint64_t weight_bytes,
                                                    const BackendOptions& options, std::uint64_t budget_bytes);
 

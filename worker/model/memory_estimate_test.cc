@@ -26,7 +26,7 @@ ModelConfig config() {
 
 constexpr std::uint64_t kMiB = 1'048'576;
 
-TEST(MemoryEstimate, counts_pages_of_all_slots) {
+TEST(MemoryEstimate, OC_ENGINE_1006_counts_pages_of_all_slots) {
   EXPECT_EQ(kv_page_bytes(config()), 2u * 32 * 192 * 2 * 30);
   BackendOptions options;
   options.slots = 4;
@@ -37,7 +37,7 @@ TEST(MemoryEstimate, counts_pages_of_all_slots) {
   EXPECT_EQ(estimate->kv_bytes, estimate->pages * kv_page_bytes(config()));
 }
 
-TEST(MemoryEstimate, shrinks_the_models_own_context_and_says_so) {
+TEST(MemoryEstimate, OC_ENGINE_1006_shrinks_the_models_own_context_and_says_so) {
   const auto estimate = estimate_memory(config(), 100 * kMiB, {}, 300 * kMiB);
   ASSERT_TRUE(estimate.ok());
   EXPECT_TRUE(estimate->shrunk());
@@ -47,7 +47,7 @@ TEST(MemoryEstimate, shrinks_the_models_own_context_and_says_so) {
   EXPECT_NE(describe(*estimate).find("context shrunk from 8192"), std::string::npos);
 }
 
-TEST(MemoryEstimate, refuses_an_explicit_context_that_does_not_fit) {
+TEST(MemoryEstimate, OC_ENGINE_1006_refuses_an_explicit_context_that_does_not_fit) {
   BackendOptions options;
   options.context = 8192;
   const auto estimate = estimate_memory(config(), 100 * kMiB, options, 300 * kMiB);
@@ -56,13 +56,13 @@ TEST(MemoryEstimate, refuses_an_explicit_context_that_does_not_fit) {
   EXPECT_NE(estimate.error().message.find("budget 300 MiB"), std::string::npos);
 }
 
-TEST(MemoryEstimate, refuses_when_even_the_smallest_context_does_not_fit) {
+TEST(MemoryEstimate, OC_ENGINE_1006_refuses_when_even_the_smallest_context_does_not_fit) {
   const auto estimate = estimate_memory(config(), 100 * kMiB, {}, 101 * kMiB);
   ASSERT_FALSE(estimate.ok());
   EXPECT_EQ(estimate.error().kind, ModelErrorKind::memory);
 }
 
-TEST(MemoryEstimate, refuses_contexts_above_the_models_and_zero_slots) {
+TEST(MemoryEstimate, OC_ENGINE_1006_refuses_contexts_above_the_models_and_zero_slots) {
   BackendOptions options;
   options.context = 8193;
   EXPECT_EQ(estimate_memory(config(), 0, options, 0).error().field, "ctx");
@@ -71,8 +71,9 @@ TEST(MemoryEstimate, refuses_contexts_above_the_models_and_zero_slots) {
   EXPECT_EQ(estimate_memory(config(), 0, options, 0).error().field, "slots");
 }
 
-TEST(MemoryEstimate, foretells_the_repacked_weights_exactly) {
-  for (const TensorType type : {TensorType::q4_1, TensorType::q8_0, TensorType::q4_0, TensorType::f16, TensorType::f32}) {
+TEST(MemoryEstimate, OC_ENGINE_1006_foretells_the_repacked_weights_exactly) {
+  for (const TensorType type :
+       {TensorType::q4_1, TensorType::q8_0, TensorType::q4_0, TensorType::f16, TensorType::f32}) {
     testing::TinyShape shape;
     shape.matrices = type;
     const std::vector<std::byte> bytes = testing::tiny_model_file(shape);

@@ -22,7 +22,8 @@ ModelError bad(std::string field, std::string message) {
 Result<std::uint32_t, ModelError> required(const GgufFile& file, const std::string& key, std::uint64_t max) {
   ORCH_TRY(value, file.unsigned_value(key));
   if (!value) return Err{bad(key, "missing")};
-  if (*value == 0 || *value > max) return Err{bad(key, std::to_string(*value) + ", allowed: 1 to " + std::to_string(max))};
+  if (*value == 0 || *value > max)
+    return Err{bad(key, std::to_string(*value) + ", allowed: 1 to " + std::to_string(max))};
   return static_cast<std::uint32_t>(*value);
 }
 
@@ -58,8 +59,8 @@ Status<ModelError> read_attention(const GgufFile& file, const std::string& arch,
   }
   ORCH_TRY(rope_dims, optional(file, arch + ".rope.dimension_count", 1024, head_dim));
   if (rope_dims > head_dim || rope_dims % 2 != 0) {
-    return Err{bad(arch + ".rope.dimension_count", std::to_string(rope_dims) + ", allowed: even, up to the head size " +
-                                                       std::to_string(head_dim))};
+    return Err{bad(arch + ".rope.dimension_count",
+                   std::to_string(rope_dims) + ", allowed: even, up to the head size " + std::to_string(head_dim))};
   }
   config.heads = heads;
   config.kv_heads = kv_heads;
@@ -82,9 +83,11 @@ Status<ModelError> read_floats(const GgufFile& file, const std::string& arch, Mo
 
 Result<std::uint32_t, ModelError> read_vocabulary(const GgufFile& file) {
   const GgufTensor* embedding = file.find_tensor("token_embd.weight");
-  if (embedding == nullptr || embedding->dims.size() != 2) return Err{bad("token_embd.weight", "missing or not a matrix")};
+  if (embedding == nullptr || embedding->dims.size() != 2)
+    return Err{bad("token_embd.weight", "missing or not a matrix")};
   if (embedding->dims[1] > kVocabularyMax) {
-    return Err{bad("token_embd.weight", std::to_string(embedding->dims[1]) + " rows, limit " + std::to_string(kVocabularyMax))};
+    return Err{bad("token_embd.weight",
+                   std::to_string(embedding->dims[1]) + " rows, limit " + std::to_string(kVocabularyMax))};
   }
   return static_cast<std::uint32_t>(embedding->dims[1]);
 }
@@ -115,7 +118,8 @@ Result<ModelConfig, ModelError> read_model_config(const GgufFile& file) {
   if (!arch_value) return Err{bad("general.architecture", "missing")};
   const std::string arch(*arch_value);
   if (arch != "llama") {
-    return Err{ModelError{ModelErrorKind::unsupported, "general.architecture", "'" + arch.substr(0, 40) + "'; supported: llama"}};
+    return Err{ModelError{ModelErrorKind::unsupported, "general.architecture",
+                          "'" + arch.substr(0, 40) + "'; supported: llama"}};
   }
   ModelConfig config;
   config.architecture = arch;

@@ -19,13 +19,13 @@ struct ModelConfig {
   std::string name;          // general.name, may be empty
   std::string quant;         // the type most weight bytes have, as reported in WorkerInfo ("Q4_1")
   std::uint32_t layers = 0;
-  std::uint32_t embedding = 0;     // width of the residual stream
+  std::uint32_t embedding = 0;  // width of the residual stream
   std::uint32_t feed_forward = 0;
   std::uint32_t heads = 0;
   std::uint32_t kv_heads = 0;
-  std::uint32_t head_dim = 0;      // of q, k and v
-  std::uint32_t rope_dims = 0;     // rotated elements of a head, <= head_dim
-  std::uint32_t context = 0;       // the model's own maximum
+  std::uint32_t head_dim = 0;   // of q, k and v
+  std::uint32_t rope_dims = 0;  // rotated elements of a head, <= head_dim
+  std::uint32_t context = 0;    // the model's own maximum
   std::uint32_t vocabulary = 0;
   float rms_epsilon = 0;
   float rope_base = 0;

@@ -39,16 +39,22 @@ Op simple(OpKind kind, std::uint32_t layer, Buffer out) {
 
 std::uint32_t buffer_width(const ModelConfig& config, Buffer buffer) {
   switch (buffer) {
-    case Buffer::none: return 0;
-    case Buffer::residual: return config.embedding;
+    case Buffer::none:
+      return 0;
+    case Buffer::residual:
+      return config.embedding;
     case Buffer::query:
-    case Buffer::attended: return config.q_width();
+    case Buffer::attended:
+      return config.q_width();
     case Buffer::key:
-    case Buffer::value: return config.kv_width();
+    case Buffer::value:
+      return config.kv_width();
     case Buffer::gate:
     case Buffer::up:
-    case Buffer::activated: return config.feed_forward;
-    case Buffer::logits: return config.vocabulary;
+    case Buffer::activated:
+      return config.feed_forward;
+    case Buffer::logits:
+      return config.vocabulary;
   }
   return 0;
 }
@@ -67,8 +73,8 @@ Plan build_plan(const ModelConfig& config, const Weights& weights) {
     plan.ops.push_back(simple(OpKind::rope_store_kv, i, Buffer::query));
     plan.ops.push_back(simple(OpKind::attention, i, Buffer::attended));
     plan.ops.push_back(matmul_residual(i, Buffer::attended, w.attention_output));
-    plan.ops.push_back(norm_matmul(i, w.feed_forward_norm,
-                                   {{w.gate, kNoTensor, Buffer::gate}, {w.up, kNoTensor, Buffer::up}}));
+    plan.ops.push_back(
+        norm_matmul(i, w.feed_forward_norm, {{w.gate, kNoTensor, Buffer::gate}, {w.up, kNoTensor, Buffer::up}}));
     plan.ops.push_back(simple(OpKind::silu_mul, i, Buffer::activated));
     plan.ops.push_back(matmul_residual(i, Buffer::activated, w.down));
   }

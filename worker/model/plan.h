@@ -1,25 +1,26 @@
-// The computation of one step as data (ENGINE-RULES interface 6): a list of fused operations on named activation buffers.
-// Backends execute the list; none knows an architecture. What each operation computes, to the byte:
+// The computation of one step as data (ENGINE-RULES interface 6): a list of fused operations on named activation
+// buffers. Backends execute the list; none knows an architecture. What each operation computes, to the byte:
 //
 //   embed           out = store(dequantised row `token` of weight). Q8_0: d * float(q). Q4_0: d * float(q - 8). Q4_1:
 //                   (d * float(q)) + m.
-//   norm_matmul     h = rms_norm(in, norm, eps); each part: part.out = matmul(part.weight, h) (+ bias). One quantisation of h.
-//   rope_store_kv   q and k rotated by their position's table row; k and v written to the layer's KV page as f16.
+//   norm_matmul     h = rms_norm(in, norm, eps); each part: part.out = matmul(part.weight, h) (+ bias). One
+//   quantisation of h. rope_store_kv   q and k rotated by their position's table row; k and v written to the layer's KV
+//   page as f16.
 //                   Pair (a, b): (store(a * cos - b * sin), store(a * sin + b * cos)), products rounded before the sum.
 //   attention       out = attention(q, KV pages of `layer`) over keys 0..position.
 //   matmul_residual out = store((matmul(weight, in) + bias) + residual); out and residual may be one buffer.
 //   silu_mul        out = store(silu(gate) * up).
 //
-// matmul: the activation row is quantised in groups of 32 (numerics.h) for quantised weights, and used as f32 for f16 / f32
-// weights. tot = acc = +0; for each block of 32: t = (dw * dx) * float(idot) [q4_1: then t = t + m * s]; acc = acc + t; after
-// each 8 blocks (256 elements) and at the end: tot = tot + acc, acc = +0. f16 / f32 weights: t = w * x per element, the same
-// splits. Then + bias when there is one, then + residual when there is one, then store().
-// Idle lanes: idot of q4_0 is dot(q, xq) - 8 * sum(xq) in integers.
+// matmul: the activation row is quantised in groups of 32 (numerics.h) for quantised weights, and used as f32 for f16 /
+// f32 weights. tot = acc = +0; for each block of 32: t = (dw * dx) * float(idot) [q4_1: then t = t + m * s]; acc = acc
+// + t; after each 8 blocks (256 elements) and at the end: tot = tot + acc, acc = +0. f16 / f32 weights: t = w * x per
+// element, the same splits. Then + bias when there is one, then + residual when there is one, then store(). Idle lanes:
+// idot of q4_0 is dot(q, xq) - 8 * sum(xq) in integers.
 //
-// attention, per row and head h (kv head h / heads_per_kv): for each split of 256 key positions from 0: s_j = (sum over d in
-// index order from +0 of q[d] * k_j[d]) * scale; m = exact maximum; p_j = exp(s_j - m); l = R(p) with index j mod 256,
-// masked keys +0; o[d] = sum over visible keys in order from +0 of p_j * v_j[d]. Merge: M = maximum of m over splits; in
-// split order from +0: w = exp(m - M), L = L + l * w, O[d] = O[d] + o[d] * w. Result store(O[d] * rcp(L)).
+// attention, per row and head h (kv head h / heads_per_kv): for each split of 256 key positions from 0: s_j = (sum over
+// d in index order from +0 of q[d] * k_j[d]) * scale; m = exact maximum; p_j = exp(s_j - m); l = R(p) with index j mod
+// 256, masked keys +0; o[d] = sum over visible keys in order from +0 of p_j * v_j[d]. Merge: M = maximum of m over
+// splits; in split order from +0: w = exp(m - M), L = L + l * w, O[d] = O[d] + o[d] * w. Result store(O[d] * rcp(L)).
 #pragma once
 
 #include <cstdint>

@@ -1,9 +1,11 @@
 // A weight tensor as every backend reads it (ENGINE-RULES interface 3): repacked once at load, never converted again.
 //
-// Layout `tiled` (all matrices). The row-major matrix [rows][cols] is cut into row groups of 16 and blocks of 32 columns
-// (k). Rows are padded to a multiple of 16 with zeros. Tiles are stored row group by row group, blocks ascending:
+// Layout `tiled` (all matrices). The row-major matrix [rows][cols] is cut into row groups of 16 and blocks of 32
+// columns (k). Rows are padded to a multiple of 16 with zeros. Tiles are stored row group by row group, blocks
+// ascending:
 //   tile(g, b) = g * blocks + b, blocks = cols / 32.
-//   q4_0, q4_1: 256 bytes a tile: byte [j 0..3][row 0..15][i 0..3] holds element k = 4j + i of that row in its low nibble and
+//   q4_0, q4_1: 256 bytes a tile: byte [j 0..3][row 0..15][i 0..3] holds element k = 4j + i of that row in its low
+//   nibble and
 //               k = 16 + 4j + i in its high nibble, as stored in the file (0..15). So a 32-bit word [j][row] is four
 //               consecutive k of one row.
 //   q8_0:       512 bytes a tile: int8 [j 0..7][row 0..15][i 0..3], element k = 4j + i.
@@ -34,11 +36,15 @@ const char* to_string(TensorType type);
 
 constexpr std::size_t tile_bytes(TensorType type) {
   switch (type) {
-    case TensorType::f32: return 2048;
-    case TensorType::f16: return 1024;
-    case TensorType::q8_0: return 512;
+    case TensorType::f32:
+      return 2048;
+    case TensorType::f16:
+      return 1024;
+    case TensorType::q8_0:
+      return 512;
     case TensorType::q4_0:
-    case TensorType::q4_1: return 256;
+    case TensorType::q4_1:
+      return 256;
   }
   return 0;
 }
@@ -47,10 +53,13 @@ constexpr std::size_t tile_bytes(TensorType type) {
 constexpr std::size_t tile_scales(TensorType type) {
   switch (type) {
     case TensorType::f32:
-    case TensorType::f16: return 0;
+    case TensorType::f16:
+      return 0;
     case TensorType::q4_0:
-    case TensorType::q8_0: return 16;
-    case TensorType::q4_1: return 32;
+    case TensorType::q8_0:
+      return 16;
+    case TensorType::q4_1:
+      return 32;
   }
   return 0;
 }

@@ -14,7 +14,8 @@ std::uint16_t load_u16(const std::uint8_t* at) {
   return value;
 }
 
-// One 32-element block of one row into its tile. File layouts: Q4_0 {d, 16 nibble bytes}, Q4_1 {d, m, 16}, Q8_0 {d, 32 int8}.
+// One 32-element block of one row into its tile. File layouts: Q4_0 {d, 16 nibble bytes}, Q4_1 {d, m, 16}, Q8_0 {d, 32
+// int8}.
 void place_block(QTensor& tensor, std::uint32_t row, std::uint32_t block, const std::uint8_t* source) {
   const std::uint32_t group = row / kTileRows;
   const std::uint32_t lane = row % kTileRows;
@@ -70,23 +71,34 @@ void repack_floats(QTensor& tensor, std::span<const std::byte> bytes) {
 
 const char* to_string(TensorType type) {
   switch (type) {
-    case TensorType::f32: return "F32";
-    case TensorType::f16: return "F16";
-    case TensorType::q4_0: return "Q4_0";
-    case TensorType::q4_1: return "Q4_1";
-    case TensorType::q8_0: return "Q8_0";
+    case TensorType::f32:
+      return "F32";
+    case TensorType::f16:
+      return "F16";
+    case TensorType::q4_0:
+      return "Q4_0";
+    case TensorType::q4_1:
+      return "Q4_1";
+    case TensorType::q8_0:
+      return "Q8_0";
   }
   return "?";
 }
 
 std::optional<TensorType> tensor_type_of(std::uint32_t ggml_type) {
   switch (ggml_type) {
-    case 0: return TensorType::f32;
-    case 1: return TensorType::f16;
-    case 2: return TensorType::q4_0;
-    case 3: return TensorType::q4_1;
-    case 8: return TensorType::q8_0;
-    default: return std::nullopt;
+    case 0:
+      return TensorType::f32;
+    case 1:
+      return TensorType::f16;
+    case 2:
+      return TensorType::q4_0;
+    case 3:
+      return TensorType::q4_1;
+    case 8:
+      return TensorType::q8_0;
+    default:
+      return std::nullopt;
   }
 }
 

@@ -12,8 +12,8 @@ namespace orch::worker {
 // The types this build computes with; nullopt: refused by name.
 std::optional<TensorType> tensor_type_of(std::uint32_t ggml_type);
 
-// `bytes` holds tensor.rows rows of tensor.cols elements in the file's format (extent checked by the parser). name, type, rows,
-// cols and layout are set; fills quants and scales, in `arena` when there is one.
+// `bytes` holds tensor.rows rows of tensor.cols elements in the file's format (extent checked by the parser). name,
+// type, rows, cols and layout are set; fills quants and scales, in `arena` when there is one.
 void repack(QTensor& tensor, std::span<const std::byte> bytes, Arena* arena = nullptr);
 
 std::size_t repacked_bytes(TensorType type, TensorLayout layout, std::uint64_t rows, std::uint64_t cols);

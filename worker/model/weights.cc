@@ -35,21 +35,23 @@ class Loader {
   bool has(const std::string& name) const { return file_.find_tensor(name) != nullptr; }
 
  private:
-  Result<TensorId, ModelError> load(const std::string& name, std::uint32_t rows, std::uint32_t cols, TensorLayout layout) {
+  Result<TensorId, ModelError> load(const std::string& name, std::uint32_t rows, std::uint32_t cols,
+                                    TensorLayout layout) {
     const GgufTensor* source = file_.find_tensor(name);
     if (source == nullptr) return Err{ModelError{ModelErrorKind::bad_file, name, "tensor is missing"}};
     const std::optional<TensorType> type = tensor_type_of(source->type);
     if (!type || (layout == TensorLayout::plain && *type != TensorType::f32)) {
       const char* supported = layout == TensorLayout::plain ? "F32" : "F32, F16, Q4_0, Q4_1, Q8_0";
-      return Err{ModelError{ModelErrorKind::unsupported, name,
-                            "tensor type " + ggml_type_name(source->type) + " is not built; supported here: " + supported}};
+      return Err{
+          ModelError{ModelErrorKind::unsupported, name,
+                     "tensor type " + ggml_type_name(source->type) + " is not built; supported here: " + supported}};
     }
     std::uint64_t file_rows = 1;
     for (std::size_t i = 1; i < source->dims.size(); ++i) file_rows *= source->dims[i];
     if (source->dims[0] != cols || file_rows != rows) {
       return Err{ModelError{ModelErrorKind::bad_file, name,
-                            "shape " + std::to_string(source->dims[0]) + " x " + std::to_string(file_rows) + ", expected " +
-                                std::to_string(cols) + " x " + std::to_string(rows)}};
+                            "shape " + std::to_string(source->dims[0]) + " x " + std::to_string(file_rows) +
+                                ", expected " + std::to_string(cols) + " x " + std::to_string(rows)}};
     }
     QTensor tensor;
     tensor.name = name;

@@ -1,5 +1,5 @@
-// All tensors of a model, repacked (q_tensor.h), and the loaded model that backends take. Loading reads the mapped file once;
-// afterwards the mapping may be dropped.
+// All tensors of a model, repacked (q_tensor.h), and the loaded model that backends take. Loading reads the mapped file
+// once; afterwards the mapping may be dropped.
 #pragma once
 
 #include <cstdint>

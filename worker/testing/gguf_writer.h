@@ -22,7 +22,8 @@ class GgufWriter {
   GgufWriter& add_raw(std::string_view key, std::uint32_t type, const std::vector<std::byte>& value);
 
   // dims[0] is the contiguous row length; `type` is a ggml id.
-  GgufWriter& add_tensor(std::string_view name, std::vector<std::uint64_t> dims, std::uint32_t type, std::vector<std::byte> bytes);
+  GgufWriter& add_tensor(std::string_view name, std::vector<std::uint64_t> dims, std::uint32_t type,
+                         std::vector<std::byte> bytes);
 
   // Overrides for broken files.
   std::uint32_t version = 3;

@@ -36,8 +36,12 @@ float inverse_root(std::uint32_t cols) { return numerics::rsqrt(static_cast<floa
 void append_block(std::vector<std::byte>& out, TensorType type, float scale, Prng& prng) {
   const float jitter = 1.0F + 0.5F * unit(prng);
   switch (type) {
-    case TensorType::f32: append_f32(out, unit(prng) * scale); return;
-    case TensorType::f16: append_u16(out, numerics::f32_to_f16(unit(prng) * scale)); return;
+    case TensorType::f32:
+      append_f32(out, unit(prng) * scale);
+      return;
+    case TensorType::f16:
+      append_u16(out, numerics::f32_to_f16(unit(prng) * scale));
+      return;
     case TensorType::q8_0:
       append_u16(out, numerics::f32_to_f16(scale * jitter * (1.0F / 96.0F)));
       for (int i = 0; i < 32; ++i) out.push_back(static_cast<std::byte>(prng.next() >> 56));
@@ -60,7 +64,8 @@ void add_layer(GgufWriter& writer, const TinyShape& s, std::uint32_t layer) {
     writer.add_tensor(p + name, {s.embedding}, 0, vector_bytes(s.embedding, ++seed));
   };
   const auto matrix = [&](const std::string& name, std::uint32_t rows, std::uint32_t cols) {
-    writer.add_tensor(p + name, {cols, rows}, ggml_type_id(s.matrices), random_tensor_bytes(s.matrices, rows, cols, ++seed));
+    writer.add_tensor(p + name, {cols, rows}, ggml_type_id(s.matrices),
+                      random_tensor_bytes(s.matrices, rows, cols, ++seed));
   };
   vector("attn_norm.weight");
   matrix("attn_q.weight", s.heads * s.head_dim, s.embedding);
@@ -77,16 +82,22 @@ void add_layer(GgufWriter& writer, const TinyShape& s, std::uint32_t layer) {
 
 std::uint32_t ggml_type_id(TensorType type) {
   switch (type) {
-    case TensorType::f32: return 0;
-    case TensorType::f16: return 1;
-    case TensorType::q4_0: return 2;
-    case TensorType::q4_1: return 3;
-    case TensorType::q8_0: return 8;
+    case TensorType::f32:
+      return 0;
+    case TensorType::f16:
+      return 1;
+    case TensorType::q4_0:
+      return 2;
+    case TensorType::q4_1:
+      return 3;
+    case TensorType::q8_0:
+      return 8;
   }
   return 0;
 }
 
-std::vector<std::byte> random_tensor_bytes(TensorType type, std::uint32_t rows, std::uint32_t cols, std::uint64_t seed) {
+std::vector<std::byte> random_tensor_bytes(TensorType type, std::uint32_t rows, std::uint32_t cols,
+                                           std::uint64_t seed) {
   Prng prng(seed);
   std::vector<std::byte> out;
   const std::size_t count = std::size_t{rows} * cols / (is_quantised(type) ? 32 : 1);
@@ -155,7 +166,8 @@ std::uint64_t hash_floats(std::span<const float> values) {
   std::uint64_t hash = 0xCBF2'9CE4'8422'2325ULL;
   for (const float value : values) {
     const std::uint32_t bits = numerics::bits_of(value);
-    for (std::uint32_t shift = 0; shift < 32; shift += 8) hash = (hash ^ ((bits >> shift) & 0xFFU)) * 0x0000'0100'0000'01B3ULL;
+    for (std::uint32_t shift = 0; shift < 32; shift += 8)
+      hash = (hash ^ ((bits >> shift) & 0xFFU)) * 0x0000'0100'0000'01B3ULL;
   }
   return hash;
 }
@@ -168,7 +180,8 @@ std::vector<float> run_tokens(Backend& backend, std::span<const std::uint32_t> t
   for (std::size_t at = 0; at < tokens.size(); at += chunk) {
     const std::size_t count = std::min<std::size_t>(chunk, tokens.size() - at);
     std::vector<Row> rows;
-    for (std::size_t i = 0; i < count; ++i) rows.push_back({tokens[at + i], static_cast<std::uint32_t>(at + i), 0, true});
+    for (std::size_t i = 0; i < count; ++i)
+      rows.push_back({tokens[at + i], static_cast<std::uint32_t>(at + i), 0, true});
     const auto done = backend.step({rows, tables}, std::span(logits).subspan(at * vocabulary, count * vocabulary));
     ORCH_CHECK(done.ok());
   }

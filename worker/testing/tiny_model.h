@@ -1,5 +1,5 @@
-// A 2-layer Llama with random weights, made here from a seed, small enough for the scalar reference in milliseconds; every
-// backend is compared on it. Test code only.
+// A 2-layer Llama with random weights, made here from a seed, small enough for the scalar reference in milliseconds;
+// every backend is compared on it. Test code only.
 #pragma once
 
 #include <cstddef>
@@ -23,7 +23,7 @@ struct TinyShape {
   std::uint32_t heads = 6;
   std::uint32_t kv_heads = 2;
   std::uint32_t head_dim = 16;
-  std::uint32_t vocabulary = 203;    // not a multiple of 16
+  std::uint32_t vocabulary = 203;  // not a multiple of 16
   std::uint32_t context = 1024;
   TensorType matrices = TensorType::q4_1;
   TensorType embedding_type = TensorType::q8_0;
