@@ -154,7 +154,8 @@ TEST(Request, chat_content_parts_are_joined_and_neutral_parameters_pass) {
       {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}])");
   body.update(json::parse(
       R"({"n": 1, "frequency_penalty": 0, "logit_bias": {}, "logprobs": false, "tools": [], "stop": "x", "user": "u",
-      "response_format": {"type": "text"}, "seed": null, "stream": true, "stream_options": {"include_usage": true}, "max_completion_tokens": 9})"));
+      "response_format": {"type": "text"}, "seed": null, "stream": true,
+      "stream_options": {"include_usage": true}, "max_completion_tokens": 9})"));
   const auto chat = parse_chat_request(body.dump(), job_id());
   ASSERT_TRUE(chat.ok()) << chat.error().message;
   const Prompt& prompt = chat->spec.payload->prompt;

@@ -26,7 +26,8 @@ REFERENCE_RATIO = 1.25
 OPENINGS = [
     "The history of the lighthouse begins", "To make a good soup, first", "In mathematics, a prime number is", "The old ship sailed out of the harbour and",
     "A computer program is", "When the rain stopped, the children", "Photosynthesis is the process by which", "The king called his advisors and said",
-    "Dear Sir or Madam, I am writing", "The river flows from the mountains", "Once upon a time in a small village", "The main difference between a virus and a bacterium",
+    "Dear Sir or Madam, I am writing", "The river flows from the mountains", "Once upon a time in a small village",
+    "The main difference between a virus and a bacterium",
     "My favourite season is autumn because", "In the year 1815, the", "Water boils at", "She opened the letter slowly and",
     "The first rule of gardening is", "Electric cars have become popular", "The theory of evolution explains", "He walked into the empty station",
     "A good teacher knows that", "The stock market fell sharply", "Bread is made from", "The moon orbits the Earth",

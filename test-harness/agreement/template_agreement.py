@@ -47,7 +47,8 @@ TEMPLATES = [
 {{ ns.found }} {{ ns.last }} {{ ns.n }}""",
     """{% macro show(m, tag='x', close=true) %}<{{ tag }}>{{ m.content }}{% if close %}</{{ tag }}>{% endif %}{% endmacro -%}
 {% for m in messages %}{{ show(m, tag=m.role) }}{{ show(m, close=false) }}{% endfor %}""",
-    "{% for m in messages|reverse %}{{ loop.index }}/{{ loop.length }} {{ loop.revindex0 }} {{ m.role|upper }}{% if not loop.last %}, {% endif %}{% else %}none{% endfor %}",
+    "{% for m in messages|reverse %}{{ loop.index }}/{{ loop.length }} {{ loop.revindex0 }} "
+    "{{ m.role|upper }}{% if not loop.last %}, {% endif %}{% else %}none{% endfor %}",
     "{% for m in messages if m.role == 'user' %}{{ loop.index }}:{{ m.content|capitalize }};{% else %}nobody{% endfor %}",
     "{{ messages | map(attribute='role') | join('|') }} {{ messages|selectattr('role','equalto','user')|list|length }}",
     "{{ messages|rejectattr('role', 'in', ['system', 'user'])|map(attribute='content')|list }}",
@@ -56,20 +57,28 @@ TEMPLATES = [
     "{{ messages|tojson }}", "{{ messages|tojson(indent=2) }}", "{{ messages[0] }} {{ [1, 2.5, none, true, 'q', {'a': []}] }}",
     "{{ messages[0].content[1:3] }}{{ messages[0].content[::-1] }}{{ messages[0]['content'][-2:] }}{{ messages[:1]|length }}",
     "{{ 'a,b,,c'.split(',') }} {{ ' x  y '.split() }} {{ 'a-b-c'.rsplit('-', 1) }} {{ 'abcabc'.replace('b', 'X', 1) }} {{ 'x'.join(['1','2']) }}",
-    "{{ '  pad '.strip() }}|{{ 'xxaxx'.strip('x') }}|{{ '  l'.lstrip() }}|{{ 'r  '.rstrip() }}|{{ 'Hello World'.title() }}|{{ 'ab'.startswith('a') }}|{{ 'ab'.endswith(('x','b')) }}",
+    "{{ '  pad '.strip() }}|{{ 'xxaxx'.strip('x') }}|{{ '  l'.lstrip() }}|{{ 'r  '.rstrip() }}|{{ 'Hello World'.title() }}|{{ "
+    "'ab'.startswith('a') }}|{{ 'ab'.endswith(('x','b')) }}",
     "{{ 7 // 2 }} {{ -7 // 2 }} {{ -7 % 3 }} {{ 7 / 2 }} {{ 2 ** 10 }} {{ 1 + 2 * 3 - 4 }} {{ 'a' * 3 }} {{ 1 ~ 'b' ~ 2.0 }} {{ 10 % 4 }} {{ (1 + 2) * 3 }}",
     "{{ 1 < 2 and 2 <= 2 or false }} {{ not true }} {{ 1 == 1.0 }} {{ 'a' < 'b' }} {{ 3 in [1, 3] }} {{ 'x' not in 'abc' }} {{ 'k' in {'k': 1} }}",
-    "{{ 'yes' if messages else 'no' }} {{ 'only' if false }}[{{ undefined_name }}] {{ undefined_name is defined }} {{ messages is iterable }} {{ 3 is odd }} {{ none is none }} {{ 'a' is string }} {{ messages[0] is mapping }} {{ 4 is divisibleby 2 }} {{ 4 is not divisibleby(3) }}",
+    "{{ 'yes' if messages else 'no' }} {{ 'only' if false }}[{{ undefined_name }}] {{ undefined_name is defined }} "
+    "{{ messages is iterable }} {{ 3 is odd }} {{ none is none }} {{ 'a' is string }} {{ messages[0] is mapping }} {{ 4 is divisibleby 2 }} "
+    "{{ 4 is not divisibleby(3) }}",
     "{{ undefined_name|default('d') }} {{ ''|default('e', true) }} {{ none|default('n') }} {{ messages[0].missing|default('m') }}",
-    "{% for k, v in {'a': 1, 'b': [2]}.items() %}{{ k }}={{ v }};{% endfor %}{% for k, v in {'z': 1, 'a': 2}|dictsort %}{{ k }}{{ v }}{% endfor %}{{ {'a': 1}.get('b', 5) }}{{ {'a': 1}.get('b') }}",
-    "{{ range(5)|list }} {{ range(2, 9, 3)|list }} {{ range(3, 0, -1)|list }} {{ [3, 1, 2]|sort }} {{ [3, 1]|sort(reverse=true) }} {{ ['b', 'A']|sort }} {{ [1, 1, 2]|unique|list }} {{ [1, 2]|sum }} {{ [1, 5, 2]|max }} {{ 'abc'|first }}{{ [1, 2]|last }}",
-    "{{ '3'|int + 1 }} {{ 'x'|int }} {{ 2.7|int }} {{ '2.5'|float }} {{ 3|string ~ '!' }} {{ 2.5|round }} {{ -3|abs }} {{ 'a\nb\n'|indent(2) }}|{{ 'a\nb'|indent(2, true) }}",
+    "{% for k, v in {'a': 1, 'b': [2]}.items() %}{{ k }}={{ v }};{% endfor %}{% for k, v in {'z': 1, 'a': 2}|dictsort %}{{ k }}{{ v }}{% "
+    "endfor %}{{ {'a': 1}.get('b', 5) }}{{ {'a': 1}.get('b') }}",
+    "{{ range(5)|list }} {{ range(2, 9, 3)|list }} {{ range(3, 0, -1)|list }} {{ [3, 1, 2]|sort }} {{ [3, 1]|sort(reverse=true) }} "
+    "{{ ['b', 'A']|sort }} {{ [1, 1, 2]|unique|list }} {{ [1, 2]|sum }} {{ [1, 5, 2]|max }} {{ 'abc'|first }}{{ [1, 2]|last }}",
+    "{{ '3'|int + 1 }} {{ 'x'|int }} {{ 2.7|int }} {{ '2.5'|float }} {{ 3|string ~ '!' }} {{ 2.5|round }} {{ -3|abs }} "
+    "{{ 'a\nb\n'|indent(2) }}|{{ 'a\nb'|indent(2, true) }}",
     "line one\n    {% if true %}\n  kept\n    {% endif %}\nline two\n\t{# gone #}\nend\n\n",
     "a  {%- if true %}  b  {%- endif -%}  c  {{- ' d ' -}}  e  {#- x -#}  f",
-    "  {%+ if true %} plus {% endif +%}\nrest", "{% raw %}{{ not run }} {% x %}{% endraw %}|{{ 1 }}", "{{ '{{ }} %}' }} {{ \"it's\" }} {{ 'q\\'s \\n \\u00e9' }}",
+    "  {%+ if true %} plus {% endif +%}\nrest",
+    "{% raw %}{{ not run }} {% x %}{% endraw %}|{{ 1 }}", "{{ '{{ }} %}' }} {{ \"it's\" }} {{ 'q\\'s \\n \\u00e9' }}",
     "{% if messages|length > 2 %}many{% elif messages|length == 2 %}two{% else %}few{% endif %}",
     "{% set a, b = [1, 2] %}{{ b }}{{ a }}{% for x in [1,2] %}{% set a = 9 %}{% endfor %}{{ a }}{% if true %}{% set a = 7 %}{% endif %}{{ a }}",
-    "{% for m in messages %}{% for c in [1,2] %}{{ loop.index }}{{ loop.first }}{% endfor %}{{ loop.index }}{{ loop.previtem.role if loop.previtem is defined else '-' }}{% endfor %}",
+    "{% for m in messages %}{% for c in [1,2] %}{{ loop.index }}{{ loop.first }}{% endfor %}{{ loop.index }}{{ loop.previtem.role if "
+    "loop.previtem is defined else '-' }}{% endfor %}",
     "{{ messages[0]['content'] | replace('a', '<') | upper | lower }} {{ (messages|first).role }} {{ messages[99] is defined }} {{ messages.0.role }}",
     "{{ messages[99].role }}", "{{ 1 + 'a' }}", "{{ 1 / 0 }}", "{{ messages.foo.bar }}", "{% if x %}", "{{ 'abc }}", "{{ nope() }}", "{% set x.y = 1 %}",
     "{{ 1e3 }}" , "{{ 0.1 + 0.2 }} {{ 1e0 if false else 100000000000000000.0 }} {{ 5.0 }} {{ 123456.75 }}", "{{ -messages|length }}", "{{ -2 ** 2 }}",
