@@ -134,15 +134,7 @@ void Probe::note(const NotedEnded& noted) {
                                    {"tokens_out", noted.tokens_out}});
 }
 
-void Probe::note(const NotedQueueDepth& noted) {
-  const Pool pool = pool_of(noted.pool_id);
-  metrics_.set("queue_depth",
-               {{"engine", pool.engine},
-                {"engine_version", pool.engine_version},
-                {"pool_id", noted.pool_id},
-                {"priority", priority_name(noted.priority)}},
-               noted.depth);
-}
+void Probe::note(const NotedQueueDepth& noted) { depth_[{noted.pool_id, noted.priority}] = noted.depth; }
 
 void Probe::note(const NotedRetried& noted) {
   const Job* job = core_.find_job(noted.job);
@@ -178,8 +170,28 @@ void Probe::refresh_replica_info() {
   replica_info_ = std::move(now);
 }
 
+// Every known pool has both series from its first scrape on: an empty queue reads 0, not as absent.
+void Probe::refresh_queue_depth() {
+  for (const auto& [manager, record] : core_.fleet().managers()) {
+    for (const auto& [id, view] : record.replicas) {
+      for (const Priority priority : {Priority::interactive, Priority::batch})
+        depth_.try_emplace({view.pool_id, priority}, 0);
+    }
+  }
+  for (const auto& [key, depth] : depth_) {
+    const Pool pool = pool_of(key.first);
+    metrics_.set("queue_depth",
+                 {{"engine", pool.engine},
+                  {"engine_version", pool.engine_version},
+                  {"pool_id", key.first},
+                  {"priority", priority_name(key.second)}},
+                 depth);
+  }
+}
+
 std::string Probe::text(std::size_t readers, std::size_t managers) {
   refresh_replica_info();
+  refresh_queue_depth();
   metrics_.set("streams_open", {}, static_cast<double>(readers));
   metrics_.set("managers_attached", {}, static_cast<double>(managers));
   return metrics_.text();

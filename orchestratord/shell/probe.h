@@ -7,6 +7,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "common/runtime/metrics.h"
 #include "orchestratord/core/effects.h"
@@ -37,10 +38,12 @@ class Probe {
   };
   Pool pool_of(const std::string& pool_id) const;
   void refresh_replica_info();
+  void refresh_queue_depth();
 
   const Orchestrator& core_;
   runtime::Metrics metrics_;
-  std::set<runtime::MetricLabels> replica_info_;  // series on the page
+  std::map<std::pair<std::string, Priority>, std::uint32_t> depth_;  // (pool, class): jobs waiting
+  std::set<runtime::MetricLabels> replica_info_;                     // series on the page
 };
 
 }  // namespace orch::gateway

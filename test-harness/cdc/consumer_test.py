@@ -76,7 +76,7 @@ def not_found(pact):
 
 
 def full(pact):
-    (add(pact, "a task for a full queue", states.FULL, "POST", "/v1/tasks", states.task(states.NEW_TASK, 5))
+    (add(pact, "a task for a full queue", states.FULL, "POST", "/v1/tasks", states.task(states.REFUSED_TASK, 5))
      .will_respond_with(429)
      .with_headers({**CORRELATION, "Retry-After": match.regex("2", regex=r"^[1-9]\d*$"), "X-Backoff-Ms": match.regex("1250", regex=r"^\d+$")})
      .with_body(failure("ADMISSION_REJECT", retry_after_ms=match.integer(1250), policy_label="reject"), "application/json"))
@@ -84,7 +84,7 @@ def full(pact):
 
 def unready(pact):
     (add(pact, "a task for a model without a ready replica", states.UNREADY, "POST", "/v1/tasks",
-         states.task(states.NEW_TASK, 4, model_ref=states.UNREADY_MODEL))
+         states.task(states.UNREADY_TASK, 4, model_ref=states.UNREADY_MODEL))
      .will_respond_with(503).with_headers(CORRELATION)
      .with_body(failure("POOL_UNREADY"), "application/json"))
 
@@ -127,11 +127,11 @@ class Consumer(unittest.TestCase):
         self.assertEqual((error.status, error.code, error.field, error.retriable), (400, "INVALID_PARAMS", "max_tokens", False))
 
     def test_ORCH_2007_a_full_queue_says_when_to_come_back(self):
-        error = self.refused(full, states.task(states.NEW_TASK, 5))
+        error = self.refused(full, states.task(states.REFUSED_TASK, 5))
         self.assertEqual((error.status, error.code, error.retry_after_ms, error.policy_label), (429, "ADMISSION_REJECT", 1250, "reject"))
 
     def test_OC_CTRL_2082_an_unready_pool_is_retriable(self):
-        error = self.refused(unready, states.task(states.NEW_TASK, 4, model_ref=states.UNREADY_MODEL))
+        error = self.refused(unready, states.task(states.UNREADY_TASK, 4, model_ref=states.UNREADY_MODEL))
         self.assertEqual((error.status, error.code, error.retriable), (503, "POOL_UNREADY", True))
 
     def test_OC_TEST_7013_the_committed_pact_is_this_one(self):

@@ -13,6 +13,8 @@ NEW_TASK = "6a1d0c1e-52ba-4b7e-9b39-2f6f3f1c7f10"
 STREAM_TASK = "6a1d0c1e-52ba-4b7e-9b39-2f6f3f1c7f11"
 CANCEL_TASK = "6a1d0c1e-52ba-4b7e-9b39-2f6f3f1c7f12"
 UNKNOWN_TASK = "6a1d0c1e-52ba-4b7e-9b39-2f6f3f1c7f13"
+REFUSED_TASK = "6a1d0c1e-52ba-4b7e-9b39-2f6f3f1c7f14"
+UNREADY_TASK = "6a1d0c1e-52ba-4b7e-9b39-2f6f3f1c7f15"
 
 HAS_ROOM = "the model is served and the queue has room"
 POSTED = "the stream's task was posted with four tokens to go"

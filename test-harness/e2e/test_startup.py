@@ -87,7 +87,7 @@ def test_too_little_memory():
     done = subprocess.run([binary_dir() / "workerd", "--model", model_file(), "--model-name", "x", "--memory-max-bytes", "1000000", "--device", "cpu",
                            "--generate", "hi"], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 71, (done.returncode, done.stderr)
-    assert "1000000" in done.stderr
+    assert "budget 1 MiB" in done.stderr
 
 
 def test_the_mock_calls_itself_mock():
