@@ -82,7 +82,7 @@ class LlamaCppGeneration final : public Conversation {
 
 class LlamaCppCount final : public Conversation {
  public:
-  explicit LlamaCppCount(EnginePrompt prompt);
+  explicit LlamaCppCount(const EnginePrompt& prompt);
 
   HttpRequest next() override { return prompt_.next(); }
   bool decoding() const override { return false; }

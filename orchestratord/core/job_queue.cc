@@ -59,7 +59,7 @@ Room JobQueue::room_for(Priority priority, const std::string& tenant, std::uint6
     candidates = by_age(Priority::batch, nullptr);
     std::reverse(candidates.begin(), candidates.end());  // the newest has waited least
   }
-  const Room refused = room;
+  Room refused = room;
   for (const QueueEntry* victim : candidates) {
     const bool class_is_full = in_class >= class_capacity;
     if (class_is_full && victim->priority != priority) continue;  // would not help
