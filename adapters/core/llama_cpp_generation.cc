@@ -229,7 +229,9 @@ void LlamaCppGeneration::frame(const std::string& data, std::vector<Event>& out)
   if (stop->get<bool>()) give(result_of(document), out);
 }
 
-LlamaCppCount::LlamaCppCount(const EnginePrompt& prompt) : prompt_(prompt), reply_(reply_max(prompt)) { prompt_.want_ids(); }
+LlamaCppCount::LlamaCppCount(const EnginePrompt& prompt) : prompt_(prompt), reply_(reply_max(prompt)) {
+  prompt_.want_ids();
+}
 
 void LlamaCppCount::head(int status) {
   status_ = status;
