@@ -1,6 +1,7 @@
 #include "orchestratord/shell/event_text.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "common/runtime/json_text.h"
 
@@ -25,11 +26,21 @@ struct Append {
     object.close();
     return "started";
   }
+  void append_ids(const std::vector<std::uint32_t>& ids) const {
+    out += R"(,"ids":)";
+    char separator = '[';
+    for (const std::uint32_t id : ids) {
+      out.push_back(std::exchange(separator, ','));
+      append_number(out, std::uint64_t{id});
+    }
+    out.push_back(']');
+  }
   std::string_view operator()(const TokenEvent& event) const {
     out += R"({"t":)";
     append_json_string(out, event.text);
     out += R"(,"i":)";
     append_number(out, std::uint64_t{event.i});
+    if (!event.ids.empty()) append_ids(event.ids);  // OC-CTRL-2024
     out.push_back('}');
     return "token";
   }

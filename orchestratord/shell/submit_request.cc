@@ -124,6 +124,7 @@ v1::TaskEvent write_task_event(const StreamEvent& event) {
   } else if (const auto* token = std::get_if<TokenEvent>(&event.body)) {
     out.mutable_token()->set_t(token->text);
     out.mutable_token()->set_i(token->i);
+    for (const std::uint32_t id : token->ids) out.mutable_token()->add_ids(id);
   } else if (const auto* metrics = std::get_if<MetricsEvent>(&event.body)) {
     out.mutable_metrics()->set_queue_depth(metrics->queue_depth);
   } else if (const auto* end = std::get_if<EndEvent>(&event.body)) {

@@ -53,7 +53,7 @@ def normalised_stream(raw):
             continue
         body = event.json()
         for key in body:
-            body[key] = "<ms>" if key.endswith("_ms") else "<text>" if key == "t" else body[key]
+            body[key] = "<ms>" if key.endswith("_ms") else {"t": "<text>", "ids": "<ids>"}.get(key, body[key])
         lines.append(f"id: {event.id}\nevent: {event.name}\ndata: {json.dumps(body, separators=(',', ':'))}\n\n")
     return "".join(lines)
 

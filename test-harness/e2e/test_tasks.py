@@ -27,6 +27,7 @@ def test_ORCH_2001_2002_admission_then_ordered_events(cluster):
     assert names[0] == "started" and names[-1] in ("end", "error") and set(names[1:-1]) == {"token"}
     assert names[-1] == "end", events[-1]
     tokens = [data for name, data, _ in events if name == "token"]
+    assert all(t["ids"] for t in tokens), "OC-CTRL-2024: the native worker names its tokens"
     assert [t["i"] for t in tokens] == list(range(len(tokens)))
     assert "".join(t["t"] for t in tokens).strip()
     assert events[-1][1]["tokens_out"] == 16
@@ -69,6 +70,7 @@ def test_a_repeated_task_id_is_a_conflict(cluster):
     body = cluster.task_body("again", task_id=task_id)
     reply = request("POST", cluster.url + "/v1/tasks", body)
     assert reply.status == 409 and reply.json()["code"] == "CONFLICT"
+    assert list(cluster.task_events(task_id))[-1][0] == "end", "the first one is untouched"
 
 
 def test_ORCH_3028_counters_move_by_what_was_generated(cluster):
