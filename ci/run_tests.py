@@ -73,7 +73,8 @@ def steps():
     jobs = str(os.cpu_count() or 2)
     model = os.environ.get("LLAMA_ORCH_MODEL", "")
     agreement = "test-harness/agreement"
-    haiku = {"TZ": "Europe/Amsterdam", "REQUIRE_REAL_LLAMA": "1"}
+    # Both engines are deterministic, so a fixed seed makes the judgement repeatable; by hand each run draws a new one.
+    haiku = {"TZ": "Europe/Amsterdam", "REQUIRE_REAL_LLAMA": "1", "LLAMA_ORCH_JUDGE_SEED": "7"}
     logits = [f"{agreement}/logits_agreement.py", "--model", model, "--tool", str(RELEASE / "bin/worker-logits")]
     return [
         Step("configure", "fast", preset("release")),
@@ -87,7 +88,7 @@ def steps():
         script("haiku-gate", "full", "test-harness/haiku/haiku_gate.py", env=haiku),
         script("tokenizer-agreement", "full", f"{agreement}/tokenizer_agreement.py", "--model", model, "--tool", str(RELEASE / "bin/tokenize_tool")),
         script("template-agreement", "full", f"{agreement}/template_agreement.py", "--model", model, "--tool", str(RELEASE / "bin/render_tool")),
-        script("logits-agreement", "full", *logits, "--texts", "4", "--positions", "32", "--reference-texts", "1", timeout=900),
+        script("logits-agreement", "full", *logits, "--texts", "8", "--positions", "64", "--reference-texts", "1", timeout=900),
         *sanitized("asan", ASAN_TESTS),
         *sanitized("tsan", TSAN_TESTS),
         script("logits-agreement-whole", "nightly", *logits, timeout=5400),
