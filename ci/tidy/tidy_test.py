@@ -27,7 +27,7 @@ BREACHES = [
     ("worker/core/a.cc", "std::mutex m;", "std::mutex in a core"),
     ("worker/core/a.cc", "grpc::Status s;", "grpc:: in a core"),
     ("worker/shell/a.cc", 'open("/home/me/x");', "a path of one machine"),
-    ("README.md", "See /work/main.", "a path of one machine"),
+    ("README.md", "See /" + "work/main.", "a path of one machine"),
     ("ci/x.sh", "cp a /tmp/out", "a path of one machine"),
     ("worker/shell/a.cc", "x" * 121, "121 columns"),
     ("ci/a.py", "x" * 161, "161 columns"),
