@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include <atomic>
 #include <condition_variable>
 #include <future>
@@ -154,20 +156,21 @@ struct World {
 
 // Holds every step until it is let go, so that a test can act between steps.
 struct Gate {
-  std::mutex mutex;
-  std::condition_variable changed;
-  bool open = true;
-  void pass() {
-    std::unique_lock lock(mutex);
-    changed.wait_for(lock, kPatience, [this] { return open; });
-  }
-  void set(bool value) {
-    {
-      const std::lock_guard lock(mutex);
-      open = value;
-    }
+  // This many more steps may pass; then the engine waits.
+  void allow(std::uint64_t steps) {
+    const std::lock_guard lock(mutex);
+    allowed = steps;
     changed.notify_all();
   }
+  void open() { allow(std::numeric_limits<std::uint64_t>::max()); }
+  void pass() {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [this] { return allowed > 0; });
+    if (allowed != std::numeric_limits<std::uint64_t>::max()) --allowed;
+  }
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::uint64_t allowed = std::numeric_limits<std::uint64_t>::max();  // open until a test says otherwise
 };
 
 TEST(NativeEngine, same_request_alone_and_among_others_gives_the_same_ids) {
@@ -220,13 +223,17 @@ TEST(NativeEngine, cancel_frees_slot_and_pages) {
                  backend.before_step = [&] { gate.pass(); };
                }});
   world.wait_ready();
+  gate.allow(0);
+  // The engine waits in its first step: the first job holds the only slot when the second one comes.
   const auto running = world.submit(1, "abc", 400);
-  running->wait_tokens(3);
   const auto refused = world.submit(2, "abc", 10);
+  gate.allow(5);
   refused->wait_end();
+  running->wait_tokens(1);
   EXPECT_EQ(refused->failure_->outcome, Outcome::SLOT_BUSY);
   EXPECT_GT(world.engine->counters().kv_pages_used, 0u);
   world.engine->cancel(job(1));
+  gate.open();
   running->wait_end();
   EXPECT_EQ(running->failure_->outcome, Outcome::CANCELED);
   EXPECT_LT(running->ids_.size(), 400u);
@@ -244,12 +251,12 @@ TEST(NativeEngine, L5_a_cancel_stops_the_job_within_one_step) {
   Gate gate;
   World world({.prepare = [&](RememberingBackend& backend) { backend.before_step = [&] { gate.pass(); }; }});
   world.wait_ready();
+  gate.allow(5);
   const auto running = world.submit(1, "abc", 400);
   running->wait_tokens(3);
-  gate.set(false);
   world.engine->cancel(job(1));
   const std::uint64_t steps = world.engine->counters().steps_done;
-  gate.set(true);
+  gate.open();
   running->wait_end();
   // The step under way when cancel came, and one that may have been counted late.
   EXPECT_LE(world.engine->counters().steps_done, steps + 2);
