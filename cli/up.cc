@@ -48,7 +48,9 @@ std::string replica_progress(const ClusterOptions& options) {
   return {};
 }
 
+// Our own gateway writes its port file; whatever else answers at the configured address is not this cluster.
 bool model_is_served(const ClusterOptions& options) {
+  if (!read_small_file(ClusterFiles(options.state_dir).http_port).ok()) return false;
   const auto reply = http_get(base_url(options) + "/readyz", kQuickTimeoutMs);
   return reply.ok() && reply->status == 200;
 }
@@ -148,16 +150,16 @@ int ensure_up(const ClusterOptions& options) {
   const auto start = Clock::now();
   std::string shown;
   while (Clock::now() - start < kStartDeadline) {
+    if (const auto failure = read_small_file(files.supervisor_failure); failure.ok()) {
+      progress("");
+      std::fprintf(stderr, "%s", failure->c_str());
+      return 1;
+    }
     if (model_is_served(options)) {
       progress("cluster ready after " + std::to_string(static_cast<int>(std::lround(seconds_since(start) * 1000))) +
                " ms");
       if (::isatty(2) != 0) std::fputc('\n', stderr);
       return 0;
-    }
-    if (const auto failure = read_small_file(files.supervisor_failure); failure.ok()) {
-      progress("");
-      std::fprintf(stderr, "%s", failure->c_str());
-      return 1;
     }
     const std::string now = replica_progress(options);
     const std::string line = "starting " + options.model_name + (now.empty() ? "" : ": " + now);

@@ -54,7 +54,7 @@ def test_missing_model_file(tmp_path):
     with Cluster([native_pool(str(tmp_path / "absent.gguf"))]) as cluster:
         replica = failed_replica(cluster)
         assert "absent.gguf" in replica["last_error"]
-        assert cluster.chat("Hi").status == 503
+        wait_until(lambda: cluster.chat("Hi").status == 503, 10, "the gateway knows the pool and refuses with 503")
 
 
 def test_truncated_model_file(tmp_path):
