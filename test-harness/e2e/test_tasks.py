@@ -8,7 +8,7 @@ from orch_cluster import ClusterError, request, wait_until
 
 
 def post(cluster, **changes):
-    body = cluster.task_body(**{"prompt": "Count from one to ten in words.", **changes})
+    body = cluster.task_body(**{"prompt": "Count from one to ten in words.", "temperature": 0, **changes})
     return body["task_id"], request("POST", cluster.url + "/v1/tasks", body)
 
 
