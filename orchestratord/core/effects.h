@@ -129,11 +129,26 @@ struct CountTokens {
 
 // --- pool managers ---
 
+// A backlogged tenant as a pool manager sees it (S1): whose waiting work comes first between orchestrators.
+struct TenantBid {
+  Priority priority = Priority::interactive;
+  double class_v = 0;   // counter of the class in its domain, F2
+  double tenant_v = 0;  // counter of the tenant in its class and domain, F2
+  std::uint32_t waiting = 0;
+  Duration age;  // of its oldest waiting job
+  // Ages grow all the time; they are no change that a message is owed for.
+  bool same_but_for_age(const TenantBid& other) const {
+    return priority == other.priority && class_v == other.class_v && tenant_v == other.tenant_v &&
+           waiting == other.waiting;
+  }
+};
 struct PoolBid {
   std::string pool_id;
   std::uint32_t running = 0;
   std::uint32_t waiting = 0;
+  std::vector<TenantBid> tenants = {};  // at most kBidTenantsMax, the lowest by (class_v, tenant_v, age)
 };
+inline constexpr std::size_t kBidTenantsMax = 32;
 struct SendUpdate {
   LinkId link;
   std::uint64_t seq = 0;  // grows per link

@@ -109,6 +109,7 @@ class Orchestrator {
   void send_updates();
   void send_update(LinkId id, Link& link, bool renew);
   std::vector<PoolBid> bids_for(ManagerId manager) const;
+  std::optional<TenantBid> waiting_of(const std::string& model, Priority priority) const;
   void beat_workers();
 
   // workers (orchestrator_workers.cc)

@@ -114,6 +114,18 @@ void Orchestrator::on(const LeaseRevoked& event) {
 
 // --- bids and renewals (S1, L4) ---
 
+// S1 with one entry per class: without counters per tenant the manager orders by age.
+std::optional<TenantBid> Orchestrator::waiting_of(const std::string& model, Priority priority) const {
+  const std::vector<Lane> lanes = queue_.lanes_by_age(model, priority);
+  if (lanes.empty()) return std::nullopt;
+  const Job& oldest = jobs_.at(queue_.heads(lanes.front(), priority, 1).front());
+  TenantBid entry;
+  entry.priority = priority;
+  entry.waiting = static_cast<std::uint32_t>(queue_.depth(model, priority));
+  entry.age = now_ - oldest.admitted_at;
+  return entry;
+}
+
 std::vector<PoolBid> Orchestrator::bids_for(ManagerId manager) const {
   std::map<std::string, PoolBid> pools;
   const ManagerRecord& record = fleet_.managers().at(manager);
@@ -128,8 +140,14 @@ std::vector<PoolBid> Orchestrator::bids_for(ManagerId manager) const {
     for (const auto& [id, replica] : record.replicas) {
       if (replica.model_name == model) of_model.insert(replica.pool_id);
     }
-    const std::size_t depth = queue_.depth(model, Priority::interactive) + queue_.depth(model, Priority::batch);
-    for (const std::string& pool : of_model) pools[pool].waiting += static_cast<std::uint32_t>(depth);
+    for (const Priority priority : kPriorities) {
+      const std::optional<TenantBid> entry = waiting_of(model, priority);
+      if (!entry) continue;
+      for (const std::string& pool : of_model) {
+        pools[pool].waiting += entry->waiting;
+        if (pools[pool].tenants.size() < kBidTenantsMax) pools[pool].tenants.push_back(*entry);
+      }
+    }
   }
   std::vector<PoolBid> out;
   out.reserve(pools.size());
@@ -150,7 +168,9 @@ void Orchestrator::send_updates() {
       link.bids_checked = load_version_;
       const std::vector<PoolBid> bids = bids_for(link.manager);
       const auto same = [](const PoolBid& a, const PoolBid& b) {
-        return a.pool_id == b.pool_id && a.running == b.running && a.waiting == b.waiting;
+        return a.pool_id == b.pool_id && a.running == b.running && a.waiting == b.waiting &&
+               std::equal(a.tenants.begin(), a.tenants.end(), b.tenants.begin(), b.tenants.end(),
+                          [](const TenantBid& x, const TenantBid& y) { return x.same_but_for_age(y); });
       };
       if (std::equal(bids.begin(), bids.end(), link.last_bids.begin(), link.last_bids.end(), same)) continue;
     }

@@ -102,6 +102,14 @@ v1::AttachRequest attach_update(const SendUpdate& update) {
     each->set_pool_id(bid.pool_id);
     each->set_running(bid.running);
     each->set_waiting(bid.waiting);
+    for (const TenantBid& tenant : bid.tenants) {
+      v1::TenantBid* entry = each->add_tenants();
+      entry->set_job_class(tenant.priority == Priority::batch ? v1::JOB_CLASS_BATCH : v1::JOB_CLASS_INTERACTIVE);
+      entry->set_class_v(tenant.class_v);
+      entry->set_tenant_v(tenant.tenant_v);
+      entry->set_waiting(tenant.waiting);
+      entry->set_age_ms(static_cast<std::uint64_t>(std::max<std::int64_t>(tenant.age.ms(), 0)));
+    }
   }
   const auto add = [](const LeaseId& lease, v1::LeaseId* each) {
     each->set_boot(lease.boot);

@@ -82,10 +82,20 @@ struct AttachOpened {
   LinkId link;
   Holder holder;
 };
+enum class JobClass : std::uint8_t { interactive, batch };
+// A backlogged tenant of a bid; the counters are domain-wide (S1, F2), so that managers need not talk to each other.
+struct TenantBid {
+  JobClass job_class = JobClass::interactive;
+  double class_v = 0;
+  double tenant_v = 0;
+  std::uint32_t waiting = 0;
+  Duration age;  // of its oldest waiting job, when the bid was sent
+};
 struct Bid {
   std::string pool_id;
   std::uint32_t running = 0;
   std::uint32_t waiting = 0;
+  std::vector<TenantBid> tenants = {};
 };
 struct HolderUpdate {
   LinkId link;

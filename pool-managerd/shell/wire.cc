@@ -65,7 +65,16 @@ Result<Holder, BadMessage> parse_attach_hello(const v1::AttachHello& message) {
 HolderUpdate parse_update(LinkId link, const v1::HolderUpdate& message) {
   HolderUpdate update{.link = link, .seq = message.seq(), .bids = {}, .renew = {}, .release = {}};
   for (const v1::Bid& bid : message.bids()) {
-    update.bids.push_back({.pool_id = bid.pool_id(), .running = bid.running(), .waiting = bid.waiting()});
+    Bid& entry =
+        update.bids.emplace_back(Bid{.pool_id = bid.pool_id(), .running = bid.running(), .waiting = bid.waiting()});
+    for (const v1::TenantBid& tenant : bid.tenants()) {
+      entry.tenants.push_back(
+          {.job_class = tenant.job_class() == v1::JOB_CLASS_BATCH ? JobClass::batch : JobClass::interactive,
+           .class_v = tenant.class_v(),
+           .tenant_v = tenant.tenant_v(),
+           .waiting = tenant.waiting(),
+           .age = Duration::milliseconds(static_cast<std::int64_t>(std::min(tenant.age_ms(), kLongestMs)))});
+    }
   }
   for (const v1::LeaseId& id : message.renew()) update.renew.push_back(parse_pair<LeaseId>(id));
   for (const v1::LeaseId& id : message.release()) update.release.push_back(parse_pair<LeaseId>(id));

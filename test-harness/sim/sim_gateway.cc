@@ -181,7 +181,14 @@ void SimGateway::send_update(const gateway::SendUpdate& effect) {
     if (uplink.ours != effect.link) continue;
     pool::HolderUpdate update;
     update.seq = effect.seq;
-    for (const gateway::PoolBid& bid : effect.bids) update.bids.push_back({bid.pool_id, bid.running, bid.waiting});
+    for (const gateway::PoolBid& bid : effect.bids) {
+      pool::Bid& copy = update.bids.emplace_back(pool::Bid{bid.pool_id, bid.running, bid.waiting});
+      for (const gateway::TenantBid& tenant : bid.tenants) {
+        copy.tenants.push_back(
+            {tenant.priority == Priority::batch ? pool::JobClass::batch : pool::JobClass::interactive, tenant.class_v,
+             tenant.tenant_v, tenant.waiting, tenant.age});
+      }
+    }
     update.renew = effect.renew;
     update.release = effect.release;
     world_.send(uplink.stream, 1, World::Copies::repeatable,
