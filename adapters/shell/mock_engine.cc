@@ -23,6 +23,9 @@ constexpr std::array<std::string_view, 32> kWords{
     "lagoon", "meadow", "north",  "ochre",  "pebble", "quartz", "ridge", "silt",   "tundra", "umber", "valley",
     "willow", "xenon",  "yarrow", "zephyr", "brook",  "cliff",  "dune",  "fern",   "gale",   "heath"};
 constexpr std::uint32_t kFirstId = 100;
+// Bounds of estimate(): one token besides the text, and roles of at most 16 bytes.
+constexpr std::uint32_t kTemplateFixedBytes = 4;
+constexpr std::uint32_t kTemplatePerMessageBytes = 16;
 constexpr std::uint32_t kShortest = 64;  // long enough for a self-check to cancel it
 
 bool spares(const DispatchId& id) { return id.attempt == std::numeric_limits<std::uint32_t>::max(); }
@@ -79,6 +82,9 @@ worker::EngineInfo MockEngine::info() const {
   info.accelerator = "external";
   info.device_name = "mock";
   info.template_available = true;
+  info.template_fixed_bytes = kTemplateFixedBytes;
+  info.template_per_message_bytes = kTemplatePerMessageBytes;
+  info.token_bytes_expansion = 1.0F;  // estimate() never counts more than one token a byte
   info.ready = loaded && options_.script.load_failure.empty();
   info.load_progress = loaded ? 1.0F : 0.5F;
   if (loaded && !options_.script.load_failure.empty()) {

@@ -24,7 +24,7 @@ struct WorkerCalls::Shared : std::enable_shared_from_this<Shared> {
   using Hold = runtime::BidiCall<v1::HoldBeat, v1::HoldAck>;
 
   struct Worker {
-    std::unique_ptr<v1::Worker::Stub> stub;
+    std::shared_ptr<v1::Worker::Stub> stub;  // shared with unary calls under way
     std::shared_ptr<Hold> hold;
     std::uint64_t hold_number = 0;
     std::uint64_t beats = 0;
@@ -186,18 +186,22 @@ void WorkerCalls::count(const CountTokens& effect) {
   v1::CountTokensRequest request;
   wire::write_prompt(effect.payload->prompt, request.mutable_prompt());
   const std::weak_ptr<Shared> weak = shared_;
-  // The stub is shared with the call's closure, so that forgetting the worker does not free it under way.
-  std::shared_ptr<v1::Worker::Stub> stub = v1::Worker::NewStub(runtime::make_channel(effect.endpoint));
+  // The worker's own channel: a connection of its own would cost more than the count.
+  Shared::Worker& worker = shared_->worker(effect.endpoint);
+  ++worker.calls;
   runtime::start_unary<v1::CountTokensRequest, v1::CountTokensReply>(
-      [stub](grpc::ClientContext* context, const v1::CountTokensRequest* message, v1::CountTokensReply* reply,
-             std::function<void(grpc::Status)> done) {
+      [stub = worker.stub](grpc::ClientContext* context, const v1::CountTokensRequest* message,
+                           v1::CountTokensReply* reply, std::function<void(grpc::Status)> done) {
         stub->async()->CountTokens(context, message, reply, std::move(done));
       },
       std::move(request), kCountTimeout,
-      [weak, stub, id = effect.request](const grpc::Status& status, const v1::CountTokensReply& reply) {
+      [weak, endpoint = effect.endpoint, id = effect.request](const grpc::Status& status,
+                                                              const v1::CountTokensReply& reply) {
         const std::optional<std::uint32_t> tokens = status.ok() ? std::optional(reply.tokens()) : std::nullopt;
         if (const auto self = weak.lock()) {
-          self->to_loop([id, tokens](Shared& on_loop) {
+          self->to_loop([endpoint, id, tokens](Shared& on_loop) {
+            --on_loop.workers[endpoint].calls;
+            on_loop.release_if_unused(endpoint);
             if (!on_loop.closed) on_loop.on_event(TokensCounted{id, tokens});
           });
         }
