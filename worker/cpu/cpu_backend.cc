@@ -21,10 +21,29 @@ struct Range {
   std::uint32_t end = 0;
 };
 
-// The part of `count` units that thread `index` of `threads` takes.
-Range share(std::uint32_t count, std::uint32_t index, std::uint32_t threads) {
+// Part `index` of `parts` equal ones of `count` things.
+Range share(std::uint32_t count, std::uint32_t index, std::uint32_t parts) {
   const std::uint64_t n = count;
-  return {static_cast<std::uint32_t>(n * index / threads), static_cast<std::uint32_t>(n * (index + 1) / threads)};
+  return {static_cast<std::uint32_t>(n * index / parts), static_cast<std::uint32_t>(n * (index + 1) / parts)};
+}
+
+// Units a thread gets of an operation whose cost is even: few enough that taking them costs nothing, many enough that a
+// thread that lost its core leaves most of its part to the others.
+constexpr std::uint32_t kUnitsPerThread = 4;
+
+// What the threads do between two meetings: the first or the second half of an operation.
+struct Phase {
+  const Op* op = nullptr;
+  bool prepares = false;  // norm_matmul, matmul_residual: makes the quantised input that the second half reads
+};
+
+std::vector<Phase> phases_of(const Plan& plan) {
+  std::vector<Phase> out;
+  for (const Op& op : plan.ops) {
+    if (op.kind == OpKind::norm_matmul || op.kind == OpKind::matmul_residual) out.push_back({&op, true});
+    out.push_back({&op, false});
+  }
+  return out;
 }
 
 std::string cpu_name() {
@@ -52,6 +71,7 @@ class CpuBackend final : public Backend {
         kv_(std::move(kv)),
         rope_(make_rope_table(model_.config, model_.weights, options.context)),
         scratch_(model_.config, kStepRowsMax, options.threads, options.context),
+        phases_(phases_of(model_.plan)),
         pool_(options.threads) {}
 
   BackendInfo info() const override {
@@ -72,7 +92,12 @@ class CpuBackend final : public Backend {
 
   Status<BackendFault> step(const StepInput& input, std::span<float> logits) override {
     prepare(input, logits);
-    pool_.run([](void* self, std::uint32_t index) { static_cast<CpuBackend*>(self)->run_thread(index); }, this);
+    pool_.run(
+        {.context = this,
+         .phases = static_cast<std::uint32_t>(phases_.size()),
+         .units = [](void* self, std::uint32_t phase) { return static_cast<const CpuBackend*>(self)->units(phase); },
+         .unit = [](void* self, std::uint32_t phase, std::uint32_t unit,
+                    std::uint32_t thread) { static_cast<CpuBackend*>(self)->run_unit(phase, unit, thread); }});
     return Ok{};
   }
 
@@ -83,20 +108,28 @@ class CpuBackend final : public Backend {
 
  private:
   void prepare(const StepInput& input, std::span<float> logits);
-  void run_thread(std::uint32_t index);
-  void run_op(const Op& op, std::uint32_t index);
+  std::uint32_t units(std::uint32_t phase) const;
+  void run_unit(std::uint32_t phase, std::uint32_t unit, std::uint32_t thread);
 
-  void embed(const Op& op, std::uint32_t index);
-  void norm_matmul(const Op& op, std::uint32_t index);
-  void rope_store_kv(const Op& op, std::uint32_t index);
-  void attention(const Op& op, std::uint32_t index);
-  void matmul_residual(const Op& op, std::uint32_t index);
-  void silu_mul(std::uint32_t index);
+  std::uint32_t even_units(std::uint32_t things) const { return std::min(things, pool_.size() * kUnitsPerThread); }
+  std::uint32_t rows_of(const Op& op) const;
+  std::uint32_t groups_of(const Op& op) const;
+  std::uint32_t silu_tiles() const;
+
+  // Each computes one unit.
+  void embed(const Op& op, std::uint32_t row);
+  void norm_quantise(const Op& op, std::uint32_t row);
+  void matmul_parts(const Op& op, std::uint32_t unit);
+  void rope_store_kv(const Op& op, std::uint32_t row);
+  void attention(const Op& op, std::uint32_t item, std::uint32_t thread);
+  void quantise(const Op& op, std::uint32_t row);
+  void matmul_residual(const Op& op, std::uint32_t unit);
+  void silu_mul(std::uint32_t unit);
 
   void quantise_input(std::uint32_t row, const float* x, std::uint32_t cols);
   ActivationRows input_rows(std::uint32_t cols);
   void matmul(const MatmulPart& part, const ActivationRows& in, std::uint32_t rows, const float* residual, float* out,
-              std::size_t stride, std::uint32_t index);
+              std::size_t stride, Range groups);
   void store_kv_row(std::uint32_t layer, std::uint32_t row);
 
   Model model_;
@@ -105,6 +138,7 @@ class CpuBackend final : public Backend {
   KvStore kv_;
   RopeTable rope_;
   StepScratch scratch_;
+  const std::vector<Phase> phases_;  // of model_.plan
   ThreadPool pool_;
   std::atomic<std::uint64_t> kv_saturated_{0};
 
@@ -140,40 +174,61 @@ void CpuBackend::prepare(const StepInput& input, std::span<float> logits) {
   ORCH_CHECK(logits.size() == wanted_.size() * model_.config.vocabulary);
 }
 
-void CpuBackend::run_thread(std::uint32_t index) {
-  const FloatState state(options_.flush_denormals);
-  for (const Op& op : model_.plan.ops) run_op(op, index);
+std::uint32_t CpuBackend::rows_of(const Op& op) const {
+  return static_cast<std::uint32_t>(op.wanted_rows_only ? wanted_.size() : input_.rows.size());
 }
 
-void CpuBackend::run_op(const Op& op, std::uint32_t index) {
+std::uint32_t CpuBackend::groups_of(const Op& op) const {
+  std::uint32_t groups = 0;
+  for (const MatmulPart& part : op.parts) groups += model_.weights.tensors[part.weight].row_groups();
+  return groups;
+}
+
+std::uint32_t CpuBackend::silu_tiles() const {
+  return static_cast<std::uint32_t>(input_.rows.size()) * (model_.config.feed_forward / kTileCols);
+}
+
+std::uint32_t CpuBackend::units(std::uint32_t phase) const {
+  const Op& op = *phases_[phase].op;
+  if (phases_[phase].prepares) return rows_of(op);
   switch (op.kind) {
     case OpKind::embed:
-      embed(op, index);
-      break;
-    case OpKind::norm_matmul:
-      norm_matmul(op, index);
-      break;
     case OpKind::rope_store_kv:
-      rope_store_kv(op, index);
-      break;
-    case OpKind::attention:
-      attention(op, index);
-      break;
+      return rows_of(op);
+    case OpKind::norm_matmul:
     case OpKind::matmul_residual:
-      matmul_residual(op, index);
-      break;
+      return rows_of(op) == 0 ? 0 : even_units(groups_of(op));
+    case OpKind::attention:
+      return static_cast<std::uint32_t>(tiles_.size()) * model_.config.kv_heads;
     case OpKind::silu_mul:
-      silu_mul(index);
-      break;
+      return even_units(silu_tiles());
   }
-  pool_.barrier();
+  return 0;
 }
 
-void CpuBackend::embed(const Op& op, std::uint32_t index) {
+void CpuBackend::run_unit(std::uint32_t phase, std::uint32_t unit, std::uint32_t thread) {
+  const FloatState state(options_.flush_denormals);
+  const Op& op = *phases_[phase].op;
+  const bool prepares = phases_[phase].prepares;
+  switch (op.kind) {
+    case OpKind::embed:
+      return embed(op, unit);
+    case OpKind::norm_matmul:
+      return prepares ? norm_quantise(op, unit) : matmul_parts(op, unit);
+    case OpKind::rope_store_kv:
+      return rope_store_kv(op, unit);
+    case OpKind::attention:
+      return attention(op, unit, thread);
+    case OpKind::matmul_residual:
+      return prepares ? quantise(op, unit) : matmul_residual(op, unit);
+    case OpKind::silu_mul:
+      return silu_mul(unit);
+  }
+}
+
+void CpuBackend::embed(const Op& op, std::uint32_t row) {
   const QTensor& table = model_.weights.tensors[op.parts[0].weight];
-  const Range mine = share(static_cast<std::uint32_t>(input_.rows.size()), index, pool_.size());
-  for (std::uint32_t i = mine.begin; i < mine.end; ++i)
-    dequantise_row(table, input_.rows[i].token, scratch_.row(op.out, i));
+  dequantise_row(table, input_.rows[row].token, scratch_.row(op.out, row));
 }
 
 void CpuBackend::quantise_input(std::uint32_t row, const float* x, std::uint32_t cols) {
@@ -193,9 +248,8 @@ ActivationRows CpuBackend::input_rows(std::uint32_t cols) {
 }
 
 void CpuBackend::matmul(const MatmulPart& part, const ActivationRows& in, std::uint32_t rows, const float* residual,
-                        float* out, std::size_t stride, std::uint32_t index) {
+                        float* out, std::size_t stride, Range groups) {
   const QTensor& weight = model_.weights.tensors[part.weight];
-  const Range groups = share(weight.row_groups(), index, pool_.size());
   MatmulArgs args;
   args.weight = &weight;
   args.bias = part.bias == kNoTensor ? nullptr : model_.weights.tensors[part.bias].plain();
@@ -209,23 +263,28 @@ void CpuBackend::matmul(const MatmulPart& part, const ActivationRows& in, std::u
   kernels_.matmul(args);
 }
 
-void CpuBackend::norm_matmul(const Op& op, std::uint32_t index) {
-  const std::uint32_t rows = static_cast<std::uint32_t>(op.wanted_rows_only ? wanted_.size() : input_.rows.size());
-  if (rows == 0) return;
+void CpuBackend::norm_quantise(const Op& op, std::uint32_t row) {
   const std::uint32_t cols = static_cast<std::uint32_t>(scratch_.width(op.in));
-  const float* norm = model_.weights.tensors[op.norm].plain();
-  const Range mine = share(rows, index, pool_.size());
-  for (std::uint32_t i = mine.begin; i < mine.end; ++i) {
-    float* h = scratch_.input_row(i, cols);
-    kernels_.rms_norm(scratch_.row(op.in, op.wanted_rows_only ? wanted_[i] : i), norm, cols, model_.config.rms_epsilon,
-                      h);
-    quantise_input(i, h, cols);
-  }
-  pool_.barrier();
-  const ActivationRows in = input_rows(cols);
+  float* h = scratch_.input_row(row, cols);
+  kernels_.rms_norm(scratch_.row(op.in, op.wanted_rows_only ? wanted_[row] : row),
+                    model_.weights.tensors[op.norm].plain(), cols, model_.config.rms_epsilon, h);
+  quantise_input(row, h, cols);
+}
+
+// The parts share one input; a unit is a share of all their row groups together.
+void CpuBackend::matmul_parts(const Op& op, std::uint32_t unit) {
+  const std::uint32_t all = groups_of(op);
+  const Range mine = share(all, unit, even_units(all));
+  const ActivationRows in = input_rows(static_cast<std::uint32_t>(scratch_.width(op.in)));
+  std::uint32_t first = 0;  // of the part
   for (const MatmulPart& part : op.parts) {
-    float* out = part.out == Buffer::logits ? logits_.data() : scratch_.row(part.out, 0);
-    matmul(part, in, rows, nullptr, out, scratch_.width(part.out), index);
+    const std::uint32_t groups = model_.weights.tensors[part.weight].row_groups();
+    const Range within{std::max(mine.begin, first) - first, std::min(mine.end, first + groups) - first};
+    if (mine.begin < first + groups && mine.end > first) {
+      float* out = part.out == Buffer::logits ? logits_.data() : scratch_.row(part.out, 0);
+      matmul(part, in, rows_of(op), nullptr, out, scratch_.width(part.out), within);
+    }
+    first += groups;
   }
 }
 
@@ -247,21 +306,20 @@ void CpuBackend::store_kv_row(std::uint32_t layer, std::uint32_t row) {
   if (saturated != 0) kv_saturated_.fetch_add(saturated, std::memory_order_relaxed);
 }
 
-void CpuBackend::rope_store_kv(const Op& op, std::uint32_t index) {
+void CpuBackend::rope_store_kv(const Op& op, std::uint32_t row) {
   const ModelConfig& c = model_.config;
   const RopeKernel rope = c.rope_pairing == RopePairing::adjacent ? kernels_.rope_adjacent : kernels_.rope_half;
-  const Range mine = share(static_cast<std::uint32_t>(input_.rows.size()), index, pool_.size());
-  for (std::uint32_t i = mine.begin; i < mine.end; ++i) {
-    const std::size_t at = std::size_t{input_.rows[i].position} * rope_.pairs;
-    rope(scratch_.row(Buffer::query, i), c.heads, c.head_dim, rope_.pairs, &rope_.cosine[at], &rope_.sine[at]);
-    rope(scratch_.row(Buffer::key, i), c.kv_heads, c.head_dim, rope_.pairs, &rope_.cosine[at], &rope_.sine[at]);
-    store_kv_row(op.layer, i);
-  }
+  const std::size_t at = std::size_t{input_.rows[row].position} * rope_.pairs;
+  rope(scratch_.row(Buffer::query, row), c.heads, c.head_dim, rope_.pairs, &rope_.cosine[at], &rope_.sine[at]);
+  rope(scratch_.row(Buffer::key, row), c.kv_heads, c.head_dim, rope_.pairs, &rope_.cosine[at], &rope_.sine[at]);
+  store_kv_row(op.layer, row);
 }
 
-void CpuBackend::attention(const Op& op, std::uint32_t index) {
+void CpuBackend::attention(const Op& op, std::uint32_t item, std::uint32_t thread) {
   const ModelConfig& c = model_.config;
-  const std::uint32_t items = static_cast<std::uint32_t>(tiles_.size()) * c.kv_heads;
+  const RowTile& tile = tiles_[item / c.kv_heads];
+  const std::uint32_t kv_head = item % c.kv_heads;
+  const Row& first = input_.rows[tile.first];
   AttentionArgs args;
   args.stride = c.q_width();
   args.heads = c.heads_per_kv();
@@ -269,40 +327,34 @@ void CpuBackend::attention(const Op& op, std::uint32_t index) {
   args.scale = c.attention_scale();
   args.kv_base = kv_.base();
   args.page_stride = kv_.page_stride();
-  args.workspace = scratch_.workspace(index);
-  for (std::uint32_t item = index; item < items; item += pool_.size()) {
-    const RowTile& tile = tiles_[item / c.kv_heads];
-    const std::uint32_t kv_head = item % c.kv_heads;
-    const Row& first = input_.rows[tile.first];
-    const std::size_t offset = std::size_t{kv_head} * args.heads * c.head_dim;
-    args.query = scratch_.row(Buffer::query, tile.first) + offset;
-    args.out = scratch_.row(op.out, tile.first) + offset;
-    args.rows = tile.rows;
-    args.first_position = first.position;
-    args.key_offset = kv_.key_offset(op.layer, kv_head);
-    args.value_offset = kv_.value_offset(op.layer, kv_head);
-    args.pages = input_.page_tables[first.sequence];
-    kernels_.attention(args);
-  }
+  args.workspace = scratch_.workspace(thread);
+  const std::size_t offset = std::size_t{kv_head} * args.heads * c.head_dim;
+  args.query = scratch_.row(Buffer::query, tile.first) + offset;
+  args.out = scratch_.row(op.out, tile.first) + offset;
+  args.rows = tile.rows;
+  args.first_position = first.position;
+  args.key_offset = kv_.key_offset(op.layer, kv_head);
+  args.value_offset = kv_.value_offset(op.layer, kv_head);
+  args.pages = input_.page_tables[first.sequence];
+  kernels_.attention(args);
 }
 
-void CpuBackend::matmul_residual(const Op& op, std::uint32_t index) {
-  const std::uint32_t rows = static_cast<std::uint32_t>(input_.rows.size());
-  const std::uint32_t cols = static_cast<std::uint32_t>(scratch_.width(op.in));
-  const Range mine = share(rows, index, pool_.size());
-  for (std::uint32_t i = mine.begin; i < mine.end; ++i) quantise_input(i, scratch_.row(op.in, i), cols);
-  pool_.barrier();
-  ActivationRows in = input_rows(cols);
+void CpuBackend::quantise(const Op& op, std::uint32_t row) {
+  quantise_input(row, scratch_.row(op.in, row), static_cast<std::uint32_t>(scratch_.width(op.in)));
+}
+
+void CpuBackend::matmul_residual(const Op& op, std::uint32_t unit) {
+  ActivationRows in = input_rows(static_cast<std::uint32_t>(scratch_.width(op.in)));
   in.x = scratch_.row(op.in, 0);
-  matmul(op.parts[0], in, rows, scratch_.row(op.residual, 0), scratch_.row(op.out, 0), scratch_.width(op.out), index);
+  const std::uint32_t all = groups_of(op);
+  matmul(op.parts[0], in, rows_of(op), scratch_.row(op.residual, 0), scratch_.row(op.out, 0), scratch_.width(op.out),
+         share(all, unit, even_units(all)));
 }
 
-void CpuBackend::silu_mul(std::uint32_t index) {
-  const std::uint32_t width = model_.config.feed_forward;
-  const std::uint32_t units = static_cast<std::uint32_t>(input_.rows.size()) * (width / kTileCols);
-  // Units of 32 values, so that one row is shared too.
-  const Range mine = share(units, index, pool_.size());
-  if (mine.begin == mine.end) return;
+// Units are tiles of 32 values, so that one row is shared too.
+void CpuBackend::silu_mul(std::uint32_t unit) {
+  const std::uint32_t all = silu_tiles();
+  const Range mine = share(all, unit, even_units(all));
   const std::size_t at = std::size_t{mine.begin} * kTileCols;
   kernels_.silu_mul(scratch_.row(Buffer::gate, 0) + at, scratch_.row(Buffer::up, 0) + at,
                     (mine.end - mine.begin) * kTileCols, scratch_.row(Buffer::activated, 0) + at);

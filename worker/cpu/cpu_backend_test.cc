@@ -200,7 +200,7 @@ TEST(CpuBackend, OC_NUM_1504_every_mutant_changes_the_hash) {
   for (const Mutant& mutant : mutants()) {
     Model model = tiny_model(shape);
     if (mutant.change_model != nullptr) mutant.change_model(model);
-    const CpuKernels kernels = mutant.change_kernels != nullptr ? mutant.change_kernels() : scalar_kernels();
+    const CpuKernels kernels = kernels_of(mutant);
     const auto logits = run_tokens(*backend_of(std::move(model), kernels), tokens, 256, shape.vocabulary);
     EXPECT_NE(hash_floats(logits), kGolden[0]) << mutant.name;
   }

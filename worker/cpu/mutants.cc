@@ -10,6 +10,9 @@ namespace {
 
 namespace num = numerics;
 
+// Class X: every table gives the bytes of the scalar one, so a mutant may stand on the fastest.
+const CpuKernels& right_kernels() { return avx2_kernels() != nullptr ? *avx2_kernels() : scalar_kernels(); }
+
 void swap_nibbles(Model& model) {
   for (QTensor& tensor : model.weights.tensors) {
     if (tensor.type != TensorType::q4_0 && tensor.type != TensorType::q4_1) continue;
@@ -30,12 +33,12 @@ void attention_one_behind(const AttentionArgs& args) {
     one.out = args.out + row * args.stride;
     const std::uint32_t position = args.first_position + row;
     one.first_position = position > 0 ? position - 1 : 0;
-    scalar::attention(one);
+    right_kernels().attention(one);
   }
 }
 
 CpuKernels off_by_one() {
-  CpuKernels kernels = scalar_kernels();
+  CpuKernels kernels = right_kernels();
   kernels.attention = attention_one_behind;
   return kernels;
 }
@@ -43,11 +46,11 @@ CpuKernels off_by_one() {
 void attention_scaled(const AttentionArgs& args) {
   AttentionArgs wrong = args;
   wrong.scale = num::rsqrt(static_cast<float>(args.head_dim * args.heads));
-  scalar::attention(wrong);
+  right_kernels().attention(wrong);
 }
 
 CpuKernels wrong_head_scale() {
-  CpuKernels kernels = scalar_kernels();
+  CpuKernels kernels = right_kernels();
   kernels.attention = attention_scaled;
   return kernels;
 }
@@ -95,13 +98,13 @@ void matmul_mutant(const MatmulArgs& args) {
 }
 
 CpuKernels split_of_128() {
-  CpuKernels kernels = scalar_kernels();
+  CpuKernels kernels = right_kernels();
   kernels.matmul = matmul_mutant<4, false>;
   return kernels;
 }
 
 CpuKernels fused() {
-  CpuKernels kernels = scalar_kernels();
+  CpuKernels kernels = right_kernels();
   kernels.matmul = matmul_mutant<8, true>;
   return kernels;
 }
@@ -116,6 +119,10 @@ const std::vector<Mutant>& mutants() {
       {"fused-multiply-add", nullptr, fused},
   };
   return kMutants;
+}
+
+CpuKernels kernels_of(const Mutant& mutant) {
+  return mutant.change_kernels != nullptr ? mutant.change_kernels() : right_kernels();
 }
 
 }  // namespace orch::worker::cpu

@@ -13,11 +13,14 @@ namespace orch::worker::cpu {
 struct Mutant {
   std::string name;
   void (*change_model)(Model& model) = nullptr;  // either may be null
-  CpuKernels (*change_kernels)() = nullptr;      // on the scalar table
+  CpuKernels (*change_kernels)() = nullptr;      // on the fastest table; those of a matmul are scalar and slow
 };
 
 // swapped-nibbles, neox-rope, eps-times-10, position-off-by-one, wrong-head-scale, split-of-128, fused-multiply-add.
 // A missing BOS is a mutant of the caller: it feeds other tokens.
 const std::vector<Mutant>& mutants();
+
+// The table that the mutant runs with: its own, or the right one of this CPU when only the model is changed.
+CpuKernels kernels_of(const Mutant& mutant);
 
 }  // namespace orch::worker::cpu

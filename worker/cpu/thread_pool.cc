@@ -26,6 +26,16 @@ void pause_core() {
 #endif
 }
 
+constexpr std::uint32_t kUnitBits = 20;
+constexpr std::uint64_t kUnitMask = (1U << kUnitBits) - 1;
+
+std::uint64_t packed(std::uint32_t phase, std::uint32_t units) {
+  return std::uint64_t{phase} << (2 * kUnitBits) | std::uint64_t{units} << kUnitBits;
+}
+std::uint32_t phase_of(std::uint64_t state) { return static_cast<std::uint32_t>(state >> (2 * kUnitBits)); }
+std::uint32_t units_of(std::uint64_t state) { return static_cast<std::uint32_t>(state >> kUnitBits & kUnitMask); }
+std::uint32_t next_of(std::uint64_t state) { return static_cast<std::uint32_t>(state & kUnitMask); }
+
 // Returns once `value` differs from `old`.
 void wait_change(const std::atomic<std::uint32_t>& value, std::uint32_t old) {
   for (std::uint32_t i = 0; i < kSpins; ++i) {
@@ -39,46 +49,62 @@ void wait_change(const std::atomic<std::uint32_t>& value, std::uint32_t old) {
 
 ThreadPool::ThreadPool(std::uint32_t threads) : size_(threads) {
   ORCH_CHECK(threads >= 1);
-  for (std::uint32_t i = 1; i < threads; ++i) threads_.emplace_back([this, i] { work(i); });
+  for (std::uint32_t i = 1; i < threads; ++i) threads_.emplace_back([this, i] { help(i); });
 }
 
 ThreadPool::~ThreadPool() {
   stopping_.store(true, std::memory_order_relaxed);
-  epoch_.fetch_add(1, std::memory_order_release);
-  epoch_.notify_all();
+  opened_.fetch_add(1, std::memory_order_release);
+  opened_.notify_all();
   for (std::thread& thread : threads_) thread.join();
 }
 
-void ThreadPool::run(Function function, void* context) {
-  function_ = function;
-  context_ = context;
-  epoch_.fetch_add(1, std::memory_order_release);
-  epoch_.notify_all();
-  function(context, 0);
-  barrier();  // the workers end their turn with it too
-}
-
-void ThreadPool::barrier() {
-  if (size_ == 1) return;
-  const std::uint32_t phase = phase_.load(std::memory_order_relaxed);
-  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size_) {
-    arrived_.store(0, std::memory_order_relaxed);
-    phase_.store(phase + 1, std::memory_order_release);
-    phase_.notify_all();
+void ThreadPool::run(const Work& work) {
+  ORCH_CHECK(work.phases <= kPhasesMax);
+  if (size_ == 1) {
+    for (std::uint32_t phase = 0; phase < work.phases; ++phase) {
+      const std::uint32_t units = work.units(work.context, phase);
+      for (std::uint32_t unit = 0; unit < units; ++unit) work.unit(work.context, phase, unit, 0);
+    }
     return;
   }
-  wait_change(phase_, phase);
+  work_ = work;
+  open_from(0);
+  while (true) {
+    const std::uint32_t seen = opened_.load(std::memory_order_acquire);
+    if (take_unit(0)) continue;
+    if (phase_of(state_.load(std::memory_order_acquire)) == work.phases) return;
+    wait_change(opened_, seen);
+  }
 }
 
-void ThreadPool::work(std::uint32_t index) {
-  std::uint32_t seen = 0;
+void ThreadPool::help(std::uint32_t thread) {
   while (true) {
-    wait_change(epoch_, seen);
-    ++seen;
+    const std::uint32_t seen = opened_.load(std::memory_order_acquire);
     if (stopping_.load(std::memory_order_relaxed)) return;
-    function_(context_, index);
-    barrier();
+    if (!take_unit(thread)) wait_change(opened_, seen);
   }
+}
+
+bool ThreadPool::take_unit(std::uint32_t thread) {
+  std::uint64_t state = state_.load(std::memory_order_acquire);
+  do {
+    if (next_of(state) >= units_of(state)) return false;
+  } while (!state_.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel, std::memory_order_acquire));
+  work_.unit(work_.context, phase_of(state), next_of(state), thread);
+  if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 == units_of(state)) open_from(phase_of(state) + 1);
+  return true;
+}
+
+// Called by the one thread that did the last unit of the phase before, or by run().
+void ThreadPool::open_from(std::uint32_t phase) {
+  std::uint32_t units = 0;
+  while (phase < work_.phases && (units = work_.units(work_.context, phase)) == 0) ++phase;
+  ORCH_CHECK(units <= kUnitsMax);
+  done_.store(0, std::memory_order_relaxed);
+  state_.store(packed(phase, phase < work_.phases ? units : 0), std::memory_order_release);
+  opened_.fetch_add(1, std::memory_order_release);
+  opened_.notify_all();
 }
 
 std::uint32_t usable_cores() {
