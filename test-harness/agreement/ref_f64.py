@@ -90,6 +90,7 @@ class Reference:
         names = ["attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down"]
         self.weights = [{n: file.tensor(f"blk.{i}.{n}.weight") for n in names} for i in range(self.layers)]
         self.embedding = file.tensor("token_embd.weight")
+        self.vocabulary = self.embedding.shape[0]
         self.norm = file.tensor("output_norm.weight")
         self.head = file.tensor("output.weight") if "output.weight" in file.info else self.embedding
 

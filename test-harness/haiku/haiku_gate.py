@@ -132,15 +132,21 @@ class Reference:
         return [(t["id"], t["logprob"], t["token"]) for t in top]
 
 
+WORDS = ["stone", "market", "river", "forest", "engine", "window", "letter", "school", "harbour", "bridge", "winter", "copper", "garden",
+         "mirror", "island", "doctor", "village", "teacher", "city", "family"]
+
+
+def random_prefix(rng):
+    first, second, third = rng.sample(WORDS, 3)
+    return f"The {first} and the {second} are important parts of the {third}. There are {rng.randrange(2, 90)} reasons for this. First, the {first} is"
+
+
 def judge(gateway, reference, rng):
     """Teacher-forced: every greedy token of the cluster against the reference's distribution at the same place."""
-    words = ["stone", "market", "river", "forest", "engine", "window", "letter", "school", "harbour", "bridge", "winter", "copper", "garden",
-             "mirror", "island", "doctor", "village", "teacher", "city", "family"]
     top1 = total = 0
     worst, misses = 0.0, []
     while total < JUDGED_TOKENS:
-        first, second, third = rng.sample(words, 3)
-        prefix = f"The {first} and the {second} are important parts of the {third}. There are {rng.randrange(2, 90)} reasons for this. First, the {first} is"
+        prefix = random_prefix(rng)
         body = {"task_id": random_uuid(rng), "session_id": random_uuid(rng), "workload": "completion", "model_ref": gateway.model, "engine": "llamacpp",
                 "ctx": 1024, "priority": "interactive", "max_tokens": 128, "deadline_ms": 300000, "prompt": prefix,
                 "temperature": 0}

@@ -6,6 +6,10 @@ import sys
 
 import xllamacpp
 
+FLASH_ATTENTION = {"auto": xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_AUTO,
+                   "on": xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+                   "off": xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED}
+
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
@@ -13,6 +17,9 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--slots", type=int, default=1)
     parser.add_argument("--ctx", type=int, default=2048, help="tokens per slot")
+    parser.add_argument("--flash-attention", choices=["auto", "on", "off"], default="auto")
+    parser.add_argument("--cache", choices=["f16", "f32"], default="f16", help="type of keys and values")
+    parser.add_argument("--no-repack", action="store_true", help="weights as they lie in the file")
     parser.add_argument("--url-file", help="written whole, by rename")
     options = parser.parse_args()
 
@@ -22,6 +29,9 @@ def main():
     params.n_parallel = options.slots
     params.cpuparams.n_threads = options.threads
     params.endpoint_metrics = True
+    params.flash_attn_type = FLASH_ATTENTION[options.flash_attention]
+    params.cache_type_k = params.cache_type_v = getattr(xllamacpp.ggml_type, f"GGML_TYPE_{options.cache.upper()}")
+    params.no_extra_bufts = options.no_repack
     server = xllamacpp.Server(params)
     url = server.listening_address
     if options.url_file:

@@ -1,19 +1,25 @@
 // Teacher-forced logits: feeds token ids to a backend and writes what it computes, for comparisons with other engines.
-//   worker-logits MODEL [--isa I] [--threads N] [--chunk N] [--ctx N] [--bench DECODE] [--raw FILE] < "id id id ..."
-// Prints one line per position: the five best ids with log-probabilities. --raw writes all logits as f32, row by row.
+//   worker-logits MODEL [--device D] [--isa I] [--threads N] [--chunk N] [--ctx N] [--mutant NAME]
+//                 [--raw FILE|-] [--greedy N] [--bench DECODE]
+// Standard input: one text a line, ids separated by blanks; each line starts anew at position 0 and is answered before
+// the next one is read. Prints one line per position: the five best ids with log-probabilities. --raw writes all logits
+// as f32 instead, row by row (- is standard output). --greedy prints the ids of N greedy tokens per text. --mutant
+// breaks the engine on purpose. Exit status: 64 usage or ids, 65 model or backend, 66 no such file, 70 a step failed.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
-#include <fstream>
 #include <iostream>
+#include <memory>
 #include <numeric>
+#include <optional>
+#include <sstream>
 #include <string>
 #include <vector>
 
 #include "worker/backend/create_backend.h"
+#include "worker/backend/mutant_backend.h"
 
 namespace {
 
@@ -22,12 +28,16 @@ using namespace orch::worker;  // NOLINT: a tool of one file
 struct Arguments {
   std::string model;
   std::string raw;
+  std::optional<std::string> mutant;
   BackendOptions options;
   std::uint32_t chunk = kStepRowsMax;
   std::uint32_t bench = 0;
+  std::uint32_t greedy = 0;
+
+  std::uint32_t generated() const { return std::max(bench, greedy); }
 };
 
-Arguments parse(int argc, char** argv) {
+std::optional<Arguments> parse(int argc, char** argv) {
   Arguments a;
   a.options.slots = 1;
   a.options.device = "cpu";
@@ -49,9 +59,17 @@ Arguments parse(int argc, char** argv) {
       a.chunk = std::max(1U, number());
     else if (flag == "--bench" && more)
       a.bench = number();
+    else if (flag == "--greedy" && more)
+      a.greedy = number();
+    else if (flag == "--mutant" && more)
+      a.mutant = argv[++i];
+    else if (flag.starts_with("--") || !a.model.empty())
+      return std::nullopt;
     else
       a.model = flag;
   }
+  a.chunk = std::min(a.chunk, kStepRowsMax);
+  if (a.model.empty()) return std::nullopt;
   return a;
 }
 
@@ -81,44 +99,75 @@ bool step(Backend& backend, const std::vector<Row>& rows, const std::vector<std:
   return done.ok();
 }
 
-// Prefill of all ids without logits but the last, then `bench` greedy tokens.
-int run_bench(LoadedBackend& loaded, const Arguments& a, const std::vector<std::uint32_t>& ids,
-              const std::vector<std::vector<PageId>>& tables) {
-  const std::uint32_t vocabulary = loaded.config.vocabulary;
-  std::vector<float> logits(vocabulary);
-  const double start = now_seconds();
+using Tables = std::vector<std::vector<PageId>>;
+
+// All ids in chunks, logits of the last only. False when a step failed.
+bool prefill(LoadedBackend& loaded, const Arguments& a, const std::vector<std::uint32_t>& ids, const Tables& tables,
+             std::vector<float>& logits) {
+  logits.resize(loaded.config.vocabulary);
   for (std::uint32_t at = 0; at < ids.size(); at += a.chunk) {
     std::vector<Row> rows;
     for (std::uint32_t p = at; p < ids.size() && p < at + a.chunk; ++p)
       rows.push_back({ids[p], p, 0, p + 1 == ids.size()});
     const bool last = rows.back().want_logits;
-    if (!step(*loaded.backend, rows, tables, last ? std::span<float>(logits) : std::span<float>())) return 70;
+    if (!step(*loaded.backend, rows, tables, last ? std::span<float>(logits) : std::span<float>())) return false;
   }
+  return true;
+}
+
+// `count` greedy tokens after `start` positions; appends them to `out`.
+bool decode(LoadedBackend& loaded, std::size_t start, std::uint32_t count, const Tables& tables,
+            std::vector<float>& logits, std::vector<std::uint32_t>& out) {
+  for (std::uint32_t i = 0; i < count; ++i) {
+    const auto best = static_cast<std::uint32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+    out.push_back(best);
+    const std::uint32_t position = static_cast<std::uint32_t>(start) + i;
+    if (!step(*loaded.backend, {{best, position, 0, true}}, tables, logits)) return false;
+  }
+  return true;
+}
+
+int run_bench(LoadedBackend& loaded, const Arguments& a, const std::vector<std::uint32_t>& ids, const Tables& tables) {
+  std::vector<float> logits;
+  std::vector<std::uint32_t> out;
+  const double start = now_seconds();
+  if (!prefill(loaded, a, ids, tables, logits)) return 70;
   const double middle = now_seconds();
-  for (std::uint32_t i = 0; i < a.bench; ++i) {
-    const auto best = std::max_element(logits.begin(), logits.end()) - logits.begin();
-    const std::uint32_t position = static_cast<std::uint32_t>(ids.size()) + i;
-    if (!step(*loaded.backend, {{static_cast<std::uint32_t>(best), position, 0, true}}, tables, logits)) return 70;
-  }
+  if (!decode(loaded, ids.size(), a.bench, tables, logits, out)) return 70;
   const double end = now_seconds();
   std::printf("%s: prefill %zu tokens %.1f tok/s, decode %u tokens %.1f tok/s\n", loaded.backend->info().name.c_str(),
               ids.size(), static_cast<double>(ids.size()) / (middle - start), a.bench, a.bench / (end - middle));
   return 0;
 }
 
-int run_logits(LoadedBackend& loaded, const Arguments& a, const std::vector<std::uint32_t>& ids,
-               const std::vector<std::vector<PageId>>& tables) {
+int run_greedy(LoadedBackend& loaded, const Arguments& a, const std::vector<std::uint32_t>& ids, const Tables& tables) {
+  std::vector<float> logits;
+  std::vector<std::uint32_t> out;
+  if (!prefill(loaded, a, ids, tables, logits)) return 70;
+  if (!decode(loaded, ids.size(), a.greedy, tables, logits, out)) return 70;
+  for (std::size_t i = 0; i < out.size(); ++i) std::printf("%s%u", i == 0 ? "" : " ", out[i]);
+  std::printf("\n");
+  return 0;
+}
+
+// Where --raw writes: nullptr without it.
+using RawFile = std::unique_ptr<std::FILE, int (*)(std::FILE*)>;
+RawFile open_raw(const std::string& path) {
+  if (path.empty()) return {nullptr, [](std::FILE*) { return 0; }};
+  if (path == "-") return {stdout, std::fflush};
+  return {std::fopen(path.c_str(), "wb"), std::fclose};
+}
+
+int run_logits(LoadedBackend& loaded, const Arguments& a, const std::vector<std::uint32_t>& ids, const Tables& tables,
+               std::FILE* raw) {
   const std::uint32_t vocabulary = loaded.config.vocabulary;
-  std::ofstream raw;
-  if (!a.raw.empty()) raw.open(a.raw, std::ios::binary);
   for (std::uint32_t at = 0; at < ids.size(); at += a.chunk) {
     std::vector<Row> rows;
     for (std::uint32_t p = at; p < ids.size() && p < at + a.chunk; ++p) rows.push_back({ids[p], p, 0, true});
     std::vector<float> logits(rows.size() * vocabulary);
     if (!step(*loaded.backend, rows, tables, logits)) return 70;
-    if (raw.is_open()) {
-      raw.write(reinterpret_cast<const char*>(logits.data()),
-                static_cast<std::streamsize>(logits.size() * sizeof(float)));
+    if (raw != nullptr) {
+      if (std::fwrite(logits.data(), sizeof(float), logits.size(), raw) != logits.size()) return 70;
       continue;
     }
     for (std::size_t i = 0; i < rows.size(); ++i) print_top(rows[i].position, &logits[i * vocabulary], vocabulary);
@@ -126,29 +175,75 @@ int run_logits(LoadedBackend& loaded, const Arguments& a, const std::vector<std:
   return 0;
 }
 
+// 0, or 64 with a line that names the limit.
+int check_ids(const LoadedBackend& loaded, const Arguments& a, const std::vector<std::uint32_t>& ids) {
+  if (ids.empty() || ids.size() + a.generated() > loaded.memory.context) {
+    std::fprintf(stderr, "ids: %zu plus %u generated, allowed 1 to %u\n", ids.size(), a.generated(),
+                 loaded.memory.context);
+    return 64;
+  }
+  for (const std::uint32_t id : ids) {
+    if (id < loaded.config.vocabulary) continue;
+    std::fprintf(stderr, "ids: %u, allowed 0 to %u\n", id, loaded.config.vocabulary - 1);
+    return 64;
+  }
+  return 0;
+}
+
+int run_texts(LoadedBackend& loaded, const Arguments& a) {
+  Tables tables(1);
+  for (PageId p = 0; p < loaded.memory.pages; ++p) tables[0].push_back(p);
+  const RawFile raw = open_raw(a.raw);
+  if (!a.raw.empty() && raw == nullptr) {
+    std::fprintf(stderr, "raw: '%s' cannot be written\n", a.raw.c_str());
+    return 64;
+  }
+  for (std::string line; std::getline(std::cin, line);) {
+    std::vector<std::uint32_t> ids;
+    std::istringstream words(line);
+    for (std::uint32_t id = 0; words >> id;) ids.push_back(id);
+    int code = words.eof() ? check_ids(loaded, a, ids) : 64;
+    if (code != 0) return code;
+    if (a.bench != 0) {
+      code = run_bench(loaded, a, ids, tables);
+    } else if (a.greedy != 0) {
+      code = run_greedy(loaded, a, ids, tables);
+    } else {
+      code = run_logits(loaded, a, ids, tables, raw.get());
+    }
+    if (code != 0) return code;
+    std::fflush(raw != nullptr ? raw.get() : stdout);
+  }
+  return 0;
+}
+
+orch::Result<MutantBackend, ModelError> load(const GgufFile& file, const Arguments& a) {
+  if (a.mutant) return create_mutant_backend(file, a.options, *a.mutant);
+  MutantBackend right;
+  ORCH_TRY(loaded, create_backend(file, a.options, {}));
+  right.loaded = std::move(loaded);
+  return right;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  Arguments a = parse(argc, argv);
-  a.chunk = std::min(a.chunk, kStepRowsMax);
-  auto file = GgufFile::open(a.model);
+  const auto a = parse(argc, argv);
+  if (!a) {
+    std::fprintf(stderr, "usage: worker-logits MODEL [options] < ids; the options stand at the top of %s\n",
+                 "worker/backend/logits_tool.cc");
+    return 64;
+  }
+  auto file = GgufFile::open(a->model);
   if (!file.ok()) {
     std::fprintf(stderr, "%s: %s\n", file.error().field.c_str(), file.error().message.c_str());
     return file.error().kind == ModelErrorKind::missing_file ? 66 : 65;
   }
-  auto loaded = create_backend(**file, a.options, {});
-  if (!loaded.ok()) {
-    std::fprintf(stderr, "%s: %s\n", loaded.error().field.c_str(), loaded.error().message.c_str());
+  auto engine = load(**file, *a);
+  if (!engine.ok()) {
+    std::fprintf(stderr, "%s: %s\n", engine.error().field.c_str(), engine.error().message.c_str());
     return 65;
   }
-  std::fprintf(stderr, "%s\n", describe(loaded->memory).c_str());
-  std::vector<std::uint32_t> ids;
-  for (std::uint32_t id = 0; std::cin >> id;) ids.push_back(id);
-  if (ids.empty() || ids.size() + a.bench > loaded->memory.context) {
-    std::fprintf(stderr, "ids: %zu plus %u generated, allowed 1 to %u\n", ids.size(), a.bench, loaded->memory.context);
-    return 64;
-  }
-  std::vector<std::vector<PageId>> tables(1);
-  for (PageId p = 0; p < loaded->memory.pages; ++p) tables[0].push_back(p);
-  return a.bench != 0 ? run_bench(*loaded, a, ids, tables) : run_logits(*loaded, a, ids, tables);
+  std::fprintf(stderr, "%s\n", describe(engine->loaded.memory).c_str());
+  return run_texts(engine->loaded, *a);
 }
