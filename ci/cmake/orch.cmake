@@ -66,3 +66,27 @@ function(orch_test name)
   endif()
   set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
 endfunction()
+
+# orch_fuzz(name SOURCES... [LINK ...] [COVER libraries whose paths guide it] [MAX_LEN bytes])
+# A libFuzzer target, built with the address sanitizer only. Its inputs come from the generator in its source and from
+# mutation; a fixed seed makes the test repeatable, and by hand it runs as long as one likes.
+function(orch_fuzz name)
+  if(NOT ORCH_SANITIZE MATCHES "address")
+    return()
+  endif()
+  cmake_parse_arguments(ARG "" "MAX_LEN" "SOURCES;LINK;COVER" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE ${ARG_LINK} orch_flags)
+  foreach(library ${ARG_COVER})
+    target_compile_options(${library} PRIVATE -fsanitize=fuzzer-no-link)
+  endforeach()
+  target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  if(NOT ARG_MAX_LEN)
+    set(ARG_MAX_LEN 4096)
+  endif()
+  add_test(NAME ${name} COMMAND ${name} -seed=1 -runs=200000 -max_total_time=15 -max_len=${ARG_MAX_LEN} -timeout=5
+                                        -rss_limit_mb=2048 -malloc_limit_mb=512 -artifact_prefix=${CMAKE_BINARY_DIR}/${name}-
+                                        -print_final_stats=1 -verbosity=0)
+  set_tests_properties(${name} PROPERTIES LABELS "fuzz" TIMEOUT 120)
+endfunction()

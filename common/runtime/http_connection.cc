@@ -5,10 +5,8 @@
 #include <boost/asio/post.hpp>
 #include <boost/beast/http/error.hpp>
 #include <charconv>
-#include <ctime>
 
 #include "common/runtime/entropy.h"
-#include "common/runtime/json_text.h"
 
 namespace orch::runtime {
 namespace asio = boost::asio;
@@ -20,90 +18,9 @@ namespace {
 constexpr std::size_t kPipelinedBytesMax = 16 * 1024;
 constexpr Duration kLingerTime = Duration::seconds(2);
 
-void append_header(std::string& out, std::string_view name, std::string_view value) {
-  out.append(name).append(": ");
-  for (const char c : value) out.push_back(static_cast<unsigned char>(c) < 0x20 ? ' ' : c);
-  out.append("\r\n");
-}
-
-std::string_view current_date(HttpShared& shared) {
-  const std::time_t second = std::time(nullptr);
-  if (second != shared.date_second) {
-    shared.date_second = second;
-    std::tm utc{};
-    ::gmtime_r(&second, &utc);
-    char text[64];
-    shared.date.assign(text, std::strftime(text, sizeof text, "%a, %d %b %Y %H:%M:%S GMT", &utc));
-  }
-  return shared.date;
-}
-
-// Origin or absolute form to path and query.
-bool split_target(std::string_view target, HttpRequest& request) {
-  for (const std::string_view scheme : {std::string_view("http://"), std::string_view("https://")}) {
-    if (!target.starts_with(scheme)) continue;
-    target.remove_prefix(scheme.size());
-    const std::size_t slash = target.find('/');
-    if (slash == std::string_view::npos) return false;
-    target.remove_prefix(slash);
-  }
-  if (!target.starts_with('/')) return false;
-  const std::size_t question = target.find('?');
-  if (question != std::string_view::npos) request.query = std::string(target.substr(question + 1));
-  return percent_decode(target.substr(0, question), request.path);
-}
-
 }  // namespace
 
-// --- exchange ---
-
-ServerExchange::ServerExchange(std::shared_ptr<HttpConnection> connection, HttpRequest request)
-    : connection_(std::move(connection)), request_(std::move(request)) {}
-
-ServerExchange::~ServerExchange() {
-  if (connection_ == nullptr) return;
-  // A handler that forgot to answer: the client must not wait for ever.
-  const std::shared_ptr<HttpConnection> connection = std::move(connection_);
-  if (connection->current_ != this) return;
-  connection->current_ = nullptr;
-  if (connection->streaming_) {
-    connection->close();
-    return;
-  }
-  connection->send_reply(request_,
-                         connection->shared_.hooks.on_error({500, "the request was not answered", request_.path, ""}));
-}
-
-void ServerExchange::reply(HttpResponse response) {
-  if (connection_ == nullptr) return;
-  connection_->send_reply(request_, std::move(response));
-}
-void ServerExchange::begin(HttpResponse head) {
-  if (connection_ != nullptr) connection_->send_head(request_, std::move(head));
-}
-void ServerExchange::write(std::string_view bytes) {
-  if (connection_ != nullptr) connection_->send_bytes(bytes);
-}
-void ServerExchange::finish() {
-  if (connection_ != nullptr) connection_->send_end();
-}
-std::size_t ServerExchange::pending_bytes() const { return connection_ == nullptr ? 0 : connection_->pending_bytes(); }
-void ServerExchange::set_heartbeat(Duration interval, std::string bytes) {
-  if (connection_ != nullptr) connection_->set_heartbeat(interval, std::move(bytes));
-}
-void ServerExchange::abort() {
-  on_disconnect_ = nullptr;
-  if (connection_ != nullptr) connection_->close();
-}
-void ServerExchange::detach(bool disconnected) {
-  const std::shared_ptr<HttpConnection> last = std::move(connection_);
-  connection_ = nullptr;
-  const std::function<void()> callback = std::move(on_disconnect_);
-  on_disconnect_ = nullptr;
-  if (disconnected && callback) callback();
-}
-
-// --- connection: reading ---
+// --- reading ---
 
 HttpConnection::HttpConnection(HttpShared& shared, Socket socket) : shared_(shared), socket_(std::move(socket)) {}
 HttpConnection::~HttpConnection() = default;
@@ -268,7 +185,6 @@ void HttpConnection::dispatch() {
 
 // Answers for the handler and ends the connection: what follows on it cannot be trusted.
 void HttpConnection::refuse(int status, std::string_view message) {
-  static const HttpRequest kNone;
   std::string path;
   if (starting_ != nullptr) path = starting_->request().path;
   HttpResponse response = shared_.hooks.on_error({status, message, path, ""});
@@ -310,6 +226,7 @@ void HttpConnection::sweep(Instant at) {
       at - write_since_ >= heartbeat_) {
     send_bytes(heartbeat_bytes_);
   }
+  if (current_ != nullptr && phase_ == Phase::answering && !streaming_ && !ended_) current_->check_overdue(at);
   if (at < deadline_) return;
   deadline_ = Instant::never();
   switch (phase_) {
@@ -326,33 +243,12 @@ void HttpConnection::sweep(Instant at) {
   }
 }
 
-// --- connection: writing ---
+// --- writing ---
 
-void HttpConnection::append_head(const HttpRequest& request, const HttpResponse& response, bool stream) {
+void HttpConnection::append_head(const HttpRequest& request, const HttpResponse& response, HttpFraming framing) {
   if (shared_.hooks.on_answered) shared_.hooks.on_answered(request, response.status);
-  out_ += "HTTP/1.1 ";
-  append_number(out_, static_cast<std::uint64_t>(response.status));
-  out_.append(" ")
-      .append(http_reason(response.status))
-      .append("\r\nDate: ")
-      .append(current_date(shared_))
-      .append("\r\n");
-  append_header(out_, "X-Correlation-Id", request.correlation_id);
-  if (!response.content_type.empty()) append_header(out_, "Content-Type", response.content_type);
-  for (const HttpHeader& field : response.headers) append_header(out_, field.name, field.value);
-  if (stream) {
-    if (chunked_) out_ += "Transfer-Encoding: chunked\r\n";
-  } else if (response.status >= 200 && response.status != 204) {
-    out_ += "Content-Length: ";
-    append_number(out_, static_cast<std::uint64_t>(response.body.size()));
-    out_ += "\r\n";
-  }
-  if (!keep_alive_) {
-    out_ += "Connection: close\r\n";
-  } else if (!chunked_) {
-    out_ += "Connection: keep-alive\r\n";
-  }
-  out_ += "\r\n";
+  append_response_head(out_, request, response,
+                       {.framing = framing, .keep_alive = keep_alive_, .say_keep_alive = !chunked_}, shared_.date);
 }
 
 void HttpConnection::send_reply(const HttpRequest& request, HttpResponse response) {
@@ -361,7 +257,7 @@ void HttpConnection::send_reply(const HttpRequest& request, HttpResponse respons
   keep_alive_ = keep_alive_ && !response.close && !shared_.draining;
   phase_ = Phase::answering;
   deadline_ = Instant::never();
-  append_head(request, response, false);
+  append_head(request, response, HttpFraming::whole);
   if (request.method != "HEAD") out_ += response.body;
   ended_ = true;
   if (current_ != nullptr) {
@@ -378,7 +274,7 @@ void HttpConnection::send_head(const HttpRequest& request, HttpResponse head) {
   ORCH_CHECK(!streaming_);
   keep_alive_ = keep_alive_ && chunked_ && !head.close && !shared_.draining;
   streaming_ = true;
-  append_head(request, head, true);
+  append_head(request, head, chunked_ ? HttpFraming::chunked : HttpFraming::until_close);
   schedule_flush();
 }
 

@@ -12,6 +12,7 @@
 #include <string>
 #include <string_view>
 
+#include "common/runtime/http_head.h"
 #include "common/runtime/http_server.h"
 
 namespace orch::runtime {
@@ -32,18 +33,23 @@ class ServerExchange final : public HttpExchange {
   void finish() override;
   std::size_t pending_bytes() const override;
   void set_heartbeat(Duration interval, std::string bytes) override;
+  void on_overdue(Duration after, std::function<void()> callback) override;
   bool is_open() const override { return connection_ != nullptr; }
   void on_disconnect(std::function<void()> callback) override { on_disconnect_ = std::move(callback); }
   void abort() override;
 
   // By the connection: it is gone, or done with this exchange.
   void detach(bool disconnected);
+  // By the connection's sweep, while nothing was answered.
+  void check_overdue(Instant at);
   HttpRequest& mutable_request() { return request_; }
 
  private:
   std::shared_ptr<HttpConnection> connection_;
   HttpRequest request_;
   std::function<void()> on_disconnect_;
+  std::function<void()> on_overdue_;
+  Instant overdue_at_ = Instant::never();
 };
 
 // What all connections of one server share.
@@ -56,8 +62,7 @@ struct HttpShared {
   std::function<void(HttpConnection*)> on_closed;
   bool draining = false;
   std::string scratch = std::string(64 * 1024, '\0');  // one read at a time: connections keep no buffer of their own
-  std::string date;                                    // of the current second
-  std::int64_t date_second = -1;
+  HttpDate date;
 };
 
 class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
@@ -93,7 +98,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void refuse(int status, std::string_view message);
   void peer_closed();
 
-  void append_head(const HttpRequest& request, const HttpResponse& response, bool stream);
+  void append_head(const HttpRequest& request, const HttpResponse& response, HttpFraming framing);
   void schedule_flush();
   void flush();
   void on_written(const boost::system::error_code& error, std::size_t bytes);

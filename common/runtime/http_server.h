@@ -59,6 +59,10 @@ class HttpExchange {
   // Written whenever nothing else was for `interval`. Loop granularity (see HttpServer), zero: off.
   virtual void set_heartbeat(Duration interval, std::string bytes) = 0;
 
+  // Called once, if the answer has not begun when `after` has passed; the last call counts, an empty callback takes it
+  // back. Sweep granularity.
+  virtual void on_overdue(Duration after, std::function<void()> callback) = 0;
+
   virtual bool is_open() const = 0;
   // Called once, within one turn of the peer's close or reset, if the answer is not finished by then.
   virtual void on_disconnect(std::function<void()> callback) = 0;

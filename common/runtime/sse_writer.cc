@@ -26,4 +26,11 @@ SseWriter::Sent SseWriter::event(std::uint64_t id, std::string_view name, std::s
   return exchange_->pending_bytes() > pending_max_ ? Sent::overflow : Sent::ok;
 }
 
+void SseWriter::comment(std::string_view text) {
+  frame_ = ": ";
+  for (const char c : text) frame_.push_back(static_cast<unsigned char>(c) < 0x20 ? ' ' : c);
+  frame_ += "\n\n";
+  exchange_->write(frame_);
+}
+
 }  // namespace orch::runtime

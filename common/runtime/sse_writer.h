@@ -25,6 +25,8 @@ class SseWriter {
   bool begun() const { return begun_; }
   // `id` 0: no id line. `name` empty: no event line (OpenAI). `data` is one line.
   Sent event(std::uint64_t id, std::string_view name, std::string_view data);
+  // A line that clients skip; control characters become spaces.
+  void comment(std::string_view text);
   void finish() { exchange_->finish(); }
   HttpExchange& exchange() { return *exchange_; }
 

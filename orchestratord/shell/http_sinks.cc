@@ -2,6 +2,7 @@
 
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "common/runtime/sse_writer.h"
 #include "orchestratord/shell/failure_reply.h"
@@ -19,14 +20,18 @@ HttpResponse event_stream_head() {
 }
 
 // What served the answer, on every reply that knows it (ruling 10).
+std::vector<runtime::HttpHeader> served_by_headers(const ServedBy& served_by) {
+  return {{"X-Orch-Engine", served_by.engine},
+          {"X-Orch-Engine-Version", served_by.engine_version},
+          {"X-Orch-Model-Digest", served_by.model_digest},
+          {"X-Orch-Numeric-Class", served_by.numeric_class},
+          {"X-Orch-Accelerator", served_by.accelerator},
+          {"X-Orch-Replica", served_by.replica_id}};
+}
+
 void add_served_by(HttpResponse& head, const ServedBy& served_by, const std::string& task_id) {
-  head.with("X-Orch-Task-Id", task_id)
-      .with("X-Orch-Engine", served_by.engine)
-      .with("X-Orch-Engine-Version", served_by.engine_version)
-      .with("X-Orch-Model-Digest", served_by.model_digest)
-      .with("X-Orch-Numeric-Class", served_by.numeric_class)
-      .with("X-Orch-Accelerator", served_by.accelerator)
-      .with("X-Orch-Replica", served_by.replica_id);
+  head.with("X-Orch-Task-Id", task_id);
+  for (runtime::HttpHeader& field : served_by_headers(served_by)) head.headers.push_back(std::move(field));
 }
 
 class TaskSink final : public ReaderSink {
@@ -66,10 +71,20 @@ class ChatStreamSink final : public ReaderSink {
         identity_(std::move(identity)),
         include_usage_(include_usage),
         task_id_(std::move(task_id)) {}
+  ~ChatStreamSink() override { writer_.exchange().on_overdue(Duration{}, nullptr); }
 
-  void opened(JobId) override {}
+  // Admitted (OC-OAI-1008). The head waits for a worker, whose name it carries, but no longer than one heartbeat:
+  // clients and proxies take a connection without a sign of life for a dead one.
+  void opened(JobId) override {
+    if (heartbeat_.ns > 0) writer_.exchange().on_overdue(heartbeat_, [this] { begin_waiting(); });
+  }
   void served_by(const ServedBy& served_by) override {
-    if (writer_.begun()) return;  // a later attempt of the same job
+    if (std::exchange(served_by_told_, true)) return;  // a later attempt of the same job
+    if (writer_.begun()) {
+      for (const runtime::HttpHeader& field : served_by_headers(served_by))
+        writer_.comment(field.name + ": " + field.value);
+      return;
+    }
     HttpResponse head = event_stream_head();
     add_served_by(head, served_by, task_id_);
     begin(std::move(head));
@@ -99,6 +114,13 @@ class ChatStreamSink final : public ReaderSink {
   void cut() override { writer_.exchange().abort(); }
 
  private:
+  void begin_waiting() {
+    if (writer_.begun() || answered_) return;
+    HttpResponse head = event_stream_head();
+    head.with("X-Orch-Task-Id", task_id_);
+    begin(std::move(head));
+    writer_.comment("waiting");
+  }
   void begin(HttpResponse head) {
     writer_.begin(std::move(head), heartbeat_);
     static_cast<void>(send([&](std::string& out) { append_chat_role_chunk(out, identity_, include_usage_); }));
@@ -124,6 +146,7 @@ class ChatStreamSink final : public ReaderSink {
   ChatIdentity identity_;
   bool include_usage_;
   bool answered_ = false;
+  bool served_by_told_ = false;
   std::string task_id_;
   std::string data_;  // reused
 };

@@ -20,7 +20,8 @@ struct SinkLimits {
 // Opens at once with 200; errors after that are `error` events (OC-CTRL-2028).
 std::unique_ptr<ReaderSink> make_task_sink(runtime::HttpExchangePtr exchange, SinkLimits limits);
 
-// Opens when a worker has taken the job, so that its headers say what serves; a failure before that is an HTTP status.
+// Opens when a worker has taken the job, so that its headers say what serves, or after one heartbeat of waiting
+// (OC-OAI-1008); a failure before that is an HTTP status.
 std::unique_ptr<ReaderSink> make_chat_stream_sink(runtime::HttpExchangePtr exchange, SinkLimits limits,
                                                   ChatIdentity identity, bool include_usage, std::string task_id);
 

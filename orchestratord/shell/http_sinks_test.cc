@@ -1,0 +1,205 @@
+// What each HTTP shape of a job's stream writes, in which order, and what it does for a reader that falls behind.
+#include "orchestratord/shell/http_sinks.h"
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "orchestratord/shell/client_desk.h"
+
+namespace orch::gateway {
+namespace {
+
+using runtime::HttpRequest;
+using runtime::HttpResponse;
+
+// Keeps what was written; nothing of it ever leaves, as with a client that does not read.
+class RecordingExchange final : public runtime::HttpExchange {
+ public:
+  const HttpRequest& request() const override { return request_; }
+  std::string take_body() override { return {}; }
+  void reply(HttpResponse response) override { head = std::move(response); }
+  void begin(HttpResponse response) override {
+    head = std::move(response);
+    streaming = true;
+  }
+  void write(std::string_view bytes) override { body += bytes; }
+  void finish() override { finished = true; }
+  std::size_t pending_bytes() const override { return body.size(); }
+  void set_heartbeat(Duration interval, std::string) override { heartbeat = interval; }
+  void on_overdue(Duration after, std::function<void()> callback) override {
+    overdue_after = after;
+    overdue = std::move(callback);
+  }
+  bool is_open() const override { return !aborted; }
+  void on_disconnect(std::function<void()>) override {}
+  void abort() override { aborted = true; }
+
+  std::string header(std::string_view name) const {
+    for (const auto& field : head.headers) {
+      if (field.name == name) return field.value;
+    }
+    return {};
+  }
+
+  HttpResponse head;
+  std::string body;
+  Duration heartbeat{};
+  Duration overdue_after{};
+  std::function<void()> overdue;
+  bool streaming = false;
+  bool finished = false;
+  bool aborted = false;
+
+ private:
+  HttpRequest request_;
+};
+
+using Exchange = std::shared_ptr<RecordingExchange>;
+
+constexpr SinkLimits kLimits{.pending_bytes_max = 4096, .heartbeat = Duration::seconds(15)};
+
+std::unique_ptr<ReaderSink> chat_sink(const Exchange& exchange, SinkLimits limits = kLimits) {
+  return make_chat_stream_sink(exchange, limits, {"chatcmpl-1", "m", 1}, false, "task-1");
+}
+
+ServedBy native_cpu() {
+  ServedBy out;
+  out.engine = "native";
+  out.accelerator = "cpu";
+  out.replica_id = "r-0";
+  return out;
+}
+
+Failure failure(Outcome outcome) {
+  Failure out;
+  out.outcome = outcome;
+  out.message = "because";
+  return out;
+}
+
+StreamEvent token(std::string text) { return {2, TokenEvent{0, {}, std::move(text)}}; }
+
+TEST(ChatStreamSink, a_job_that_starts_at_once_is_served_by_a_head_that_names_the_worker) {
+  const auto exchange = std::make_shared<RecordingExchange>();
+  const auto sink = chat_sink(exchange);
+  sink->opened(JobId{});
+  EXPECT_FALSE(exchange->streaming);
+  sink->served_by(native_cpu());
+  EXPECT_TRUE(exchange->streaming);
+  EXPECT_EQ(exchange->header("X-Orch-Accelerator"), "cpu");
+  EXPECT_EQ(exchange->header("X-Orch-Task-Id"), "task-1");
+  EXPECT_EQ(exchange->body.find("X-Orch"), std::string::npos);
+}
+
+TEST(ChatStreamSink, OC_OAI_1008_a_job_that_waits_opens_after_one_heartbeat_and_names_its_worker_later) {
+  const auto exchange = std::make_shared<RecordingExchange>();
+  const auto sink = chat_sink(exchange);
+  sink->opened(JobId{});
+  EXPECT_EQ(exchange->overdue_after.ns, kLimits.heartbeat.ns);
+  ASSERT_TRUE(exchange->overdue);
+  exchange->overdue();
+  EXPECT_TRUE(exchange->streaming);
+  EXPECT_EQ(exchange->heartbeat.ns, kLimits.heartbeat.ns);
+  EXPECT_NE(exchange->body.find(": waiting\n\n"), std::string::npos);
+  sink->served_by(native_cpu());
+  sink->served_by(native_cpu());  // a second attempt says nothing
+  EXPECT_NE(exchange->body.find(": X-Orch-Accelerator: cpu\n\n"), std::string::npos);
+  EXPECT_EQ(exchange->body.find(": X-Orch-Accelerator"), exchange->body.rfind(": X-Orch-Accelerator"));
+  EXPECT_EQ(sink->event(token("hello")), ReaderSink::Took::ok);
+  EXPECT_NE(exchange->body.find("hello"), std::string::npos);
+}
+
+TEST(ChatStreamSink, OC_OAI_1008_a_refusal_and_a_failure_before_the_head_are_statuses) {
+  const auto refused = std::make_shared<RecordingExchange>();
+  chat_sink(refused)->refused(failure(Outcome::ADMISSION_REJECT));
+  EXPECT_EQ(refused->head.status, 429);
+  EXPECT_FALSE(refused->streaming);
+
+  const auto failed = std::make_shared<RecordingExchange>();
+  const auto sink = chat_sink(failed);
+  sink->opened(JobId{});
+  EXPECT_EQ(sink->event({2, ErrorEvent{failure(Outcome::POOL_UNREADY)}}), ReaderSink::Took::ok);
+  EXPECT_EQ(failed->head.status, 503);
+  failed->overdue();  // too late to matter
+  EXPECT_FALSE(failed->streaming);
+}
+
+TEST(ChatStreamSink, OC_CTRL_2034_a_failure_after_the_early_head_is_an_error_event_without_an_end_mark) {
+  const auto exchange = std::make_shared<RecordingExchange>();
+  const auto sink = chat_sink(exchange);
+  sink->opened(JobId{});
+  exchange->overdue();
+  EXPECT_EQ(sink->event({2, ErrorEvent{failure(Outcome::DEADLINE_UNMET)}}), ReaderSink::Took::ok);
+  sink->closed();
+  EXPECT_NE(exchange->body.find(R"("code":"DEADLINE_UNMET")"), std::string::npos);
+  EXPECT_EQ(exchange->body.find("[DONE]"), std::string::npos);
+  EXPECT_TRUE(exchange->finished);
+}
+
+TEST(ChatStreamSink, a_sink_that_is_gone_is_not_called_when_its_wait_ends) {
+  const auto exchange = std::make_shared<RecordingExchange>();
+  auto sink = chat_sink(exchange);
+  sink->opened(JobId{});
+  sink.reset();
+  EXPECT_FALSE(exchange->overdue);
+}
+
+TEST(ChatStreamSink, without_heartbeats_the_head_waits_for_a_worker) {
+  const auto exchange = std::make_shared<RecordingExchange>();
+  const auto sink = chat_sink(exchange, {.pending_bytes_max = 4096, .heartbeat = Duration{}});
+  sink->opened(JobId{});
+  EXPECT_FALSE(exchange->overdue);
+}
+
+TEST(TaskSink, opens_at_once_and_numbers_its_events) {
+  const auto exchange = std::make_shared<RecordingExchange>();
+  const auto sink = make_task_sink(exchange, kLimits);
+  sink->opened(JobId{});
+  EXPECT_TRUE(exchange->streaming);
+  EXPECT_EQ(sink->event({1, StartedEvent{0, Duration{}}}), ReaderSink::Took::ok);
+  EXPECT_EQ(exchange->body, "id: 1\nevent: started\ndata: {\"queue_position\":0,\"predicted_start_ms\":0}\n\n");
+}
+
+// The desk cuts the reader, forgets it and tells the core, which decides what becomes of the job.
+TEST(ClientDesk, OC_JOB_1002_a_reader_behind_its_limit_is_cut_and_others_are_not) {
+  std::vector<Event> to_core;
+  ClientDesk desk([&](Event event) { to_core.push_back(std::move(event)); });
+  const auto slow = std::make_shared<RecordingExchange>();
+  const auto quick = std::make_shared<RecordingExchange>();
+  const ReaderId first = desk.open(JobId{}, std::nullopt, make_task_sink(slow, kLimits));
+  const ReaderId second = desk.open(JobId{}, std::nullopt, make_task_sink(quick, kLimits));
+  to_core.clear();
+  const auto event = std::make_shared<const StreamEvent>(token(std::string(kLimits.pending_bytes_max / 2, 'x')));
+  for (int i = 0; i < 4; ++i) {
+    desk.execute(Deliver{first, event});
+    desk.execute(Deliver{second, event});
+    quick->body.clear();  // read
+  }
+  EXPECT_TRUE(slow->aborted);
+  EXPECT_LT(slow->body.size(), 2 * kLimits.pending_bytes_max);
+  EXPECT_FALSE(quick->aborted);
+  EXPECT_EQ(desk.readers(), 1U);
+  ASSERT_EQ(to_core.size(), 1U);
+  const auto& gone = std::get<ReaderGone>(to_core.front());
+  EXPECT_EQ(gone.reader, first);
+  EXPECT_TRUE(gone.overflowed);
+}
+
+TEST(ClientDesk, a_client_that_left_is_told_nothing_more) {
+  std::vector<Event> to_core;
+  ClientDesk desk([&](Event event) { to_core.push_back(std::move(event)); });
+  const auto exchange = std::make_shared<RecordingExchange>();
+  const ReaderId reader = desk.open(JobId{}, std::nullopt, make_task_sink(exchange, kLimits));
+  desk.gone(reader);
+  desk.gone(reader);
+  desk.execute(Deliver{reader, std::make_shared<const StreamEvent>(token("late"))});
+  EXPECT_TRUE(exchange->body.empty());
+  EXPECT_EQ(to_core.size(), 2U);  // OpenStream, one ReaderGone
+}
+
+}  // namespace
+}  // namespace orch::gateway
