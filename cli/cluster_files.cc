@@ -85,7 +85,7 @@ std::string pool_managerd_config_text(const ClusterOptions& options, const Clust
       << "    model:\n"
       << "      name: " << yaml_quoted(options.model_name) << "\n"
       << "      path: " << yaml_quoted(options.model_path) << "\n"
-      << "      digest: " << yaml_quoted(options.model_digest) << "\n"
+      << (options.model_digest.empty() ? "" : "      digest: " + yaml_quoted(options.model_digest) + "\n")
       << "    slots: " << options.slots << "\n"
       << "    device: " << yaml_quoted(options.device) << "\n"
       << "    threads: " << options.threads << "\n";

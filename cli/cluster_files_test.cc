@@ -26,6 +26,14 @@ TEST(ClusterFiles, writes_private_directories_and_both_configurations) {
   EXPECT_NE(read_small_file(files.orchestratord_config).value().find("127.0.0.1:8080"), std::string::npos);
 }
 
+TEST(ClusterFiles, a_model_without_a_digest_gets_no_digest_line) {
+  const ClusterFiles files("/state");
+  ClusterOptions options;
+  EXPECT_EQ(pool_managerd_config_text(options, files).find("digest:"), std::string::npos);
+  options.model_digest = "sha256:00";
+  EXPECT_NE(pool_managerd_config_text(options, files).find("digest: \"sha256:00\""), std::string::npos);
+}
+
 TEST(ClusterFiles, an_unwritable_place_is_named) {
   const auto result = write_file_atomically("/proc/none/file", "x");
   ASSERT_FALSE(result.ok());

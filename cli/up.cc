@@ -9,7 +9,9 @@
 #include <thread>
 
 #include "cli/api_client.h"
+#include "cli/commands.h"
 #include "cli/process.h"
+#include "cli/replica_progress.h"
 
 namespace orch::cli {
 
@@ -29,23 +31,14 @@ void progress(const std::string& text) {
   std::fflush(stderr);
 }
 
-// What the pool manager says of the model's replica, in words; empty when it does not answer.
-std::string replica_progress(const ClusterOptions& options) {
+// What the pool manager says of the model; nothing when it does not answer.
+ReplicaProgress ask_manager(const ClusterOptions& options) {
   const auto port = read_small_file(ClusterFiles(options.state_dir).manager_http_port);
   if (!port.ok()) return {};
   const auto reply =
       http_get("http://127.0.0.1:" + std::to_string(std::atoi(port->c_str())) + "/v1/replicas", kQuickTimeoutMs);
   if (!reply.ok() || reply->status != 200) return {};
-  const Json body = Json::parse(reply->body, nullptr, false);
-  if (!body.is_object() || !body.contains("replicas")) return {};
-  for (const Json& replica : body["replicas"]) {
-    std::string text = replica.value("replica_id", "?") + " " + replica.value("state", "?");
-    const double loaded = replica.value("load_progress", 0.0);
-    if (loaded > 0 && loaded < 1) text += " " + std::to_string(static_cast<int>(loaded * 100)) + " %";
-    if (const std::string error = replica.value("last_error", ""); !error.empty()) text += " (" + error + ")";
-    return text;
-  }
-  return {};
+  return read_replica_progress(reply->body, options.model_name);
 }
 
 // Our own gateway writes its port file; whatever else answers at the configured address is not this cluster.
@@ -70,6 +63,17 @@ int start_supervisor(const ClusterOptions& options, const ClusterFiles& files) {
                           .new_session = true});
   if (pid.ok()) return 0;
   std::fprintf(stderr, "%s\n", pid.error().c_str());
+  return 1;
+}
+
+// The model will not come. A cluster of our own making is stopped, so that the next `up` starts with what was
+// corrected.
+int give_up(const ClusterOptions& options, bool was_running) {
+  if (was_running) {
+    std::fprintf(stderr, "the cluster was already running; `llama-orch down` stops it\n");
+  } else {
+    static_cast<void>(run_down(options));
+  }
   return 1;
 }
 
@@ -118,6 +122,7 @@ bool take_chunk(Answer& answer, std::string_view data) {
 }
 
 void print_timing(const Answer& answer, const HttpReply& reply) {
+  std::fflush(stdout);  // the answer stands on a line of its own before this one
   const double total = seconds_since(answer.sent);
   const double decoding = total - answer.first_token_seconds;
   const auto tokens = answer.completion_tokens;
@@ -161,8 +166,13 @@ int ensure_up(const ClusterOptions& options) {
       if (::isatty(2) != 0) std::fputc('\n', stderr);
       return 0;
     }
-    const std::string now = replica_progress(options);
-    const std::string line = "starting " + options.model_name + (now.empty() ? "" : ": " + now);
+    const ReplicaProgress now = ask_manager(options);
+    if (now.failure) {
+      progress("");
+      std::fprintf(stderr, "%s\n", now.failure->c_str());
+      return give_up(options, running);
+    }
+    const std::string line = "starting " + options.model_name + (now.text.empty() ? "" : ": " + now.text);
     if (line != shown) progress(line);
     shown = line;
     std::this_thread::sleep_for(kPollEvery);

@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import subprocess
+import tempfile
 
 import pytest
 
@@ -88,6 +89,21 @@ def test_too_little_memory():
                            "--generate", "hi"], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 71, (done.returncode, done.stderr)
     assert "budget 1 MiB" in done.stderr
+
+
+def cli(state, *arguments, model):
+    command = [binary_dir() / "llama-orch-cli", "--state-dir", state, "--binary-dir", binary_dir(), "--listen", "127.0.0.1:0",
+               "--grpc-listen", "127.0.0.1:0", "--model-path", model, "--device", "cpu", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_OC_CLI_1005_up_ends_at_once_when_the_model_cannot_come(tmp_path):
+    with tempfile.TemporaryDirectory(prefix="orch", dir="/tmp") as state:  # its sockets need a short path
+        done = cli(state, "up", model=tmp_path / "absent.gguf")
+        assert done.returncode == 1, (done.stdout, done.stderr)
+        assert any("failed: " in line and "absent.gguf" in line for line in done.stderr.splitlines()), done.stderr
+        listed = cli(state, "ps", model="unused")
+        assert listed.returncode == 1 and "no cluster is running" in listed.stderr, "what it started, it stopped"
 
 
 def test_the_mock_calls_itself_mock():
