@@ -116,7 +116,7 @@ void MockEngine::submit(worker::GenerationRequest request, std::shared_ptr<worke
                                        .text = {}});
   job->prompt_tokens = estimate(request.prompt);
   job->length = script_words_.empty() ? kShortest + static_cast<std::uint32_t>(job->random.below(64))
-                                      : static_cast<std::uint32_t>(script_words_.size());
+                                      : static_cast<std::uint32_t>(script_words_.size()) * options_.script.repeat;
   const DispatchId id = request.id;
   job->request = std::move(request);
   {
@@ -204,7 +204,10 @@ bool MockEngine::fault_strikes(Job& job) {
 }
 
 MockEngine::Word MockEngine::next_word(Job& job) const {
-  if (!script_words_.empty()) return {kFirstId + job.given, script_words_[job.given]};
+  if (!script_words_.empty()) {
+    const std::size_t at = job.given % script_words_.size();
+    return {kFirstId + job.given, (job.given > 0 && at == 0 ? " " : "") + script_words_[at]};
+  }
   const auto pick = static_cast<std::uint32_t>(job.random.below(kWords.size()));
   return {kFirstId + pick, (job.given == 0 ? "" : " ") + std::string(kWords[pick])};
 }

@@ -72,6 +72,13 @@ TEST(MockEngine, plays_a_text_and_honours_stop_strings) {
   EXPECT_EQ(cut->text(), "one ");
 }
 
+TEST(MockEngine, says_a_text_as_often_as_asked) {
+  MockEngine engine({.model_name = "m", .script = script(R"({"text":"a b","repeat":3,"token_delay_ms":0})")});
+  const auto sink = submit(engine, 1, 20);
+  EXPECT_EQ(sink->outcome(), "FINISHED");
+  EXPECT_EQ(sink->text(), "a b a b a b");
+}
+
 TEST(MockEngine, fails_after_the_scripted_token) {
   MockEngine engine(
       {.model_name = "m", .script = script(R"({"text":"a b c d","fault":"fail","fault_after":2,"token_delay_ms":0})")});

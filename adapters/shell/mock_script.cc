@@ -51,6 +51,7 @@ bool take_fault(const nlohmann::json& value, Fault& out) {
 
 bool take(const std::string& key, const nlohmann::json& value, MockScript& out) {
   if (key == "text") return take_string(value, out.text);
+  if (key == "repeat") return take_number(value, out.repeat);
   if (key == "model_digest") return take_string(value, out.model_digest);
   if (key == "ctx_max") return take_number(value, out.ctx_max);
   if (key == "load_ms") return take_milliseconds(value, out.load);

@@ -26,7 +26,8 @@ struct MockScript {
     counters_frozen,  // no counter moves
   };
 
-  std::string text;  // repeated word by word; empty: pseudo-random words by seed
+  std::string text;          // said word by word; empty: pseudo-random words by seed
+  std::uint32_t repeat = 1;  // how often the text is said; for answers larger than a script may be
   std::string model_digest;
   std::uint32_t ctx_max = 4096;
   Duration load = {};

@@ -1,0 +1,197 @@
+"""Floods and slow readers: refusals are typed, memory stays bounded, and the others are served."""
+
+import importlib
+import json
+import pathlib
+import socket
+import sys
+import urllib.parse
+import uuid
+
+import grpc
+import pytest
+from grpc_tools import protoc
+
+from orch_cluster import ROOT, Cluster, mock_pool, request, wait_until
+
+MODEL = "mock-model"
+QUEUE = 16
+CALLS = 3000
+GROWTH_MAX_KIB = 96 * 1024
+
+
+@pytest.fixture(scope="module")
+def stubs(tmp_path_factory):
+    out = tmp_path_factory.mktemp("stubs")
+    files = [str(p) for p in (ROOT / "proto/orch/v1").glob("*.proto")]
+    assert protoc.main(["protoc", f"-I{ROOT}/proto", f"--python_out={out}", f"--grpc_python_out={out}", *files]) == 0
+    sys.path.insert(0, str(out))
+    return [importlib.import_module(f"orch.v1.{name}") for name in ("orchestrator_pb2", "common_pb2", "orchestrator_pb2_grpc")]
+
+
+def cluster_with(tmp_path, script, gateway=None):
+    path = tmp_path / "script.json"
+    path.write_text(json.dumps(script))
+    return Cluster([mock_pool(mock_script=str(path))], orchestratord=gateway or {})
+
+
+@pytest.fixture()
+def busy_cluster(tmp_path):
+    """One slot whose job gives a token every second, so that the queue fills and stays full."""
+    script = {"text": " ".join("w" for _ in range(2000)), "token_delay_ms": 1000}
+    with cluster_with(tmp_path, script, {"queue": {"capacity": QUEUE}, "drain_deadline_ms": 100}) as cluster:
+        yield cluster.wait_ready()
+
+
+def resident_kib(process, field="VmRSS"):
+    for line in pathlib.Path(f"/proc/{process.pid}/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1])
+    raise AssertionError(field)
+
+
+def submit_request(messages, common, task_id=None):
+    return messages.SubmitRequest(task_id=task_id or str(uuid.uuid4()), model_ref=MODEL, max_tokens=1000, prompt=common.Prompt(text="x" * 1000),
+                                  sampling=common.Sampling(temperature=0, top_p=1))
+
+
+def outcome(future):
+    try:
+        future.result(60)
+        return "OK", ""
+    except grpc.RpcError as error:
+        return error.code().name, error.details()
+
+
+def test_a_flood_of_grpc_submits_is_refused_with_RESOURCE_EXHAUSTED(busy_cluster, stubs):
+    messages, common, service = stubs
+    gateway = busy_cluster.processes["orchestratord"]
+    before = resident_kib(gateway)
+    with grpc.insecure_channel(busy_cluster.grpc) as channel:
+        calls = service.OrchestratorStub(channel)
+        answers = [outcome(f) for f in [calls.Submit.future(submit_request(messages, common)) for _ in range(CALLS)]]
+    codes = [code for code, _ in answers]
+    assert set(codes) == {"OK", "RESOURCE_EXHAUSTED"}, set(codes)
+    assert 1 <= codes.count("OK") <= QUEUE + 1
+    reasons = {text.split(":")[0] for code, text in answers if code != "OK"}
+    assert reasons <= {"ADMISSION_REJECT"}, reasons
+    assert resident_kib(gateway, "VmHWM") - before < GROWTH_MAX_KIB
+    assert request("GET", busy_cluster.url + "/livez").status == 200
+    assert busy_cluster.metric_sum("queue_depth") <= QUEUE
+
+
+def test_a_flood_of_grpc_streams_is_refused_and_the_first_reader_is_served(busy_cluster, stubs):
+    messages, common, service = stubs
+    gateway = busy_cluster.processes["orchestratord"]
+    task_id = str(uuid.uuid4())
+    with grpc.insecure_channel(busy_cluster.grpc) as channel:
+        calls = service.OrchestratorStub(channel)
+        calls.Submit(submit_request(messages, common, task_id))
+        first = calls.Stream(messages.StreamRequest(task_id=task_id))
+        assert next(first).WhichOneof("kind") == "started"
+        before = resident_kib(gateway)
+        flood = [calls.Stream(messages.StreamRequest(task_id=task_id)) for _ in range(CALLS)]
+        refused = wait_until(lambda: [s for s in flood if s.done()] if sum(s.done() for s in flood) >= CALLS - 8 else None, 60, "the flood is refused")
+        assert {s.code().name for s in refused} == {"RESOURCE_EXHAUSTED"}
+        assert {s.details().split(":")[0] for s in refused} == {"ADMISSION_REJECT"}
+        assert resident_kib(gateway, "VmHWM") - before < GROWTH_MAX_KIB
+        assert next(e for e in first if e.WhichOneof("kind") == "token")
+        for stream in flood:
+            stream.cancel()
+        first.cancel()
+
+
+class SlowReader:
+    """Opens a stream and reads its head only; a small receive buffer makes the gateway's own buffer fill."""
+
+    def __init__(self, url, path):
+        address = urllib.parse.urlparse(url)
+        self.socket = socket.socket()
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.socket.settimeout(60)
+        self.socket.connect((address.hostname, address.port))
+        self.socket.sendall(f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+        self.seen = b""
+        while b"event: started" not in self.seen:
+            self.seen += self.socket.recv(1024)
+
+    def drain(self):
+        """What still arrives until the connection ends; a reset is an end."""
+        try:
+            while chunk := self.socket.recv(1 << 16):
+                self.seen += chunk
+        except ConnectionResetError:
+            pass
+        self.socket.close()
+        return self.seen
+
+
+def test_OC_JOB_1002_a_slow_reader_is_cut_and_the_quick_one_gets_everything(tmp_path):
+    words, size = 400, 40_000  # 16 MB: more than the kernel's socket buffers and ours together
+    script = {"text": "x" * size, "repeat": words, "token_delay_ms": 2}
+    with cluster_with(tmp_path, script) as cluster:
+        cluster.wait_ready()
+        gateway = cluster.processes["orchestratord"]
+        before = resident_kib(gateway)
+        body = cluster.task_body("Hi", model_ref=MODEL, max_tokens=1000, deadline_ms=60000)
+        assert request("POST", cluster.url + "/v1/tasks", body).status == 202
+        slow = SlowReader(cluster.url, f"/v1/tasks/{body['task_id']}/stream")
+        text, last = 0, None
+        for name, data, _ in cluster.task_events(body["task_id"]):
+            text += len(data["t"]) if name == "token" else 0
+            last = name
+        assert last == "end" and text == words * (size + 1) - 1
+        seen = slow.drain()
+        assert b"event: end" not in seen and b"event: error" not in seen, "it was cut, not ended"
+        assert len(seen) < words * size
+        assert resident_kib(gateway, "VmHWM") - before < GROWTH_MAX_KIB
+
+
+def test_OC_OAI_1008_a_waiting_stream_shows_that_it_lives(tmp_path):
+    script = {"text": " ".join(f"w{i}" for i in range(1500)), "token_delay_ms": 2}
+    with cluster_with(tmp_path, script, {"streams": {"heartbeat_ms": 300}}) as cluster:
+        cluster.wait_ready()
+        running = cluster.chat_events("Hi", model=MODEL, max_tokens=1500)
+        next(running)
+        body = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 3, "stream": True}
+        waiting = RawStream(cluster.url, body)
+        head = waiting.read_until(b": waiting\n\n")
+        assert head.startswith(b"HTTP/1.1 200") and b"X-Orch-Replica" not in head, head
+        assert b": keep-alive\n\n" in waiting.read_until(b": keep-alive\n\n")
+        running.close()  # frees the slot
+        rest = waiting.read_until(b"data: [DONE]\n\n")
+        assert b": X-Orch-Engine: mock\n\n" in rest and rest.count(b'"content":"w') >= 1
+
+
+class RawStream:
+    """A streamed chat as the bytes of its chunks."""
+
+    def __init__(self, url, body):
+        address = urllib.parse.urlparse(url)
+        data = json.dumps(body).encode()
+        self.socket = socket.create_connection((address.hostname, address.port), timeout=60)
+        self.socket.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n%s" % (len(data), data))
+        self.buffer = b""
+
+    def read_until(self, mark):
+        while mark not in self.buffer:
+            chunk = self.socket.recv(4096)
+            assert chunk, self.buffer
+            self.buffer += chunk
+        at = self.buffer.index(mark) + len(mark)
+        out, self.buffer = self.buffer[:at], self.buffer[at:]
+        return out
+
+
+def test_OC_OAI_1008_a_refusal_at_admission_stays_a_status(tmp_path):
+    script = {"text": " ".join("w" for _ in range(2000)), "token_delay_ms": 1000}
+    gateway = {"streams": {"heartbeat_ms": 50}, "queue": {"capacity": 1}, "drain_deadline_ms": 100}
+    with cluster_with(tmp_path, script, gateway) as cluster:
+        cluster.wait_ready()
+        for _ in range(2):  # one runs, one waits
+            reply = request("POST", cluster.url + "/v1/tasks", cluster.task_body("Hi", model_ref=MODEL, max_tokens=1000))
+            assert reply.status == 202, reply.body
+        body = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 3, "stream": True}
+        reply = request("POST", cluster.url + "/v1/chat/completions", body)
+        assert reply.status == 429 and reply.json()["error"]["code"] == "ADMISSION_REJECT"
+        assert int(reply.headers["retry-after"]) >= 1
