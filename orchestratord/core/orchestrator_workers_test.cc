@@ -86,6 +86,44 @@ TEST(Dispatching, a_call_that_breaks_before_its_first_token_runs_again_once) {
   EXPECT_EQ(bench.ends[0].failure->outcome, Outcome::WORKER_RESET);
 }
 
+// A killed worker's socket refuses the next call at once, long before its manager says a word: without the pause the
+// second and last attempt goes to the same dead process.
+TEST(Dispatching, L10_the_lease_of_a_broken_call_is_left_alone_for_a_second) {
+  Bench bench;
+  bench.ready(1);
+  bench.submit(spec_of(1));
+  bench.step(DispatchBroken{bench.dispatches[0].dispatch});
+  bench.advance(ms(999));
+  EXPECT_EQ(bench.dispatches.size(), 1u);
+  bench.advance(ms(1));
+  EXPECT_EQ(bench.dispatches.size(), 2u);
+}
+
+TEST(Dispatching, L10_without_that_pause_the_job_dies_with_its_worker) {
+  Config config;
+  config.limits.broken_pause = Duration{};
+  Bench bench(config);
+  bench.ready(1);
+  bench.submit(spec_of(1));
+  bench.step(DispatchBroken{bench.dispatches[0].dispatch});
+  ASSERT_EQ(bench.dispatches.size(), 2u);
+  bench.step(DispatchBroken{bench.dispatches[1].dispatch});
+  ASSERT_EQ(bench.ends.size(), 1u);
+  EXPECT_EQ(bench.ends[0].failure->outcome, Outcome::WORKER_RESET);
+}
+
+TEST(Dispatching, L10_another_replica_takes_the_job_of_a_broken_one_at_once) {
+  Bench bench;
+  bench.manager_up({ready_replica("r1"), ready_replica("r2")});
+  bench.grant(1, {1, 1}, "r1");
+  bench.grant(1, {1, 2}, "r2");
+  bench.submit(spec_of(1));
+  const std::string first = bench.dispatches[0].endpoint;
+  bench.step(DispatchBroken{bench.dispatches[0].dispatch});
+  ASSERT_EQ(bench.dispatches.size(), 2u);
+  EXPECT_NE(bench.dispatches[1].endpoint, first);
+}
+
 TEST(Dispatching, after_a_token_there_is_one_error_and_no_second_attempt) {
   Bench bench;
   bench.ready(1);

@@ -28,6 +28,11 @@ Failure not_found() {
   return out;
 }
 
+// The loop is behind: its own mailbox for clients is full.
+grpc::Status busy() { return {grpc::StatusCode::RESOURCE_EXHAUSTED, "ADMISSION_REJECT: too many calls wait"}; }
+
+grpc::Status shutting_down() { return {grpc::StatusCode::UNAVAILABLE, "POOL_UNREADY: the service is shutting down"}; }
+
 class GrpcSink final : public ReaderSink {
  public:
   using Stream = runtime::WriteServe<v1::TaskEvent>;
@@ -117,11 +122,10 @@ class GrpcApi::Service final : public v1::Orchestrator::CallbackService {
     } else {
       const auto last = request->has_last_event_id() ? std::optional(request->last_event_id()) : std::nullopt;
       const bool posted = shared_->post([shared, stream, reader, last, id = JobId{*job}] {
-        if (shared->desk == nullptr)
-          return stream->finish(grpc::Status(grpc::StatusCode::UNAVAILABLE, "shutting down"));
+        if (shared->desk == nullptr) return stream->finish(shutting_down());
         *reader = shared->desk->open(id, last, std::make_unique<GrpcSink>(stream));
       });
-      if (!posted) stream->finish({grpc::StatusCode::RESOURCE_EXHAUSTED, "too many calls wait"});
+      if (!posted) stream->finish(busy());
     }
     return stream.get();
   }
@@ -148,10 +152,10 @@ class GrpcApi::Service final : public v1::Orchestrator::CallbackService {
   }
   grpc::ServerUnaryReactor* post(grpc::ServerUnaryReactor* reactor, std::function<void(ClientDesk&)> task) {
     const bool posted = shared_->post([shared = shared_, reactor, task = std::move(task)] {
-      if (shared->desk == nullptr) return reactor->Finish({grpc::StatusCode::UNAVAILABLE, "shutting down"});
+      if (shared->desk == nullptr) return reactor->Finish(shutting_down());
       task(*shared->desk);
     });
-    if (!posted) reactor->Finish({grpc::StatusCode::RESOURCE_EXHAUSTED, "too many calls wait"});
+    if (!posted) reactor->Finish(busy());
     return reactor;
   }
 

@@ -101,6 +101,66 @@ TEST(FailureReply, ORCH_2007_headers_and_body_of_a_429_agree) {
   EXPECT_EQ(header(failure_reply(soon, Envelope::orch_queue), "Retry-After"), "1");
 }
 
+// Status, OpenAI type and the headers of every refusal a client can get, written down a second time: what a client
+// switches on must not move with the table it is generated from.
+TEST(FailureReply, OC_CTRL_2030_every_refusal_keeps_its_status_type_and_headers) {
+  struct Row {
+    Outcome outcome;
+    int status;
+    const char* type;
+    bool retriable;
+  };
+  constexpr const char* kInvalid = "invalid_request_error";
+  constexpr const char* kServer = "server_error";
+  const Row rows[] = {{Outcome::ADMISSION_REJECT, 429, "rate_limit_error", true},
+                      {Outcome::QUEUE_FULL_DROP_LRU, 429, "rate_limit_error", true},
+                      {Outcome::INVALID_PARAMS, 400, kInvalid, false},
+                      {Outcome::CONTEXT_OVERFLOW, 400, kInvalid, false},
+                      {Outcome::PAYLOAD_TOO_LARGE, 413, kInvalid, false},
+                      {Outcome::UNAUTHENTICATED, 401, "authentication_error", false},
+                      {Outcome::FORBIDDEN, 403, "permission_error", false},
+                      {Outcome::NOT_FOUND, 404, kInvalid, false},
+                      {Outcome::MODEL_NOT_FOUND, 404, kInvalid, false},
+                      {Outcome::METHOD_NOT_ALLOWED, 405, kInvalid, false},
+                      {Outcome::CONFLICT, 409, kInvalid, false},
+                      {Outcome::POOL_UNREADY, 503, kServer, true},
+                      {Outcome::POOL_UNAVAILABLE, 503, kServer, true},
+                      {Outcome::REPLICA_EXHAUSTED, 503, kServer, true},
+                      {Outcome::DEADLINE_UNMET, 400, kInvalid, false},
+                      {Outcome::DECODE_TIMEOUT, 500, kServer, true},
+                      {Outcome::WORKER_RESET, 500, kServer, true},
+                      {Outcome::CANCELED, 499, kInvalid, false},
+                      {Outcome::SLOW_CONSUMER, 500, kServer, false},
+                      {Outcome::NUMERIC_FAULT, 500, kServer, false},
+                      {Outcome::MODEL_DEPRECATED, 403, "permission_error", false},
+                      {Outcome::NOT_IMPLEMENTED, 501, kServer, false},
+                      {Outcome::INTERNAL, 500, kServer, true}};
+  for (const Row& row : rows) {
+    Failure failure;
+    failure.outcome = row.outcome;
+    const std::string code(outcome_row(row.outcome).code);
+    const auto own = failure_reply(failure, Envelope::orch_queue);
+    const auto openai = failure_reply(failure, Envelope::openai);
+    EXPECT_EQ(own.status, row.status) << code;
+    EXPECT_EQ(openai.status, row.status) << code;
+    const json body = json::parse(own.body);
+    EXPECT_EQ(body["code"], code);
+    EXPECT_EQ(body["retriable"], row.retriable) << code;
+    EXPECT_FALSE(body["message"].get<std::string>().empty()) << code << " without words of its own";
+    EXPECT_EQ(json::parse(openai.body)["error"]["type"], row.type) << code;
+    EXPECT_EQ(json::parse(openai.body)["error"]["code"], code);
+    EXPECT_EQ(header(own, "WWW-Authenticate"), row.status == 401 ? "Bearer" : "") << code;
+    EXPECT_EQ(header(own, "Retry-After"), "") << code << " was told no time";
+    failure.retry_after = Duration::milliseconds(2500);
+    const auto later = failure_reply(failure, Envelope::openai);
+    EXPECT_EQ(header(later, "Retry-After"), "3") << code;
+    EXPECT_EQ(header(later, "X-Backoff-Ms"), row.status == 429 ? "2500" : "") << code;
+  }
+  int public_rows = 0;
+  for (const OutcomeRow& row : kOutcomes) public_rows += row.internal ? 0 : 1;
+  EXPECT_EQ(public_rows, static_cast<int>(std::size(rows))) << "an outcome is missing in this table";
+}
+
 TEST(FailureReply, each_api_has_its_own_envelope) {
   Failure failure;
   failure.outcome = Outcome::INVALID_PARAMS;

@@ -1,0 +1,130 @@
+// The gRPC surface over real sockets, with a loop that the test turns by hand: what a client sees while the loop is
+// behind, and after it has stopped.
+#include "orchestratord/shell/grpc_api.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "common/runtime/grpc_setup.h"
+#include "orch/v1/orchestrator.grpc.pb.h"
+
+namespace orch::gateway {
+namespace {
+
+constexpr const char* kTask = "6a1d0c1e-52ba-4b7e-9b39-2f6f3f1c7f10";
+constexpr std::size_t kRoom = 2;
+
+// A mailbox of two calls whose consumer is the test's thread.
+class HandLoop {
+ public:
+  bool post(std::function<void()> task) {
+    const std::lock_guard lock(mutex_);
+    if (tasks_.size() >= kRoom) return false;
+    tasks_.push_back(std::move(task));
+    changed_.notify_all();
+    return true;
+  }
+  bool wait_full() {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, std::chrono::seconds(20), [this] { return tasks_.size() == kRoom; });
+  }
+  // Until `done`; tasks may arrive meanwhile.
+  void run_until(const std::atomic<bool>& done) {
+    while (!done) {
+      std::function<void()> task;
+      {
+        std::unique_lock lock(mutex_);
+        changed_.wait_for(lock, std::chrono::milliseconds(20), [this] { return !tasks_.empty(); });
+        if (tasks_.empty()) continue;
+        task = std::move(tasks_.front());
+        tasks_.pop_front();
+      }
+      task();
+    }
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<std::function<void()>> tasks_;
+};
+
+class GrpcApiTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto server = runtime::GrpcServer::start({false, "", "127.0.0.1", 0}, {&api_.grpc_service()});
+    ASSERT_TRUE(server.ok());
+    server_ = std::move(server).value();
+    stub_ = v1::Orchestrator::NewStub(runtime::make_channel("127.0.0.1:" + std::to_string(server_->port())));
+  }
+  grpc::Status cancel() {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(30));
+    v1::CancelRequest request;
+    request.set_task_id(kTask);
+    v1::CancelReply reply;
+    return stub_->Cancel(&context, request, &reply);
+  }
+  grpc::Status stream() {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(30));
+    v1::StreamRequest request;
+    request.set_task_id(kTask);
+    const auto reader = stub_->Stream(&context, request);
+    v1::TaskEvent event;
+    while (reader->Read(&event)) {
+    }
+    return reader->Finish();
+  }
+  void turn(const Event& event) {  // the core's answer to a cancel: no such task
+    if (const auto* asked = std::get_if<CancelJob>(&event)) desk_.execute(CancelReply{asked->request, false});
+  }
+
+  HandLoop loop_;
+  ClientDesk desk_{[this](const Event& event) { turn(event); }};
+  runtime::KeyRing keys_;
+  GrpcApi api_{desk_, keys_, [this](std::function<void()> task) { return loop_.post(std::move(task)); }};
+  std::unique_ptr<runtime::GrpcServer> server_;
+  std::unique_ptr<v1::Orchestrator::Stub> stub_;
+};
+
+// The clients' mailbox is full, the links' is another one: a flood of calls is refused and nothing else is touched.
+TEST_F(GrpcApiTest, a_full_mailbox_refuses_calls_with_RESOURCE_EXHAUSTED_and_serves_those_inside) {
+  std::atomic<bool> done = false;
+  std::vector<grpc::Status> inside(kRoom);
+  std::vector<std::thread> callers;
+  for (grpc::Status& status : inside) callers.emplace_back([this, &status] { status = cancel(); });
+  ASSERT_TRUE(loop_.wait_full());
+  for (int i = 0; i < 50; ++i) {
+    const grpc::Status refused = i % 2 == 0 ? cancel() : stream();
+    ASSERT_EQ(refused.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+    ASSERT_TRUE(refused.error_message().starts_with("ADMISSION_REJECT")) << refused.error_message();
+  }
+  std::thread loop([&] { loop_.run_until(done); });
+  for (std::thread& caller : callers) caller.join();
+  for (const grpc::Status& status : inside) EXPECT_EQ(status.error_code(), grpc::StatusCode::NOT_FOUND);
+  EXPECT_EQ(cancel().error_code(), grpc::StatusCode::NOT_FOUND) << "there is room again";
+  done = true;
+  loop.join();
+}
+
+// Calls that came too late for an answer end typed, so that the server's shutdown does not wait for them.
+TEST_F(GrpcApiTest, after_close_calls_end_with_UNAVAILABLE) {
+  std::atomic<bool> done = false;
+  api_.close();
+  std::thread loop([&] { loop_.run_until(done); });
+  EXPECT_EQ(cancel().error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(stream().error_code(), grpc::StatusCode::UNAVAILABLE);
+  done = true;
+  loop.join();
+  server_->shutdown(Duration::seconds(20));
+}
+
+}  // namespace
+}  // namespace orch::gateway
