@@ -21,6 +21,7 @@ struct Admitted {
   JobId job;
   std::uint32_t queue_position = 0;  // jobs ahead of it
   Duration predicted_start;          // from now
+  bool repeated = false;             // an Idempotency-Key named a job that exists (J5)
 };
 struct AdmissionReply {
   RequestId request;
@@ -32,45 +33,6 @@ struct CancelReply {
 };
 
 // --- streams: StreamOpened, Deliver*, StreamClosed; or StreamRefused alone ---
-
-struct StartedEvent {
-  std::uint32_t queue_position = 0;
-  Duration predicted_start;
-};
-struct TokenEvent {
-  std::uint32_t i = 0;             // counts token events from 0
-  std::vector<std::uint32_t> ids;  // token ids this event stands for (one or more; none from id-less engines)
-  std::string text;
-};
-struct MetricsEvent {
-  std::uint32_t queue_depth = 0;
-};
-struct EndEvent {
-  FinishReason reason = FinishReason::stop;
-  std::uint32_t prompt_tokens = 0;
-  std::uint32_t tokens_out = 0;
-  bool estimated = false;
-  Duration decode;
-};
-struct ErrorEvent {
-  Failure failure;
-};
-// `id` numbers started, token and the terminal, from 1; metrics carry 0 (J2).
-struct StreamEvent {
-  std::uint64_t id = 0;
-  std::variant<StartedEvent, TokenEvent, MetricsEvent, EndEvent, ErrorEvent> body;
-};
-
-// Facts about the replica that serves the job, for reply headers and the OpenAI fields; sent once per dispatch start.
-struct ServedBy {
-  std::string model_name;
-  std::string model_digest;
-  std::string engine;
-  std::string engine_version;
-  std::string numeric_class;
-  std::string accelerator;
-  std::string replica_id;
-};
 
 struct StreamOpened {
   ReaderId reader;
@@ -223,11 +185,20 @@ struct NotedRetried {  // put back after an internal outcome
 // Drain is complete: the process may exit.
 struct Drained {};
 
-using Effect =
-    std::variant<AdmissionReply, CancelReply, StreamOpened, StreamRefused, Deliver, DeliverServedBy, StreamClosed,
-                 Dispatch, CancelDispatch, BeatWorker, ForgetWorker, CountTokens, SendUpdate, NotedAdmitted,
-                 NotedRefused, NotedDispatched, NotedFirstToken, NotedEnded, NotedQueueDepth, NotedRetried, Drained>;
+using Effect = std::variant<AdmissionReply, CancelReply, StreamOpened, StreamRefused, Deliver, DeliverServedBy,
+                            StreamClosed, Dispatch, CancelDispatch, BeatWorker, ForgetWorker, CountTokens, SendUpdate,
+                            JournalWrite, NotedAdmitted, NotedRefused, NotedDispatched, NotedFirstToken, NotedEnded,
+                            NotedQueueDepth, NotedRetried, NotedJournal, NotedRecovered, Drained>;
 
 using Effects = std::vector<Effect>;
 
+struct NotedJournal {  // its health changed
+  bool failing = false;
+  std::string reason;
+};
+struct NotedRecovered {  // of one job an earlier life left
+  enum class Way : std::uint8_t { replayed, resumed, run_again, reset };
+  JobId job;
+  Way way = Way::replayed;
+};
 }  // namespace orch::gateway

@@ -10,21 +10,11 @@
 
 #include "common/base/ids.h"
 #include "common/base/time.h"
-#include "gen/outcome.h"
 #include "orchestratord/core/job_spec.h"
+#include "orchestratord/core/journal_records.h"
+#include "orchestratord/core/stream_event.h"
 
 namespace orch::gateway {
-
-// A refusal or a terminal error as a client sees it.
-struct Failure {
-  Outcome outcome = Outcome::INTERNAL;
-  std::string message;
-  std::string field;  // path of the offending input; empty when not applicable
-  std::optional<Duration> retry_after;
-  std::string policy_label;  // reject | drop-lru | shed-low-priority, on 429 only
-  std::string engine;        // when known
-  std::string pool_id;       // when known
-};
 
 // --- clients ---
 
@@ -124,8 +114,9 @@ struct DispatchTokens {
   std::uint32_t index = 0;  // of the first token in the batch
   std::vector<std::uint32_t> ids;
   std::string text;  // valid UTF-8, may be empty while a code point is incomplete
+  // Per id: where its text ends in `text`. Empty: the engine does not tell, and the batch is one event.
+  std::vector<std::uint32_t> text_ends = {};
 };
-enum class FinishReason : std::uint8_t { stop, length };
 struct DispatchFinished {
   DispatchId dispatch;
   Fence fence;
@@ -153,6 +144,25 @@ struct TokensCounted {
   std::optional<std::uint32_t> tokens;
 };
 
+// --- the journal: each JournalWrite is answered by exactly one of these two, in order of their tickets ---
+
+// The writes `first` to `last` are durable.
+struct JournalCommitted {
+  JournalTicket first;
+  JournalTicket last;
+};
+// Nothing of these writes may be relied on.
+struct JournalFailed {
+  JournalTicket first;
+  JournalTicket last;
+  std::string reason;
+};
+// What an earlier life of this process left behind. At most once, before any other event.
+struct Recovered {
+  std::vector<RecoveredJob> jobs;  // by admission, oldest first
+  std::vector<RecoveredKey> keys;
+};
+
 // --- process ---
 
 // Sent when next_wakeup() has come, and as often as the shell likes.
@@ -162,8 +172,9 @@ struct DrainBegin {
   Duration deadline;
 };
 
-using Event = std::variant<Submit, OpenStream, ReaderGone, CancelJob, ManagerUp, ManagerDown, ReplicaChanged,
-                           LeaseGranted, LeaseRevoked, DispatchStarted, DispatchTokens, DispatchFinished,
-                           DispatchFailed, DispatchBroken, TokensCounted, Tick, DrainBegin>;
+using Event =
+    std::variant<Submit, OpenStream, ReaderGone, CancelJob, ManagerUp, ManagerDown, ReplicaChanged, LeaseGranted,
+                 LeaseRevoked, DispatchStarted, DispatchTokens, DispatchFinished, DispatchFailed, DispatchBroken,
+                 TokensCounted, JournalCommitted, JournalFailed, Recovered, Tick, DrainBegin>;
 
 }  // namespace orch::gateway

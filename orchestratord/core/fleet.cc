@@ -14,7 +14,24 @@ bool serves(const ReplicaView& replica, const Lane& lane) {
   if (replica.model_name != lane.model) return false;
   if (!lane.digest.empty() && replica.model_digest != lane.digest) return false;
   if (lane.require_gpu && !is_gpu(replica)) return false;
+  if (!lane.exact.empty() && replica_set_key(replica) != lane.exact) return false;
   return !lane.strict || has_numeric_class(replica);
+}
+
+std::string replica_set_key(const ReplicaView& replica) {
+  if (replica.numeric_class != "X" || replica.model_digest.empty()) return {};
+  std::string key;
+  for (const std::string* part : {&replica.engine, &replica.model_digest, &replica.quant, &replica.numeric_class,
+                                  &replica.engine_version, &replica.sampler_profile_version}) {
+    key += *part;
+    key += '\n';
+  }
+  return key;
+}
+
+ServedBy served_by(const ReplicaView& replica) {
+  return {replica.model_name,    replica.model_digest, replica.engine,    replica.engine_version,
+          replica.numeric_class, replica.accelerator,  replica.replica_id};
 }
 
 std::optional<Instant> Link::sent_at(std::uint64_t seq) const {

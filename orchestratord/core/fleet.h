@@ -15,6 +15,7 @@
 
 #include "orchestratord/core/effects.h"
 #include "orchestratord/core/events.h"
+#include "orchestratord/core/lane.h"
 #include "orchestratord/core/limits.h"
 
 namespace orch::gateway {
@@ -25,18 +26,13 @@ struct ReplicaKey {
   auto operator<=>(const ReplicaKey&) const = default;
 };
 
-// What a job demands of a replica beyond room. Jobs of one lane may run on the same replicas.
-struct Lane {
-  std::string model;   // served name
-  std::string digest;  // when the client named a digest; else empty
-  bool require_gpu = false;
-  bool strict = false;  // needs a declared numeric class (ruling 9)
-  auto operator<=>(const Lane&) const = default;
-};
-
 bool is_gpu(const ReplicaView& replica);
 bool has_numeric_class(const ReplicaView& replica);
 bool serves(const ReplicaView& replica, const Lane& lane);
+// Everything that decides the bytes of an answer (terms of DESIGN-RULES: replica-set key), or empty when the replica
+// declares no class whose results can be computed again (J4, M3).
+std::string replica_set_key(const ReplicaView& replica);
+ServedBy served_by(const ReplicaView& replica);
 
 // One connection to a manager. Grants refer to the instants at which updates were sent (L4).
 struct Link {

@@ -1,20 +1,26 @@
 // One job from its submission until its result is forgotten.
 //
 //                    +-- refused (never a job)
-//   Submit --> admitting --> waiting --> dispatching --> running --> ended --> forgotten (result_ttl)
-//                  |          |  ^           |   |          |          ^
-//                  |          |  +-----------+   +----------|--------->|   one terminal event each
-//                  |          +-----------------------------+--------->|
-//                  +-- canceled before admission: refused
+//   Submit --> admitting [--> committing] --> waiting --> dispatching --> running --> concluding --> ended -->
+//   forgotten
+//                  |                           |  ^           |   |          |            ^           (result_ttl)
+//                  |                           |  +-----------+   +----------|----------->|
+//                  |                           +-----------------------------+----------->|
+//                  +-- canceled before admission: refused                  one terminal event each
 //
 //   admitting    the prompt's exact token count is being asked for (ruling 13); most jobs skip it
+//   committing   journaled jobs: its place in the queue is taken, its admission is not durable yet, nobody is told (J1)
 //   waiting      in the job queue
 //   dispatching  sent to a worker that has not answered yet; an internal outcome puts it back
 //   running      the worker has admitted it; before its first token a broken stream puts it back once
+//   concluding   its end is decided and its slot free. Journaled jobs stay here until the end is durable (J1, J6),
+//   others
+//                pass through; an evicted job whose newcomer could not be journaled goes back to waiting
 //   ended        its one terminal event is in its stream
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -25,20 +31,25 @@
 #include "orchestratord/core/job_queue.h"
 #include "orchestratord/core/job_spec.h"
 #include "orchestratord/core/placement.h"
+#include "orchestratord/core/stream_event.h"
 
 namespace orch::gateway {
 
-enum class JobState : std::uint8_t { admitting, waiting, dispatching, running, ended };
+enum class JobState : std::uint8_t { admitting, committing, waiting, dispatching, running, concluding, ended };
 
 constexpr bool may_move(JobState from, JobState to) {
   switch (from) {
     case JobState::admitting:
+      return to == JobState::waiting || to == JobState::committing;
+    case JobState::committing:
       return to == JobState::waiting;
     case JobState::waiting:
-      return to == JobState::dispatching || to == JobState::ended;
+      return to == JobState::dispatching || to == JobState::concluding;
     case JobState::dispatching:
-      return to == JobState::running || to == JobState::waiting || to == JobState::ended;
+      return to == JobState::running || to == JobState::waiting || to == JobState::concluding;
     case JobState::running:
+      return to == JobState::waiting || to == JobState::concluding;
+    case JobState::concluding:
       return to == JobState::waiting || to == JobState::ended;
     case JobState::ended:
       return false;
@@ -50,17 +61,41 @@ constexpr const char* job_state_name(JobState state) {
   switch (state) {
     case JobState::admitting:
       return "admitting";
+    case JobState::committing:
+      return "committing";
     case JobState::waiting:
       return "waiting";
     case JobState::dispatching:
       return "dispatching";
     case JobState::running:
       return "running";
+    case JobState::concluding:
+      return "concluding";
     case JobState::ended:
       return "ended";
   }
   return "?";
 }
+
+// What of a journaled job is durable, and what is not yet.
+struct JournalProgress {
+  bool wanted = false;              // ruling 12
+  std::uint32_t dispatch_due = 0;   // the attempt whose record is missing; its stream is held. 0: none
+  std::uint32_t dispatch_sent = 0;  // the attempt whose record is under way
+  std::vector<std::shared_ptr<const StreamEvent>> unsaved;  // token events that are not durable yet
+  std::uint64_t unsaved_bytes = 0;
+  std::uint64_t sent_upto = 0;   // event id up to which they are under way; 0: nothing is
+  bool tokens_given_up = false;  // more were unsaved than may be; what follows is not kept
+  bool end_sent = false;
+};
+
+// How a job ended, while the journal does not know it yet.
+struct Conclusion {
+  std::optional<Failure> failure;  // nullopt: `end`
+  std::string cancel_reason;
+  EndEvent end;
+  Instant at;
+};
 
 struct Job {
   JobSpec spec;
@@ -72,6 +107,15 @@ struct Job {
 
   RequestId admission_request;           // while admitting
   std::optional<ReaderId> first_reader;  // while admitting
+  struct Repeat {
+    RequestId request;
+    std::optional<ReaderId> reader;
+  };
+  std::vector<Repeat> repeats;       // with the same Idempotency-Key, while admitting or committing
+  bool cancel_at_admission = false;  // asked for while its admission was being committed
+  StartedEvent started;              // as told at admission
+  JournalProgress journal;
+  std::optional<Conclusion> conclusion;  // while concluding
 
   Instant submitted_at;
   Instant admitted_at;
@@ -82,14 +126,20 @@ struct Job {
   Instant progress_at;
   Instant first_token_at = Instant::never();
   Instant ended_at;
+  bool recovered = false;               // an earlier life of the process admitted it
+  Instant hopeless_from;                // recovered jobs: until then managers may still attach
   Instant timer_at = Instant::never();  // as armed in the orchestrator's timer set
 
   std::uint32_t attempt = 0;  // of the last dispatch; 0: none yet
   std::uint32_t internal_retries = 0;
   std::uint32_t broken_retries = 0;
   std::uint32_t prompt_tokens = 0;
-  std::uint32_t tokens_seen = 0;           // ids accepted in this attempt
+  std::uint32_t tokens_seen = 0;           // ids accepted: before this attempt, then in it
   std::uint32_t token_events = 0;          // shown to the client, all attempts
+  std::uint32_t events_in_attempt = 0;     // of them in this one
+  std::uint32_t resumed_from = 0;          // ids this attempt continues behind
+  std::vector<std::uint32_t> shown_ids;    // ids of the shown events; complete for engines that name their tokens
+  std::string replica_set;                 // what the shown events depend on; empty: nothing can continue them
   std::vector<std::uint32_t> pending_ids;  // accepted, waiting for the text they complete
   PlacementDecision placement;             // of the last dispatch
   // Labels of where it was admitted for, then of where it was dispatched.
@@ -98,8 +148,10 @@ struct Job {
   std::string engine;
   std::string engine_version;
 
-  // Admitted and not yet ended.
-  bool live() const { return state != JobState::ended && state != JobState::admitting; }
+  // Admitted, and its end is not decided.
+  bool live() const { return state == JobState::waiting || in_flight(); }
+  // Not told of to anybody.
+  bool before_admission() const { return state == JobState::admitting || state == JobState::committing; }
   bool in_flight() const { return state == JobState::dispatching || state == JobState::running; }
   DispatchId dispatch_id() const { return {spec.id, attempt}; }
   void move_to(JobState next) {

@@ -42,7 +42,7 @@ Room JobQueue::room_for(Priority priority, const std::string& tenant, std::uint6
     }
     return true;
   };
-  std::size_t total = entries_.size();
+  std::size_t total = entries_.size() + held_.size();
   std::size_t in_class = counts_[index(priority)];
   std::uint64_t used = bytes_;
   if (!over(total, in_class, used)) {
@@ -83,7 +83,20 @@ void JobQueue::push(const QueueEntry& entry) {
   bytes_ += entry.bytes;
 }
 
+void JobQueue::hold(const QueueEntry& entry) {
+  const bool fresh = held_.emplace(entry.job, entry).second;
+  ORCH_CHECK(fresh);
+  ++counts_[index(entry.priority)];
+  bytes_ += entry.bytes;
+}
+
 bool JobQueue::remove(JobId job) {
+  if (const auto held = held_.find(job); held != held_.end()) {
+    --counts_[index(held->second.priority)];
+    bytes_ -= held->second.bytes;
+    held_.erase(held);
+    return true;
+  }
   const auto it = entries_.find(job);
   if (it == entries_.end()) return false;
   const QueueEntry& entry = it->second;
@@ -172,6 +185,11 @@ std::string JobQueue::check_invariants() const {
         }
       }
     }
+  }
+  for (const auto& [job, entry] : held_) {
+    if (entries_.contains(job)) return "job_queue: a job is held and waits";
+    ++counts[index(entry.priority)];
+    bytes += entry.bytes;
   }
   if (in_lanes != entries_.size() || counts != counts_ || bytes != bytes_) return "job_queue: sums are wrong";
   return {};

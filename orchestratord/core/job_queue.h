@@ -47,6 +47,10 @@ class JobQueue {
   Room room_for(Priority priority, const std::string& tenant, std::uint64_t bytes) const;
   void push(const QueueEntry& entry);
   bool remove(JobId job);
+  // A newcomer whose admission is being journaled: its room is taken, nobody sees it, it is no victim. remove() ends
+  // it.
+  void hold(const QueueEntry& entry);
+  bool holds(JobId job) const { return held_.contains(job); }
   bool contains(JobId job) const { return entries_.contains(job); }
 
   std::size_t size() const { return entries_.size(); }
@@ -74,8 +78,9 @@ class JobQueue {
 
   QueueLimits limits_;
   std::map<JobId, QueueEntry> entries_;
+  std::map<JobId, QueueEntry> held_;
   std::map<std::string, std::array<std::map<Lane, Line>, 2>> models_;
-  std::array<std::size_t, 2> counts_{};
+  std::array<std::size_t, 2> counts_{};  // held ones included, like bytes_
   std::uint64_t bytes_ = 0;
 };
 

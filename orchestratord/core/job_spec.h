@@ -2,6 +2,7 @@
 // The prompt itself is opaque to the core: it is carried, never read.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -48,6 +49,12 @@ enum class Attachment : std::uint8_t {
   attached,  // OpenAI: lives and dies with its one reader
 };
 
+// Idempotency-Key of a request (J5). The shell makes the digests; the core compares them.
+struct Idempotency {
+  std::array<std::uint8_t, 32> key{};   // SHA-256 of tenant and key
+  std::array<std::uint8_t, 32> body{};  // SHA-256 of the body's bytes
+};
+
 struct JobSpec {
   JobId id;
   std::string tenant = "default";
@@ -61,6 +68,8 @@ struct JobSpec {
   std::optional<Duration> deadline;   // from admission
   std::uint64_t prompt_bytes = 0;     // content bytes, template not included
   std::uint32_t prompt_messages = 0;  // 0 for a plain text prompt
+  std::optional<Idempotency> idempotency;
+  bool store = true;  // false: the journal keeps no content of it (J7)
   std::shared_ptr<const JobPayload> payload;
 };
 

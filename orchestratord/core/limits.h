@@ -63,6 +63,18 @@ struct Limits {
 
   Duration drain_max = Duration::seconds(86400);
 
+  // Journal (J1 to J7).
+  Duration checkpoint_interval = Duration::milliseconds(250);  // of tokens, per gateway
+  std::uint32_t checkpoint_tokens = 64;                        // of one job
+  std::uint64_t unsaved_bytes_max = 1u << 20;                  // token events of one job that wait for the journal
+  std::uint32_t journal_jobs_per_write = 256;
+  Duration journal_retry_min = Duration::milliseconds(100);
+  Duration journal_retry_max = Duration::seconds(5);
+  Duration journal_stall = Duration::seconds(10);  // a write that is not answered by then makes the journal failing
+  Duration journal_drain = Duration::seconds(2);   // after the drain's deadline, for terminals to commit
+  Duration recovery_wait = Duration::seconds(60);  // a recovered job waits this long for a replica that may serve it
+  std::uint32_t repeats_max = 16;                  // requests with one Idempotency-Key that wait for its admission
+
   // Estimates before anything was measured.
   Duration interactive_service_default = Duration::seconds(2);
   Duration batch_service_default = Duration::seconds(10);
@@ -93,9 +105,18 @@ enum class Mutation : std::uint8_t {
 };
 inline constexpr std::uint8_t kMutations = 12;
 
+// Ruling 12.
+struct JournalConfig {
+  bool enabled = false;       // OrchQueue tasks, detached jobs and whatever carries an Idempotency-Key
+  bool plain_openai = false;  // plain OpenAI requests too
+  Duration idempotency_ttl = Duration::seconds(86400);
+  std::uint32_t idempotency_keys_max = 65'536;
+};
+
 struct Config {
   QueueLimits queue;
   StreamLimits streams;
+  JournalConfig journal;
   Duration result_ttl = Duration::seconds(600);
   Limits limits;
   Mutation mutation = Mutation::none;

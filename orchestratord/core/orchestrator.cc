@@ -15,7 +15,8 @@ Orchestrator::Orchestrator(const Config& config)
       queue_(config.queue),
       scheduler_(config.limits.interactive_weight, config.limits.batch_weight),
       streams_(config.streams, config.mutation),
-      times_(config.limits) {}
+      times_(config.limits),
+      journal_(config.limits) {}
 
 void Orchestrator::step(const Event& event, Instant now, Effects& out) {
   now_ = std::max(now_, now);
@@ -52,6 +53,8 @@ void Orchestrator::settle() {
   send_updates();
   note_depths();
   trim_finished();
+  keys_.expire(now_);
+  write_journal();
   if (queue_.size() == 0 && calls_.empty()) scheduler_.clear();
   plan_wakeup();
 }
@@ -73,50 +76,66 @@ Failure Orchestrator::failure_for(Outcome outcome, std::string message, const Jo
   return failure;
 }
 
-// The only place where a job ends (ORCH-3017): out of the queue, its call closed, one terminal event, one NotedEnded.
+// The only place where a job ends (ORCH-3017): out of the queue, its call closed, then one terminal event and one
+// NotedEnded, which wait for the journal when the job is journaled (J1).
 void Orchestrator::finish(Job& job, std::optional<Failure> failure, const std::string& cancel_reason,
                           const EndEvent& event) {
+  conclude(job, {std::move(failure), cancel_reason, event, now_});
+  if (job.journal.wanted) return stage_end(job);
+  tell_end(job);
+}
+
+void Orchestrator::conclude(Job& job, Conclusion conclusion) {
   ORCH_CHECK(job.live());
   settle_needed_ = true;
   ++load_version_;
   if (job.state == JobState::waiting) queue_.remove(job.spec.id);
   if (job.in_flight()) close_call(job.dispatch_id());
+  job.conclusion = std::move(conclusion);
+  job.move_to(JobState::concluding);
+  disarm(job);
+}
+
+void Orchestrator::tell_end(Job& job) {
+  Conclusion conclusion = std::move(*job.conclusion);
+  job.conclusion.reset();
   job.move_to(JobState::ended);
   job.ended_at = now_;
+  settle_needed_ = true;
 
-  if (failure) {
-    streams_.publish(job.spec.id, ErrorEvent{*failure}, *out_);
-    if (mutated(Mutation::double_terminal)) streams_.publish(job.spec.id, ErrorEvent{*failure}, *out_);
-  } else {
-    streams_.publish(job.spec.id, event, *out_);
-    if (mutated(Mutation::double_terminal)) streams_.publish(job.spec.id, event, *out_);
-  }
+  streams_.release(job.spec.id, *out_);
+  decltype(StreamEvent::body) terminal = conclusion.end;
+  if (conclusion.failure) terminal = ErrorEvent{*conclusion.failure};
+  streams_.publish(job.spec.id, terminal, *out_);
+  if (mutated(Mutation::double_terminal)) streams_.publish(job.spec.id, terminal, *out_);
   if (mutated(Mutation::deliver_after_close))
     streams_.publish(job.spec.id, TokenEvent{job.token_events, {}, "late"}, *out_);
 
   NotedEnded noted;
   noted.job = job.spec.id;
   noted.tenant = job.spec.tenant;
-  noted.failure = std::move(failure);
-  noted.cancel_reason = cancel_reason;
+  noted.failure = std::move(conclusion.failure);
+  noted.cancel_reason = conclusion.cancel_reason;
   noted.replica_id = job.replica_id;
   noted.pool_id = job.pool_id;
   noted.engine = job.engine;
   noted.engine_version = job.engine_version;
   noted.priority = job.spec.priority;
   noted.tokens_in = job.prompt_tokens;
-  noted.tokens_out = noted.failure ? job.tokens_seen : event.tokens_out;
+  noted.tokens_out = noted.failure ? job.tokens_seen : conclusion.end.tokens_out;
   const bool dispatched = !job.first_dispatched_at.is_never();
-  noted.queued = (dispatched ? job.first_dispatched_at : now_) - job.admitted_at;
-  if (!job.first_token_at.is_never()) noted.decode = now_ - job.first_token_at;
-  noted.total = now_ - job.admitted_at;
+  noted.queued = (dispatched ? job.first_dispatched_at : conclusion.at) - job.admitted_at;
+  if (!job.first_token_at.is_never()) noted.decode = conclusion.at - job.first_token_at;
+  noted.total = conclusion.at - job.admitted_at;
   emit(std::move(noted));
 
-  if (job.spec.attachment == Attachment::attached) {  // lived with its reader; nobody can come back for it
-    forget(job.spec.id);
+  if (job.spec.attachment == Attachment::attached && !job.journal.wanted) {
+    forget(job.spec.id);  // lived with its reader; nobody can come back for it
     return;
   }
   job.spec.payload.reset();  // prompts are not kept longer than they are needed
+  job.journal.unsaved.clear();
+  job.journal.unsaved_bytes = 0;
   finished_.emplace(now_, job.spec.id);
   finished_bytes_ += streams_.bytes(job.spec.id);
   arm(job);
@@ -128,6 +147,10 @@ void Orchestrator::forget(JobId id) {
   disarm(it->second);
   if (finished_.erase({it->second.ended_at, id}) > 0) finished_bytes_ -= streams_.bytes(id);
   streams_.forget(id, *out_);
+  if (it->second.journal.wanted && !it->second.before_admission()) {
+    journal_.erases.insert(id);
+    journal_.checkpoint_by(now_ + config_.limits.checkpoint_interval);
+  }
   jobs_.erase(it);
 }
 
@@ -145,11 +168,15 @@ Instant Orchestrator::due(const Job& job) const {
   switch (job.state) {
     case JobState::admitting:
       return job.submitted_at + limits.count_timeout;
+    case JobState::committing:
+    case JobState::concluding:
+      return Instant::never();  // the journal answers every write
     case JobState::waiting:
       return std::min({job.deadline_at, job.grace_end, job.admitted_at + limits.queue_wait_max});
     case JobState::dispatching:
     case JobState::running: {
-      const Duration idle = job.tokens_seen == 0 && job.token_events == 0 ? limits.first_token_max : limits.idle_max;
+      const bool silent = job.tokens_seen == job.resumed_from && job.events_in_attempt == 0;
+      const Duration idle = silent ? limits.first_token_max : limits.idle_max;
       return std::min({job.deadline_at, job.grace_end, job.dispatched_at + limits.wall_max, job.progress_at + idle});
     }
     case JobState::ended:
@@ -195,6 +222,9 @@ void Orchestrator::fire(Job& job) {
       return;  // not counted in time: the worker decides
     case JobState::ended:
       forget(job.spec.id);
+      return;
+    case JobState::committing:
+    case JobState::concluding:
       return;
     case JobState::waiting:
       if (job.deadline_at <= now_) {  // E5
@@ -242,7 +272,9 @@ void Orchestrator::plan_wakeup() {
   }
   consider(leases_.next_change(now_, queue_.size() > 0));
   consider(fleet_.next_forget());
-  if (drain_end_ && !drained_) consider(*drain_end_);
+  if (drain_end_ && !drained_) consider(*drain_end_ > now_ ? *drain_end_ : *drain_end_ + config_.limits.journal_drain);
+  consider(journal_.next_change(now_));
+  consider(keys_.next_expiry());
   wakeup_ = next;
 }
 
@@ -259,13 +291,17 @@ void Orchestrator::finish_drain() {
       Job& job = jobs_.at(id);
       if (job.live()) {
         cancel(job, "drain", "the service is shutting down");
-      } else {
+      } else if (job.state == JobState::admitting) {
         refuse_admitting(job, failure_for(Outcome::CANCELED, "the service is shutting down", job));
+      } else if (job.state == JobState::committing) {
+        job.cancel_at_admission = true;
       }
     }
   }
+  // What the journal does not take by then is not told; the next start finds it as it was.
+  const bool journal_had_its_time = *drain_end_ + config_.limits.journal_drain <= now_;
   for (const auto& [id, job] : jobs_) {
-    if (job.state != JobState::ended) return;
+    if (job.state != JobState::ended && !journal_had_its_time) return;
   }
   drained_ = true;
   for (auto& [id, link] : fleet_.links()) {  // L7: a clean shutdown gives back at once

@@ -9,7 +9,8 @@
 //   3. per lease, calls in flight = slots in use <= slots at the time of dispatch, and no dispatch at or after the
 //   holder's end (L3, L4);
 //   4. tokens of a closed (fence, attempt) change nothing (L10);
-//   5. queue, streams, finished jobs, links and leases stay inside limits.h.
+//   5. queue, streams, finished jobs, links, leases, journal writes and keys stay inside limits.h;
+//   6. nobody is told of a journaled job before its admission is durable, nor of its end before that is (J1).
 #pragma once
 
 #include <cstdint>
@@ -26,6 +27,7 @@
 #include "orchestratord/core/fleet.h"
 #include "orchestratord/core/job.h"
 #include "orchestratord/core/job_queue.h"
+#include "orchestratord/core/journal.h"
 #include "orchestratord/core/lease_table.h"
 #include "orchestratord/core/limits.h"
 #include "orchestratord/core/service_times.h"
@@ -58,6 +60,8 @@ class Orchestrator {
   const LeaseTable& leases() const { return leases_; }
   const JobQueue& queue() const { return queue_; }
   const StreamRegistry& streams() const { return streams_; }
+  const Journal& journal() const { return journal_; }
+  const IdempotencyKeys& keys() const { return keys_; }
   const Ignored& ignored() const { return ignored_; }
   const Job* find_job(JobId id) const;
   const std::map<JobId, Job>& jobs() const { return jobs_; }
@@ -93,8 +97,10 @@ class Orchestrator {
   void refuse(RequestId request, const JobSpec& spec, Failure failure);
   void refuse_admitting(Job& job, Failure failure);
   void finish_admission(Job& job);
-  bool make_room(Job& job);
+  void admit(Job& job);
+  std::optional<std::vector<JobId>> make_room(Job& job);
   void evict(JobId victim, FullPolicy policy);
+  Failure eviction_of(const Job& victim, FullPolicy policy);
   void enqueue(Job& job);
   void cancel(Job& job, const std::string& reason, std::string message);
 
@@ -129,10 +135,35 @@ class Orchestrator {
   void put_back(Job& job, Outcome outcome);
   void accept_tokens(Job& job, const DispatchTokens& event);
 
+  bool show(Job& job, std::string text);
+
+  // journal (orchestrator_journal.cc)
+  void on(const JournalCommitted& event);
+  void on(const JournalFailed& event);
+  void on(const Recovered& event);
+  bool is_journaled(const JobSpec& spec) const;
+  bool answered_by_key(const Submit& event);
+  void answer_repeat(const Job::Repeat& repeat, JobId job, const StartedEvent& admitted);
+  Failure journal_failure() const;
+  void commit_admission(Job& job, const std::vector<JobId>& victims);
+  void committed(const JournalItem& item);
+  void not_committed(const JournalItem& item);
+  void take_back(Job& victim);
+  void hold_for_dispatch_record(Job& job);
+  void note_token(Job& job);
+  void stage_end(Job& job);
+  void write_journal();
+  void write_jobs(const std::set<JobId>& jobs);
+  void append_records(Job& job, std::vector<JournalRecord>& records, std::vector<JournalItem>& items);
+  void recover(const RecoveredJob& recovered);
+  std::string check_journal() const;
+
   // ends and time (orchestrator.cc)
   void end(Job& job, const EndEvent& event);
   void fail(Job& job, Failing failing);
   void finish(Job& job, std::optional<Failure> failure, const std::string& cancel_reason, const EndEvent& event);
+  void conclude(Job& job, Conclusion conclusion);
+  void tell_end(Job& job);
   void forget(JobId id);
   void trim_finished();
   Instant due(const Job& job) const;
@@ -157,6 +188,8 @@ class Orchestrator {
   FairScheduler scheduler_;
   StreamRegistry streams_;
   ServiceTimes times_;
+  Journal journal_;
+  IdempotencyKeys keys_;
   std::map<JobId, Job> jobs_;
   std::map<DispatchId, Call> calls_;
   std::map<RequestId, JobId> counting_;  // CountTokens asked, by their own serial

@@ -34,6 +34,7 @@ void Orchestrator::on(const Submit& event) {
     failure.field = std::move(field);
     refuse(event.request, spec, std::move(failure));
   };
+  if (spec.idempotency && answered_by_key(event)) return;
   if (drain_end_) {
     Failure failure;
     failure.outcome = Outcome::POOL_UNREADY;
@@ -45,6 +46,8 @@ void Orchestrator::on(const Submit& event) {
     return refuse_plainly(Outcome::CONFLICT, "a task with id " + spec.id.to_string() + " exists", "task_id");
   if (spec.max_tokens == 0)
     return refuse_plainly(Outcome::INVALID_PARAMS, "max_tokens must be at least 1", "max_tokens");
+  const bool journaled = is_journaled(spec);
+  if (journaled && journal_.failing()) return refuse(event.request, spec, journal_failure());  // J6
 
   LaneOrFailure model = check_model(spec, fleet_, config_.limits);
   if (!model.lane) return refuse(event.request, spec, std::move(model.failure));
@@ -64,6 +67,7 @@ void Orchestrator::on(const Submit& event) {
   job.tokens_bound = context.tokens_bound;
   job.admission_request = event.request;
   job.first_reader = event.reader;
+  job.journal.wanted = journaled;
   job.submitted_at = now_;
   job.pool_id = primary->pool_id;
   job.engine = primary->engine;
@@ -108,66 +112,83 @@ void Orchestrator::refuse(RequestId request, const JobSpec& spec, Failure failur
 }
 
 void Orchestrator::refuse_admitting(Job& job, Failure failure) {
-  refuse(job.admission_request, job.spec, std::move(failure));
   const JobId id = job.spec.id;
+  if (job.spec.idempotency) keys_.drop(job.spec.idempotency->key);  // a refused request names no job
+  for (const Job::Repeat& repeat : job.repeats) emit(AdmissionReply{repeat.request, failure});
+  refuse(job.admission_request, job.spec, std::move(failure));
   std::erase_if(counting_, [&](const auto& entry) { return entry.second == id; });
+  queue_.remove(id);
   forget(id);
 }
 
 void Orchestrator::finish_admission(Job& job) {
   const JobId id = job.spec.id;
   std::erase_if(counting_, [&](const auto& entry) { return entry.second == id; });
-  if (!make_room(job)) return;
+  const std::optional<std::vector<JobId>> victims = make_room(job);
+  if (!victims) return;
 
   job.admitted_at = now_;
   if (job.spec.deadline && *job.spec.deadline < Instant::never() - now_) job.deadline_at = now_ + *job.spec.deadline;
   job.seq = next_seq_++;
-  job.move_to(JobState::waiting);
+  if (job.journal.wanted) return commit_admission(job, *victims);
+  for (const JobId victim : *victims) evict(victim, queue_.policy(job.spec.priority));
   const std::uint32_t position = position_of(job);
-  const Duration start = predicted_start(job, position);
+  job.started = {position, predicted_start(job, position)};
+  admit(job);
+}
+
+// The job is one of ours from here on (J1: and durably so).
+void Orchestrator::admit(Job& job) {
+  const JobId id = job.spec.id;
+  queue_.remove(id);
+  job.move_to(JobState::waiting);
   enqueue(job);
   streams_.open(id);
 
-  NotedAdmitted noted{id,         job.spec.tenant,    job.spec.priority, job.pool_id,
-                      job.engine, job.engine_version, position,          start};
-  emit(std::move(noted));
-  emit(AdmissionReply{job.admission_request, Admitted{id, position, start}});
-  streams_.publish(id, StartedEvent{position, start}, *out_);  // ruling 4: at admission
+  const StartedEvent& started = job.started;
+  emit(NotedAdmitted{id, job.spec.tenant, job.spec.priority, job.pool_id, job.engine, job.engine_version,
+                     started.queue_position, started.predicted_start});
+  emit(AdmissionReply{job.admission_request, Admitted{id, started.queue_position, started.predicted_start}});
+  streams_.publish(id, started, *out_);  // ruling 4: at admission
   if (job.first_reader) {
     const auto opened = streams_.add_reader(*job.first_reader, id, std::nullopt, *out_);
     ORCH_CHECK(opened == StreamRegistry::Opened::live);
   }
+  for (const Job::Repeat& repeat : std::exchange(job.repeats, {})) answer_repeat(repeat, id, started);
   arm(job);
+  if (job.cancel_at_admission) cancel(job, "client", "canceled by the caller");
 }
 
-bool Orchestrator::make_room(Job& job) {
+// Who must go for the newcomer; nullopt: nobody may, and it is refused.
+std::optional<std::vector<JobId>> Orchestrator::make_room(Job& job) {
   Room room = queue_.room_for(job.spec.priority, job.spec.tenant, job.spec.prompt_bytes);
   if (room.kind == Room::Kind::none && mutated(Mutation::ignore_queue_bound)) room.kind = Room::Kind::free;
-  if (room.kind == Room::Kind::none) {
-    times_.refused(job.lane.model, now_);
-    Failure failure =
-        failure_for(Outcome::ADMISSION_REJECT,
-                    std::string("the queue is full: ") + room.full + " = " + std::to_string(room.limit), job);
-    failure.policy_label = policy_label(queue_.policy(job.spec.priority));
-    failure.retry_after = times_.retry_after(job.lane.model, job.spec.priority, 0, fleet_.status(job.lane).ready_slots,
-                                             job.spec.id.value.lo, now_);
-    refuse_admitting(job, std::move(failure));
-    return false;
-  }
-  for (const JobId victim : room.victims) evict(victim, queue_.policy(job.spec.priority));
-  return true;
+  if (room.kind != Room::Kind::none) return room.victims;
+  times_.refused(job.lane.model, now_);
+  Failure failure =
+      failure_for(Outcome::ADMISSION_REJECT,
+                  std::string("the queue is full: ") + room.full + " = " + std::to_string(room.limit), job);
+  failure.policy_label = policy_label(queue_.policy(job.spec.priority));
+  failure.retry_after = times_.retry_after(job.lane.model, job.spec.priority, 0, fleet_.status(job.lane).ready_slots,
+                                           job.spec.id.value.lo, now_);
+  refuse_admitting(job, std::move(failure));
+  return std::nullopt;
 }
 
-void Orchestrator::evict(JobId victim_id, FullPolicy policy) {
-  Job& victim = jobs_.at(victim_id);
+Failure Orchestrator::eviction_of(const Job& victim, FullPolicy policy) {
   times_.refused(victim.lane.model, now_);
   const bool shed = policy == FullPolicy::shed_low_priority;
   const Outcome outcome = shed ? Outcome::ADMISSION_REJECT : Outcome::QUEUE_FULL_DROP_LRU;
   Failure failure = failure_for(outcome, "the queue is full and a newer job took this one's place", victim);
   failure.policy_label = policy_label(policy);
   failure.retry_after = times_.retry_after(victim.lane.model, victim.spec.priority, 0,
-                                           fleet_.status(victim.lane).ready_slots, victim_id.value.lo, now_);
-  fail(victim, {std::move(failure), {}});
+                                           fleet_.status(victim.lane).ready_slots, victim.spec.id.value.lo, now_);
+  return failure;
+}
+
+void Orchestrator::evict(JobId victim_id, FullPolicy policy) {
+  Job& victim = jobs_.at(victim_id);
+  fail(victim, {eviction_of(victim, policy), {}});
 }
 
 void Orchestrator::enqueue(Job& job) {
@@ -224,12 +245,17 @@ void Orchestrator::on(const OpenStream& event) {
 void Orchestrator::on(const ReaderGone& event) {
   const std::optional<JobId> id = streams_.remove_reader(event.reader);
   if (!id) {
-    for (const auto& [request, job_id] : counting_) {  // its job is still being admitted
-      Job& job = jobs_.at(job_id);
+    for (auto& [job_id, job] : jobs_) {  // its job may still be being admitted
+      if (!job.before_admission()) continue;
+      std::erase_if(job.repeats, [&](const Job::Repeat& repeat) { return repeat.reader == event.reader; });
       if (job.first_reader != event.reader) continue;
       job.first_reader.reset();
-      if (job.spec.attachment == Attachment::attached)
+      if (job.spec.attachment != Attachment::attached) return;
+      if (job.state == JobState::committing) {
+        job.cancel_at_admission = true;
+      } else {
         refuse_admitting(job, failure_for(Outcome::CANCELED, "the client left", job));
+      }
       return;
     }
     return;
@@ -261,6 +287,7 @@ void Orchestrator::on(const CancelJob& event) {
   Job& job = it->second;
   if (job.state == JobState::admitting)
     return refuse_admitting(job, failure_for(Outcome::CANCELED, "canceled by the caller", job));
+  if (job.state == JobState::committing) job.cancel_at_admission = true;
   if (job.live()) cancel(job, "client", "canceled by the caller");
 }
 

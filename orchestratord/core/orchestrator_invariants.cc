@@ -15,14 +15,16 @@ std::string Orchestrator::check_invariants() const {
   for (const auto& [id, job] : jobs_) {
     const std::string name = " (job " + id.to_string() + ", " + job_state_name(job.state) + ")";
     if (queue_.contains(id) != (job.state == JobState::waiting)) return "a job is in the queue iff it waits" + name;
+    if (queue_.holds(id) != (job.state == JobState::committing)) return "a place is held iff a job commits" + name;
+    if (job.conclusion.has_value() != (job.state == JobState::concluding))
+      return "a job has a conclusion iff it concludes" + name;
     if (job.state == JobState::waiting) ++waiting;
     if (job.state == JobState::admitting) ++admitting;
     const auto call = calls_.find(job.dispatch_id());
     const bool has_call = call != calls_.end() && call->second.open;
     if (has_call != job.in_flight()) return "a job has an open call iff it is in flight" + name;
     if (has_call) ++open_calls;
-    if (streams_.exists(id) != (job.state != JobState::admitting))
-      return "a job has a stream iff it was admitted" + name;
+    if (streams_.exists(id) == job.before_admission()) return "a job has a stream iff it was admitted" + name;
     if (streams_.exists(id) && streams_.closed(id) != (job.state == JobState::ended))
       return "a stream is closed iff its job ended" + name;
     if (!job.timer_at.is_never()) {
@@ -60,6 +62,7 @@ std::string Orchestrator::check_invariants() const {
   for (const auto& [id, link] : fleet_.links()) {
     if (link.sent.size() > config_.limits.updates_remembered_max) return "too many remembered updates";
   }
+  if (std::string fault = check_journal(); !fault.empty()) return fault;
   return check_queue_bounds();
 }
 
@@ -68,7 +71,8 @@ std::string Orchestrator::check_queue_bounds() const {
   std::size_t fresh[2] = {0, 0};
   std::uint64_t bytes = 0;
   for (const auto& [id, job] : jobs_) {
-    if (job.state != JobState::waiting || job.attempt > 0) continue;
+    if (job.state == JobState::committing ? false : job.state != JobState::waiting || job.attempt > 0 || job.recovered)
+      continue;
     ++fresh[static_cast<std::size_t>(job.spec.priority)];
     bytes += job.spec.prompt_bytes;
   }

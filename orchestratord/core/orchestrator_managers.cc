@@ -77,11 +77,17 @@ void Orchestrator::end_hopeless_jobs() {
       for (const Lane& lane : queue_.lanes_by_age(model, priority)) {
         const std::optional<Failure> failure = hopeless(lane, fleet_, config_.limits);
         if (!failure) continue;
-        for (const JobId id : queue_.heads(lane, priority, queue_.size())) ends.emplace_back(id, *failure);
+        for (const JobId id : queue_.heads(lane, priority, queue_.size())) {
+          if (jobs_.at(id).hopeless_from <= now_) ends.emplace_back(id, *failure);
+        }
       }
     }
   }
-  for (auto& [id, failure] : ends) fail(jobs_.at(id), {std::move(failure), {}});
+  for (auto& [id, failure] : ends) {
+    Job& job = jobs_.at(id);
+    if (job.token_events > 0) failure.outcome = Outcome::WORKER_RESET;  // it ran, and nobody can go on with it
+    fail(job, {std::move(failure), {}});
+  }
 }
 
 // L4: the holder's end counts from the instant the named update was sent; a grant for an update that was never sent, or

@@ -65,6 +65,10 @@ void Orchestrator::dispatch(Job& job, PlacementDecision decision) {
   job.dispatched_at = now_;
   job.first_dispatched_at = std::min(job.first_dispatched_at, now_);
   job.progress_at = now_;
+  job.resumed_from = static_cast<std::uint32_t>(job.shown_ids.size());
+  job.tokens_seen = job.resumed_from;
+  job.events_in_attempt = 0;
+  if (job.token_events == 0) job.replica_set = replica_set_key(replica);  // later attempts continue on an equal one
   job.placement = std::move(decision);
   job.replica_id = replica.replica_id;
   job.pool_id = replica.pool_id;
@@ -85,11 +89,13 @@ void Orchestrator::dispatch(Job& job, PlacementDecision decision) {
   effect.max_tokens = job.spec.max_tokens;
   if (!job.deadline_at.is_never()) effect.deadline = job.deadline_at - now_;
   effect.tenant = job.spec.tenant;
+  effect.resume_ids = job.shown_ids;  // M2
   calls_.emplace(effect.dispatch, std::move(call));
 
   emit(NotedDispatched{job.spec.id, job.attempt, job.replica_id, job.pool_id, job.engine, job.engine_version,
                        job.spec.priority, now_ - job.admitted_at});
   emit(std::move(effect));
+  if (job.journal.wanted && job.token_events == 0) hold_for_dispatch_record(job);
   streams_.publish_metrics(job.spec.id, MetricsEvent{static_cast<std::uint32_t>(queue_.size())}, *out_);
   arm(job);
 }
@@ -146,10 +152,7 @@ void Orchestrator::on(const DispatchStarted& event) {
   leases_.started(call->second.lease);
   const ReplicaView* replica = fleet_.find(call->second.replica);
   if (replica == nullptr) return;
-  streams_.set_served_by(job->spec.id,
-                         ServedBy{replica->model_name, replica->model_digest, replica->engine, replica->engine_version,
-                                  replica->numeric_class, replica->accelerator, replica->replica_id},
-                         *out_);
+  streams_.set_served_by(job->spec.id, served_by(*replica), *out_);
 }
 
 void Orchestrator::on(const DispatchTokens& event) {
@@ -170,7 +173,7 @@ void Orchestrator::accept_tokens(Job& job, const DispatchTokens& event) {
       return attempt_lost(job, Outcome::WORKER_RESET, "tokens are missing from the worker's stream");
     }
   }
-  const bool first = job.tokens_seen == 0 && job.token_events == 0;
+  const bool first = job.tokens_seen == job.resumed_from && job.events_in_attempt == 0;
   job.progress_at = now_;
   job.tokens_seen += static_cast<std::uint32_t>(event.ids.size());
   if (first) arm(job);  // the watchdog between tokens is stricter than the one before the first
@@ -180,21 +183,39 @@ void Orchestrator::accept_tokens(Job& job, const DispatchTokens& event) {
                           "the worker wrote more than max_tokens (" + std::to_string(job.spec.max_tokens) + ")", job),
               {}});
   }
-  job.pending_ids.insert(job.pending_ids.end(), event.ids.begin(), event.ids.end());
-  if (event.text.empty()) return;  // ids whose text is still incomplete
+  // One event per token that releases text, however many came in one batch: an attempt that goes on behind event n
+  // numbers its events like the one it continues (J2, J4, M2).
+  std::size_t told = 0;
+  const bool split = event.text_ends.size() == event.ids.size();
+  for (std::size_t k = 0; k < event.ids.size(); ++k) {
+    job.pending_ids.push_back(event.ids[k]);
+    const std::size_t end = split ? std::min<std::size_t>(event.text_ends[k], event.text.size()) : told;
+    if (end <= told) continue;
+    if (!show(job, event.text.substr(told, end - told))) return;
+    told = end;
+  }
+  if (told < event.text.size()) show(job, event.text.substr(told));
+}
 
-  TokenEvent token{job.token_events, std::exchange(job.pending_ids, {}), event.text};
+// False: the job ended over it.
+bool Orchestrator::show(Job& job, std::string text) {
+  TokenEvent token{job.token_events, std::exchange(job.pending_ids, {}), std::move(text)};
+  job.shown_ids.insert(job.shown_ids.end(), token.ids.begin(), token.ids.end());
   if (streams_.publish(job.spec.id, token, *out_) == StreamRegistry::Published::buffer_full) {
     const std::string limit = std::to_string(config_.streams.buffer_bytes_max);
-    return fail(job, {failure_for(Outcome::SLOW_CONSUMER,
-                                  "nobody reads the stream and its buffer of " + limit + " bytes is full", job),
-                      {}});
+    fail(job, {failure_for(Outcome::SLOW_CONSUMER,
+                           "nobody reads the stream and its buffer of " + limit + " bytes is full", job),
+               {}});
+    return false;
   }
+  ++job.events_in_attempt;
   if (job.token_events++ == 0) {
     job.first_token_at = now_;
     emit(NotedFirstToken{job.spec.id, job.pool_id, job.engine, job.engine_version, job.spec.priority,
                          now_ - job.admitted_at});
   }
+  if (job.journal.wanted) note_token(job);
+  return true;
 }
 
 void Orchestrator::on(const DispatchFinished& event) {
@@ -227,7 +248,7 @@ void Orchestrator::on(const DispatchFailed& event) {
     case Outcome::NO_PAGES:
     case Outcome::DUPLICATE_ATTEMPT:
     case Outcome::REPLICA_EXHAUSTED:
-      if (job->token_events > 0 || job->internal_retries >= config_.limits.internal_retries_max) {
+      if (job->events_in_attempt > 0 || job->internal_retries >= config_.limits.internal_retries_max) {
         const std::string tries = std::to_string(job->internal_retries + 1);
         return fail(*job,
                     {failure_for(Outcome::WORKER_RESET, "no worker took the job in " + tries + " attempts", *job), {}});
@@ -279,7 +300,10 @@ void Orchestrator::attempt_lost(Job& job, Outcome outcome, const std::string& wh
 void Orchestrator::put_back(Job& job, Outcome outcome) {
   scheduler_.refund(job.lane.model, job.spec.priority, job.charge);
   job.move_to(JobState::waiting);
-  job.tokens_seen = 0;
+  if (mutated(Mutation::retry_after_token)) job.shown_ids.clear();
+  job.tokens_seen = static_cast<std::uint32_t>(job.shown_ids.size());
+  job.journal.dispatch_due = 0;
+  job.journal.dispatch_sent = 0;
   job.pending_ids.clear();
   job.prompt_tokens = 0;
   emit(NotedRetried{job.spec.id, job.attempt, outcome});

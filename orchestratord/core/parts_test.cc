@@ -17,18 +17,18 @@ namespace {
 using namespace testing;
 
 TEST(JobState, every_change_is_in_the_table_and_ended_is_final) {
-  const JobState all[] = {JobState::admitting, JobState::waiting, JobState::dispatching, JobState::running,
-                          JobState::ended};
+  const JobState all[] = {JobState::admitting, JobState::committing, JobState::waiting, JobState::dispatching,
+                          JobState::running,   JobState::concluding, JobState::ended};
   std::string table;
   for (const JobState from : all) {
     for (const JobState to : all) {
       if (may_move(from, to)) table += std::string(job_state_name(from)) + ">" + job_state_name(to) + " ";
     }
   }
-  EXPECT_EQ(
-      table,
-      "admitting>waiting waiting>dispatching waiting>ended dispatching>waiting dispatching>running dispatching>ended "
-      "running>waiting running>ended ");
+  EXPECT_EQ(table,
+            "admitting>committing admitting>waiting committing>waiting waiting>dispatching waiting>concluding "
+            "dispatching>waiting dispatching>running dispatching>concluding running>waiting running>concluding "
+            "concluding>waiting concluding>ended ");
 }
 
 // --- F1 to F3 between classes ---

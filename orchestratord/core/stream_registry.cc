@@ -42,21 +42,21 @@ StreamRegistry::Published StreamRegistry::publish(JobId job, const decltype(Stre
   const bool tolerated = mutation_ == Mutation::double_terminal || mutation_ == Mutation::deliver_after_close;
   if (stream.closed && !tolerated) return Published::closed;
 
+  if (stream.tail_unknown && std::holds_alternative<ErrorEvent>(body)) {
+    for (const Reader& reader : stream.readers) stream.next_id = std::max(stream.next_id, reader.after + 1);
+  }
   auto event = std::make_shared<StreamEvent>(StreamEvent{stream.next_id, body});
   const bool terminal = is_terminal(*event);
   const std::uint64_t bytes = event_bytes(*event);
-  if (!terminal && stream.bytes + bytes > limits_.buffer_bytes_max) {
-    if (stream.readers.empty()) return Published::buffer_full;
-    while (!stream.kept.empty() && stream.bytes + bytes > limits_.buffer_bytes_max) {
-      stream.bytes -= stream.kept.front().bytes;
-      stream.kept.pop_front();
-    }
-    if (stream.bytes + bytes > limits_.buffer_bytes_max) return Published::buffer_full;  // alone larger than the buffer
-  }
+  if (!terminal && !make_room(stream, bytes)) return Published::buffer_full;
   stream.next_id += mutation_ == Mutation::skip_event_id && stream.next_id % 7 == 0 ? 2 : 1;
   stream.kept.push_back({event, bytes});
   stream.bytes += bytes;
-  for (const ReaderId reader : stream.readers) out.push_back(Deliver{reader, event});
+  if (!stream.held_behind) {
+    for (const Reader& reader : stream.readers) {
+      if (event->id > reader.after) out.push_back(Deliver{reader.id, event});
+    }
+  }
   if (terminal) {
     stream.closed = true;
     if (!tolerated) close_readers(stream, out);
@@ -64,18 +64,84 @@ StreamRegistry::Published StreamRegistry::publish(JobId job, const decltype(Stre
   return Published::delivered;
 }
 
+// What readers have been told may go; what is held for them, or what nobody has read, may not.
+bool StreamRegistry::make_room(Stream& stream, std::uint64_t bytes) {
+  if (stream.bytes + bytes <= limits_.buffer_bytes_max) return true;
+  if (stream.readers.empty() || bytes > limits_.buffer_bytes_max) return false;
+  const std::uint64_t told = stream.held_behind.value_or(stream.next_id);
+  while (!stream.kept.empty() && stream.kept.front().event->id <= told &&
+         stream.bytes + bytes > limits_.buffer_bytes_max) {
+    stream.bytes -= stream.kept.front().bytes;
+    stream.kept.pop_front();
+  }
+  return stream.bytes + bytes <= limits_.buffer_bytes_max;
+}
+
+void StreamRegistry::hold(JobId job) {
+  const auto it = streams_.find(job);
+  if (it == streams_.end() || it->second.closed || it->second.held_behind) return;
+  it->second.held_behind = it->second.next_id - 1;
+}
+
+void StreamRegistry::release(JobId job, Effects& out) {
+  const auto it = streams_.find(job);
+  if (it == streams_.end() || !it->second.held_behind) return;
+  const std::uint64_t told = *std::exchange(it->second.held_behind, std::nullopt);
+  for (const Kept& kept : it->second.kept) {
+    if (kept.event->id <= told) continue;
+    for (const Reader& reader : it->second.readers) {
+      if (kept.event->id > reader.after) out.push_back(Deliver{reader.id, kept.event});
+    }
+  }
+}
+
+void StreamRegistry::restore(JobId job, const std::vector<std::shared_ptr<const StreamEvent>>& events,
+                             std::shared_ptr<const ServedBy> served_by, bool tail_unknown) {
+  const auto [it, fresh] = streams_.try_emplace(job);
+  ORCH_CHECK(fresh);
+  Stream& stream = it->second;
+  stream.tail_unknown = tail_unknown;
+  stream.served_by = std::move(served_by);
+  for (const auto& event : events) {
+    const std::uint64_t bytes = event_bytes(*event);
+    stream.kept.push_back({event, bytes});
+    stream.bytes += bytes;
+    stream.next_id = event->id + 1;
+    stream.closed = is_terminal(*event);
+  }
+  while (stream.bytes > limits_.buffer_bytes_max && stream.kept.size() > 1) {
+    stream.bytes -= stream.kept.front().bytes;
+    stream.kept.pop_front();
+  }
+}
+
+bool StreamRegistry::tail_unknown(JobId job) const {
+  const auto it = streams_.find(job);
+  return it != streams_.end() && it->second.tail_unknown;
+}
+
+std::uint64_t StreamRegistry::next_id(JobId job) const {
+  const auto it = streams_.find(job);
+  return it == streams_.end() ? 0 : it->second.next_id;
+}
+
+std::shared_ptr<const StreamEvent> StreamRegistry::last_event(JobId job) const {
+  const auto it = streams_.find(job);
+  return it == streams_.end() || it->second.kept.empty() ? nullptr : it->second.kept.back().event;
+}
+
 void StreamRegistry::publish_metrics(JobId job, const MetricsEvent& metrics, Effects& out) {
   const auto it = streams_.find(job);
   if (it == streams_.end() || it->second.closed || it->second.readers.empty()) return;
   const auto event = std::make_shared<StreamEvent>(StreamEvent{0, metrics});
-  for (const ReaderId reader : it->second.readers) out.push_back(Deliver{reader, event});
+  for (const Reader& reader : it->second.readers) out.push_back(Deliver{reader.id, event});
 }
 
 void StreamRegistry::set_served_by(JobId job, ServedBy served_by, Effects& out) {
   const auto it = streams_.find(job);
   if (it == streams_.end() || it->second.closed) return;
   it->second.served_by = std::make_shared<ServedBy>(std::move(served_by));
-  for (const ReaderId reader : it->second.readers) out.push_back(DeliverServedBy{reader, it->second.served_by});
+  for (const Reader& reader : it->second.readers) out.push_back(DeliverServedBy{reader.id, it->second.served_by});
 }
 
 StreamRegistry::Opened StreamRegistry::add_reader(ReaderId reader, JobId job,
@@ -85,21 +151,25 @@ StreamRegistry::Opened StreamRegistry::add_reader(ReaderId reader, JobId job,
   if (it == streams_.end()) return Opened::unknown_job;
   Stream& stream = it->second;
   const std::uint64_t after = last_event_id.value_or(0);
-  if (after >= stream.next_id) return Opened::beyond;
+  if (after >= stream.next_id) {
+    if (!stream.tail_unknown) return Opened::beyond;
+    if (stream.closed) renumber_terminal(stream, after + 1);
+  }
   const std::uint64_t first = stream.kept.empty() ? stream.next_id : stream.kept.front().event->id;
   if (after + 1 < first) return Opened::gone;
   if (!stream.closed && stream.readers.size() >= limits_.readers_per_job_max) return Opened::too_many_readers;
 
   out.push_back(StreamOpened{reader, job});
   if (stream.served_by) out.push_back(DeliverServedBy{reader, stream.served_by});
+  const std::uint64_t told = stream.held_behind.value_or(stream.next_id);
   for (const Kept& kept : stream.kept) {
-    if (kept.event->id > after) out.push_back(Deliver{reader, kept.event});
+    if (kept.event->id > after && kept.event->id <= told) out.push_back(Deliver{reader, kept.event});
   }
   if (stream.closed) {
     out.push_back(StreamClosed{reader});
     return Opened::replayed_whole;
   }
-  stream.readers.push_back(reader);
+  stream.readers.push_back({reader, after});
   readers_.emplace(reader, job);
   return Opened::live;
 }
@@ -109,7 +179,7 @@ std::optional<JobId> StreamRegistry::remove_reader(ReaderId reader) {
   if (it == readers_.end()) return std::nullopt;
   const JobId job = it->second;
   readers_.erase(it);
-  std::erase(streams_.at(job).readers, reader);
+  std::erase_if(streams_.at(job).readers, [&](const Reader& each) { return each.id == reader; });
   return job;
 }
 
@@ -142,29 +212,42 @@ void StreamRegistry::forget(JobId job, Effects& out) {
 }
 
 void StreamRegistry::close_readers(Stream& stream, Effects& out) {
-  for (const ReaderId reader : stream.readers) {
-    out.push_back(StreamClosed{reader});
-    readers_.erase(reader);
+  for (const Reader& reader : stream.readers) {
+    out.push_back(StreamClosed{reader.id});
+    readers_.erase(reader.id);
   }
   stream.readers.clear();
+}
+
+// The one terminal of a cut-off stream, for a reader that has seen events which are not known here.
+void StreamRegistry::renumber_terminal(Stream& stream, std::uint64_t id) {
+  if (stream.kept.empty() || !is_terminal(*stream.kept.back().event)) return;
+  auto moved = std::make_shared<StreamEvent>(*stream.kept.back().event);
+  moved->id = id;
+  stream.kept.back().event = std::move(moved);
+  stream.next_id = id + 1;
 }
 
 std::string StreamRegistry::check_invariants() const {
   std::size_t reading = 0;
   for (const auto& [job, stream] : streams_) {
     std::uint64_t bytes = 0;
-    std::uint64_t expected = stream.next_id - stream.kept.size();
+    std::uint64_t expected = stream.kept.empty() ? 0 : stream.kept.front().event->id;
     for (const Kept& kept : stream.kept) {
-      if (kept.event->id != expected++) return "stream_registry: a gap in the ids of job " + job.to_string();
+      const bool cut_off = stream.tail_unknown && is_terminal(*kept.event) && kept.event->id >= expected;
+      if (kept.event->id != expected && !cut_off) return "stream_registry: a gap in the ids of job " + job.to_string();
+      expected = kept.event->id + 1;
       bytes += kept.bytes;
     }
+    if (!stream.kept.empty() && expected != stream.next_id) return "stream_registry: the next id is not the next";
+    if (stream.held_behind && stream.closed) return "stream_registry: a closed stream is held";
     if (bytes != stream.bytes) return "stream_registry: wrong byte sum";
     const std::uint64_t terminal = stream.closed && !stream.kept.empty() ? stream.kept.back().bytes : 0;
     if (bytes - terminal > limits_.buffer_bytes_max) return "stream_registry: buffer over its bound";
     if (stream.readers.size() > limits_.readers_per_job_max) return "stream_registry: too many readers";
     if (stream.closed && !stream.readers.empty()) return "stream_registry: a reader on a closed stream";
-    for (const ReaderId reader : stream.readers) {
-      const auto it = readers_.find(reader);
+    for (const Reader& reader : stream.readers) {
+      const auto it = readers_.find(reader.id);
       if (it == readers_.end() || it->second != job) return "stream_registry: a reader without its index entry";
       ++reading;
     }

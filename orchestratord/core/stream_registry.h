@@ -7,6 +7,12 @@
 // The buffer is bounded by bytes. With a reader present its oldest events are let go, for they have been delivered;
 // without one a publish that would exceed it is refused and the caller ends the job with SLOW_CONSUMER. Terminals
 // always fit.
+//
+// A held stream keeps what is published and tells nobody, until release(): its journal entry is not durable yet (J1,
+// J4).
+// A restored stream of a job that ran when the process died has an unknown tail: clients may have seen more events
+// than are kept. They resume behind what they saw, events up to there are not told again, and a terminal that cuts the
+// tail off is numbered behind what its reader has seen.
 #pragma once
 
 #include <cstdint>
@@ -39,6 +45,18 @@ class StreamRegistry {
   void publish_metrics(JobId job, const MetricsEvent& metrics, Effects& out);
   void set_served_by(JobId job, ServedBy served_by, Effects& out);
 
+  void hold(JobId job);
+  void release(JobId job, Effects& out);
+
+  // Opens the stream of a job that an earlier life left behind: started first, then tokens, then a terminal if any, ids
+  // ascending. `tail_unknown` as above.
+  void restore(JobId job, const std::vector<std::shared_ptr<const StreamEvent>>& events,
+               std::shared_ptr<const ServedBy> served_by, bool tail_unknown);
+  bool tail_unknown(JobId job) const;
+  // The id the next event will have, and the event published last.
+  std::uint64_t next_id(JobId job) const;
+  std::shared_ptr<const StreamEvent> last_event(JobId job) const;
+
   // Emits StreamOpened and the replay; the caller turns every refusal into StreamRefused.
   Opened add_reader(ReaderId reader, JobId job, std::optional<std::uint64_t> last_event_id, Effects& out);
   // The job the reader was reading; nullopt when it reads nothing (any more).
@@ -58,15 +76,23 @@ class StreamRegistry {
     std::shared_ptr<const StreamEvent> event;
     std::uint64_t bytes = 0;
   };
+  struct Reader {
+    ReaderId id;
+    std::uint64_t after = 0;  // events up to here are not told to it
+  };
   struct Stream {
     std::deque<Kept> kept;
     std::uint64_t next_id = 1;
     std::uint64_t bytes = 0;
     bool closed = false;
-    std::vector<ReaderId> readers;
+    bool tail_unknown = false;
+    std::optional<std::uint64_t> held_behind;  // events with a higher id are told to nobody yet
+    std::vector<Reader> readers;
     std::shared_ptr<const ServedBy> served_by;
   };
   void close_readers(Stream& stream, Effects& out);
+  bool make_room(Stream& stream, std::uint64_t bytes);
+  void renumber_terminal(Stream& stream, std::uint64_t id);
 
   StreamLimits limits_;
   Mutation mutation_;

@@ -143,6 +143,20 @@ void Probe::note(const NotedRetried& noted) {
                                           {"reason", std::string(outcome_row(noted.outcome).code)}});
 }
 
+void Probe::note(const NotedJournal& noted) {
+  if (noted.failing) {
+    runtime::log_error("journal_failing", {{"reason", noted.reason}});
+  } else {
+    runtime::log_info("journal_well");
+  }
+}
+
+void Probe::note(const NotedRecovered& noted) {
+  static constexpr std::string_view kWays[] = {"replayed", "resumed", "run_again", "reset"};
+  runtime::log_info("task_recovered", {{"job_id", noted.job.to_string()},
+                                       {"way", std::string(kWays[static_cast<std::size_t>(noted.way)])}});
+}
+
 void Probe::http_answered(std::string_view route, int status) {
   metrics_.add("http_requests_total", {{"route", std::string(route)}, {"status", std::to_string(status)}});
 }

@@ -26,6 +26,8 @@ class Probe {
   void note(const NotedEnded& noted);
   void note(const NotedQueueDepth& noted);
   void note(const NotedRetried& noted);
+  void note(const NotedJournal& noted);
+  void note(const NotedRecovered& noted);
   void http_answered(std::string_view route, int status);
 
   // The page of GET /metrics.

@@ -1,0 +1,76 @@
+// What the core asks to have remembered across its own death, and what it is given at the next start (J1 to J7). Plain
+// data between the core and whatever makes it durable: SQLite in the shell, a model in tests and the simulator.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "common/base/ids.h"
+#include "common/base/time.h"
+#include "orchestratord/core/job_spec.h"
+#include "orchestratord/core/lane.h"
+#include "orchestratord/core/stream_event.h"
+
+namespace orch::gateway {
+
+using JournalTicket = Serial<struct JournalTicketTag>;
+
+// The job exists. Replaces whatever an older job of the same id left. Without `spec.store` the payload is not kept.
+struct AdmitRecord {
+  JobSpec spec;
+  Lane lane;
+  std::string pool_id;
+  std::string engine;
+  std::string engine_version;
+  StartedEvent started;
+};
+// The attempt's tokens may be seen from now on, and these are what they depend on.
+struct DispatchRecord {
+  JobId job;
+  std::uint32_t attempt = 0;
+  ServedBy served_by;
+  std::string replica_set;  // replica_set_key; empty: nothing can continue it
+};
+// Token events with consecutive ids (J3). Parts may repeat what an earlier record had.
+struct TokensRecord {
+  JobId job;
+  std::vector<std::shared_ptr<const StreamEvent>> events;
+};
+struct EndRecord {
+  JobId job;
+  std::shared_ptr<const StreamEvent> terminal;
+  bool tail_unknown = false;  // see RecoveredJob
+};
+// Nothing of the job is kept (J7); its idempotency key is, until it expires.
+struct EraseRecord {
+  JobId job;
+};
+// Proves that the journal can be written.
+struct ProbeRecord {};
+
+using JournalRecord = std::variant<AdmitRecord, DispatchRecord, TokensRecord, EndRecord, EraseRecord, ProbeRecord>;
+
+struct RecoveredJob {
+  AdmitRecord admit;  // spec.payload is null when it was not stored
+  Duration age;       // since admission, by the wall clock
+  std::optional<DispatchRecord> dispatch;
+  std::vector<std::shared_ptr<const StreamEvent>> tokens;  // ids from 2 on, consecutive
+  std::shared_ptr<const StreamEvent> terminal;             // null: it had not ended
+  Duration ended_age;
+  // A client may have seen token events that are not stored; the terminal's id stands for "behind all of them".
+  bool tail_unknown = false;
+};
+
+struct RecoveredKey {
+  Idempotency idempotency;
+  JobId job;
+  StartedEvent admitted;  // what the first answer said
+  Duration age;
+};
+
+}  // namespace orch::gateway
