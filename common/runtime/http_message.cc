@@ -83,7 +83,7 @@ bool is_valid_correlation_id(std::string_view text) {
   if (text.empty() || text.size() > 128) return false;
   for (const char c : text) {
     const bool allowed = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' ||
-                         c == '_' || c == ':' || c == '-';
+                         c == '_' || c == '-';
     if (!allowed) return false;
   }
   return true;
