@@ -22,7 +22,6 @@ from orch_cluster import llama_server  # noqa: E402
 
 CONFIGURATIONS = {
     "plain attention": ["--flash-attention", "off"],
-    "float32 cache": ["--cache", "f32"],
     "plain attention, float32 cache, no repack": ["--flash-attention", "off", "--cache", "f32", "--no-repack"],
 }
 LIMITS = [0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5]
@@ -30,7 +29,7 @@ OUT_OF_LIST = 99.0  # nat, for a token that is not among the reference's first 2
 
 
 def ours(arguments, prompts, count):
-    command = [arguments.tool, arguments.model, "--ctx", "1024", "--threads", "2", "--greedy", str(count)]
+    command = [arguments.tool, arguments.model, "--ctx", "1024", "--threads", str(arguments.threads), "--greedy", str(count)]
     lines = "".join(" ".join(map(str, ids)) + "\n" for ids in prompts)
     answer = subprocess.run(command, input=lines, capture_output=True, text=True, check=True).stdout
     return [[int(i) for i in line.split()] for line in answer.splitlines()]
@@ -62,7 +61,7 @@ def show(name, seeds):
           f"{sum(s < 0.99 for s in shares)} of {len(shares)}), widest gap {max((p[1] for p in parted), default=0):.3f}, "
           f"widest margin missed {max((p[0] for p in parted), default=0):.3f}")
     for limit in LIMITS:
-        print(f"    margin > {limit}: {sum(p[0] > limit for p in parted)} of {sum(p[0] > limit for p in places)} parted")
+        print(f"    margin > {limit}: {sum(p[0] > limit for p in parted)} of {sum(p[0] > limit for p in places)} parted", flush=True)
 
 
 def main():
@@ -71,10 +70,11 @@ def main():
     parser.add_argument("--tool", required=True)
     parser.add_argument("--seeds", type=int, default=12)
     parser.add_argument("--tokens", type=int, default=haiku_gate.JUDGED_TOKENS)
+    parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     length = 128  # tokens after one prefix
     with contextlib.ExitStack() as stack:
-        reference = haiku_gate.Reference(stack.enter_context(llama_server(arguments.model)))
+        reference = haiku_gate.Reference(stack.enter_context(llama_server(arguments.model, threads=arguments.threads)))
         seeds = []
         for seed in range(1, arguments.seeds + 1):
             rng = random.Random(seed)
@@ -86,7 +86,7 @@ def main():
         print("prefixes:", sum(len(s) for s in seeds))
         measure("ours", lambda prompts: ours(arguments, prompts, length))
         for name, options in CONFIGURATIONS.items():
-            with llama_server(arguments.model, options=options) as url:
+            with llama_server(arguments.model, threads=arguments.threads, options=options) as url:
                 other = haiku_gate.Reference(url)
                 measure(f"llama.cpp, {name}", lambda prompts, other=other: theirs(other, prompts, length))
 

@@ -53,16 +53,17 @@ def main():
     parser.add_argument("--positions", type=int, default=128)
     parser.add_argument("--reference-texts", type=int, default=20)
     parser.add_argument("--prose", type=int, default=40, help="texts of 210 positions for the perplexity")
+    parser.add_argument("--threads", type=int, default=2, help="of each engine; with others on the machine 1 is the faster")
     parser.add_argument("--itself", action="store_true")
     parser.add_argument("--json")
     arguments = parser.parse_args()
     with contextlib.ExitStack() as stack:
         reference = ref_f64.Reference(arguments.model)
-        llama = engines.LlamaCpp(stack.enter_context(llama_server(arguments.model, ctx=1024)))
+        llama = engines.LlamaCpp(stack.enter_context(llama_server(arguments.model, threads=arguments.threads, ctx=1024)))
         other = None
         if arguments.itself:
-            other = engines.LlamaCpp(stack.enter_context(llama_server(arguments.model, ctx=1024, options=OTHER_CONFIGURATION)))
-        ours = stack.enter_context(engines.OurEngine(arguments.tool, arguments.model, reference.vocabulary, "--threads", "2"))
+            other = engines.LlamaCpp(stack.enter_context(llama_server(arguments.model, threads=arguments.threads, ctx=1024, options=OTHER_CONFIGURATION)))
+        ours = stack.enter_context(engines.OurEngine(arguments.tool, arguments.model, reference.vocabulary, "--threads", str(arguments.threads)))
         rows, other_rows = compare_written(arguments, llama, ours, reference, other)
         prose, other_prose = compare_prose(arguments, llama, ours, other) if arguments.prose else ([], [])
     result = judgement.summary(rows)

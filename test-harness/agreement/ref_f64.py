@@ -81,7 +81,10 @@ class Gguf:
 
 
 class Reference:
-    def __init__(self, path):
+    """The model in `path`. `cache` is the type in which keys and values are kept, None for float64."""
+
+    def __init__(self, path, cache=None):
+        self.cache = cache
         file = Gguf(path)
         meta = lambda key: file.meta[f"llama.{key}"]  # noqa: E731
         self.layers, self.heads, self.kv_heads = meta("block_count"), meta("attention.head_count"), meta("attention.head_count_kv")
@@ -112,6 +115,8 @@ class Reference:
         q = self._rope((x @ w["attn_q"].T).reshape(count, self.heads, self.dim))
         k = self._rope((x @ w["attn_k"].T).reshape(count, self.kv_heads, self.dim))
         v = (x @ w["attn_v"].T).reshape(count, self.kv_heads, self.dim)
+        if self.cache is not None:
+            k, v = k.astype(self.cache).astype(np.float64), v.astype(self.cache).astype(np.float64)
         group = self.heads // self.kv_heads
         k, v = np.repeat(k, group, axis=1), np.repeat(v, group, axis=1)
         scores = np.einsum("qhd,khd->hqk", q, k) / np.sqrt(self.dim)
