@@ -98,7 +98,51 @@ Result<HttpReply, std::string> perform(const std::string& url, const std::string
   return std::move(exchange.reply);
 }
 
+constexpr long kRedirectsMax = 5;
+constexpr long kStalledSeconds = 60;  // below 1 KiB/s for so long: the download has failed
+
+struct Download {
+  CURL* curl = nullptr;
+  const std::function<bool(std::string_view)>* take = nullptr;
+  const std::function<void(std::uint64_t, std::optional<std::uint64_t>)>* progress = nullptr;
+  std::uint64_t done = 0;
+};
+
+std::size_t take_download(char* data, std::size_t size, std::size_t count, void* user) {
+  Download& download = *static_cast<Download*>(user);
+  const std::size_t bytes = size * count;
+  if (!(*download.take)({data, bytes})) return 0;
+  download.done += bytes;
+  curl_off_t all = -1;
+  curl_easy_getinfo(download.curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &all);
+  (*download.progress)(download.done, all > 0 ? std::optional(static_cast<std::uint64_t>(all)) : std::nullopt);
+  return bytes;
+}
+
 }  // namespace
+
+Status<std::string> http_download(const std::string& url, const std::function<bool(std::string_view)>& take,
+                                  const std::function<void(std::uint64_t, std::optional<std::uint64_t>)>& progress) {
+  Handle handle;
+  Download download{handle.curl, &take, &progress};
+  curl_easy_setopt(handle.curl, CURLOPT_URL, url.c_str());
+  curl_easy_setopt(handle.curl, CURLOPT_PROTOCOLS_STR, "https");
+  curl_easy_setopt(handle.curl, CURLOPT_REDIR_PROTOCOLS_STR, "https");
+  curl_easy_setopt(handle.curl, CURLOPT_FOLLOWLOCATION, 1L);
+  curl_easy_setopt(handle.curl, CURLOPT_MAXREDIRS, kRedirectsMax);
+  curl_easy_setopt(handle.curl, CURLOPT_NOSIGNAL, 1L);
+  curl_easy_setopt(handle.curl, CURLOPT_FAILONERROR, 1L);
+  curl_easy_setopt(handle.curl, CURLOPT_CONNECTTIMEOUT_MS, 5 * kConnectTimeoutMs);
+  curl_easy_setopt(handle.curl, CURLOPT_LOW_SPEED_LIMIT, 1024L);
+  curl_easy_setopt(handle.curl, CURLOPT_LOW_SPEED_TIME, kStalledSeconds);
+  curl_easy_setopt(handle.curl, CURLOPT_WRITEFUNCTION, take_download);
+  curl_easy_setopt(handle.curl, CURLOPT_WRITEDATA, &download);
+  const CURLcode code = curl_easy_perform(handle.curl);
+  if (code == CURLE_OK) return Ok{};
+  long status = 0;
+  curl_easy_getinfo(handle.curl, CURLINFO_RESPONSE_CODE, &status);
+  return Err{url + ": " + (status >= 400 ? "HTTP " + std::to_string(status) : curl_easy_strerror(code))};
+}
 
 std::string HttpReply::header(std::string_view name) const {
   std::size_t begin = 0;

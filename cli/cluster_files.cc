@@ -46,6 +46,14 @@ std::string default_state_dir() {
   return (home.empty() ? std::string("/var/lib") : home + "/.local/state") + "/llama-orch";
 }
 
+std::string default_models_dir() {
+  const std::string home = environment("HOME");
+  std::string data = environment("LLAMA_ORCH_DATA");
+  if (data.empty() && !environment("XDG_DATA_HOME").empty()) data = environment("XDG_DATA_HOME") + "/llama-orch";
+  if (data.empty()) data = (home.empty() ? std::string("/var/lib") : home + "/.local/share") + "/llama-orch";
+  return data + "/models";
+}
+
 std::string yaml_quoted(const std::string& text) {
   std::string out = "\"";
   for (const char c : text) {

@@ -13,9 +13,10 @@ struct ClusterOptions {
   std::string binary_dir;  // of orchestratord, pool-managerd, workerd, adapterd
   std::string http_listen = "127.0.0.1:8080";
   std::string grpc_listen = "127.0.0.1:8081";
+  std::string models_dir;  // of `models pull`; <model_name>.gguf in it is served unless model_path says another file
   std::string model_path;
   std::string model_name;
-  std::string model_digest;  // "sha256:<hex>"
+  std::string model_digest;  // "sha256:<hex>"; empty: not checked
   std::string device = "auto";
   std::uint32_t slots = 4;
   std::uint32_t threads = 0;  // 0: the worker's own rule
@@ -40,6 +41,9 @@ struct ClusterFiles {
 
 // $LLAMA_ORCH_STATE, else $XDG_STATE_HOME/llama-orch, else $HOME/.local/state/llama-orch.
 std::string default_state_dir();
+
+// $LLAMA_ORCH_DATA, else $XDG_DATA_HOME/llama-orch, else $HOME/.local/share/llama-orch; models/ below it.
+std::string default_models_dir();
 
 // Quotes a scalar for YAML (double-quoted style).
 std::string yaml_quoted(const std::string& text);

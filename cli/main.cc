@@ -1,30 +1,66 @@
-// llama-orch-cli: see cli/README.md. The wrapper script adds --binary-dir and the model's path and digest.
+// llama-orch-cli: see cli/README.md.
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cstdio>
 #include <filesystem>
 #include <string>
 
 #include "cli/commands.h"
+#include "cli/doctor.h"
+#include "cli/model_store.h"
 #include "cli/supervisor.h"
 #include "cli/up.h"
+
+namespace {
+
+// The file that stands under the model's name, and the digest it was taken with, unless flags say otherwise.
+void resolve_model(orch::cli::ClusterOptions& options) {
+  if (options.model_path.empty()) options.model_path = options.models_dir + "/" + options.model_name + ".gguf";
+  if (options.model_digest.empty()) options.model_digest = orch::cli::digest_beside(options.model_path);
+}
+
+int pull(const orch::cli::ClusterOptions& options, const orch::cli::PullRequest& request) {
+  std::uint64_t told = 0;
+  const auto model =
+      orch::cli::pull_model(options.models_dir, request, [&told](std::uint64_t done, std::optional<std::uint64_t> all) {
+        constexpr std::uint64_t kMiB = 1 << 20;
+        if (done / kMiB < told + 64 && !(all && done == *all)) return;
+        told = done / kMiB;
+        std::fprintf(stderr, "%llu MiB%s\n", static_cast<unsigned long long>(told),
+                     all ? (" of " + std::to_string(*all / kMiB)).c_str() : "");
+      });
+  if (!model.ok()) {
+    std::fprintf(stderr, "%s\n", model.error().c_str());
+    return 1;
+  }
+  std::printf("%s %s\nserve it with: ./llama-orch up --model %s\n", model->path.c_str(), model->digest.c_str(),
+              model->name.c_str());
+  return 0;
+}
+
+}  // namespace
 
 int main(int argc, char** argv) {
   using namespace orch::cli;
   CLI::App app{"llama-orch: one front door for language models on your own machines"};
   app.require_subcommand(1);
+  app.fallthrough();  // flags of the cluster may stand behind the command too
 
   ClusterOptions options;
   options.state_dir = default_state_dir();
+  options.models_dir = default_models_dir();
   std::error_code ignored;
   options.binary_dir = std::filesystem::read_symlink("/proc/self/exe", ignored).parent_path().string();
   app.add_option("--state-dir", options.state_dir, "where the cluster keeps its files");
   app.add_option("--binary-dir", options.binary_dir, "where orchestratord, pool-managerd and workerd are");
   app.add_option("--listen", options.http_listen, "HTTP address of a cluster that is to be started");
   app.add_option("--grpc-listen", options.grpc_listen, "gRPC address of a cluster that is to be started");
-  app.add_option("--model-path", options.model_path, "GGUF file");
+  app.add_option("--models-dir", options.models_dir, "where `models pull` keeps model files");
+  app.add_option("--model-path", options.model_path, "GGUF file; default: the one of that name in --models-dir");
   app.add_option("--model", options.model_name, "name the model is served under")->default_val("smollm2-135m-instruct");
-  app.add_option("--model-digest", options.model_digest, "sha256:<hex> the file must have");
+  app.add_option("--model-digest", options.model_digest,
+                 "sha256:<hex> the file must have; default: what stands beside it");
   app.add_option("--device", options.device, "auto, cpu, vulkan, vulkan:<index> or vulkan:<uuid>");
   app.add_option("--slots", options.slots, "concurrent jobs of the replica")->check(CLI::Range(1, 64));
   app.add_option("--threads", options.threads, "compute threads of the replica; 0: cores - 1")
@@ -32,7 +68,10 @@ int main(int argc, char** argv) {
 
   int code = 0;
   auto* up = app.add_subcommand("up", "start the cluster, wait for the model, stream a haiku");
-  up->callback([&] { code = run_up(options); });
+  up->callback([&] {
+    resolve_model(options);
+    code = run_up(options);
+  });
 
   std::string prompt;
   std::uint32_t max_tokens = 512;
@@ -44,6 +83,7 @@ int main(int argc, char** argv) {
   run->add_option("--temperature", temperature)->check(CLI::Range(0.0, 2.0));
   run->add_flag("--timing", timing, "time to first token and tokens/s on standard error");
   run->callback([&] {
+    resolve_model(options);
     code = ensure_up(options);
     if (code == 0)
       code = stream_chat(options, prompt, max_tokens, temperature, timing ? ShowTiming::yes : ShowTiming::no);
@@ -51,6 +91,24 @@ int main(int argc, char** argv) {
 
   app.add_subcommand("ps", "list the replicas")->callback([&] { code = run_ps(options); });
   app.add_subcommand("status", "endpoint, readiness, models, replicas")->callback([&] { code = run_status(options); });
+
+  app.add_subcommand("doctor", "what this machine has, and what is wrong")->callback([&] {
+    code = run_doctor(options);
+  });
+
+  PullRequest wanted;
+  auto* models = app.add_subcommand("models", "the model files at hand and the memory each needs");
+  auto* pull_command = models->add_subcommand("pull", "take a GGUF file from a path or an https URL");
+  pull_command->add_option("source", wanted.source)->required();
+  pull_command->add_option("--name", wanted.name, "served under; default: the file's name");
+  pull_command->add_option("--digest", wanted.digest, "sha256:<hex>; a URL needs one");
+  models->callback([&] {
+    if (!pull_command->parsed()) code = run_models(options);
+  });
+  pull_command->callback([&] {
+    if (wanted.name.empty()) wanted.name = std::filesystem::path(wanted.source).stem().string();
+    code = pull(options, wanted);
+  });
 
   std::string process;
   std::uint32_t lines = 50;

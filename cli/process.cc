@@ -1,13 +1,16 @@
 #include "cli/process.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
+#include <spawn.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 
@@ -54,6 +57,52 @@ Result<pid_t, std::string> spawn(const SpawnOptions& options) {
   if (pid < 0) return Err{std::string("fork: ") + std::strerror(errno)};
   if (pid == 0) run_child(options, argv.data(), parent);
   return pid;
+}
+
+Result<Captured, std::string> capture(const std::vector<std::string>& command) {
+  ORCH_CHECK(!command.empty());
+  constexpr std::size_t kOutputBytesMax = std::size_t{64} << 10;
+  constexpr auto kTimeMax = std::chrono::seconds(60);
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) return Err{std::string("pipe: ") + std::strerror(errno)};
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_adddup2(&actions, ends[1], 1);
+  posix_spawn_file_actions_adddup2(&actions, ends[1], 2);
+  std::vector<char*> argv;
+  for (const std::string& part : command) argv.push_back(const_cast<char*>(part.c_str()));
+  argv.push_back(nullptr);
+  pid_t pid = 0;
+  const int failed = ::posix_spawn(&pid, argv[0], &actions, nullptr, argv.data(), environ);
+  posix_spawn_file_actions_destroy(&actions);
+  ::close(ends[1]);
+  if (failed != 0) {
+    ::close(ends[0]);
+    return Err{command[0] + ": " + std::strerror(failed)};
+  }
+  Captured out;
+  const auto end = std::chrono::steady_clock::now() + kTimeMax;
+  char block[4096];
+  while (out.output.size() < kOutputBytesMax) {
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - std::chrono::steady_clock::now());
+    pollfd readable{ends[0], POLLIN, 0};
+    if (left.count() <= 0 || ::poll(&readable, 1, static_cast<int>(left.count())) == 0) break;
+    const ssize_t bytes = ::read(ends[0], block, sizeof block);
+    if (bytes < 0 && errno == EINTR) continue;
+    if (bytes <= 0) break;
+    out.output.append(block, static_cast<std::size_t>(bytes));
+  }
+  ::close(ends[0]);
+  int status = 0;
+  // Nothing more is read from it: a command that still runs has said too much or taken too long.
+  while (::waitpid(pid, &status, WNOHANG) == 0) {
+    if (std::chrono::steady_clock::now() >= end || out.output.size() >= kOutputBytesMax) ::kill(pid, SIGKILL);
+    pollfd none{-1, 0, 0};
+    ::poll(&none, 1, 5);
+  }
+  out.exit_code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+  return out;
 }
 
 std::string Exit::to_string() const { return (signaled ? "signal " : "exit code ") + std::to_string(code); }

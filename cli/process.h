@@ -21,6 +21,14 @@ struct SpawnOptions {
 // The pid, or what failed. The child has its standard input closed and no other descriptor of ours.
 Result<pid_t, std::string> spawn(const SpawnOptions& options);
 
+// What a short command writes on standard output and error, and how it ended; at most 64 KiB and 60 s, then it is
+// killed.
+struct Captured {
+  int exit_code = 0;  // 128 + the signal's number when a signal ended it
+  std::string output;
+};
+Result<Captured, std::string> capture(const std::vector<std::string>& command);
+
 struct Exit {
   bool signaled = false;
   int code = 0;  // exit code, or the signal's number
