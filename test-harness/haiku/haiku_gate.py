@@ -22,9 +22,11 @@ import anti_cheat
 from orch_cluster import MODEL_NAME, ROOT, Cluster, binary_dir, native_pool, llama_server, parse_metrics, request, sse_events
 
 BUDGET_SECONDS = 30
-JUDGED_TOKENS = 256       # tokens judged against llama.cpp
-TOP1_SHARE_MIN = 0.97     # ADR-0008: two int8 engines part at near ties; measured 0.982 to 0.996 over 512 tokens
-NATS_MAX = 0.5            # a token that is not llama.cpp's first must be this close to it
+JUDGED_TOKENS = 512       # tokens judged against llama.cpp
+# ADR-0008: llama.cpp with another attention parts from itself at near ties, so first choices are counted where there is none.
+NEAR_TIE_NATS = 0.2       # llama.cpp's first two are no further apart than this
+FIRST_SHARE_MIN = 0.99    # of the tokens elsewhere
+NATS_MAX = 0.5            # every token that is not llama.cpp's first must be this close to it
 UNITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen",
          "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
 TENS = {2: "twenty", 3: "thirty", 4: "forty", 5: "fifty"}
@@ -141,11 +143,38 @@ def random_prefix(rng):
     return f"The {first} and the {second} are important parts of the {third}. There are {rng.randrange(2, 90)} reasons for this. First, the {first} is"
 
 
+class Judgement:
+    """Counts of greedy tokens against the reference's candidates at the same place. Pure."""
+
+    def __init__(self):
+        self.tokens = self.first = self.clear = self.clear_first = 0
+        self.worst, self.misses = 0.0, []
+
+    def add(self, position, token, candidates):
+        """`candidates`: [(id, log-probability, ...)], best first, two or more."""
+        found = next((c for c in candidates if c[0] == token), None)
+        gap = candidates[0][1] - found[1] if found else float("inf")
+        is_first = token == candidates[0][0]
+        self.tokens += 1
+        self.first += is_first
+        if candidates[0][1] - candidates[1][1] > NEAR_TIE_NATS:
+            self.clear += 1
+            self.clear_first += is_first
+        self.worst = max(self.worst, gap)
+        if gap > NATS_MAX:
+            self.misses.append({"position": position, "token": token, "gap": gap if found else "outside the first 20"})
+
+    def verdict(self):
+        share = self.clear_first / self.clear if self.clear else 0.0
+        return {"tokens": self.tokens, "top1_share": round(self.first / max(1, self.tokens), 4), "clear_tokens": self.clear,
+                "clear_top1_share": round(share, 4), "worst_gap_nats": round(self.worst, 4), "misses": self.misses,
+                "accepted": not self.misses and share >= FIRST_SHARE_MIN}
+
+
 def judge(gateway, reference, rng):
     """Teacher-forced: every greedy token of the cluster against the reference's distribution at the same place."""
-    top1 = total = 0
-    worst, misses = 0.0, []
-    while total < JUDGED_TOKENS:
+    judgement = Judgement()
+    while judgement.tokens < JUDGED_TOKENS:
         prefix = random_prefix(rng)
         body = {"task_id": random_uuid(rng), "session_id": random_uuid(rng), "workload": "completion", "model_ref": gateway.model, "engine": "llamacpp",
                 "ctx": 1024, "priority": "interactive", "max_tokens": 128, "deadline_ms": 300000, "prompt": prefix,
@@ -157,22 +186,10 @@ def judge(gateway, reference, rng):
         for name, data, _ in sse_events("GET", f"{gateway.url}/v1/tasks/{body['task_id']}/stream"):
             if name == "error":
                 raise RuntimeError(f"stream: {data}")
-            if name != "token":
-                continue
-            candidates = reference.next_tokens(ids)
-            for token in data["ids"]:
-                found = next((c for c in candidates if c[0] == token), None)
-                gap = candidates[0][1] - found[1] if found else float("inf")
-                total += 1
-                top1 += token == candidates[0][0]
-                worst = max(worst, gap)
-                if gap > NATS_MAX:
-                    misses.append({"position": len(ids), "token": token, "gap": gap if found else "outside the first 20"})
+            for token in data["ids"] if name == "token" else []:
+                judgement.add(len(ids), token, reference.next_tokens(ids))
                 ids.append(token)
-                if token != data["ids"][-1]:
-                    candidates = reference.next_tokens(ids)
-    return {"tokens": total, "top1_share": round(top1 / total, 4), "worst_gap_nats": round(worst, 4), "misses": misses,
-            "accepted": not misses and top1 / total >= TOP1_SHARE_MIN}
+    return judgement.verdict()
 
 
 def random_uuid(rng):

@@ -24,6 +24,39 @@ def test_acceptance_needs_lines_minute_and_nonce():
     assert not haiku_gate.accepted("one forty-two abcdefgh\n\ntwo", "forty-two", "abcdefgh")
 
 
+def judged(*places):
+    """The verdict on (times, margin of the reference's first two, which candidate was taken or None)."""
+    judgement = haiku_gate.Judgement()
+    for times, margin, taken in places:
+        for _ in range(times):
+            candidates = [(10, -0.5), (11, -0.5 - margin), (12, -0.6 - margin)]
+            judgement.add(0, 99 if taken is None else candidates[taken][0], candidates)
+    return judgement.verdict()
+
+
+def test_OC_HAIKU_1006_first_choices_are_accepted():
+    assert judged((512, 1.0, 0))["accepted"]
+
+
+def test_OC_HAIKU_1006_near_ties_may_part_and_are_counted():
+    verdict = judged((480, 1.0, 0), (32, 0.1, 1))
+    assert verdict["accepted"] and verdict["top1_share"] == 0.9375 and verdict["clear_tokens"] == 480
+
+
+def test_OC_HAIKU_1006_one_percent_elsewhere_is_too_much():
+    assert judged((990, 1.0, 0), (10, 0.3, 1))["accepted"]
+    assert not judged((989, 1.0, 0), (11, 0.3, 1))["accepted"]
+
+
+def test_OC_HAIKU_1006_a_token_half_a_nat_away_is_refused():
+    assert not judged((999, 1.0, 0), (1, 0.51, 1))["accepted"]
+    assert not judged((999, 1.0, 0), (1, 0.19, None))["accepted"]
+
+
+def test_OC_HAIKU_1006_only_near_ties_prove_nothing():
+    assert not judged((512, 0.1, 0))["accepted"]
+
+
 def test_a_mock_engine_is_refused():
     with Cluster([mock_pool()]) as cluster:
         cluster.wait_ready()
