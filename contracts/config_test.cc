@@ -26,6 +26,10 @@ TEST(Config, OC_CONFIG_6001_a_minimal_orchestrator_document_takes_every_default)
   EXPECT_EQ(config->http.body_bytes_max, 1048576u);
   EXPECT_EQ(config->queue.capacity, 256u);
   EXPECT_EQ(config->queue.bytes_max, 67108864u);
+  EXPECT_EQ(config->queue.wait_ms_max, 600000u);
+  EXPECT_EQ(config->watchdog.wall_ms, 1800000u);
+  EXPECT_EQ(config->watchdog.first_token_ms, 180000u);
+  EXPECT_EQ(config->watchdog.idle_ms, 60000u);
   EXPECT_EQ(config->queue.interactive_full_policy, gateway_config::FullPolicy::reject);
   EXPECT_EQ(config->queue.batch_full_policy, gateway_config::FullPolicy::drop_lru);
   EXPECT_EQ(to_string(config->queue.batch_full_policy), "drop-lru");
@@ -114,6 +118,7 @@ const std::vector<BadCase> bad_orchestrator{
     {"state_dir_a_number", "state_dir: 5\nmanagers: [{endpoint: 'h:1'}]\n", "state_dir", "must be a string, is \"5\""},
     {"state_dir_empty", "state_dir: ''\nmanagers: [{endpoint: 'h:1'}]\n", "state_dir", "1 to 4096 bytes"},
     {"section_null", orchestrator_yaml + "queue:\n", "queue", "must be a mapping, is empty"},
+    {"watchdog_too_short", orchestrator_yaml + "watchdog: {idle_ms: 9}\n", "watchdog.idle_ms", "10..86400000"},
     {"int_is_word", orchestrator_yaml + "queue: {capacity: many}\n", "queue.capacity",
      "must be an integer 1..1000000, is \"many\""},
     {"int_is_quoted", orchestrator_yaml + "queue: {capacity: '5'}\n", "queue.capacity",

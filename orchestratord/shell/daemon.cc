@@ -51,6 +51,10 @@ Config core_config(const gateway_config::Config& config) {
   out.queue.bytes_max = config.queue.bytes_max;
   out.queue.interactive_full_policy = policy_from(config.queue.interactive_full_policy);
   out.queue.batch_full_policy = policy_from(config.queue.batch_full_policy);
+  out.limits.queue_wait_max = Duration::milliseconds(config.queue.wait_ms_max);
+  out.limits.wall_max = Duration::milliseconds(config.watchdog.wall_ms);
+  out.limits.first_token_max = Duration::milliseconds(config.watchdog.first_token_ms);
+  out.limits.idle_max = Duration::milliseconds(config.watchdog.idle_ms);
   out.streams.reconnect_grace = Duration::milliseconds(config.streams.reconnect_grace_ms);
   out.streams.buffer_bytes_max = config.streams.buffer_bytes_max;
   out.result_ttl = Duration::milliseconds(config.result_ttl_ms);
