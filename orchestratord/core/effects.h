@@ -119,6 +119,14 @@ struct SendUpdate {
   std::vector<LeaseId> release;
 };
 
+// --- the journal ---
+
+// One transaction, durable as a whole or not at all; answered by JournalCommitted or JournalFailed. Tickets grow.
+struct JournalWrite {
+  JournalTicket ticket;
+  std::vector<JournalRecord> records;
+};
+
 // --- facts for metrics and log ---
 
 struct NotedAdmitted {
@@ -182,6 +190,15 @@ struct NotedRetried {  // put back after an internal outcome
   std::uint32_t attempt = 0;
   Outcome outcome = Outcome::STALE_LEASE;
 };
+struct NotedJournal {  // its health changed
+  bool failing = false;
+  std::string reason;
+};
+struct NotedRecovered {  // of one job an earlier life left
+  enum class Way : std::uint8_t { replayed, resumed, run_again, reset };
+  JobId job;
+  Way way = Way::replayed;
+};
 // Drain is complete: the process may exit.
 struct Drained {};
 
@@ -192,13 +209,4 @@ using Effect = std::variant<AdmissionReply, CancelReply, StreamOpened, StreamRef
 
 using Effects = std::vector<Effect>;
 
-struct NotedJournal {  // its health changed
-  bool failing = false;
-  std::string reason;
-};
-struct NotedRecovered {  // of one job an earlier life left
-  enum class Way : std::uint8_t { replayed, resumed, run_again, reset };
-  JobId job;
-  Way way = Way::replayed;
-};
 }  // namespace orch::gateway

@@ -28,6 +28,7 @@
 #include "common/base/check.h"
 #include "common/base/ids.h"
 #include "common/base/time.h"
+#include "orchestratord/core/fair_scheduler.h"
 #include "orchestratord/core/job_queue.h"
 #include "orchestratord/core/job_spec.h"
 #include "orchestratord/core/placement.h"
@@ -101,9 +102,11 @@ struct Job {
   JobSpec spec;
   JobState state = JobState::admitting;
   Lane lane;
-  std::uint64_t seq = 0;           // arrival order; kept when the job is put back, which makes it the head again
-  std::uint64_t tokens_bound = 0;  // prompt and completion, upper bound or exact; 0: not known
-  double charge = 0;               // what its class was charged for the dispatch under way
+  std::uint64_t seq = 0;                // arrival order; kept when the job is put back, which makes it the head again
+  std::uint64_t tokens_bound = 0;       // prompt and completion, upper bound or exact; 0: not known
+  FlowId flow;                          // whose service it is (F1)
+  Meter meter;                          // what it has reserved and been charged (F2)
+  Instant order_by = Instant::never();  // E1: among its tenant's jobs; ends nothing
 
   RequestId admission_request;           // while admitting
   std::optional<ReaderId> first_reader;  // while admitting
@@ -158,7 +161,10 @@ struct Job {
     ORCH_CHECK(may_move(state, next));
     state = next;
   }
-  QueueEntry queue_entry() const { return {spec.id, seq, lane, spec.priority, spec.tenant, spec.prompt_bytes}; }
+  // `weight` is its tenant's, `work` what it is expected to be charged.
+  QueueEntry queue_entry(std::uint32_t weight, std::uint64_t work) const {
+    return {spec.id, seq, lane, spec.priority, spec.tenant, spec.prompt_bytes, order_by, work, weight};
+  }
 };
 
 }  // namespace orch::gateway

@@ -81,6 +81,10 @@ struct Limits {
   Duration load_default = Duration::seconds(5);
   Duration retry_after_max = Duration::seconds(3600);
 
+  // E1: without a deadline a job is ordered as if it had this one.
+  Duration interactive_order_default = Duration::seconds(60);
+  Duration batch_order_default = Duration::seconds(600);
+
   // Weights between classes: weighted, never strict (ruling 2).
   std::uint32_t interactive_weight = 8;
   std::uint32_t batch_weight = 1;

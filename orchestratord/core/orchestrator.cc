@@ -55,7 +55,6 @@ void Orchestrator::settle() {
   trim_finished();
   keys_.expire(now_);
   write_journal();
-  if (queue_.size() == 0 && calls_.empty()) scheduler_.clear();
   plan_wakeup();
 }
 
@@ -89,7 +88,8 @@ void Orchestrator::conclude(Job& job, Conclusion conclusion) {
   ORCH_CHECK(job.live());
   settle_needed_ = true;
   ++load_version_;
-  if (job.state == JobState::waiting) queue_.remove(job.spec.id);
+  unqueue(job);
+  scheduler_.closed(job.flow, job.meter);
   if (job.in_flight()) close_call(job.dispatch_id());
   job.conclusion = std::move(conclusion);
   job.move_to(JobState::concluding);
@@ -314,10 +314,15 @@ void Orchestrator::finish_drain() {
 
 // --- estimates ---
 
+// Its tenant's own jobs ahead, each with those of the other tenants that are served meanwhile at their weights.
 std::uint32_t Orchestrator::position_of(const Job& job) const {
-  std::size_t ahead = queue_.ahead_of(job.lane.model, job.spec.priority, job.seq);
-  if (job.spec.priority == Priority::batch) ahead += queue_.depth(job.lane.model, Priority::interactive);
-  return static_cast<std::uint32_t>(ahead);
+  const std::string& model = job.lane.model;
+  const std::size_t own = queue_.ahead_of(model, job.spec.priority, job.spec.tenant, {job.order_by, job.seq}).jobs;
+  const double share = scheduler_.weight_share(flow_of(job), weight_of(job.spec.tenant));
+  const double waiting = static_cast<double>(queue_.depth(model, job.spec.priority));
+  double ahead = std::min(static_cast<double>(own) / share, waiting);
+  if (job.spec.priority == Priority::batch) ahead += static_cast<double>(queue_.depth(model, Priority::interactive));
+  return static_cast<std::uint32_t>(ahead + 0.5);
 }
 
 // E3 without tenants: the jobs ahead leave one departure interval apart; a free slot is taken at once.

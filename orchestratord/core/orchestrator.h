@@ -59,6 +59,7 @@ class Orchestrator {
   const Fleet& fleet() const { return fleet_; }
   const LeaseTable& leases() const { return leases_; }
   const JobQueue& queue() const { return queue_; }
+  const FairScheduler& fairness() const { return scheduler_; }
   const StreamRegistry& streams() const { return streams_; }
   const Journal& journal() const { return journal_; }
   const IdempotencyKeys& keys() const { return keys_; }
@@ -98,10 +99,11 @@ class Orchestrator {
   void refuse_admitting(Job& job, Failure failure);
   void finish_admission(Job& job);
   void admit(Job& job);
-  std::optional<std::vector<JobId>> make_room(Job& job);
-  void evict(JobId victim, FullPolicy policy);
-  Failure eviction_of(const Job& victim, FullPolicy policy);
+  std::optional<Room> make_room(Job& job);
+  void evict(JobId victim, const Job& newcomer, bool by_quota);
+  Failure eviction_of(const Job& victim, const Job& newcomer, bool by_quota);
   void enqueue(Job& job);
+  void unqueue(Job& job);  // when it waits
   void cancel(Job& job, const std::string& reason, std::string message);
 
   // managers (orchestrator_managers.cc)
@@ -115,7 +117,7 @@ class Orchestrator {
   void send_updates();
   void send_update(LinkId id, Link& link, bool renew);
   std::vector<PoolBid> bids_for(ManagerId manager) const;
-  std::optional<TenantBid> waiting_of(const std::string& model, Priority priority) const;
+  std::vector<TenantBid> waiting_of(const std::string& model) const;
   void beat_workers();
 
   // workers (orchestrator_workers.cc)
@@ -127,13 +129,15 @@ class Orchestrator {
   Job* job_of_open_call(DispatchId dispatch, const Fence& fence);
   void dispatch_waiting();
   bool dispatch_one(const std::string& model);
-  bool dispatch_from(const Lane& lane, Priority priority);
+  bool dispatch_of(const std::string& tenant, Priority priority, const std::map<Lane, PlacementDecision>& open);
   void dispatch(Job& job, PlacementDecision decision);
   void close_call(DispatchId dispatch);  // cancels it; its slot is held until its end is reported
   void call_ended(DispatchId dispatch);
   void attempt_lost(Job& job, Outcome outcome, const std::string& why);
   void put_back(Job& job, Outcome outcome);
   void accept_tokens(Job& job, const DispatchTokens& event);
+  void note_input(Job& job, std::uint32_t tokens, std::uint32_t cached);
+  void note_output(Job& job, std::uint64_t tokens);
 
   bool show(Job& job, std::string text);
 
@@ -145,7 +149,7 @@ class Orchestrator {
   bool answered_by_key(const Submit& event);
   void answer_repeat(const Job::Repeat& repeat, JobId job, const StartedEvent& admitted);
   Failure journal_failure() const;
-  void commit_admission(Job& job, const std::vector<JobId>& victims);
+  void commit_admission(Job& job, const Room& room);
   void committed(const JournalItem& item);
   void not_committed(const JournalItem& item);
   void take_back(Job& victim);
@@ -177,6 +181,10 @@ class Orchestrator {
   void plan_wakeup();
   Duration predicted_start(const Job& job, std::uint32_t ahead) const;
   std::uint32_t position_of(const Job& job) const;
+  std::uint32_t weight_of(const std::string& tenant) const;
+  Instant order_by(const Job& job) const;
+  FlowId flow_of(const Job& job) const;
+  ExpectedWork expected_work(const Job& job) const;
   Failure failure_for(Outcome outcome, std::string message, const Job& job) const;
   bool mutated(Mutation mutation) const { return config_.mutation == mutation; }
   void emit(Effect effect) { out_->push_back(std::move(effect)); }

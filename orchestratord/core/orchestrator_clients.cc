@@ -124,14 +124,15 @@ void Orchestrator::refuse_admitting(Job& job, Failure failure) {
 void Orchestrator::finish_admission(Job& job) {
   const JobId id = job.spec.id;
   std::erase_if(counting_, [&](const auto& entry) { return entry.second == id; });
-  const std::optional<std::vector<JobId>> victims = make_room(job);
-  if (!victims) return;
+  const std::optional<Room> room = make_room(job);
+  if (!room) return;
 
   job.admitted_at = now_;
   if (job.spec.deadline && *job.spec.deadline < Instant::never() - now_) job.deadline_at = now_ + *job.spec.deadline;
+  job.order_by = order_by(job);
   job.seq = next_seq_++;
-  if (job.journal.wanted) return commit_admission(job, *victims);
-  for (const JobId victim : *victims) evict(victim, queue_.policy(job.spec.priority));
+  if (job.journal.wanted) return commit_admission(job, *room);
+  for (const JobId victim : room->victims) evict(victim, job, room->by_quota);
   const std::uint32_t position = position_of(job);
   job.started = {position, predicted_start(job, position)};
   admit(job);
@@ -160,10 +161,10 @@ void Orchestrator::admit(Job& job) {
 }
 
 // Who must go for the newcomer; nullopt: nobody may, and it is refused.
-std::optional<std::vector<JobId>> Orchestrator::make_room(Job& job) {
-  Room room = queue_.room_for(job.spec.priority, job.spec.tenant, job.spec.prompt_bytes);
+std::optional<Room> Orchestrator::make_room(Job& job) {
+  Room room = queue_.room_for({job.spec.priority, job.spec.tenant, job.spec.prompt_bytes, weight_of(job.spec.tenant)});
   if (room.kind == Room::Kind::none && mutated(Mutation::ignore_queue_bound)) room.kind = Room::Kind::free;
-  if (room.kind != Room::Kind::none) return room.victims;
+  if (room.kind != Room::Kind::none) return room;
   times_.refused(job.lane.model, now_);
   Failure failure =
       failure_for(Outcome::ADMISSION_REJECT,
@@ -175,30 +176,62 @@ std::optional<std::vector<JobId>> Orchestrator::make_room(Job& job) {
   return std::nullopt;
 }
 
-Failure Orchestrator::eviction_of(const Job& victim, FullPolicy policy) {
+Failure Orchestrator::eviction_of(const Job& victim, const Job& newcomer, bool by_quota) {
+  const FullPolicy policy = queue_.policy(newcomer.spec.priority);
   times_.refused(victim.lane.model, now_);
-  const bool shed = policy == FullPolicy::shed_low_priority;
-  const Outcome outcome = shed ? Outcome::ADMISSION_REJECT : Outcome::QUEUE_FULL_DROP_LRU;
-  Failure failure = failure_for(outcome, "the queue is full and a newer job took this one's place", victim);
+  const bool dropped = policy == FullPolicy::drop_lru && !by_quota;
+  const Outcome outcome = dropped ? Outcome::QUEUE_FULL_DROP_LRU : Outcome::ADMISSION_REJECT;
+  Failure failure = failure_for(outcome,
+                                by_quota ? "the queue is full and the tenant holds more than its share of it"
+                                         : "the queue is full and a newer job took this one's place",
+                                victim);
   failure.policy_label = policy_label(policy);
   failure.retry_after = times_.retry_after(victim.lane.model, victim.spec.priority, 0,
                                            fleet_.status(victim.lane).ready_slots, victim.spec.id.value.lo, now_);
   return failure;
 }
 
-void Orchestrator::evict(JobId victim_id, FullPolicy policy) {
+void Orchestrator::evict(JobId victim_id, const Job& newcomer, bool by_quota) {
   Job& victim = jobs_.at(victim_id);
-  fail(victim, {eviction_of(victim, policy), {}});
+  fail(victim, {eviction_of(victim, newcomer, by_quota), {}});
 }
 
 void Orchestrator::enqueue(Job& job) {
-  const std::string& model = job.lane.model;
-  const Priority other = job.spec.priority == Priority::interactive ? Priority::batch : Priority::interactive;
-  if (queue_.depth(model, job.spec.priority) == 0)
-    scheduler_.backlogged(model, job.spec.priority, queue_.depth(model, other) > 0);
-  queue_.push(job.queue_entry());
-  times_.waits(model, now_);
+  job.flow = flow_of(job);
+  job.order_by = order_by(job);
+  const ExpectedWork work = expected_work(job);
+  queue_.push(job.queue_entry(weight_of(job.spec.tenant), work.input + 2 * work.output));
+  scheduler_.waits(job.flow, weight_of(job.spec.tenant));
+  times_.waits(job.lane.model, now_);
   ++load_version_;
+}
+
+void Orchestrator::unqueue(Job& job) {
+  if (job.state != JobState::waiting || !queue_.remove(job.spec.id)) return;
+  scheduler_.leaves(job.flow);
+  ++load_version_;
+}
+
+// E1: for order only.
+Instant Orchestrator::order_by(const Job& job) const {
+  const Limits& limits = config_.limits;
+  const bool interactive = job.spec.priority == Priority::interactive;
+  return std::min(job.deadline_at,
+                  job.admitted_at + (interactive ? limits.interactive_order_default : limits.batch_order_default));
+}
+
+FlowId Orchestrator::flow_of(const Job& job) const { return {job.lane.model, job.spec.priority, job.spec.tenant}; }
+
+std::uint32_t Orchestrator::weight_of(const std::string&) const { return 1; }
+
+// F2: the prompt, four bytes a token, and what it is expected to write.
+ExpectedWork Orchestrator::expected_work(const Job& job) const {
+  ExpectedWork work;
+  work.input = 1 + job.spec.prompt_bytes / 4;
+  work.output_max = job.spec.max_tokens;
+  work.output = std::max<std::uint64_t>(1, work.output_max / 2);
+  work.resumed = job.shown_ids.size();
+  return work;
 }
 
 void Orchestrator::on(const OpenStream& event) {

@@ -6,6 +6,7 @@ namespace orch::gateway {
 std::string Orchestrator::check_invariants() const {
   if (out_ == nullptr && now_ > Instant{} && wakeup_ <= now_) return "the next wakeup is not ahead";
   if (std::string fault = queue_.check_invariants(); !fault.empty()) return fault;
+  if (std::string fault = scheduler_.check_invariants(); !fault.empty()) return fault;
   if (std::string fault = streams_.check_invariants(); !fault.empty()) return fault;
 
   std::size_t waiting = 0;

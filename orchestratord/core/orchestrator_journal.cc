@@ -84,13 +84,13 @@ void Orchestrator::answer_repeat(const Job::Repeat& repeat, JobId job, const Sta
 // --- J1: admission ---
 
 // The victims' ends and the newcomer are one transaction, and nobody is told before it is durable (OC-QUEUE-1008).
-void Orchestrator::commit_admission(Job& job, const std::vector<JobId>& victims) {
+void Orchestrator::commit_admission(Job& job, const Room& room) {
   const JobId id = job.spec.id;
   std::vector<JournalRecord> records;
   std::vector<JournalItem> items;
-  for (const JobId victim_id : victims) {
+  for (const JobId victim_id : room.victims) {
     Job& victim = jobs_.at(victim_id);
-    conclude(victim, {eviction_of(victim, queue_.policy(job.spec.priority)), {}, {}, now_});
+    conclude(victim, {eviction_of(victim, job, room.by_quota), {}, {}, now_});
     if (victim.journal.wanted) append_records(victim, records, items);
     std::erase_if(items, [&](const JournalItem& item) { return item.job == victim_id; });
     items.push_back({JournalItem::Kind::evict, victim_id, 0});
@@ -99,7 +99,7 @@ void Orchestrator::commit_admission(Job& job, const std::vector<JobId>& victims)
   job.started = {position, predicted_start(job, position)};
   job.move_to(JobState::committing);
   disarm(job);
-  queue_.hold(job.queue_entry());
+  queue_.hold(job.queue_entry(weight_of(job.spec.tenant), 0));
   if (job.spec.idempotency) {
     keys_.add(job.spec.idempotency->key,
               {job.spec.idempotency->body, id, job.started, now_ + config_.journal.idempotency_ttl});

@@ -74,10 +74,10 @@ void Orchestrator::end_hopeless_jobs() {
   std::vector<std::pair<JobId, Failure>> ends;
   for (const std::string& model : queue_.models()) {
     for (const Priority priority : kPriorities) {
-      for (const Lane& lane : queue_.lanes_by_age(model, priority)) {
+      for (const auto& [lane, tenants] : queue_.lanes(model, priority)) {
         const std::optional<Failure> failure = hopeless(lane, fleet_, config_.limits);
         if (!failure) continue;
-        for (const JobId id : queue_.heads(lane, priority, queue_.size())) {
+        for (const JobId id : queue_.jobs_in(lane, priority)) {
           if (jobs_.at(id).hopeless_from <= now_) ends.emplace_back(id, *failure);
         }
       }
@@ -120,16 +120,28 @@ void Orchestrator::on(const LeaseRevoked& event) {
 
 // --- bids and renewals (S1, L4) ---
 
-// S1 with one entry per class: without counters per tenant the manager orders by age.
-std::optional<TenantBid> Orchestrator::waiting_of(const std::string& model, Priority priority) const {
-  const std::vector<Lane> lanes = queue_.lanes_by_age(model, priority);
-  if (lanes.empty()) return std::nullopt;
-  const Job& oldest = jobs_.at(queue_.heads(lanes.front(), priority, 1).front());
-  TenantBid entry;
-  entry.priority = priority;
-  entry.waiting = static_cast<std::uint32_t>(queue_.depth(model, priority));
-  entry.age = now_ - oldest.admitted_at;
-  return entry;
+// S1: the backlogged tenants in the order in which they are served, kBidTenantsMax at most.
+std::vector<TenantBid> Orchestrator::waiting_of(const std::string& model) const {
+  const auto tokens = [](std::int64_t units) { return static_cast<double>(units) / static_cast<double>(kUnit); };
+  std::vector<TenantBid> out;
+  for (const Priority priority : scheduler_.order(model)) {
+    const FlowId of{model, priority, {}};
+    const double class_v = tokens(scheduler_.v(of) + scheduler_.rho(of));
+    scheduler_.in_order(model, priority, [&](const std::string& tenant) {
+      if (out.size() >= kBidTenantsMax) return true;
+      const FlowId flow{model, priority, tenant};
+      TenantBid entry;
+      entry.priority = priority;
+      entry.class_v = class_v;
+      entry.tenant_v = tokens(scheduler_.v(flow) + scheduler_.rho(flow));
+      entry.waiting = static_cast<std::uint32_t>(queue_.size_of(model, priority, tenant));
+      const auto first = queue_.first_of(model, priority, tenant);
+      if (first) entry.age = now_ - jobs_.at(first->job).admitted_at;
+      out.push_back(entry);
+      return false;
+    });
+  }
+  return out;
 }
 
 std::vector<PoolBid> Orchestrator::bids_for(ManagerId manager) const {
@@ -146,14 +158,14 @@ std::vector<PoolBid> Orchestrator::bids_for(ManagerId manager) const {
     for (const auto& [id, replica] : record.replicas) {
       if (replica.model_name == model) of_model.insert(replica.pool_id);
     }
-    for (const Priority priority : kPriorities) {
-      const std::optional<TenantBid> entry = waiting_of(model, priority);
-      if (!entry) continue;
+    if (of_model.empty()) continue;
+    const std::size_t depth = queue_.depth(model, Priority::interactive) + queue_.depth(model, Priority::batch);
+    for (const TenantBid& entry : waiting_of(model)) {
       for (const std::string& pool : of_model) {
-        pools[pool].waiting += entry->waiting;
-        if (pools[pool].tenants.size() < kBidTenantsMax) pools[pool].tenants.push_back(*entry);
+        if (pools[pool].tenants.size() < kBidTenantsMax) pools[pool].tenants.push_back(entry);
       }
     }
+    for (const std::string& pool : of_model) pools[pool].waiting += static_cast<std::uint32_t>(depth);
   }
   std::vector<PoolBid> out;
   out.reserve(pools.size());

@@ -5,14 +5,6 @@
 #include "orchestratord/core/orchestrator.h"
 
 namespace orch::gateway {
-namespace {
-
-// F2: reserved work of one dispatch, in tokens: the prompt (four bytes a token) and half of what it may write.
-double reserved_work(const JobSpec& spec) {
-  return 1.0 + static_cast<double>(spec.prompt_bytes) / 4.0 + static_cast<double>(spec.max_tokens) / 2.0;
-}
-
-}  // namespace
 
 // --- dispatching ---
 
@@ -23,27 +15,45 @@ void Orchestrator::dispatch_waiting() {
   }
 }
 
+// F1: class, then tenant, then job. Who comes first and fits no free replica is skipped, and said to be.
 bool Orchestrator::dispatch_one(const std::string& model) {
+  std::optional<Priority> class_skipped;
   for (const Priority priority : scheduler_.order(model)) {
-    for (const Lane& lane : queue_.lanes_by_age(model, priority)) {
-      if (dispatch_from(lane, priority)) return true;
+    std::map<Lane, PlacementDecision> open;  // lanes with a free replica for a job of any size
+    for (const auto& [lane, tenants] : queue_.lanes(model, priority)) {
+      PlacementDecision any = place(lane, 0, fleet_, leases_, now_, config_);
+      if (any.lease) open.emplace(lane, std::move(any));
     }
+    std::vector<const std::string*> skipped;
+    const bool dispatched = !open.empty() && scheduler_.in_order(model, priority, [&](const std::string& tenant) {
+      if (dispatch_of(tenant, priority, open)) return true;
+      skipped.push_back(&tenant);
+      return false;
+    });
+    if (dispatched) {
+      for (const std::string* tenant : skipped) scheduler_.skipped({model, priority, *tenant});
+      if (class_skipped) scheduler_.class_skipped(model, *class_skipped);
+      return true;
+    }
+    if (queue_.depth(model, priority) > 0) class_skipped = priority;
   }
   return false;
 }
 
-// The lane's head, unless its context fits no free replica: then the first behind it that does (F1: a head without a
-// feasible free replica is skipped, not waited for).
-bool Orchestrator::dispatch_from(const Lane& lane, Priority priority) {
-  PlacementDecision any = place(lane, 0, fleet_, leases_, now_, config_);
-  if (!any.lease) return false;
-  for (const JobId id : queue_.heads(lane, priority, config_.limits.scan_ahead_max)) {
-    Job& job = jobs_.at(id);
-    PlacementDecision decision =
-        job.tokens_bound == 0 ? any : place(lane, job.tokens_bound, fleet_, leases_, now_, config_);
-    if (!decision.lease) continue;
-    dispatch(job, std::move(decision));
-    return true;
+// The tenant's first head with a free replica. A head whose context fits none is stepped over.
+bool Orchestrator::dispatch_of(const std::string& tenant, Priority priority,
+                               const std::map<Lane, PlacementDecision>& open) {
+  for (const Lane& lane : queue_.lanes_of(open.begin()->first.model, priority, tenant)) {
+    const auto any = open.find(lane);
+    if (any == open.end()) continue;
+    for (const JobId id : queue_.heads(lane, priority, tenant, config_.limits.scan_ahead_max)) {
+      Job& job = jobs_.at(id);
+      PlacementDecision decision =
+          job.tokens_bound == 0 ? any->second : place(lane, job.tokens_bound, fleet_, leases_, now_, config_);
+      if (!decision.lease) continue;
+      dispatch(job, std::move(decision));
+      return true;
+    }
   }
   return false;
 }
@@ -54,10 +64,8 @@ void Orchestrator::dispatch(Job& job, PlacementDecision decision) {
   const ReplicaView& replica = *fleet_.find(lease.replica);
   const std::string& model = job.lane.model;
 
-  queue_.remove(job.spec.id);
-  ++load_version_;
-  job.charge = reserved_work(job.spec);
-  scheduler_.charge(model, job.spec.priority, job.charge);
+  unqueue(job);
+  scheduler_.dispatched(job.flow, expected_work(job), job.meter);
   times_.departed(model, queue_.depth(model, Priority::interactive) + queue_.depth(model, Priority::batch) > 0, now_);
 
   job.move_to(JobState::dispatching);
@@ -147,12 +155,21 @@ void Orchestrator::on(const DispatchStarted& event) {
   job->move_to(JobState::running);
   job->progress_at = now_;
   job->prompt_tokens = event.prompt_tokens;
+  note_input(*job, event.prompt_tokens, event.cached_prompt_tokens);
   const auto call = calls_.find(event.dispatch);
   if (call == calls_.end()) return;
   leases_.started(call->second.lease);
   const ReplicaView* replica = fleet_.find(call->second.replica);
   if (replica == nullptr) return;
   streams_.set_served_by(job->spec.id, served_by(*replica), *out_);
+}
+
+void Orchestrator::note_input(Job& job, std::uint32_t tokens, std::uint32_t cached) {
+  scheduler_.delivered_input(job.flow, tokens > cached ? tokens - cached : 0, job.meter);
+}
+
+void Orchestrator::note_output(Job& job, std::uint64_t tokens) {
+  scheduler_.delivered_output(job.flow, tokens, job.meter);
 }
 
 void Orchestrator::on(const DispatchTokens& event) {
@@ -176,6 +193,8 @@ void Orchestrator::accept_tokens(Job& job, const DispatchTokens& event) {
   const bool first = job.tokens_seen == job.resumed_from && job.events_in_attempt == 0;
   job.progress_at = now_;
   job.tokens_seen += static_cast<std::uint32_t>(event.ids.size());
+  // An engine that names no ids is charged by its events until it counts.
+  note_output(job, event.ids.empty() && !event.text.empty() ? 1 : event.ids.size());
   if (first) arm(job);  // the watchdog between tokens is stricter than the one before the first
   if (job.tokens_seen > job.spec.max_tokens && !mutated(Mutation::skip_fence_check)) {
     return fail(
@@ -225,6 +244,9 @@ void Orchestrator::on(const DispatchFinished& event) {
   if (job == nullptr) return;
   times_.served(job->lane.model, job->spec.priority, now_ - job->dispatched_at, now_);
   job->prompt_tokens = event.prompt_tokens;
+  note_input(*job, event.prompt_tokens, 0);
+  if (event.completion_tokens > job->meter.output_seen)
+    note_output(*job, event.completion_tokens - job->meter.output_seen);
   EndEvent ended{event.reason, event.prompt_tokens, event.completion_tokens, event.estimated, event.decode};
   if (job->state == JobState::dispatching) job->move_to(JobState::running);
   end(*job, ended);
@@ -296,9 +318,9 @@ void Orchestrator::attempt_lost(Job& job, Outcome outcome, const std::string& wh
   fail(job, {failure_for(Outcome::WORKER_RESET, why.empty() ? "the worker gave the job up" : why, job), {}});
 }
 
-// Back to where it stood: its arrival order makes it the head of its lane, and its class gets the charge back.
+// Back to where it stood, with what was reserved for it undone; work that is done again is not charged (F2).
 void Orchestrator::put_back(Job& job, Outcome outcome) {
-  scheduler_.refund(job.lane.model, job.spec.priority, job.charge);
+  scheduler_.closed(job.flow, job.meter);
   job.move_to(JobState::waiting);
   if (mutated(Mutation::retry_after_token)) job.shown_ids.clear();
   job.tokens_seen = static_cast<std::uint32_t>(job.shown_ids.size());

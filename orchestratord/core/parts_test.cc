@@ -6,7 +6,6 @@
 #include <cmath>
 
 #include "orchestratord/core/core_testing.h"
-#include "orchestratord/core/fair_scheduler.h"
 #include "orchestratord/core/job.h"
 #include "orchestratord/core/placement.h"
 #include "orchestratord/core/service_times.h"
@@ -29,39 +28,6 @@ TEST(JobState, every_change_is_in_the_table_and_ended_is_final) {
             "admitting>committing admitting>waiting committing>waiting waiting>dispatching waiting>concluding "
             "dispatching>waiting dispatching>running dispatching>concluding running>waiting running>concluding "
             "concluding>waiting concluding>ended ");
-}
-
-// --- F1 to F3 between classes ---
-
-TEST(FairScheduler, F1_backlogged_classes_stay_within_the_largest_charge) {
-  const bool holds = rc::check([] {
-    const auto charges = *rc::gen::container<std::vector<std::uint32_t>>(300, rc::gen::inRange<std::uint32_t>(1, 1000));
-    FairScheduler scheduler{8, 1};
-    scheduler.backlogged("m", Priority::interactive, false);
-    scheduler.backlogged("m", Priority::batch, true);
-    for (const std::uint32_t charge : charges) {
-      scheduler.charge("m", scheduler.order("m")[0], charge);
-      const double gap =
-          scheduler.virtual_time("m", Priority::interactive) - scheduler.virtual_time("m", Priority::batch);
-      RC_ASSERT(std::abs(gap) <= 1000.0);
-    }
-  });
-  EXPECT_TRUE(holds);
-}
-
-TEST(FairScheduler, F3_an_idle_class_brings_no_credit_along) {
-  FairScheduler scheduler{8, 1};
-  scheduler.backlogged("m", Priority::interactive, false);
-  for (int i = 0; i < 100; ++i) scheduler.charge("m", Priority::interactive, 80);
-  scheduler.backlogged("m", Priority::batch, true);
-  EXPECT_EQ(scheduler.virtual_time("m", Priority::batch), scheduler.virtual_time("m", Priority::interactive));
-}
-
-TEST(FairScheduler, an_undone_dispatch_is_not_charged) {
-  FairScheduler scheduler{8, 1};
-  scheduler.charge("m", Priority::batch, 100);
-  scheduler.refund("m", Priority::batch, 100);
-  EXPECT_EQ(scheduler.virtual_time("m", Priority::batch), 0);
 }
 
 // --- placement ---
