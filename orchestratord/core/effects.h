@@ -117,6 +117,8 @@ struct SendUpdate {
   std::vector<PoolBid> bids;
   std::vector<LeaseId> renew;
   std::vector<LeaseId> release;
+  std::uint64_t grants_seen = 0;  // on this link
+  Duration grant_age;             // since the last of them came
 };
 
 // --- the journal ---

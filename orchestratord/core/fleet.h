@@ -49,6 +49,8 @@ struct Link {
   std::uint64_t bids_checked = 0;  // version of the gateway's load that last_bids was compared with
   std::vector<PoolBid> last_bids;
   std::vector<LeaseId> release;  // for the next update
+  std::uint64_t grants_seen = 0;
+  Instant last_grant_at;
 
   std::optional<Instant> sent_at(std::uint64_t seq) const;
   void remember(std::uint64_t seq, Instant at, std::size_t max);

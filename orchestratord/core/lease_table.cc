@@ -91,6 +91,13 @@ void LeaseTable::pause(const LeaseKey& key, Instant now) {
   lease->busy_streak = std::min<std::uint32_t>(lease->busy_streak + 1, 32);
 }
 
+void LeaseTable::busy(const LeaseKey& key, Instant now) {
+  pause(key, now);
+  HeldLease* lease = get(key);
+  if (lease == nullptr || lease->busy_streak < limits_.busy_in_a_row_max) return;
+  lease->slots = std::min(lease->slots, lease->in_use);
+}
+
 void LeaseTable::mark_stale(const LeaseKey& key) {
   if (HeldLease* lease = get(key)) lease->stale = true;
 }

@@ -60,6 +60,8 @@ class LeaseTable {
   void return_slot(const LeaseKey& key);
   void started(const LeaseKey& key);  // the worker admitted a call: it is not busy
   void pause(const LeaseKey& key, Instant now);
+  // SLOT_BUSY: a pause; after a few in a row the lease has shrunk unheard, and only the next grant says what it is.
+  void busy(const LeaseKey& key, Instant now);
   // A stream to its worker broke: no dispatch for a while, unless the manager replaces the lease first.
   void suspect(const LeaseKey& key, Instant now);
   void mark_stale(const LeaseKey& key);
@@ -69,6 +71,9 @@ class LeaseTable {
   const HeldLease* find(const LeaseKey& key) const;
   const std::map<LeaseKey, HeldLease>& all() const { return leases_; }
   Duration ttl() const { return ttl_; }  // the last one granted
+  // S1, S6: bids and renewals are due every TTL/3, when the manager takes them for empty; a quarter leaves a twelfth
+  // for the way.
+  Duration bid_every() const { return ttl_ / 4; }
   std::vector<LeaseId> renewable(ManagerId manager) const;
   // The next instant at which something may be removed or, with jobs waiting, used again.
   Instant next_change(Instant now, bool jobs_wait) const;

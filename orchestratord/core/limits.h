@@ -45,6 +45,7 @@ struct Limits {
   std::uint32_t broken_retries_max = 1;                  // dispatches that broke before their first token
   Duration busy_pause_min = Duration::milliseconds(25);  // no dispatch on a lease after SLOT_BUSY or NO_PAGES
   Duration busy_pause_max = Duration::seconds(1);
+  std::uint32_t busy_in_a_row_max = 4;           // SLOT_BUSY; then no dispatch on the lease until its next grant
   Duration broken_pause = Duration::seconds(1);  // no dispatch on a lease after a stream to its worker broke
   Duration cancel_settle =
       Duration::seconds(5);  // a cancelled call that never reports its end holds its slot this long

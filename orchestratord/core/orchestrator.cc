@@ -267,7 +267,7 @@ void Orchestrator::plan_wakeup() {
   for (const auto& [endpoint, at] : beats_) consider(at);
   for (const auto& [id, link] : fleet_.links()) {
     if (drained_) break;
-    consider(link.last_renew_at + leases_.ttl() / 3);
+    consider(link.last_renew_at + leases_.bid_every());
     if (link.bids_checked != load_version_) consider(link.last_update_at + config_.limits.update_interval_min);
   }
   consider(leases_.next_change(now_, queue_.size() > 0));

@@ -93,7 +93,11 @@ void Orchestrator::end_hopeless_jobs() {
 // L4: the holder's end counts from the instant the named update was sent; a grant for an update that was never sent, or
 // that is too long ago to be remembered, says nothing.
 void Orchestrator::on(const LeaseGranted& event) {
-  const Link* link = fleet_.link(event.link);
+  Link* link = fleet_.link(event.link);
+  if (link != nullptr) {
+    ++link->grants_seen;
+    link->last_grant_at = now_;
+  }
   const std::optional<Instant> sent_at = link == nullptr ? std::nullopt : link->sent_at(event.update_seq);
   if (!sent_at) {
     ++ignored_.grants;
@@ -176,7 +180,7 @@ std::vector<PoolBid> Orchestrator::bids_for(ManagerId manager) const {
 
 void Orchestrator::send_updates() {
   if (drained_) return;
-  const Duration renew_every = leases_.ttl() / 3;
+  const Duration renew_every = leases_.bid_every();
   for (auto& [id, link] : fleet_.links()) {
     const bool renew = !link.greeted || link.last_renew_at + renew_every <= now_;
     const bool may_bid =
@@ -203,6 +207,8 @@ void Orchestrator::send_update(LinkId id, Link& link, bool renew) {
   update.bids = bids_for(link.manager);
   if (renew) update.renew = leases_.renewable(link.manager);
   update.release = std::exchange(link.release, {});
+  update.grants_seen = link.grants_seen;
+  if (link.grants_seen > 0) update.grant_age = now_ - link.last_grant_at;
   link.bids_checked = load_version_;
   link.last_bids = update.bids;
   link.last_update_at = now_;

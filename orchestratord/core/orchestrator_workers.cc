@@ -261,8 +261,8 @@ void Orchestrator::on(const DispatchFailed& event) {
   const Outcome outcome = event.failure.outcome;
   // What the refusal says about the lease holds whether or not the job still cares.
   if (outcome == Outcome::STALE_LEASE) leases_.mark_stale(lease);
-  if (outcome == Outcome::SLOT_BUSY || outcome == Outcome::NO_PAGES || outcome == Outcome::REPLICA_EXHAUSTED)
-    leases_.pause(lease, now_);
+  if (outcome == Outcome::SLOT_BUSY) leases_.busy(lease, now_);
+  if (outcome == Outcome::NO_PAGES || outcome == Outcome::REPLICA_EXHAUSTED) leases_.pause(lease, now_);
   if (job == nullptr) return;
   switch (outcome) {
     case Outcome::STALE_LEASE:

@@ -117,6 +117,8 @@ v1::AttachRequest attach_update(const SendUpdate& update) {
   };
   for (const LeaseId& lease : update.renew) add(lease, message->add_renew());
   for (const LeaseId& lease : update.release) add(lease, message->add_release());
+  message->set_grants_seen(update.grants_seen);
+  message->set_grant_age_us(static_cast<std::uint64_t>(std::max<std::int64_t>(update.grant_age.ns / 1000, 0)));
   return out;
 }
 
@@ -216,7 +218,8 @@ std::optional<Event> read_generate_event(DispatchId dispatch, const v1::Generate
                           .fence = *fence,
                           .index = tokens.index(),
                           .ids = {tokens.ids().begin(), tokens.ids().end()},
-                          .text = tokens.text()};
+                          .text = tokens.text(),
+                          .text_ends = {tokens.text_ends().begin(), tokens.text_ends().end()}};
   }
   if (message.has_finished()) {
     const v1::Finished& finished = message.finished();

@@ -1,5 +1,7 @@
 #include "pool-managerd/core/attachments.h"
 
+#include <algorithm>
+
 #include "common/base/check.h"
 
 namespace orch::pool {
@@ -39,6 +41,30 @@ void Attachments::close(LinkId link) {
   links_.erase(found);
 }
 
+void Attachment::grant_sent(Instant now) {
+  grants_in_flight.emplace_back(++grants_sent, now);
+  if (grants_in_flight.size() > kGrantsTimed) grants_in_flight.pop_front();
+}
+
+// The holder says how many grants it has seen and how long ago the last one came: the rest of the time was the way.
+void Attachment::time_grants(const HolderUpdate& update, Instant now) {
+  while (!grants_in_flight.empty() && grants_in_flight.front().first < update.grants_seen) grants_in_flight.pop_front();
+  if (grants_in_flight.empty() || grants_in_flight.front().first != update.grants_seen) return;
+  const Duration sample = std::max(now - grants_in_flight.front().second - update.grant_age, Duration{});
+  grants_in_flight.pop_front();
+  round_trip = std::max(sample, round_trip / 8 * 7 + sample / 8);
+}
+
+void Attachment::note_hunger(Instant now) {
+  std::erase_if(hungry_since, [&](const auto& entry) {
+    const auto bid = bids.find(entry.first);
+    return bid == bids.end() || bid->second.waiting == 0;
+  });
+  for (const auto& [pool, bid] : bids) {
+    if (bid.waiting > 0) hungry_since.try_emplace(pool, now);
+  }
+}
+
 bool Attachments::update(const HolderUpdate& update, Instant now) {
   Attachment* attachment = find(update.link);
   if (attachment == nullptr || (attachment->has_updated && update.seq <= attachment->seq)) return false;
@@ -46,6 +72,8 @@ bool Attachments::update(const HolderUpdate& update, Instant now) {
   attachment->updated = now;
   attachment->bids.clear();
   for (const Bid& bid : update.bids) attachment->bids[bid.pool_id] = bid;
+  attachment->note_hunger(now);
+  attachment->time_grants(update, now);
   return true;
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <string>
 #include <vector>
@@ -16,10 +17,19 @@ namespace orch::pool {
 
 struct Attachment {
   Holder holder;
-  std::uint64_t seq = 0;            // of the last update
-  Instant updated;                  // when it came
-  bool has_updated = false;         // any update yet on this link
-  std::map<std::string, Bid> bids;  // by pool
+  std::uint64_t seq = 0;                        // of the last update
+  Instant updated;                              // when it came
+  bool has_updated = false;                     // any update yet on this link
+  std::map<std::string, Bid> bids;              // by pool
+  std::map<std::string, Instant> hungry_since;  // by pool: an unbroken bid with work waiting (S5)
+  std::uint64_t grants_sent = 0;
+  std::deque<std::pair<std::uint64_t, Instant>> grants_in_flight;  // at most kGrantsTimed, ascending
+  Duration round_trip;                                             // S4; smoothed, rises at once
+
+  static constexpr std::size_t kGrantsTimed = 64;
+  void grant_sent(Instant now);
+  void note_hunger(Instant now);
+  void time_grants(const HolderUpdate& update, Instant now);
 };
 
 class Attachments {

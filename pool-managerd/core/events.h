@@ -68,6 +68,7 @@ struct WorkerReport {
   std::uint64_t kv_pages_used = 0;
   std::uint64_t kv_pages_total = 0;
   std::uint64_t memory_used_bytes = 0;
+  std::uint64_t jobs_ended = 0;  // since the process started
   std::optional<SelfCheckOutcome> self_check;
 };
 // The Control stream ended or could not be opened. Not a death.
@@ -103,6 +104,8 @@ struct HolderUpdate {
   std::vector<Bid> bids;
   std::vector<LeaseId> renew;
   std::vector<LeaseId> release;
+  std::uint64_t grants_seen = 0;  // on this link
+  Duration grant_age = {};        // since the last of them came, when this was sent
 };
 struct AttachClosed {
   LinkId link;

@@ -1,12 +1,16 @@
 #include "pool-managerd/core/lease_book.h"
 
 #include <algorithm>
+#include <set>
+#include <utility>
 
 #include "common/base/check.h"
 
 namespace orch::pool {
 
-std::uint32_t Lease::held() const { return std::max({closed ? 0 : slots, acked_slots, unacked_slots, running}); }
+std::uint32_t Lease::held() const {
+  return std::max(running, std::min(announced_slots, std::max(acked_slots, unacked_slots)));
+}
 
 Lease& LeaseBook::at(LeaseId id) {
   const auto found = leases_.find(id);
@@ -20,13 +24,13 @@ const Lease* LeaseBook::find(LeaseId id) const {
 }
 
 void LeaseBook::open(LeaseId id, Holder holder, Secret secret, std::uint32_t slots, Renewal renewal) {
-  ORCH_CHECK(slots <= free());
   Lease lease;
   lease.holder = holder;
   lease.secret = secret;
   lease.slots = slots;
   lease.renewal = renewal;
   lease.renewals = 1;
+  lease.turn = ++last_turn_;
   const bool is_new = leases_.emplace(id, lease).second;
   ORCH_CHECK(is_new);
   dirty_ = true;
@@ -36,11 +40,16 @@ void LeaseBook::resize(LeaseId id, std::uint32_t slots) {
   Lease& lease = at(id);
   ORCH_CHECK(!lease.closed);
   if (lease.slots == slots) return;
-  const std::uint32_t before = lease.held();
+  if (slots > lease.slots) lease.turn = ++last_turn_;
   lease.slots = slots;
-  // L6: growth only into slots that nothing can be using.
-  ORCH_CHECK(lease.held() <= before || held() <= declared_);
   dirty_ = true;
+}
+
+void LeaseBook::pass_over(LeaseId id, Instant until) {
+  Lease& lease = at(id);
+  lease.taken_back = true;
+  ++lease.passes;
+  lease.passed_until = until;
 }
 
 void LeaseBook::renew(LeaseId id, Renewal renewal) {
@@ -117,39 +126,100 @@ void LeaseBook::connection_lost() {
 
 std::vector<LeaseBook::Announcement> LeaseBook::on_report(TableVersion version, const std::vector<LeaseUse>& uses,
                                                           Instant now) {
-  std::vector<Announcement> announcements;
   const bool is_ack = in_flight_ && version == issued_;
   // A report from before the last ack says nothing about what may run since.
-  if (!is_ack && version != acked_) return announcements;
-  running_ = 0;
-  for (auto& [id, lease] : leases_) lease.running = 0;
-  for (const LeaseUse& use : uses) {
-    running_ += use.running;
-    if (const auto found = leases_.find(use.id); found != leases_.end()) found->second.running = use.running;
-  }
+  if (!is_ack && version != acked_) return {};
+  take_uses(uses, now);
   if (is_ack) {
     acked_ = version;
     in_flight_ = false;
-    for (auto& [id, lease] : leases_) {
-      lease.acked_slots = lease.issued_slots;
-      lease.unacked_slots = 0;
-      if (lease.issued_renewals > lease.acked_renewals) {
-        lease.acked_renewals = lease.issued_renewals;
-        lease.expires = now + ttl_;  // the worker's end is earlier: it applied the table before we read its ack
-      }
-      const std::uint32_t slots = std::min(lease.issued_slots, lease.slots);
-      if (lease.closed || (slots == lease.announced_slots && lease.issued_renewals == lease.announced_renewals))
-        continue;
-      lease.announced_slots = slots;
-      lease.announced_renewals = lease.issued_renewals;
-      announcements.push_back({.lease = id,
-                               .holder = lease.holder,
-                               .secret = lease.secret,
-                               .slots = slots,
-                               .renewal = lease.issued_renewal});
+    take_ack(now);
+  }
+  auto announcements = announce(is_ack, now);
+  drop_unused();
+  return announcements;
+}
+
+void LeaseBook::take_uses(const std::vector<LeaseUse>& uses, Instant now) {
+  running_ = running_unknown_ = 0;
+  std::map<LeaseId, std::uint32_t> before;
+  for (auto& [id, lease] : leases_) before[id] = std::exchange(lease.running, 0);
+  for (const LeaseUse& use : uses) {
+    running_ += use.running;
+    const auto found = leases_.find(use.id);
+    if (found == leases_.end()) {
+      running_unknown_ += use.running;
+      continue;
+    }
+    Lease& lease = found->second;
+    lease.running = use.running;
+    if (lease.running <= before.at(use.id)) continue;
+    const std::uint32_t more = lease.running - before.at(use.id);
+    lease.granted -= std::min(lease.granted, more);
+    lease.gained_at = now;
+    lease.taken_back = false;
+    lease.passes = 0;
+    lease.passed_until = Instant{};
+  }
+}
+
+void LeaseBook::take_ack(Instant now) {
+  for (auto& [id, lease] : leases_) {
+    lease.acked_slots = lease.issued_slots;
+    lease.unacked_slots = 0;
+    if (lease.issued_renewals > lease.acked_renewals) {
+      lease.acked_renewals = lease.issued_renewals;
+      lease.acked_renewal = lease.issued_renewal;
+      lease.expires = now + ttl_;  // the worker's end is earlier: it applied the table before we read its ack
     }
   }
-  drop_unused();
+}
+
+// Slots that the worker admits and that are not about to go.
+std::uint32_t LeaseBook::permitted(const Lease& lease) const {
+  const std::uint32_t at_worker = in_flight_ ? std::min(lease.acked_slots, lease.issued_slots) : lease.acked_slots;
+  return std::min(at_worker, lease.slots);
+}
+
+// L2, L6: a holder is told of more only within what the worker has acked and reports as idle. It is told of less when
+// the worker admits less, not before: until then it may use what it knows of.
+std::vector<LeaseBook::Announcement> LeaseBook::announce(bool is_ack, Instant now) {
+  std::map<std::uint64_t, LeaseId> turns;
+  std::set<LeaseId> changed;
+  for (auto& [id, lease] : leases_) {
+    if (lease.closed) continue;
+    turns.emplace(lease.turn, id);
+    if (lease.announced_slots > lease.acked_slots) {
+      lease.announced_slots = lease.acked_slots;
+      lease.granted = std::min(lease.granted, lease.announced_slots);
+      changed.insert(id);
+    }
+    if (is_ack && lease.issued_renewals != lease.announced_renewals) changed.insert(id);
+  }
+  std::vector<Announcement> announcements;
+  std::uint32_t claimed = held();
+  for (const auto& [turn, id] : turns) {
+    Lease& lease = at(id);
+    const std::uint32_t others = claimed - lease.held();
+    const std::uint32_t room = others < declared_ ? declared_ - others : 0;
+    const std::uint32_t slots = std::min(permitted(lease), room);
+    const bool grew = slots > lease.announced_slots;
+    if (grew) {
+      lease.granted = std::min(lease.granted + slots - lease.announced_slots, slots);
+      lease.announced_slots = slots;
+      lease.gained_at = now;
+      lease.taken_back = false;
+      claimed = others + lease.held();
+    }
+    if (!grew && !changed.contains(id)) continue;
+    lease.announced_renewals = lease.acked_renewals;
+    announcements.push_back({.lease = id,
+                             .holder = lease.holder,
+                             .secret = lease.secret,
+                             .slots = lease.announced_slots,
+                             .renewal = lease.acked_renewal,
+                             .grew = grew});
+  }
   return announcements;
 }
 
@@ -161,7 +231,7 @@ void LeaseBook::drop_unused() {
 }
 
 std::uint32_t LeaseBook::held() const {
-  std::uint32_t sum = 0;
+  std::uint32_t sum = running_unknown_;
   for (const auto& [id, lease] : leases_) sum += lease.held();
   return sum;
 }
@@ -169,6 +239,12 @@ std::uint32_t LeaseBook::held() const {
 std::uint32_t LeaseBook::free() const {
   const std::uint32_t used = held();
   return used < declared_ ? declared_ - used : 0;
+}
+
+std::uint32_t LeaseBook::running_outside() const {
+  std::uint32_t sum = running_unknown_;
+  for (const auto& [id, lease] : leases_) sum += lease.closed ? lease.running : 0;
+  return sum;
 }
 
 std::uint32_t LeaseBook::wanted() const {

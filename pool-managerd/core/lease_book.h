@@ -1,9 +1,15 @@
 // Purpose: the manager's side of one incarnation's lease table (DESIGN-RULES L2, L4, L6): what was asked for, what was
-// sent, what the worker acked and what it says is running. A slot counts as held while any of the four may still use
-// it. Pure; one per incarnation, gone with it: a reaped process holds nothing. One table is in flight at a time, so the
+// sent, what the worker acked, what it says is running and what the holder was told.
+//
+// A table may give one lease a slot while another lease's job still runs on it: the sum of a table fits into what is
+// declared, and running jobs are never preempted (S4). The holder is told of the slot only when the worker has acked
+// that table and reports room for it (L6), so a slot moves with one table and often with none (S3).
+//
+// Pure; one per incarnation, gone with it: a reaped process holds nothing. One table is in flight at a time, so the
 // worker's table is always the last acked or the one in flight.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <vector>
@@ -33,25 +39,38 @@ struct Lease {
   std::uint64_t renewals = 0;       // counts them; the renewal_seq of the table (update_seq starts anew with each link)
   Renewal issued_renewal;
   std::uint64_t issued_renewals = 0;
+  Renewal acked_renewal;
   std::uint64_t acked_renewals = 0;
-  std::uint32_t announced_slots = 0;
+  std::uint32_t announced_slots = 0;  // what its holder was told
   std::uint64_t announced_renewals = 0;
+  std::uint64_t turn = 0;              // whoever was to grow earlier is told earlier
   Instant expires = Instant::never();  // not before the worker's own end
   bool closed = false;                 // admits nothing from the next table on; kept until no slot of it can be in use
   bool stop = false;                   // closed, and its running jobs are to stop
+  std::uint32_t granted = 0;           // S4: told of and never used; a job's end adds nothing
+  Instant gained_at;                   // S4: the last time that more was told, or that more ran
+  bool taken_back = false;             // S4: what is unused goes to others
+  std::uint32_t passes = 0;            // S4: grants in a row that were taken back unused
+  Instant passed_until;                // S4: others come first until then
 
+  // Slots that may be in use, now or by what its holder was told.
   std::uint32_t held() const;
+  std::uint32_t unused() const {
+    return !closed && announced_slots > running ? std::min(granted, announced_slots - running) : 0;
+  }
 };
 
 class LeaseBook {
  public:
   LeaseBook(Incarnation inc, Duration ttl, std::uint32_t declared) : inc_(inc), ttl_(ttl), declared_(declared) {}
 
-  // `slots` and growth are limited to free(): checked.
+  // What the open leases want in sum is limited to declared(): checked when the table is issued.
   void open(LeaseId id, Holder holder, Secret secret, std::uint32_t slots, Renewal renewal);
   void resize(LeaseId id, std::uint32_t slots);
   void renew(LeaseId id, Renewal renewal);
   void close(LeaseId id, bool stop);
+  // S4: a grant that was not used is taken back; others come first until `until`.
+  void pass_over(LeaseId id, Instant until);
   // Fewer than before: idle slots go first (L9).
   void set_declared(std::uint32_t slots);
 
@@ -68,6 +87,7 @@ class LeaseBook {
     Secret secret{};
     std::uint32_t slots = 0;
     Renewal renewal;
+    bool grew = false;
   };
   std::vector<Announcement> on_report(TableVersion version, const std::vector<LeaseUse>& uses, Instant now);
 
@@ -78,6 +98,8 @@ class LeaseBook {
   std::uint32_t held() const;
   std::uint32_t free() const;
   std::uint32_t running() const { return running_; }
+  // Jobs that run under no open lease of this book.
+  std::uint32_t running_outside() const;
   // No slot is held: a lease leaves the book only after the worker acked a table without it and reported it idle.
   bool is_idle() const { return leases_.empty() && running_ == 0; }
   std::vector<LeaseId> expired(Instant now) const;
@@ -89,6 +111,10 @@ class LeaseBook {
  private:
   Lease& at(LeaseId id);
   std::uint32_t wanted() const;
+  void take_uses(const std::vector<LeaseUse>& uses, Instant now);
+  void take_ack(Instant now);
+  std::vector<Announcement> announce(bool is_ack, Instant now);
+  std::uint32_t permitted(const Lease& lease) const;
   void drop_unused();
 
   Incarnation inc_;
@@ -96,6 +122,8 @@ class LeaseBook {
   std::uint32_t declared_;
   std::map<LeaseId, Lease> leases_;
   std::uint32_t running_ = 0;
+  std::uint32_t running_unknown_ = 0;  // of them under leases that are not in the book
+  std::uint64_t last_turn_ = 0;
   TableVersion issued_;
   TableVersion acked_;
   Instant issued_at_;

@@ -61,11 +61,17 @@ class Walk {
     }
   }
 
-  // Never two owners of a slot: what leases allow and what runs beyond them fits into the worker, whatever was
-  // delivered.
+  // Never two owners of a slot: what holders were told of and the worker admits, and what runs beyond it, fits into the
+  // worker, whatever was delivered.
   void check() {
     const worker::LeaseArbiter& arbiter = world_.workers.at(inc_)->arbiter;
-    std::map<LeaseId, std::uint32_t> used = allowed_;
+    std::map<LeaseId, std::uint32_t> used;
+    for (const auto& [link, grants] : world_.grants) {
+      for (const auto& [id, grant] : grants) {
+        const auto allowed = allowed_.find(id);
+        if (allowed != allowed_.end()) used[id] = std::max(used[id], std::min(allowed->second, grant.slots));
+      }
+    }
     for (const LeaseUse& use : arbiter.uses()) used[use.id] = std::max(used[use.id], use.running);
     std::uint32_t sum = 0;
     for (const auto& [id, slots] : used) sum += slots;
@@ -107,6 +113,7 @@ class Walk {
     for (const LeaseUse& use : world_.workers.at(inc_)->arbiter.uses()) mine += use.id == grant.lease ? use.running : 0;
     const auto allowed = allowed_.find(grant.lease);
     const std::uint32_t at_worker = allowed == allowed_.end() ? 0 : allowed->second;
+    if (mine >= grant.slots) return;  // an honest holder
     const auto status = world_.dispatch(link_[who], ++last_job_);
     if (status.ok()) {
       jobs_.push_back(last_job_);

@@ -1,6 +1,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <limits>
+
 #include "pool-managerd/core/world_fixture.h"
 
 namespace orch::pool {
@@ -99,7 +102,7 @@ TEST_F(Leases, L4_without_renewal_the_lease_ends_and_not_before_the_workers_own_
   EXPECT_FALSE(world.revokes.back().stop);
 }
 
-TEST_F(Leases, L6_a_slot_moves_only_after_the_ack_and_when_it_is_idle) {
+TEST_F(Leases, L6_S3_a_slot_moves_when_it_is_idle_and_the_table_was_acked) {
   world.bid(1, wants(0, 4));
   for (std::uint64_t job = 1; job <= 4; ++job) ASSERT_TRUE(world.dispatch(1, job).ok());
   world.bid(1, wants(4, 0));
@@ -107,20 +110,26 @@ TEST_F(Leases, L6_a_slot_moves_only_after_the_ack_and_when_it_is_idle) {
   world.hold_tables = true;
   world.bid(2, wants(0, 4));
   EXPECT_EQ(held(), 4u);
-  world.release_tables();
-  EXPECT_EQ(world.granted(1), 2u) << "shrunk to its share";
-  EXPECT_EQ(world.granted(2), 0u) << "but all four slots are still running";
   world.finish(1);
-  world.run(Duration::seconds(6));
-  EXPECT_EQ(world.granted(2), 0u) << "the table that gives the idle slot has not been acked";
+  world.report(world.inc());
+  world.step(Tick{});
+  EXPECT_EQ(world.granted(2), 0u) << "idle, but the table that gives the slot has not been acked";
   world.release_tables();
+  EXPECT_EQ(world.granted(1), 3u) << "nothing to replace what ended";
   EXPECT_EQ(world.granted(2), 1u) << "three of the first still run";
-  world.finish(2);
-  world.finish(3);
-  world.run(Duration::seconds(6));
-  world.release_tables();  // what was in flight, then the one that gives them
+  world.hold_tables = false;
   world.release_tables();
-  EXPECT_EQ(world.granted(2), 2u);
+  ASSERT_TRUE(world.dispatch(2, 11).ok());
+  world.bid(2, wants(1, 3));
+  world.report(world.inc());
+  world.step(Tick{});
+  const std::size_t tables = world.sent<SendTable>().size();
+  world.finish(2);
+  world.hold_tables = true;
+  world.report(world.inc());
+  world.step(Tick{});
+  EXPECT_EQ(world.granted(2), 2u) << "decided ahead: granted at the report, without a table";
+  EXPECT_GE(world.sent<SendTable>().size(), tables);
 }
 
 TEST_F(Leases, L6_a_reaped_incarnation_frees_everything_at_once) {
@@ -244,12 +253,180 @@ TEST_F(Leases, S2_slack_goes_out_as_equal_idle_credit) {
   EXPECT_EQ(world.granted(2), 1u);
 }
 
-TEST_F(Leases, S6_a_bid_not_repeated_counts_as_empty_for_the_others) {
+// Four slots run for the first, which wants more; the second has `waiting` jobs.
+struct Contended : Leases {
+  Contended() {
+    world.bid(1, wants(0, 4));
+    for (std::uint64_t job = 1; job <= 4; ++job) EXPECT_TRUE(world.dispatch(1, job).ok());
+    report();
+    world.bid(1, wants(4, 9));
+  }
+  void report() {
+    world.report(world.inc());
+    world.step(Tick{});
+  }
+  std::vector<Bid> aged(std::uint32_t running, std::uint32_t waiting, double class_v, double tenant_v,
+                        Duration age = {}) {
+    Bid bid{.pool_id = "p", .running = running, .waiting = waiting, .tenants = {}};
+    bid.tenants.push_back({JobClass::interactive, class_v, tenant_v, waiting, age});
+    return {bid};
+  }
+};
+
+TEST_F(Contended, S3_a_finished_slot_goes_to_the_lowest_bid) {
+  world.bid(1, aged(4, 9, 1, 5));
+  world.bid(2, aged(0, 1, 1, 4));
+  world.finish(1);
+  report();
+  EXPECT_EQ(world.granted(2), 1u);
+  ASSERT_TRUE(world.dispatch(2, 11).ok());
+  EXPECT_FALSE(world.dispatch(1, 12).ok()) << "the first may not take it";
+  report();
+  world.bid(2, aged(1, 1, 1, 6));
+  world.finish(2);
+  report();
+  EXPECT_EQ(world.granted(2), 0u) << "it runs one and gets none to replace it with";
+  EXPECT_TRUE(world.dispatch(1, 13).ok());
+}
+
+TEST_F(Contended, S3_equal_counters_fall_back_to_age_and_then_to_the_id) {
+  world.bid(1, aged(4, 1, 0, 0, Duration::seconds(1)));
+  world.bid(2, aged(0, 1, 0, 0, Duration::seconds(2)));
+  world.finish(1);
+  report();
+  EXPECT_EQ(world.granted(2), 1u);
+}
+
+TEST_F(Contended, S4_a_grant_unused_for_its_patience_moves_on) {
+  world.bid(1, aged(4, 9, 1, 5));
+  world.bid(2, aged(0, 3, 1, 4));
+  world.finish(1);
+  report();
+  ASSERT_EQ(world.granted(2), 1u);
+  world.run(Duration::milliseconds(20) - Duration{1});
+  EXPECT_EQ(world.granted(2), 1u);
+  world.run(Duration{1});
+  EXPECT_EQ(world.granted(2), 0u);
+  EXPECT_EQ(world.granted(1), 4u);
+  EXPECT_TRUE(world.dispatch(1, 12).ok());
+}
+
+TEST_F(Contended, S4_patience_grows_with_the_round_trip_the_holder_shows) {
+  world.bid(1, aged(4, 9, 1, 5));
+  world.bid(2, aged(0, 3, 1, 4));
+  world.finish(1);
+  report();
+  ASSERT_EQ(world.granted(2), 1u);
+  const auto grants = world.sent<SendGrant>();
+  const auto seen = std::count_if(grants.begin(), grants.end(), [](const SendGrant& g) { return g.link.value == 2; });
+  world.now = world.now + Duration::milliseconds(16);
+  HolderUpdate update;
+  update.link = {2};
+  update.seq = 99;
+  update.bids = aged(0, 3, 1, 4);
+  update.grants_seen = static_cast<std::uint64_t>(seen);
+  update.grant_age = Duration::milliseconds(6);  // so the way took 10 ms
+  world.step(update);
+  world.run(Duration::milliseconds(24) - Duration{1});
+  EXPECT_EQ(world.granted(2), 1u) << "4 round trips of 10 ms";
+  world.run(Duration{1});
+  EXPECT_EQ(world.granted(2), 0u);
+}
+
+TEST_F(Contended, S5_a_bid_without_a_grant_gets_the_next_slot_after_its_time) {
+  world.bid(1, aged(4, 9, 0, 0));
+  world.bid(2, aged(0, 9, 5, 5));
+  world.run(Duration::milliseconds(10));
+  const auto replace_one = [&](std::uint64_t old, std::uint64_t fresh) {
+    world.finish(old);
+    report();
+    const bool replaced = world.dispatch(1, fresh).ok();
+    report();
+    return replaced;
+  };
+  // Jobs of 20 ms until the second's bid is a second old.
+  std::uint64_t job = 1;
+  for (; job < 50; ++job) {
+    EXPECT_TRUE(replace_one(job, job + 4)) << "the second is not lowest";
+    world.run(Duration::milliseconds(20));
+  }
+  world.run(Duration::milliseconds(10));
+  EXPECT_FALSE(replace_one(job, 0)) << "now it is its turn";
+  EXPECT_EQ(world.granted(2), 1u);
+  ASSERT_TRUE(world.dispatch(2, 1001).ok());
+  report();
+  world.bid(2, aged(1, 8, 5, 5));
+  EXPECT_TRUE(replace_one(job + 1, 1002)) << "one slot, not more";
+}
+
+TEST_F(Contended, S5_the_time_grows_with_the_jobs) {
+  // A job ends every second, each after four.
+  world.bid(1, aged(4, 9, 0, 0));
+  std::uint64_t oldest = 1;
+  const auto one_second = [&] {
+    world.run(Duration::seconds(1));
+    world.finish(oldest);
+    report();
+    if (world.granted(2) > 0) return false;
+    EXPECT_TRUE(world.dispatch(1, oldest++ + 4).ok());
+    report();
+    return true;
+  };
+  for (int i = 0; i < 20; ++i) ASSERT_TRUE(one_second());
+  world.bid(2, aged(0, 9, 5, 5));
+  int seconds = 1;
+  while (one_second() && seconds < 100) ++seconds;
+  EXPECT_GE(seconds, 7) << "2 mean job times";
+  EXPECT_LE(seconds, 10);
+}
+
+TEST_F(Leases, S5_leases_of_size_0_are_legal_and_renewed) {
   world.bid(1, wants(0, 4));
-  world.bid(2, wants(0, 4));
+  for (std::uint64_t job = 1; job <= 4; ++job) ASSERT_TRUE(world.dispatch(1, job).ok());
+  world.report(world.inc());
+  world.bid(1, wants(4, 0));
+  world.bid(2, wants(0, 1));
+  ASSERT_FALSE(world.grants[2].empty());
+  EXPECT_EQ(grant(2).slots, 0u);
+  const LeaseId lease = grant(2).lease;
+  for (int i = 0; i < 30; ++i) {
+    world.run(Duration::seconds(1));
+    world.worker().steps += 1;
+  }
+  EXPECT_EQ(grant(2).lease, lease);
+}
+
+TEST_F(Leases, S6_a_bid_not_repeated_counts_as_empty_for_the_others) {
+  world.bid(1, kIdle);
+  world.bid(2, kIdle);
+  world.standing.erase(1);
+  world.run(Duration::seconds(5) - Duration{1});
+  EXPECT_EQ(world.granted(2), 2u);
+  world.run(Duration::milliseconds(1));
+  EXPECT_EQ(world.granted(2), 4u) << "a third of TTL";
+}
+
+TEST_F(Leases, S6_with_nobody_else_a_stale_bid_keeps_its_slots) {
+  world.bid(1, wants(0, 4));
   world.standing.erase(1);
   world.run(Duration::seconds(14));
-  EXPECT_EQ(world.granted(2), 4u);
+  EXPECT_EQ(world.granted(1), 4u);
+}
+
+TEST_F(Leases, S1_a_bid_of_bad_numbers_or_too_many_tenants_is_refused_by_name) {
+  const auto refused = [&](std::size_t tenants, double class_v, double tenant_v) {
+    world.attach(9, orch_at(9));
+    Bid bid{.pool_id = "p", .running = 0, .waiting = 1, .tenants = {}};
+    bid.tenants.assign(tenants, {JobClass::batch, class_v, tenant_v, 1, Duration{}});
+    const std::size_t before = world.sent<AttachRefused>().size();
+    world.update(9, {bid});
+    return world.sent<AttachRefused>().size() > before ? world.last<AttachRefused>().field : std::string("accepted");
+  };
+  EXPECT_EQ(refused(33, 0, 0), "update.bids[0].tenants");
+  EXPECT_EQ(refused(1, -1, 0), "update.bids[0].tenants.class_v");
+  EXPECT_EQ(refused(1, std::numeric_limits<double>::quiet_NaN(), 0), "update.bids[0].tenants.class_v");
+  EXPECT_EQ(refused(1, 0, std::numeric_limits<double>::infinity()), "update.bids[0].tenants.tenant_v");
+  EXPECT_EQ(refused(32, 1, 1), "accepted");
 }
 
 TEST_F(Leases, a_holder_that_bids_no_more_gives_its_lease_back) {

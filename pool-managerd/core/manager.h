@@ -68,10 +68,26 @@ class Manager {
   void settle_leases(Replica& replica, Instant now, Effects& out);
   void lose_leases(Replica& replica, Effects& out);
   void close_lease(LeaseBook& book, LeaseId id, bool stop, std::string reason, Effects& out);
+  void announce(const Replica& replica, const std::vector<LeaseBook::Announcement>& announcements, Instant now,
+                Effects& out);
+
+  struct PoolUse {
+    std::uint32_t running = 0;
+    std::uint32_t unused = 0;  // told of and not running
+    Instant gained_at;
+  };
   void grant_shares(Replica& replica, std::size_t index, Instant now);
+  bool take_back_unused(Replica& replica, const std::vector<Bidder>& bidders, Instant now);
   std::vector<Bidder> bidders_for(const Replica& replica, Instant now) const;
+  Demand demand_of(const Replica& replica, const Attachment& attachment, const Bid& bid, Instant now) const;
+  Instant hungry_since(const Attachment& attachment, const std::string& pool_id) const;
+  PoolUse use_of(const Holder& holder, const std::string& pool_id) const;
+  bool is_fresh(const Attachment& attachment, Instant now) const;
+  Duration patience_of(const Attachment& attachment) const;
+  Duration hunger_limit(const Replica& replica) const;
+  Instant unused_until(const Replica& replica, const Lease& lease) const;
+  void note_division_wakeup(const Replica& replica, Instant now);
   std::uint32_t ready_replicas(const std::string& pool_id) const;
-  void announce(const Replica& replica, const std::vector<LeaseBook::Announcement>& announcements, Effects& out);
   void report_changes(Instant now, Effects& out);
   Secret new_secret();
 
@@ -83,6 +99,8 @@ class Manager {
   std::map<std::string, ReplicaView> reported_;  // what links were told last
   // Leases of each replica's incarnation that holders may know of, so that they can be told when the process is gone.
   std::map<std::string, std::map<LeaseId, Holder>> known_;
+  std::map<std::string, Instant> contended_since_;  // by replica; absent: slack
+  Instant division_wakeup_ = Instant::never();
   Instant promised_wakeup_ = Instant::never();
   bool shutting_down_ = false;
   bool shut_down_ = false;

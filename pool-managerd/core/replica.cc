@@ -39,6 +39,7 @@ void Replica::spawn(Instant now, Effects& out) {
   start_at_ = Instant::never();
   ready_since_ = Instant::never();
   last_report_.reset();
+  job_times_.restarted();
   pid_ = 0;
   change_state(ReplicaState::starting, out);
   out.push_back(SpawnWorker{.replica_id = spec_.replica_id, .inc = inc});
@@ -242,6 +243,7 @@ std::vector<LeaseBook::Announcement> Replica::on(const WorkerReport& event, Inst
   // A worker's reports may declare nothing until its model is loaded; its facts then say it first.
   const std::uint32_t declared = std::min(event.slots > 0 ? event.slots : facts_.slots, spec_.slots);
   if (declared != life.book.declared()) life.book.set_declared(declared);
+  job_times_.passed(life.book.running(), event.jobs_ended, now);
   auto announcements = life.book.on_report(event.version, event.uses, now);
   if (event.steps_done != life.steps_done || life.book.running() == 0) life.progressed = now;
   life.steps_done = event.steps_done;

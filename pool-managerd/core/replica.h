@@ -10,6 +10,7 @@
 #include "common/base/time.h"
 #include "pool-managerd/core/effects.h"
 #include "pool-managerd/core/events.h"
+#include "pool-managerd/core/job_times.h"
 #include "pool-managerd/core/lease_book.h"
 #include "pool-managerd/core/restart_schedule.h"
 #include "pool-managerd/core/settings.h"
@@ -56,6 +57,8 @@ class Replica {
   LeaseBook* book() { return life_ ? &life_->book : nullptr; }
   const LeaseBook* book() const { return life_ ? &life_->book : nullptr; }
   ReplicaView view(Instant now) const;
+  // Of jobs that ended lately; 0 while none has.
+  Duration mean_job_time() const { return job_times_.mean(); }
   const std::optional<WorkerReport>& last_report() const { return last_report_; }
 
  private:
@@ -118,6 +121,7 @@ class Replica {
   std::int64_t pid_ = 0;
   WorkerFacts facts_;
   std::optional<WorkerReport> last_report_;
+  JobTimes job_times_;
   std::uint32_t spawns_ = 0;
   bool was_ready_ = false;
 };

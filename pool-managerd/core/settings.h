@@ -44,9 +44,19 @@ struct HealthPolicy {
   Duration drain_settle = Duration::seconds(1);  // after a drain deadline, for the worker to end its jobs by itself
 };
 
+// DESIGN-RULES S4, S5.
+struct DivisionPolicy {
+  Duration patience_floor = Duration::milliseconds(20);  // max(20 ms, 4 round trips)
+  std::int64_t patience_round_trips = 4;
+  Duration pass_over_max = Duration::seconds(1);  // patience doubles up to it with each grant in a row left unused
+  Duration hunger_floor = Duration::seconds(1);   // max(1 s, 2 mean job times)
+  std::int64_t hunger_job_times = 2;
+};
+
 struct Limits {
   std::size_t links_max = 64;             // attached orchestrators
   std::size_t update_entries_max = 4096;  // per list of one HolderUpdate
+  std::size_t bid_tenants_max = 32;       // S1
 };
 
 struct Settings {
@@ -56,6 +66,7 @@ struct Settings {
   Duration term_grace = Duration::seconds(5);
   RestartPolicy restart;
   HealthPolicy health;
+  DivisionPolicy division;
   Limits limits;
   std::vector<ReplicaSpec> replicas;  // ids unique
 };

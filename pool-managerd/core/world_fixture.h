@@ -88,14 +88,14 @@ class World {
     }
     deliver();
   }
-  // Lets time pass; workers report every TTL/3, ticks come when they were asked for.
+  // Lets time pass; workers report and holders repeat their bids every TTL/4, ticks come when they were asked for.
   void run(Duration duration) {
     const Instant end = now + duration;
     while (now < end) {
       const Instant beat = next_beat;
       now = std::min({end, std::max(manager.next_wakeup(), now + Duration{1}), beat});
       if (now >= beat) {
-        next_beat = now + manager.settings().ttl / 3;
+        next_beat = now + manager.settings().ttl / 4;
         for (auto& [inc, fake] : workers) {
           for (const auto& [link, holder] : holders) fake->arbiter.heartbeat(holder, now);
           report(inc);
@@ -145,6 +145,7 @@ class World {
             .steps_done = fake.steps,
             .step_longest = fake.step_longest,
             .tokens_out_total = fake.tokens,
+            .jobs_ended = fake.arbiter.jobs_ended(),
             .self_check = std::nullopt};
   }
   // Starts a job under the lease that `link` was granted last; the worker decides.

@@ -63,7 +63,9 @@ Result<Holder, BadMessage> parse_attach_hello(const v1::AttachHello& message) {
 }
 
 HolderUpdate parse_update(LinkId link, const v1::HolderUpdate& message) {
-  HolderUpdate update{.link = link, .seq = message.seq(), .bids = {}, .renew = {}, .release = {}};
+  HolderUpdate update;
+  update.link = link;
+  update.seq = message.seq();
   for (const v1::Bid& bid : message.bids()) {
     Bid& entry =
         update.bids.emplace_back(Bid{.pool_id = bid.pool_id(), .running = bid.running(), .waiting = bid.waiting()});
@@ -77,6 +79,9 @@ HolderUpdate parse_update(LinkId link, const v1::HolderUpdate& message) {
     }
   }
   for (const v1::LeaseId& id : message.renew()) update.renew.push_back(parse_pair<LeaseId>(id));
+  update.grants_seen = message.grants_seen();
+  update.grant_age =
+      Duration::microseconds(static_cast<std::int64_t>(std::min(message.grant_age_us(), kLongestMs * 1000)));
   for (const v1::LeaseId& id : message.release()) update.release.push_back(parse_pair<LeaseId>(id));
   return update;
 }
@@ -129,6 +134,7 @@ WorkerReport parse_report(Incarnation inc, const v1::ControlReport& message) {
   report.kv_pages_used = message.kv_pages_used();
   report.kv_pages_total = message.kv_pages_total();
   report.memory_used_bytes = message.memory_used_bytes();
+  report.jobs_ended = message.jobs_ended();
   if (message.has_self_check()) {
     const v1::SelfCheckResult& result = message.self_check();
     report.self_check = SelfCheckOutcome{.id = result.id(),

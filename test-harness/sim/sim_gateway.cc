@@ -191,6 +191,8 @@ void SimGateway::send_update(const gateway::SendUpdate& effect) {
     }
     update.renew = effect.renew;
     update.release = effect.release;
+    update.grants_seen = effect.grants_seen;
+    update.grant_age = effect.grant_age;
     world_.send(uplink.stream, 1, World::Copies::repeatable,
                 [manager = managers_[index], link = uplink.theirs, update] { manager->update(link, update); });
     return;

@@ -95,6 +95,7 @@ void SimWorker::report(std::optional<pool::SelfCheckOutcome> check) {
   out.steps_done = steps_;
   out.step_longest = setup_.step;
   out.tokens_out_total = tokens_out_;
+  out.jobs_ended = arbiter_.jobs_ended();
   out.self_check = std::move(check);
   world_.send(control_, 0, World::Copies::one, [to = report_, out] { to(out); });
 }

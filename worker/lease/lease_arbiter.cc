@@ -103,6 +103,7 @@ void LeaseArbiter::ended(const DispatchId& dispatch) {
   const auto use = running_.find(job->second.lease);
   ORCH_CHECK(use != running_.end() && use->second > 0);
   if (--use->second == 0) running_.erase(use);
+  ++jobs_ended_;
   jobs_.erase(job);
 }
 

@@ -82,6 +82,7 @@ class LeaseArbiter {
   std::vector<LeaseUse> uses() const;
   std::uint32_t running() const { return static_cast<std::uint32_t>(jobs_.size()); }
   std::uint32_t running_of(const Holder& holder) const;
+  std::uint64_t jobs_ended() const { return jobs_ended_; }
 
  private:
   struct Lease {
@@ -115,6 +116,7 @@ class LeaseArbiter {
   std::deque<DispatchId> attempt_order_;
   Instant drain_deadline_ = Instant::never();
   bool draining_ = false;
+  std::uint64_t jobs_ended_ = 0;
 };
 
 }  // namespace orch::worker

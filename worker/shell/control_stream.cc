@@ -15,6 +15,7 @@ v1::ControlReport to_message(const StateReport& report, const std::optional<Self
   out.set_version_boot(report.version.boot);
   out.set_version_counter(report.version.counter);
   out.set_slots(report.slots);
+  out.set_jobs_ended(report.jobs_ended);
   for (const LeaseUse& use : report.uses) {
     auto* entry = out.add_uses();
     entry->mutable_id()->set_boot(use.id.boot);

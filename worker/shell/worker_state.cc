@@ -104,6 +104,7 @@ StateReport WorkerState::report() const {
   out.version = arbiter_.version();
   out.uses = arbiter_.uses();
   out.slots = arbiter_.slots();
+  out.jobs_ended = arbiter_.jobs_ended();
   return out;
 }
 
@@ -134,14 +135,17 @@ void WorkerState::close_hold(const Holder& holder, std::uint64_t stream) {
 
 Status<Outcome> WorkerState::admit(const Fence& fence, const Holder& holder, const DispatchId& id,
                                    std::shared_ptr<RunningJob> job) {
+  std::shared_ptr<ControlLink> link;
   {
     const std::lock_guard lock(mutex_);
     if (refusing_ || !options_.control_secret) return Err{Outcome::STALE_LEASE};
     if (auto admitted = arbiter_.admit(fence, holder, id, runtime::now()); !admitted.ok()) return admitted;
     jobs_.emplace(id, std::move(job));
+    link = control_;
     woken_ = true;
   }
   changed_.notify_all();
+  if (link) link->report_due();  // the manager sees that a grant was used (S4)
   return Ok{};
 }
 

@@ -45,6 +45,7 @@ struct StateReport {
   TableVersion version;
   std::vector<LeaseUse> uses;
   std::uint32_t slots = 0;
+  std::uint64_t jobs_ended = 0;
   EngineCounters counters;
 };
 
