@@ -6,7 +6,7 @@ import pytest
 import engines
 import judgement
 
-GREEN = {"mean_kl": 0, "p99_kl": 0, "max_kl": 0, "delta_ln_ppl": 0, "top1_share": 1.0, "clear_top1_share": 1.0, "reference_ratio": 1.0}
+GREEN = {name: 0 for name in judgement.UPPER} | {name: 1.0 for name in judgement.LOWER}
 
 
 def row_of(logits):
@@ -44,11 +44,19 @@ def test_OC_NUM_1502_green_is_green():
     assert judgement.violations(GREEN) == []
 
 
-@pytest.mark.parametrize("change", [{name: bound * 1.01} for name, bound in judgement.BOUNDS.items()] + [
-    {"top1_share": judgement.TOP1_SHARE_MIN - 0.001}, {"clear_top1_share": 0.999}, {"reference_ratio": judgement.REFERENCE_RATIO + 0.01},
-    {"mean_kl": float("nan")}, {"top1_share": float("nan")}])
+@pytest.mark.parametrize("change", [{name: bound * 1.01} for name, bound in judgement.UPPER.items()] +
+                         [{name: bound - 0.001} for name, bound in judgement.LOWER.items()] +
+                         [{name: float("nan")} for name in judgement.UPPER | judgement.LOWER], ids=str)
 def test_OC_NUM_1502_OC_NUM_1503_each_bound_is_red_alone(change):
     assert len(judgement.violations(GREEN | change)) == 1
+
+
+def test_OC_NUM_1502_first_choices_are_counted_by_margin():
+    rows = [{"kl": 0, "difference": 0.25, "margin": margin, "top1": top1, "rest": 0} for margin, top1 in [(0.1, False), (0.3, False), (0.3, True), (0.6, True)]]
+    result = judgement.summary(rows)
+    assert result["top1_share"] == 0.5 and result["widest_missed_margin"] == 0.3
+    assert (result["untied_positions"], result["untied_top1_share"]) == (3, pytest.approx(2 / 3))
+    assert (result["clear_positions"], result["clear_top1_share"]) == (1, 1.0)
 
 
 def test_OC_NUM_1503_the_ratio_is_of_means():

@@ -21,6 +21,7 @@ TYPES = ["F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K", "Q5_1", "Q5_0", "Q4_K", "
 MERGES = 300
 FOREIGN = "naïve café Straße Ελληνικά Привет мир 你好 世界 こんにちは 안녕하세요 שלום नमस्ते ไทย "
 CONTROL, USER_DEFINED, BYTE, UNKNOWN, NORMAL = 3, 4, 6, 2, 1
+PLAIN_TOKEN = (4 + ord("a"), 7 + ord("a"))  # the letter a in a byte-level and in an SPM vocabulary
 
 
 @dataclasses.dataclass
