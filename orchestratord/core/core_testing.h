@@ -55,9 +55,12 @@ inline JobSpec spec_of(std::uint64_t n, Priority priority = Priority::interactiv
 class Bench {
  public:
   explicit Bench(const Config& config = {}) : core(config) {}
+  virtual ~Bench() = default;
+  Bench(const Bench&) = delete;
+  Bench& operator=(const Bench&) = delete;
 
   // The effects of one event.
-  Effects step(const Event& event) {
+  virtual Effects step(const Event& event) {
     Effects out;
     core.step(event, now, out);
     const std::string fault = core.check_invariants();
@@ -148,6 +151,14 @@ inline std::optional<Failure> refusal(const Effects& effects) {
   if (replies.empty()) return Failure{};
   if (const auto* failure = std::get_if<Failure>(&replies[0].result)) return *failure;
   return std::nullopt;
+}
+
+inline Failure refused(Bench& bench, JobSpec spec) {
+  return refusal(bench.submit(std::move(spec))).value_or(Failure{});
+}
+
+inline std::string code(const std::optional<Failure>& failure) {
+  return failure ? std::string(outcome_row(failure->outcome).code) : "none";
 }
 
 // What `reader` was shown, in words: "1 started, 2 token a, 3 end".

@@ -44,7 +44,6 @@ struct TokensRecord {
 struct EndRecord {
   JobId job;
   std::shared_ptr<const StreamEvent> terminal;
-  bool tail_unknown = false;  // see RecoveredJob
 };
 // Nothing of the job is kept (J7); its idempotency key is, until it expires.
 struct EraseRecord {
@@ -62,8 +61,6 @@ struct RecoveredJob {
   std::vector<std::shared_ptr<const StreamEvent>> tokens;  // ids from 2 on, consecutive
   std::shared_ptr<const StreamEvent> terminal;             // null: it had not ended
   Duration ended_age;
-  // A client may have seen token events that are not stored; the terminal's id stands for "behind all of them".
-  bool tail_unknown = false;
 };
 
 struct RecoveredKey {

@@ -225,9 +225,11 @@ void Orchestrator::append_records(Job& job, std::vector<JournalRecord>& records,
   }
   if (concluding && !journal.end_sent) {
     journal.end_sent = true;
-    auto terminal = std::make_shared<StreamEvent>(StreamEvent{streams_.next_id(id), job.conclusion->end});
+    auto terminal = std::make_shared<StreamEvent>();
+    terminal->id = streams_.terminal_id(id, job.conclusion->failure.has_value());
+    terminal->body = job.conclusion->end;
     if (job.conclusion->failure) terminal->body = ErrorEvent{*job.conclusion->failure};
-    records.emplace_back(EndRecord{id, std::move(terminal), streams_.tail_unknown(id)});
+    records.emplace_back(EndRecord{id, std::move(terminal)});
     items.push_back({JournalItem::Kind::end, id, 0});
   }
 }
@@ -379,9 +381,8 @@ void Orchestrator::recover(const RecoveredJob& found) {
     job.replica_id = served_by->replica_id;
   }
   if (found.terminal) {
-    const bool gap = found.terminal->id != events.back()->id + 1;
     events.push_back(found.terminal);
-    streams_.restore(id, events, std::move(served_by), found.tail_unknown || gap);
+    streams_.restore(id, events, std::move(served_by), found.terminal->id);
     job.state = JobState::ended;
     job.ended_at = now_ - std::max(found.ended_age, Duration{});
     job.spec.payload.reset();
@@ -391,7 +392,9 @@ void Orchestrator::recover(const RecoveredJob& found) {
     emit(NotedRecovered{id, NotedRecovered::Way::replayed});
     return;
   }
-  streams_.restore(id, events, std::move(served_by), found.dispatch.has_value());
+  // Besides started, a job tells at most one event per token and one for what is held back to the end.
+  const std::uint64_t tail_end = std::uint64_t{job.spec.max_tokens} + 3;
+  streams_.restore(id, events, std::move(served_by), found.dispatch ? tail_end : 0);
   const auto end_in = [&](Outcome outcome, std::string message, const std::string& cancel_reason) {
     emit(NotedRecovered{id, NotedRecovered::Way::reset});
     fail(job, {failure_for(outcome, std::move(message), job), cancel_reason});

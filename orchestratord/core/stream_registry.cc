@@ -42,9 +42,7 @@ StreamRegistry::Published StreamRegistry::publish(JobId job, const decltype(Stre
   const bool tolerated = mutation_ == Mutation::double_terminal || mutation_ == Mutation::deliver_after_close;
   if (stream.closed && !tolerated) return Published::closed;
 
-  if (stream.tail_unknown && std::holds_alternative<ErrorEvent>(body)) {
-    for (const Reader& reader : stream.readers) stream.next_id = std::max(stream.next_id, reader.after + 1);
-  }
+  if (std::holds_alternative<ErrorEvent>(body)) stream.next_id = std::max(stream.next_id, stream.tail_end);
   auto event = std::make_shared<StreamEvent>(StreamEvent{stream.next_id, body});
   const bool terminal = is_terminal(*event);
   const std::uint64_t bytes = event_bytes(*event);
@@ -96,11 +94,11 @@ void StreamRegistry::release(JobId job, Effects& out) {
 }
 
 void StreamRegistry::restore(JobId job, const std::vector<std::shared_ptr<const StreamEvent>>& events,
-                             std::shared_ptr<const ServedBy> served_by, bool tail_unknown) {
+                             std::shared_ptr<const ServedBy> served_by, std::uint64_t tail_end) {
   const auto [it, fresh] = streams_.try_emplace(job);
   ORCH_CHECK(fresh);
   Stream& stream = it->second;
-  stream.tail_unknown = tail_unknown;
+  stream.tail_end = tail_end;
   stream.served_by = std::move(served_by);
   for (const auto& event : events) {
     const std::uint64_t bytes = event_bytes(*event);
@@ -115,14 +113,10 @@ void StreamRegistry::restore(JobId job, const std::vector<std::shared_ptr<const 
   }
 }
 
-bool StreamRegistry::tail_unknown(JobId job) const {
+std::uint64_t StreamRegistry::terminal_id(JobId job, bool error) const {
   const auto it = streams_.find(job);
-  return it != streams_.end() && it->second.tail_unknown;
-}
-
-std::uint64_t StreamRegistry::next_id(JobId job) const {
-  const auto it = streams_.find(job);
-  return it == streams_.end() ? 0 : it->second.next_id;
+  if (it == streams_.end()) return 0;
+  return error ? std::max(it->second.next_id, it->second.tail_end) : it->second.next_id;
 }
 
 std::shared_ptr<const StreamEvent> StreamRegistry::last_event(JobId job) const {
@@ -151,10 +145,7 @@ StreamRegistry::Opened StreamRegistry::add_reader(ReaderId reader, JobId job,
   if (it == streams_.end()) return Opened::unknown_job;
   Stream& stream = it->second;
   const std::uint64_t after = last_event_id.value_or(0);
-  if (after >= stream.next_id) {
-    if (!stream.tail_unknown) return Opened::beyond;
-    if (stream.closed) renumber_terminal(stream, after + 1);
-  }
+  if (after >= std::max(stream.next_id, stream.closed ? 0 : stream.tail_end)) return Opened::beyond;
   const std::uint64_t first = stream.kept.empty() ? stream.next_id : stream.kept.front().event->id;
   if (after + 1 < first) return Opened::gone;
   if (!stream.closed && stream.readers.size() >= limits_.readers_per_job_max) return Opened::too_many_readers;
@@ -219,22 +210,13 @@ void StreamRegistry::close_readers(Stream& stream, Effects& out) {
   stream.readers.clear();
 }
 
-// The one terminal of a cut-off stream, for a reader that has seen events which are not known here.
-void StreamRegistry::renumber_terminal(Stream& stream, std::uint64_t id) {
-  if (stream.kept.empty() || !is_terminal(*stream.kept.back().event)) return;
-  auto moved = std::make_shared<StreamEvent>(*stream.kept.back().event);
-  moved->id = id;
-  stream.kept.back().event = std::move(moved);
-  stream.next_id = id + 1;
-}
-
 std::string StreamRegistry::check_invariants() const {
   std::size_t reading = 0;
   for (const auto& [job, stream] : streams_) {
     std::uint64_t bytes = 0;
     std::uint64_t expected = stream.kept.empty() ? 0 : stream.kept.front().event->id;
     for (const Kept& kept : stream.kept) {
-      const bool cut_off = stream.tail_unknown && is_terminal(*kept.event) && kept.event->id >= expected;
+      const bool cut_off = is_terminal(*kept.event) && kept.event->id == stream.tail_end;
       if (kept.event->id != expected && !cut_off) return "stream_registry: a gap in the ids of job " + job.to_string();
       expected = kept.event->id + 1;
       bytes += kept.bytes;

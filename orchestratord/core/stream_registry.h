@@ -11,8 +11,8 @@
 // A held stream keeps what is published and tells nobody, until release(): its journal entry is not durable yet (J1,
 // J4).
 // A restored stream of a job that ran when the process died has an unknown tail: clients may have seen more events
-// than are kept. They resume behind what they saw, events up to there are not told again, and a terminal that cuts the
-// tail off is numbered behind what its reader has seen.
+// than are kept. They resume behind what they saw, events up to there are not told again, and an error that cuts the
+// tail off is numbered behind everything that can have been told.
 #pragma once
 
 #include <cstdint>
@@ -49,12 +49,11 @@ class StreamRegistry {
   void release(JobId job, Effects& out);
 
   // Opens the stream of a job that an earlier life left behind: started first, then tokens, then a terminal if any, ids
-  // ascending. `tail_unknown` as above.
+  // ascending. `tail_end`: an id behind all that can have been told; 0: nothing else was.
   void restore(JobId job, const std::vector<std::shared_ptr<const StreamEvent>>& events,
-               std::shared_ptr<const ServedBy> served_by, bool tail_unknown);
-  bool tail_unknown(JobId job) const;
-  // The id the next event will have, and the event published last.
-  std::uint64_t next_id(JobId job) const;
+               std::shared_ptr<const ServedBy> served_by, std::uint64_t tail_end);
+  // The id a terminal published now would have, and the event published last.
+  std::uint64_t terminal_id(JobId job, bool error) const;
   std::shared_ptr<const StreamEvent> last_event(JobId job) const;
 
   // Emits StreamOpened and the replay; the caller turns every refusal into StreamRefused.
@@ -85,14 +84,13 @@ class StreamRegistry {
     std::uint64_t next_id = 1;
     std::uint64_t bytes = 0;
     bool closed = false;
-    bool tail_unknown = false;
+    std::uint64_t tail_end = 0;
     std::optional<std::uint64_t> held_behind;  // events with a higher id are told to nobody yet
     std::vector<Reader> readers;
     std::shared_ptr<const ServedBy> served_by;
   };
   void close_readers(Stream& stream, Effects& out);
   bool make_room(Stream& stream, std::uint64_t bytes);
-  void renumber_terminal(Stream& stream, std::uint64_t id);
 
   StreamLimits limits_;
   Mutation mutation_;
