@@ -5,7 +5,7 @@ import numpy as np
 import engines
 
 # Three times what was measured or tighter: .docs/decisions/0008-agreement-bounds.md, .docs/benchmarks/agreement.md.
-UPPER = {"mean_kl": 7e-3, "p99_kl": 3e-2, "max_kl": 0.1, "widest_missed_margin": 0.72, "delta_ln_ppl": 0.02, "reference_ratio": 1.25}
+UPPER = {"mean_kl": 7e-3, "p99_kl": 3e-2, "max_kl": 0.1, "widest_missed_margin": 0.8, "delta_ln_ppl": 3e-3, "reference_ratio": 1.25}
 LOWER = {"top1_share": 0.93, "untied_top1_share": 0.99, "clear_top1_share": 1.0}
 NEAR_TIE_NATS = 0.2  # llama.cpp's first two are no further apart than this
 JUDGED_BEST = 8  # of these the largest difference of log-probabilities is taken

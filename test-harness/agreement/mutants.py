@@ -33,7 +33,7 @@ WRONG = ["swapped-nibbles", "neox-rope", "eps-times-10", "position-off-by-one", 
 MISSING_FIRST = "missing-first-token"
 BYTE_IDS = [1, 4093, 198, 504, 3575, 282, 260, 7438, 28, 284, 253, 1789]
 # Three times what was measured (2.2e-8): float32 against float64, both with a float16 cache.
-FLOAT_MEAN_KL_MAX = 7e-8
+FLOAT_MEAN_KL_MAX = 6.6e-8
 FLOAT_POSITIONS = 300  # beyond one attention split
 # SHA-256 of the default model's logits of BYTE_IDS (f32, row by row). A change here is a change of the numerics contract.
 GOLDEN = "12619b9b94b8572183b330ec419fd66e12a65f2d825df21af63d950eb8c8d0d6"
