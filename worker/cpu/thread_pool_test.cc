@@ -1,4 +1,4 @@
-// The compute threads: every index runs, run() and barrier() order what was written before them, and sleeping threads
+// The compute threads: every unit runs once, a phase sees all that the phases before it wrote, and sleeping threads
 // wake. The data below is plain on purpose: the thread sanitizer judges the pool by it.
 #include "worker/cpu/thread_pool.h"
 
@@ -11,93 +11,90 @@
 namespace orch::worker::cpu {
 namespace {
 
-constexpr std::uint32_t kPhases = 5;
-
+// Phase p > 0 sums its left and right neighbours of phase p - 1; odd phases have fewer units, every fourth has none.
 struct Board {
-  explicit Board(ThreadPool& compute_threads) : pool(compute_threads), cells(compute_threads.size()) {}
+  static constexpr std::uint32_t kPhases = 9;
+  static constexpr std::uint32_t kCells = 24;
 
-  ThreadPool& pool;
-  std::vector<std::uint64_t> cells;  // one per thread, written by its owner, read by its neighbour a phase later
-  std::uint64_t wrong = 0;           // written by index 0 only
+  std::array<std::array<std::uint64_t, kCells>, kPhases> cells{};
+  std::array<std::array<std::uint32_t, kCells>, kPhases> runs{};
+  std::uint64_t input = 0;
+
+  static std::uint32_t units(void*, std::uint32_t phase) {
+    if (phase % 4 == 3) return 0;
+    return phase % 2 == 0 ? kCells : 5;
+  }
+  static void unit(void* context, std::uint32_t phase, std::uint32_t unit, std::uint32_t) {
+    Board& board = *static_cast<Board*>(context);
+    ++board.runs[phase][unit];
+    std::uint64_t sum = board.input + unit;
+    for (std::uint32_t before = 0; before < phase; ++before) {
+      for (std::uint32_t i = 0; i < units(context, before); ++i) sum = sum * 31 + board.cells[before][i];
+    }
+    board.cells[phase][unit] = sum;
+  }
+  void run(ThreadPool& pool) { pool.run({this, kPhases, &Board::units, &Board::unit}); }
 };
 
-// Each phase: write the own cell, meet, check the right neighbour's, meet.
-void rounds(void* context, std::uint32_t index) {
-  Board& board = *static_cast<Board*>(context);
-  const auto size = board.pool.size();
-  std::uint64_t wrong = 0;
-  for (std::uint64_t phase = 1; phase <= kPhases; ++phase) {
-    board.cells[index] = phase * 100 + index;
-    board.pool.barrier();
-    const std::uint32_t neighbour = (index + 1) % size;
-    if (board.cells[neighbour] != phase * 100 + neighbour) ++wrong;
-    board.pool.barrier();
-  }
-  if (index == 0) board.wrong += wrong;
-}
-
-TEST(ThreadPool, barriers_order_plain_writes_of_all_threads) {
-  for (const std::uint32_t threads : {1U, 2U, 3U, 4U}) {
+TEST(ThreadPool, every_unit_runs_once_and_sees_all_phases_before_it) {
+  for (const std::uint32_t threads : {1U, 2U, 3U, 5U}) {
     ThreadPool pool(threads);
-    Board board(pool);
-    for (int i = 0; i < 300; ++i) pool.run(rounds, &board);
-    EXPECT_EQ(board.wrong, 0U);
-    for (std::uint32_t i = 0; i < threads; ++i) EXPECT_EQ(board.cells[i], kPhases * 100 + i);
+    ThreadPool alone(1);
+    Board board;
+    Board expected;
+    for (std::uint32_t round = 1; round <= 150; ++round) {
+      board.input = expected.input = round;
+      board.run(pool);
+      expected.run(alone);
+      ASSERT_EQ(board.cells, expected.cells) << threads << " threads, round " << round;
+    }
+    for (std::uint32_t phase = 0; phase < Board::kPhases; ++phase) {
+      for (std::uint32_t unit = 0; unit < Board::units(nullptr, phase); ++unit)
+        EXPECT_EQ(board.runs[phase][unit], 150U);
+    }
   }
 }
 
-TEST(ThreadPool, run_hands_over_what_was_written_before_it_and_returns_what_was_written_in_it) {
-  ThreadPool pool(3);
-  struct Job {
-    std::uint64_t input = 0;
-    std::array<std::uint64_t, 3> output{};
-  } job;
-  for (std::uint64_t i = 1; i <= 500; ++i) {
-    job.input = i;
-    pool.run(
-        [](void* context, std::uint32_t index) {
-          Job& mine = *static_cast<Job*>(context);
-          mine.output[index] = mine.input * (index + 1);
-        },
-        &job);
-    ASSERT_EQ(job.output, (std::array<std::uint64_t, 3>{i, 2 * i, 3 * i}));
-  }
+TEST(ThreadPool, a_thread_is_named_by_an_index_below_the_size) {
+  ThreadPool pool(4);
+  std::vector<std::uint32_t> threads(1000, ~0U);
+  pool.run({&threads, 1, [](void*, std::uint32_t) { return 1000U; },
+            [](void* context, std::uint32_t, std::uint32_t unit, std::uint32_t thread) {
+              (*static_cast<std::vector<std::uint32_t>*>(context))[unit] = thread;
+            }});
+  for (const std::uint32_t thread : threads) EXPECT_LT(thread, pool.size());
 }
 
-// Longer than the pool spins: the others sleep, and the last to arrive has to wake them.
+// Longer than the pool spins: the others sleep, and whoever ends the phase has to wake them.
 TEST(ThreadPool, threads_that_fell_asleep_are_woken) {
   ThreadPool pool(3);
-  struct Work {
-    ThreadPool& pool;
-    std::array<std::uint64_t, 3> sums{};
-  } work{pool, {}};
-  for (int round = 0; round < 12; ++round) {
-    pool.run(
-        [](void* context, std::uint32_t index) {
-          Work& mine = *static_cast<Work*>(context);
-          for (std::uint32_t late = 0; late < 3; ++late) {
-            if (index == late) {
-              std::uint64_t sum = 0;
-              for (std::uint64_t i = 0; i < 200'000; ++i) sum += i ^ (sum << 1);
-              mine.sums[index] += sum | 1;
-            }
-            mine.pool.barrier();
-          }
-        },
-        &work);
+  std::array<std::uint64_t, 30> sums{};
+  for (int round = 0; round < 3; ++round) {
+    pool.run({&sums, 30, [](void*, std::uint32_t phase) { return phase % 2 == 0 ? 1U : 3U; },
+              [](void* context, std::uint32_t phase, std::uint32_t unit, std::uint32_t) {
+                std::uint64_t sum = 0;
+                for (std::uint64_t i = 0; i < (phase % 2 == 0 ? 100'000 : 10); ++i) sum += i ^ (sum << 1);
+                if (unit == 0) (*static_cast<std::array<std::uint64_t, 30>*>(context))[phase] += sum | 1;
+              }});
   }
-  for (const std::uint64_t sum : work.sums) EXPECT_NE(sum, 0U);
+  for (const std::uint64_t sum : sums) EXPECT_NE(sum, 0U);
+}
+
+TEST(ThreadPool, work_without_units_or_phases_returns) {
+  ThreadPool pool(3);
+  Board board;
+  pool.run({&board, 0, &Board::units, &Board::unit});
+  pool.run({&board, 7, [](void*, std::uint32_t) { return 0U; }, &Board::unit});
+  EXPECT_EQ(board.runs[0][0], 0U);
 }
 
 TEST(ThreadPool, pools_end_whether_or_not_they_ever_ran) {
   for (int i = 0; i < 40; ++i) {
     ThreadPool idle(4);
     ThreadPool busy(2);
-    std::array<std::uint32_t, 2> seen{};
-    busy.run([](void* context,
-                std::uint32_t index) { (*static_cast<std::array<std::uint32_t, 2>*>(context))[index] = index + 1; },
-             &seen);
-    EXPECT_EQ(seen, (std::array<std::uint32_t, 2>{1, 2}));
+    Board board;
+    board.run(busy);
+    EXPECT_EQ(board.runs[0][0], 1U);
   }
 }
 
