@@ -11,7 +11,7 @@ constexpr double kAlpha = 0.2;  // weight of the newest sample: about the last n
 void blend(double& mean, double sample) { mean = mean <= 0 ? sample : mean + kAlpha * (sample - mean); }
 
 // splitmix64's finaliser: spreads a job id over 64 bits.
-std::uint64_t mix(std::uint64_t z) {
+std::uint64_t scrambled(std::uint64_t z) {
   z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
   z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
   return z ^ (z >> 31);
@@ -90,7 +90,7 @@ Duration ServiceTimes::retry_after(const std::string& model, Priority priority, 
   const Record* entry = find(model);
   const double turns =
       static_cast<double>(excess) + (entry == nullptr ? 1 : std::max<std::uint32_t>(entry->refusals, 1));
-  const double jitter = 0.9 + 0.2 * (static_cast<double>(mix(salt) >> 11) * 0x1.0p-53);
+  const double jitter = 0.9 + 0.2 * (static_cast<double>(scrambled(salt) >> 11) * 0x1.0p-53);
   const double told = std::min(interval * turns * jitter, static_cast<double>(limits_.retry_after_max.ns));
   return {std::max<std::int64_t>(static_cast<std::int64_t>(told), Duration::milliseconds(1).ns)};
 }
