@@ -14,25 +14,26 @@ std::string Orchestrator::check_invariants() const {
   std::size_t open_calls = 0;
   std::size_t armed = 0;
   for (const auto& [id, job] : jobs_) {
-    const std::string name = " (job " + id.to_string() + ", " + job_state_name(job.state) + ")";
-    if (queue_.contains(id) != (job.state == JobState::waiting)) return "a job is in the queue iff it waits" + name;
-    if (queue_.holds(id) != (job.state == JobState::committing)) return "a place is held iff a job commits" + name;
+    // Only a fault is worth a text: this runs after every step of the simulator.
+    const auto name = [&] { return " (job " + id.to_string() + ", " + job_state_name(job.state) + ")"; };
+    if (queue_.contains(id) != (job.state == JobState::waiting)) return "a job is in the queue iff it waits" + name();
+    if (queue_.holds(id) != (job.state == JobState::committing)) return "a place is held iff a job commits" + name();
     if (job.conclusion.has_value() != (job.state == JobState::concluding))
-      return "a job has a conclusion iff it concludes" + name;
+      return "a job has a conclusion iff it concludes" + name();
     if (job.state == JobState::waiting) ++waiting;
     if (job.state == JobState::admitting) ++admitting;
     const auto call = calls_.find(job.dispatch_id());
     const bool has_call = call != calls_.end() && call->second.open;
-    if (has_call != job.in_flight()) return "a job has an open call iff it is in flight" + name;
+    if (has_call != job.in_flight()) return "a job has an open call iff it is in flight" + name();
     if (has_call) ++open_calls;
-    if (streams_.exists(id) == job.before_admission()) return "a job has a stream iff it was admitted" + name;
+    if (streams_.exists(id) == job.before_admission()) return "a job has a stream iff it was admitted" + name();
     if (streams_.exists(id) && streams_.closed(id) != (job.state == JobState::ended))
-      return "a stream is closed iff its job ended" + name;
+      return "a stream is closed iff its job ended" + name();
     if (!job.timer_at.is_never()) {
       ++armed;
-      if (!timers_.contains({job.timer_at, id})) return "an armed timer is not in the set" + name;
+      if (!timers_.contains({job.timer_at, id})) return "an armed timer is not in the set" + name();
     }
-    if (due(job) < job.timer_at) return "a timer would fire too late" + name;
+    if (due(job) < job.timer_at) return "a timer would fire too late" + name();
   }
   if (waiting != queue_.size()) return "the queue holds a job that does not exist";
   if (armed != timers_.size()) return "a timer without a job";

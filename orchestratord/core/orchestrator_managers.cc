@@ -98,8 +98,7 @@ void Orchestrator::on(const LeaseGranted& event) {
     ++link->grants_seen;
     link->last_grant_at = now_;
   }
-  const std::optional<Instant> sent_at = link == nullptr ? std::nullopt : link->sent_at(event.update_seq);
-  if (!sent_at) {
+  if (link == nullptr || event.update_seq >= link->next_seq) {  // for an update never sent
     ++ignored_.grants;
     return;
   }
@@ -109,7 +108,18 @@ void Orchestrator::on(const LeaseGranted& event) {
     ++ignored_.grants;
     return;
   }
-  if (!leases_.apply({manager, event.lease}, event, replica->endpoint, *sent_at, now_)) ++ignored_.grants;
+  const LeaseKey key{manager, event.lease};
+  const std::optional<Instant> sent_at = link->sent_at(event.update_seq);  // nullopt: longer ago than a TTL
+  if (sent_at && leases_.apply(key, event, replica->endpoint, *sent_at, now_)) return;
+  ++ignored_.grants;
+  // Opened for a bid that lies longer back than it lasts (the manager stood still): we shall never renew what we do not
+  // know, and until it expires there its slots would serve nobody. Given back, it makes room for one that counts.
+  const bool unknown = leases_.find(key) == nullptr;
+  const bool told = std::find(link->release.begin(), link->release.end(), event.lease) != link->release.end();
+  if (unknown && !told) {
+    link->release.push_back(event.lease);
+    ++load_version_;
+  }
 }
 
 void Orchestrator::on(const LeaseRevoked& event) {
@@ -194,7 +204,8 @@ void Orchestrator::send_updates() {
                std::equal(a.tenants.begin(), a.tenants.end(), b.tenants.begin(), b.tenants.end(),
                           [](const TenantBid& x, const TenantBid& y) { return x.same_but_for_age(y); });
       };
-      if (std::equal(bids.begin(), bids.end(), link.last_bids.begin(), link.last_bids.end(), same)) continue;
+      const bool nothing_new = std::equal(bids.begin(), bids.end(), link.last_bids.begin(), link.last_bids.end(), same);
+      if (nothing_new && link.release.empty()) continue;
     }
     send_update(id, link, renew);
   }

@@ -47,6 +47,16 @@ TEST(Lease, a_grant_for_an_update_never_sent_is_ignored) {
   EXPECT_EQ(bench.core.ignored().grants, 1u);
 }
 
+TEST(Lease, L4_a_lease_that_is_over_before_it_is_heard_of_is_given_back) {
+  Bench bench;
+  bench.manager_up();
+  bench.now = bench.now + ms(13500);  // the manager stood still and answers the first update only now
+  const auto updates = all_of<SendUpdate>(bench.grant());
+  EXPECT_TRUE(bench.core.leases().all().empty());
+  ASSERT_EQ(updates.size(), 1u);
+  EXPECT_EQ(updates[0].release, (std::vector{LeaseId{1, 1}}));
+}
+
 TEST(Lease, a_grant_for_another_incarnation_is_ignored) {
   Bench bench;
   bench.manager_up();

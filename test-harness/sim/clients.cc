@@ -31,7 +31,7 @@ std::optional<JobId> Clients::submit(std::size_t index, const std::string& model
   spec.priority = rng.below(3) == 0 ? Priority::batch : Priority::interactive;
   spec.determinism = rng.below(10) == 0 ? Determinism::strict : Determinism::best_effort;
   spec.require_gpu = !plain && rng.below(12) == 0;
-  spec.max_tokens = rng.below(20) == 0 && !plain ? 600 : max_tokens_;
+  spec.max_tokens = plain ? 12 : rng.below(20) == 0 ? 600 : max_tokens_;
   spec.prompt_bytes = rng.below(10) == 0 && !plain ? 180 + rng.below(300) : 10 + rng.below(120);
   spec.prompt_messages = static_cast<std::uint32_t>(rng.below(3));
   if (!plain && rng.below(8) == 0) spec.deadline = world_.between(Duration::milliseconds(100), Duration::seconds(8));
@@ -48,7 +48,7 @@ std::optional<JobId> Clients::submit(std::size_t index, const std::string& model
   for (std::uint32_t k = 0; k < length; ++k) each.script += script_text(id, k);
   if (spec.attachment == Attachment::attached) {
     each.reader = ReaderId{next_++};
-    readers_[*each.reader].job = id;
+    new_reader(*each.reader, id);
   }
   requests_[each.request] = id;
   ++totals_.submitted;
@@ -92,25 +92,44 @@ void Clients::open(JobId id, std::optional<std::uint64_t> last_event_id, const V
   if (each == nullptr || !each->admitted) return;
   const ReaderId reader{next_++};
   each->reader = reader;
-  Reader& entry = readers_[reader];
-  entry.job = id;
-  entry.view = view;
+  new_reader(reader, id).view = view;
   gateways_[each->gateway]->event(gateway::OpenStream{reader, id, last_event_id});
+}
+
+Clients::Reader& Clients::new_reader(ReaderId id, JobId job) {
+  Reader& reader = readers_[id];
+  reader.job = job;
+  if (!world_.healed() && world_.chance(world_.rates.slow_reader)) {
+    world_.count(Fault::slow_reader);
+    reader.pace = world_.between(Duration::milliseconds(30), Duration::milliseconds(800));
+  }
+  return reader;
 }
 
 void Clients::leave(JobId id) {
   Case* each = alive(id);
-  if (each == nullptr || !each->reader) return;
-  const ReaderId reader = *each->reader;
-  Reader& entry = readers_[reader];
-  if (entry.closed) return;
-  entry.closed = entry.left = true;
-  const View view = entry.view;
-  gateways_[each->gateway]->event(gateway::ReaderGone{reader, world_.rng().below(6) == 0});
+  if (each != nullptr && each->reader) leave(*each->reader, world_.rng().below(6) == 0);
+}
+
+void Clients::leave(ReaderId id, bool overflowed) {
+  Reader& reader = readers_[id];
+  Case* each = alive(reader.job);
+  if (each == nullptr || reader.closed) return;
+  reader.closed = reader.left = true;
+  gateways_[each->gateway]->event(gateway::ReaderGone{id, overflowed});
   // Most come back, before the grace is over or after it, and go on behind what they have seen.
   if (world_.rng().below(3) == 0) return;
-  world_.after(world_.between({}, Duration::seconds(8)),
-               [this, id, view] { open(id, view.last_id > 0 ? std::optional(view.last_id) : std::nullopt, view); });
+  world_.after(world_.between({}, Duration::seconds(8)), [this, job = reader.job, view = reader.view] {
+    open(job, view.last_id > 0 ? std::optional(view.last_id) : std::nullopt, view);
+  });
+}
+
+// What the shell has written and this reader has not taken yet; past its buffer the shell cuts it off.
+void Clients::read_slowly(ReaderId id) {
+  constexpr std::uint32_t kBuffer = 6;
+  Reader& reader = readers_[id];
+  if (++reader.unread > kBuffer) return leave(id, true);
+  world_.after(reader.pace * reader.unread, [this, id] { --readers_[id].unread; });
 }
 
 void Clients::cancel(JobId id) {
@@ -186,6 +205,7 @@ void Clients::on(const gateway::Deliver& deliver) {
   if (!reader.open || reader.closed) return fault("an event on a stream that is not open", reader.job);
   View& view = reader.view;
   if (view.terminal) return fault("an event after the terminal one", reader.job);
+  if (reader.pace.ns > 0) read_slowly(deliver.reader);
   if (event.id == 0) {
     if (!std::holds_alternative<gateway::MetricsEvent>(event.body)) fault("an event without an id", reader.job);
     if (view.last_id == 0) fault("metrics before started", reader.job);
@@ -267,6 +287,11 @@ std::string Clients::check_rest() const {
     return "a reader of job " + std::to_string(reader.job.value.lo) + " was never closed";
   }
   return {};
+}
+
+bool Clients::was_refused(JobId job) const {
+  const auto it = cases_.find(job);
+  return it != cases_.end() && it->second.answered && !it->second.admitted;
 }
 
 bool Clients::ended_well(JobId job) const {

@@ -41,6 +41,7 @@ class Clients {
   // With all quiet: every admitted job of a living gateway has ended, every request was answered. Empty: well.
   std::string check_rest() const;
   bool ended_well(JobId job) const;
+  bool was_refused(JobId job) const;
   const WorkloadTotals& totals() const { return totals_; }
 
  private:
@@ -57,6 +58,8 @@ class Clients {
     bool open = false;
     bool closed = false;
     bool left = false;  // what is still sent to it falls on the floor
+    Duration pace;      // of a slow one: from one event to the next; 0: takes everything at once
+    std::uint32_t unread = 0;
   };
   struct Case {  // one job
     std::size_t gateway = 0;
@@ -78,6 +81,9 @@ class Clients {
   void behave(JobId id);
   void open(JobId id, std::optional<std::uint64_t> last_event_id, const View& view);
   void leave(JobId id);
+  void leave(ReaderId reader, bool overflowed);
+  Reader& new_reader(ReaderId id, JobId job);
+  void read_slowly(ReaderId id);
   void cancel(JobId id);
   Case* alive(JobId id);
   void fault(const std::string& what, JobId job);

@@ -1,8 +1,11 @@
 #include "sim/scenario.h"
 
+#include <algorithm>
 #include <memory>
 #include <vector>
 
+#include "sim/lease_history.h"
+#include "sim/nemesis.h"
 #include "sim/sim_gateway.h"
 #include "sim/sim_manager.h"
 
@@ -14,48 +17,67 @@ const std::string kModels[] = {"alpha", "beta"};
 class Scenario {
  public:
   explicit Scenario(const ScenarioOptions& options)
-      : options_(options), world_(options.seed, options.tracing), clients_(world_, 300) {}
+      : options_(options), world_(options.seed, options.trace_lines), clients_(world_, 300), nemesis_(world_, room_) {}
 
   ScenarioResult run() {
     build();
     for (auto& manager : managers_) manager->start();
     world_.run_until(world_.now() + Duration::seconds(1));
     for (auto& gateway : gateways_) gateway->start();
-    const Instant quiet_from = world_.now() + (options_.profile == Profile::smoke
-                                                   ? Duration::seconds(15)
-                                                   : world_.between(Duration::seconds(20), Duration::seconds(60)));
+    const Instant quiet_from = world_.now() + length();
     schedule_work(quiet_from);
-    schedule_faults(quiet_from);
-    watch_orphans();
+    nemesis_.schedule(world_.now() + Duration::seconds(3), quiet_from);
+    watch();
     if (world_.run_until(quiet_from)) come_to_rest();
+    if (world_.violated().empty()) {
+      if (const std::string fault = history_.check(); !fault.empty()) world_.violation(fault);
+    }
     ScenarioResult result;
     result.violation = world_.violated();
     result.events = world_.events();
-    result.faults = world_.counts();
+    result.coverage = world_.coverage();
     result.work = clients_.totals();
     result.trace = world_.trace_tail();
     return result;
   }
 
  private:
+  Duration length();
   void build();
+  void build_manager(std::uint64_t number, Duration ttl);
+  void build_gateway(std::uint64_t number);
   gateway::Config draw_config();
   void schedule_work(Instant until);
-  void schedule_faults(Instant until);
-  void fault_once();
-  void drained(std::size_t gateway);
+  void watch();
   void watch_orphans();
   void come_to_rest();
   void revive();
+  void probe();
+  template <typename Condition>
+  bool run_until_true(Duration least, Duration most, Condition condition);
+  std::string why_not_at_rest() const;
 
   ScenarioOptions options_;
   World world_;
+  LeaseHistory history_;
   Clients clients_;
+  Room room_;
+  Nemesis nemesis_;
   std::vector<std::unique_ptr<SimManager>> managers_;
   std::vector<std::unique_ptr<SimGateway>> gateways_;
-  std::map<Holder, Instant> died_at_;
-  std::uint32_t crash_weights_[4] = {};  // worker, manager, gateway, pause
 };
+
+Duration Scenario::length() {
+  switch (options_.profile) {
+    case Profile::smoke:
+      return Duration::seconds(15);
+    case Profile::swarm:
+      return world_.between(Duration::seconds(12), Duration::seconds(40));
+    case Profile::soak:
+      return world_.between(Duration::seconds(60), Duration::seconds(240));
+  }
+  return {};
+}
 
 gateway::Config Scenario::draw_config() {
   Prng& rng = world_.rng();
@@ -72,7 +94,7 @@ gateway::Config Scenario::draw_config() {
   config.streams.reconnect_grace = Duration::seconds(rng.between(1, 5));
   config.streams.buffer_bytes_max = rng.chance(1, 5) ? 900 : 64u << 10;
   config.result_ttl = Duration::seconds(rng.between(2, 40));
-  config.limits.queue_wait_max = Duration::seconds(60);
+  config.limits.queue_wait_max = Duration::seconds(rng.between(10, 30));
   config.limits.first_token_max = Duration::seconds(20);
   config.limits.idle_max = Duration::seconds(15);
   config.limits.finished_max = static_cast<std::uint32_t>(rng.between(2, 64));
@@ -80,53 +102,69 @@ gateway::Config Scenario::draw_config() {
   return config;
 }
 
+void Scenario::build_manager(std::uint64_t number, Duration ttl) {
+  Prng& rng = world_.rng();
+  const std::size_t index = managers_.size();
+  ManagerSetup setup;
+  setup.id = {{0x4D, number}};
+  setup.ttl = ttl;
+  setup.mutant = options_.mutant;
+  setup.history = &history_;
+  setup.die = [this, index] { nemesis_.crash_manager(*managers_[index]); };
+  setup.shut_down = [this, index] { nemesis_.restart_after_exit(*managers_[index]); };
+  // Restarts are quick, so that a run of one virtual minute sees many lives.
+  setup.restart.initial = Duration::milliseconds(200);
+  setup.restart.max = Duration::seconds(2);
+  setup.restart.breaker_failures = rng.below(3) == 0 ? 2 : 1000;
+  setup.restart.breaker_open = Duration::seconds(rng.between(1, 6));
+  setup.restart.reset_after = Duration::seconds(rng.between(2, 30));
+  const std::uint64_t replicas = 1 + rng.below(3);
+  // As configured, a pool has one model and one kind of device.
+  const std::string models[] = {kModels[0], kModels[rng.below(2)]};
+  const std::string accelerators[] = {rng.below(4) == 0 ? "vulkan" : "cpu", rng.below(4) == 0 ? "vulkan" : "cpu"};
+  for (std::uint64_t r = 0; r < replicas; ++r) {
+    pool::ReplicaSpec spec;
+    spec.replica_id = "m" + std::to_string(number) + "r" + std::to_string(r + 1);
+    spec.pool_id = "pool-" + std::to_string(r % 2);
+    spec.engine = "native";
+    spec.model_name = models[r % 2];
+    spec.model_digest = "sha256:" + spec.model_name;
+    spec.slots = static_cast<std::uint32_t>(rng.between(1, 4));
+    setup.accelerators[spec.replica_id] = accelerators[r % 2];
+    setup.replicas.push_back(std::move(spec));
+  }
+  managers_.push_back(std::make_unique<SimManager>(world_, std::move(setup)));
+  room_.managers.push_back(managers_.back().get());
+}
+
+void Scenario::build_gateway(std::uint64_t number) {
+  const std::size_t index = gateways_.size();
+  GatewaySetup setup;
+  setup.id = OrchId{{0x4F, number}};
+  setup.config = draw_config();
+  setup.managers = room_.managers;
+  setup.mutant = options_.mutant;
+  setup.history = &history_;
+  setup.die = [this, index] { nemesis_.crash_gateway(*gateways_[index]); };
+  setup.to_clients = [this, index](const gateway::Effect& effect) {
+    if (std::holds_alternative<gateway::Drained>(effect)) return nemesis_.drained(*gateways_[index]);
+    clients_.receive(index, effect);
+  };
+  gateways_.push_back(std::make_unique<SimGateway>(world_, std::move(setup)));
+  room_.gateways.push_back(gateways_.back().get());
+}
+
 void Scenario::build() {
   Prng& rng = world_.rng();
   const bool smoke = options_.profile == Profile::smoke;
-  // Swarm testing: each kind of fault is on in about two seeds of three, at a rate of its own.
-  const auto rate = [&](std::uint32_t most) {
-    return rng.below(3) == 0 ? 0 : static_cast<std::uint32_t>(rng.below(most) + 1);
-  };
-  world_.rates = {rate(60), rate(5000), rate(300), rate(200), rate(400)};
-  for (std::uint32_t& weight : crash_weights_)
-    weight = rng.below(3) == 0 ? 0 : static_cast<std::uint32_t>(rng.between(1, 4));
-
-  const std::uint64_t managers = smoke ? 1 : 1 + rng.below(2);
+  nemesis_.draw();
   const Duration ttl = rng.below(2) == 0 ? Duration::seconds(15) : Duration::seconds(4);
-  for (std::uint64_t m = 0; m < managers; ++m) {
-    ManagerSetup setup;
-    setup.id = {{0x4D, m + 1}};
-    setup.ttl = ttl;
-    setup.mutant = options_.mutant;
-    const std::uint64_t replicas = 1 + rng.below(3);
-    for (std::uint64_t r = 0; r < replicas; ++r) {
-      pool::ReplicaSpec spec;
-      spec.replica_id = "m" + std::to_string(m + 1) + "r" + std::to_string(r + 1);
-      spec.pool_id = "pool-" + std::to_string(r % 2);
-      spec.engine = "native";
-      spec.model_name = r == 0 ? kModels[0] : kModels[rng.below(2)];
-      spec.model_digest = "sha256:" + spec.model_name;
-      spec.slots = static_cast<std::uint32_t>(rng.between(1, 4));
-      setup.accelerators[spec.replica_id] = rng.below(4) == 0 ? "vulkan" : "cpu";
-      setup.replicas.push_back(std::move(spec));
-    }
-    managers_.push_back(std::make_unique<SimManager>(world_, std::move(setup)));
-  }
-  std::vector<SimManager*> all;
-  for (const auto& manager : managers_) all.push_back(manager.get());
-  const std::uint64_t gateways = smoke ? 1 : 1 + rng.below(2);
-  std::vector<SimGateway*> handles;
-  for (std::uint64_t g = 0; g < gateways; ++g) {
-    const std::size_t index = gateways_.size();
-    gateways_.push_back(std::make_unique<SimGateway>(world_, OrchId{{0x4F, g + 1}}, draw_config(), all, options_.mutant,
-                                                     [this, index](const gateway::Effect& effect) {
-                                                       if (std::holds_alternative<gateway::Drained>(effect))
-                                                         return drained(index);
-                                                       clients_.receive(index, effect);
-                                                     }));
-    handles.push_back(gateways_.back().get());
-  }
-  clients_.set_gateways(std::move(handles));
+  const std::uint64_t managers = smoke ? 1 : 1 + rng.below(3);
+  for (std::uint64_t m = 1; m <= managers; ++m) build_manager(m, ttl);
+  const std::uint64_t gateways = smoke ? 1 : 1 + rng.below(3);
+  for (std::uint64_t g = 1; g <= gateways; ++g) build_gateway(g);
+  clients_.set_gateways(room_.gateways);
+  room_.clients = &clients_;
 }
 
 void Scenario::schedule_work(Instant until) {
@@ -144,98 +182,32 @@ void Scenario::schedule_work(Instant until) {
   }
 }
 
-void Scenario::schedule_faults(Instant until) {
-  Instant at = world_.now() + Duration::seconds(3);
-  while (at < until) {
-    world_.at(at, [this] { fault_once(); });
-    at = at + world_.between(Duration::milliseconds(150), Duration::seconds(5));
-  }
-}
-
-void Scenario::fault_once() {
-  Prng& rng = world_.rng();
-  SimManager& manager = *managers_[rng.below(managers_.size())];
-  SimGateway& gateway = *gateways_[rng.below(gateways_.size())];
-  const std::uint64_t pick = rng.next();
-  const Duration length = world_.between(Duration::milliseconds(20), Duration::seconds(20));
-  const Duration restart = world_.between(Duration::milliseconds(50), Duration::seconds(4));
-  switch (rng.below(9)) {
-    case 0:
-      if (crash_weights_[0] > 0) manager.crash_worker(pick);
-      return;
-    case 1:
-      if (crash_weights_[1] == 0 || !manager.node().alive) return;
-      manager.crash();
-      world_.after(restart, [&manager] { manager.start(); });
-      return;
-    case 2: {
-      if (crash_weights_[2] == 0 || !gateway.node().alive) return;
-      died_at_[gateway.holder()] = world_.now();
-      for (std::size_t i = 0; i < gateways_.size(); ++i) {
-        if (gateways_[i].get() == &gateway) clients_.gateway_crashed(i);
-      }
-      gateway.crash();
-      world_.after(restart, [&gateway] { gateway.start(); });
-      return;
-    }
-    case 3:
-      if (crash_weights_[3] > 0) manager.pause_worker(pick, length);
-      return;
-    case 4:
-      if (crash_weights_[3] > 0) world_.pause(pick % 2 == 0 ? manager.node() : gateway.node(), length);
-      return;
-    case 7:  // an operator's drain: not of the first replica, which serves the probe
-      if (manager.setup().replicas.size() < 2 || !manager.node().alive || pick % 4 != 0) return;
-      world_.count(Fault::drain);
-      return manager.drain_replica(1 + pick % (manager.setup().replicas.size() - 1),
-                                   world_.between({}, Duration::seconds(10)));
-    case 8:  // SIGTERM
-      if (!gateway.node().alive || pick % 3 != 0) return;
-      world_.count(Fault::drain);
-      return gateway.event(gateway::DrainBegin{world_.between({}, Duration::seconds(8))});
-    case 5:
-      world_.partition(gateway.node(), manager.node(), length);
-      return;
-    default: {
-      const auto workers = manager.living_workers();
-      if (!workers.empty()) world_.partition(gateway.node(), workers[pick % workers.size()]->node(), length);
-      return;
-    }
-  }
-}
-
-void Scenario::drained(std::size_t index) {
-  world_.after(Duration::milliseconds(1), [this, index] {
-    SimGateway& gateway = *gateways_[index];
-    if (gateway.core() == nullptr || !gateway.core()->drained()) return;  // crashed meanwhile
-    clients_.gateway_drained(index);
-    clients_.gateway_crashed(index);  // its readers and late requests find a closed port
-    gateway.stop();
-    world_.after(world_.between(Duration::milliseconds(50), Duration::seconds(2)), [&gateway] { gateway.start(); });
+void Scenario::watch() {
+  world_.after(Duration::milliseconds(500), [this] {
+    watch_orphans();
+    for (const auto& gateway : gateways_) gateway->look();
+    watch();
   });
 }
 
 // L5: work of a gateway that died is stopped at the latest a TTL and a step later, on any clock.
 void Scenario::watch_orphans() {
-  world_.after(Duration::milliseconds(500), [this] {
-    for (const auto& manager : managers_) {
-      const Duration patience = manager->setup().ttl + manager->setup().ttl / 20 + Duration::seconds(1);
-      for (SimWorker* worker : manager->living_workers()) {
-        if (worker->node().paused_until > Instant{} &&
-            worker->node().paused_until + Duration::seconds(1) > world_.now())
-          continue;
-        if (worker->overdue_calls() > 0)
-          return world_.violation(worker->node().name + " goes on with a call that has ended or lost its holder");
-        for (const auto& [holder, at] : died_at_) {
-          if (at + patience < world_.now() && worker->running_of(holder) > 0) {
-            return world_.violation(worker->node().name + " still works for a gateway that died " +
-                                    std::to_string((world_.now() - at).ms()) + " ms ago");
-          }
+  for (const auto& manager : managers_) {
+    const Duration patience = manager->setup().ttl + manager->setup().ttl / 8 + Duration::seconds(1);
+    for (SimWorker* worker : manager->living_workers()) {
+      if (worker->stalled()) continue;
+      if (worker->node().paused_until > Instant{} && worker->node().paused_until + Duration::seconds(1) > world_.now())
+        continue;
+      if (worker->overdue_calls() > 0)
+        return world_.violation(worker->node().name + " goes on with a call that has ended or lost its holder");
+      for (const auto& [holder, at] : nemesis_.died_at()) {
+        if (at + patience < world_.now() && worker->running_of(holder) > 0) {
+          return world_.violation(worker->node().name + " still works for a gateway that died " +
+                                  std::to_string((world_.now() - at).ms()) + " ms ago");
         }
       }
     }
-    watch_orphans();
-  });
+  }
 }
 
 void Scenario::revive() {
@@ -243,34 +215,73 @@ void Scenario::revive() {
   for (const auto& manager : managers_) {
     if (!manager->node().alive) continue;  // its restart is on the agenda
     manager->node().paused_until = std::min(manager->node().paused_until, world_.now());
+    manager->kill_stalled();
   }
 }
 
 void Scenario::come_to_rest() {
   revive();
-  // Longer than every limit a job can run into, and every restart.
-  if (!world_.run_until(world_.now() + Duration::seconds(150))) return;
-  std::vector<std::pair<JobId, std::size_t>> probes;
-  for (std::size_t i = 0; i < gateways_.size(); ++i) {
+  // The limit is longer than every limit a job can run into, and every restart; most runs rest long before it.
+  if (!run_until_true(Duration::seconds(3), Duration::seconds(150), [this] { return why_not_at_rest().empty(); }))
+    return;
+  if (!world_.run_until(world_.now() + Duration::seconds(1))) return;  // what was said last has arrived
+  probe();
+  if (!world_.violated().empty()) return;
+  if (!run_until_true({}, Duration::seconds(60), [this] { return why_not_at_rest().empty(); })) return;
+  if (const std::string fault = why_not_at_rest(); !fault.empty()) world_.violation("at rest: " + fault);
+}
+
+// Looks every other second from `least` on. False: a rule was broken; reaching `most` is none.
+template <typename Condition>
+bool Scenario::run_until_true(Duration least, Duration most, Condition condition) {
+  const Instant last = world_.now() + most;
+  if (!world_.run_until(world_.now() + least)) return false;
+  while (world_.now() < last && !condition()) {
+    if (!world_.run_until(world_.now() + Duration::seconds(2))) return false;
+  }
+  return true;
+}
+
+// A new job at every gateway must be served. A refusal is answered like clients do, by coming back: a stream that broke
+// during the faults may be noticed only now.
+void Scenario::probe() {
+  std::vector<JobId> probes(gateways_.size());
+  const auto ask = [&](std::size_t i) {
     const auto job = clients_.submit(i, kModels[0], Clients::Manners::plain);
     if (!job) return world_.violation("a gateway is down after the faults are over");
-    probes.emplace_back(*job, i);
+    probes[i] = *job;
+  };
+  for (std::size_t i = 0; i < gateways_.size(); ++i) ask(i);
+  const auto served = [&] {
+    bool all = true;
+    for (std::size_t i = 0; i < gateways_.size(); ++i) {
+      if (clients_.was_refused(probes[i])) ask(i);
+      all = all && clients_.ended_well(probes[i]);
+    }
+    return all;
+  };
+  if (!run_until_true({}, Duration::seconds(60), served)) return;
+  for (std::size_t i = 0; i < gateways_.size(); ++i) {
+    if (!clients_.ended_well(probes[i]))
+      return world_.violation("job " + std::to_string(probes[i].value.lo) + ", submitted to " +
+                              gateways_[i]->node().name + " after the faults were over, was not served");
   }
-  if (!world_.run_until(world_.now() + Duration::seconds(60))) return;
-  for (const auto& [job, index] : probes) {
-    if (!clients_.ended_well(job))
-      return world_.violation("job " + std::to_string(job.value.lo) + ", submitted to " +
-                              gateways_[index]->node().name + " after the faults were over, was not served");
-  }
+}
+
+std::string Scenario::why_not_at_rest() const {
   for (const auto& gateway : gateways_) {
-    if (const std::string fault = gateway->check_rest(); !fault.empty()) return world_.violation("at rest: " + fault);
+    if (gateway->core() == nullptr) return gateway->node().name + " is down";
+    if (!gateway->node().runs(world_.now())) return gateway->node().name + " is paused";
+    if (std::string fault = gateway->check_rest(); !fault.empty()) return fault;
   }
   for (const auto& manager : managers_) {
+    if (!manager->node().runs(world_.now())) return manager->node().name + " is paused";
+    if (!manager->serves()) return manager->node().name + " has not brought its first replica back";
     for (SimWorker* worker : manager->living_workers()) {
-      if (worker->running() > 0) return world_.violation("at rest: " + worker->node().name + " still runs a job");
+      if (worker->running() > 0) return worker->node().name + " still runs a job";
     }
   }
-  if (const std::string fault = clients_.check_rest(); !fault.empty()) world_.violation("at rest: " + fault);
+  return clients_.check_rest();
 }
 
 }  // namespace

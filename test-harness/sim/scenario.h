@@ -13,12 +13,13 @@
 
 namespace orch::sim {
 
-enum class Profile : std::uint8_t { smoke, swarm };
+// smoke: one of each and few faults; swarm: all of it; soak: like swarm, longer runs.
+enum class Profile : std::uint8_t { smoke, swarm, soak };
 
 struct ScenarioOptions {
   std::uint64_t seed = 1;
   Profile profile = Profile::swarm;
-  bool tracing = false;
+  std::size_t trace_lines = 0;  // of the trace, the last ones; 0: none
   gateway::Mutation mutation = gateway::Mutation::none;
   Mutant mutant = Mutant::none;
 };
@@ -26,7 +27,7 @@ struct ScenarioOptions {
 struct ScenarioResult {
   std::string violation;  // empty: none
   std::uint64_t events = 0;
-  FaultCounts faults{};
+  Coverage coverage;
   WorkloadTotals work;
   std::deque<std::string> trace;
 };

@@ -62,29 +62,25 @@ gateway::ReplicaView to_gateway(const pool::ReplicaView& view) {
   return out;
 }
 
-SimGateway::SimGateway(World& world, OrchId id, gateway::Config config, std::vector<SimManager*> managers,
-                       Mutant mutant, ToClients to_clients)
-    : world_(world),
-      node_(world.new_node("gateway-" + std::to_string(id.value.lo))),
-      id_(id),
-      config_(config),
-      managers_(std::move(managers)),
-      mutant_(mutant),
-      to_clients_(std::move(to_clients)) {
+SimGateway::SimGateway(World& world, GatewaySetup setup)
+    : world_(world), node_(world.new_node("gateway-" + std::to_string(setup.id.value.lo))), setup_(std::move(setup)) {
   node_.alive = false;
+  node_.rearm = [this] { step(gateway::Tick{}); };
 }
 
 void SimGateway::start() {
   node_.alive = true;
   ++boot_;
-  core_.emplace(config_);
+  core_.emplace(setup_.config);
+  watch_.emplace(world_, node_.name);
+  phases_.clear();
   armed_for_ = Instant::never();
   uplinks_.clear();
   last_update_.clear();
   calls_.clear();
   holds_.clear();
   if (world_.tracing()) world_.trace(node_.name, "starts, boot " + std::to_string(boot_));
-  for (std::size_t i = 0; i < managers_.size(); ++i) attach(i);
+  for (std::size_t i = 0; i < setup_.managers.size(); ++i) attach(i);
 }
 
 void SimGateway::crash() {
@@ -104,15 +100,56 @@ void SimGateway::event(const gateway::Event& event) {
 
 void SimGateway::step(const gateway::Event& event) {
   if (!core_ || !node_.alive) return;
+  const Instant local = node_.clock.local(world_.now());
   gateway::Effects effects;
-  core_->step(event, node_.clock.local(world_.now()), effects);
-  if (core_->next_wakeup() <= node_.clock.local(world_.now()))
-    return world_.violation(node_.name + ": the next wakeup is not ahead");
+  watch_->before(event, local);
+  core_->step(event, local, effects);
+  if (core_->next_wakeup() <= local) return world_.violation(node_.name + ": the next wakeup is not ahead");
   const std::string fault = core_->check_invariants();
   if (!fault.empty()) return world_.violation(node_.name + ": " + fault);
-  check_leases();
-  for (const gateway::Effect& effect : effects) execute(effect);
+  watch_->after(event, effects, *core_, local);
+  // The hot path changes no lease.
+  if (!std::holds_alternative<gateway::DispatchTokens>(event)) {
+    check_leases();
+    follow_leases();
+  }
+  for (const gateway::Effect& effect : effects) {
+    if (world_.crashes_before(effect)) return setup_.die();
+    execute(effect);
+  }
   if (core_) arm();
+}
+
+void SimGateway::look() {
+  const Duration slack = Duration::milliseconds(500);
+  const bool steady = node_.runs(world_.now()) && node_.paused_until + slack < world_.now();
+  if (core_ && steady) watch_->look(*core_, node_.clock.local(world_.now()), slack);
+}
+
+// The life of each lease as its holder sees it, step by step.
+void SimGateway::follow_leases() {
+  const Instant local = node_.clock.local(world_.now());
+  const auto move = [&](LeasePhase& phase, LeasePhase to) {
+    if (phase == to) return;
+    if (!may_change(phase, to)) {
+      return world_.violation(node_.name + ": a held lease goes from " + phase_name(phase) + " to " + phase_name(to));
+    }
+    world_.coverage().edge(phase, to);
+    phase = to;
+  };
+  const auto& leases = core_->leases().all();
+  for (const auto& [key, lease] : leases) {
+    move(phases_[key], lease.closed         ? LeasePhase::closed
+                       : lease.end <= local ? LeasePhase::lapsed
+                       : lease.stale        ? LeasePhase::stale
+                                            : LeasePhase::live);
+  }
+  if (leases.size() == phases_.size()) return;
+  for (auto it = phases_.begin(); it != phases_.end();) {
+    const bool here = leases.contains(it->first);
+    if (!here) move(it->second, LeasePhase::gone);
+    it = here ? std::next(it) : phases_.erase(it);
+  }
 }
 
 void SimGateway::arm() {
@@ -128,7 +165,7 @@ void SimGateway::arm() {
 
 void SimGateway::execute(const gateway::Effect& effect) {
   using namespace gateway;
-  if (for_clients(effect)) to_clients_(effect);
+  if (for_clients(effect)) setup_.to_clients(effect);
   if (const auto* dispatching = std::get_if<Dispatch>(&effect)) return dispatch(*dispatching);
   if (const auto* canceling = std::get_if<CancelDispatch>(&effect)) return cancel(*canceling);
   if (const auto* beating = std::get_if<BeatWorker>(&effect)) return beat(*beating);
@@ -140,7 +177,7 @@ void SimGateway::execute(const gateway::Effect& effect) {
 // --- managers ---
 
 void SimGateway::attach(std::size_t index) {
-  SimManager& manager = *managers_[index];
+  SimManager& manager = *setup_.managers[index];
   const StreamPtr stream = world_.connect(node_, manager.node());
   if (!stream) {
     world_.on_node(node_, world_.now() + world_.between(Duration::milliseconds(100), Duration::milliseconds(600)),
@@ -156,15 +193,23 @@ void SimGateway::attach(std::size_t index) {
                    [this, index] { attach(index); });
   };
   LinkSink sink;
-  sink.welcome = [this, ours](const pool::AttachWelcome& welcome, ManagerId id, std::uint64_t boot) {
+  sink.welcome = [this, index, ours](const pool::AttachWelcome& welcome, ManagerId id, std::uint64_t boot) {
+    const auto uplink = uplinks_.find(index);
+    if (uplink != uplinks_.end() && uplink->second.ours == ours) uplink->second.manager = id;
     gateway::ManagerUp up{ours, id, boot, {}};
     for (const pool::ReplicaView& view : welcome.replicas) up.replicas.push_back(to_gateway(view));
     step(up);
   };
   sink.replica = [this, ours](const pool::ReplicaView& view) { step(gateway::ReplicaChanged{ours, to_gateway(view)}); };
   sink.grant = [this, ours](const pool::SendGrant& grant) {
+    if (world_.tracing()) {
+      world_.trace(node_.name, "hears of lease " + std::to_string(grant.lease.counter) + " of " + grant.replica_id +
+                                   ", " + std::to_string(grant.slots) + " slots");
+    }
     const std::uint64_t seq =
         grant.update_seq == ~0ull ? last_update_[ours] : grant.update_seq;  // Mutant::grant_before_ack
+    if (const std::optional<ManagerId> manager = manager_of(ours))
+      setup_.history->granted({*manager, grant.inc}, grant.lease, holder(), grant.slots);
     step(gateway::LeaseGranted{ours, grant.lease, grant.replica_id, grant.inc, grant.slots, grant.secret, seq,
                                grant.ttl});
   };
@@ -172,10 +217,16 @@ void SimGateway::attach(std::size_t index) {
     step(gateway::LeaseRevoked{ours, revoke.lease, revoke.stop});
   };
   const LinkId theirs = manager.attach(stream, holder(), std::move(sink));
-  uplinks_[index] = Uplink{stream, ours, theirs};
+  uplinks_[index] = Uplink{stream, ours, theirs, {}};
 }
 
 void SimGateway::send_update(const gateway::SendUpdate& effect) {
+  if (world_.tracing()) {
+    std::string text = "bids";
+    for (const gateway::PoolBid& bid : effect.bids)
+      text += " " + bid.pool_id + " " + std::to_string(bid.running) + "+" + std::to_string(bid.waiting);
+    world_.trace(node_.name, text + " in update " + std::to_string(effect.seq));
+  }
   last_update_[effect.link] = effect.seq;
   for (const auto& [index, uplink] : uplinks_) {
     if (uplink.ours != effect.link) continue;
@@ -189,21 +240,28 @@ void SimGateway::send_update(const gateway::SendUpdate& effect) {
              tenant.tenant_v, tenant.waiting, tenant.age});
       }
     }
-    update.renew = effect.renew;
-    update.release = effect.release;
     update.grants_seen = effect.grants_seen;
     update.grant_age = effect.grant_age;
+    update.renew = effect.renew;
+    update.release = effect.release;
     world_.send(uplink.stream, 1, World::Copies::repeatable,
-                [manager = managers_[index], link = uplink.theirs, update] { manager->update(link, update); });
+                [manager = setup_.managers[index], link = uplink.theirs, update] { manager->update(link, update); });
     return;
   }
 }
 
 SimManager* SimGateway::manager_with(ManagerId id) {
-  for (SimManager* manager : managers_) {
-    if (manager->setup().id == id) return manager;
+  for (SimManager* manager : setup_.managers) {
+    if (manager->setup().id.value.lo == id.value.lo) return manager;  // also under an identity it has lost since
   }
   return nullptr;
+}
+
+std::optional<ManagerId> SimGateway::manager_of(LinkId link) const {
+  for (const auto& [index, uplink] : uplinks_) {
+    if (uplink.ours == link) return uplink.manager;
+  }
+  return std::nullopt;
 }
 
 // L4: at no instant does the holder believe longer in a lease than its worker does.
@@ -211,7 +269,7 @@ void SimGateway::check_leases() {
   for (const auto& [key, lease] : core_->leases().all()) {
     if (lease.closed || lease.stale) continue;
     SimManager* manager = manager_with(key.manager);
-    SimWorker* worker = manager == nullptr ? nullptr : manager->worker_of(lease.inc);
+    SimWorker* worker = manager == nullptr ? nullptr : manager->worker_of(key.manager, lease.inc);
     if (worker == nullptr || !worker->node().alive) continue;
     const Instant holder_end = node_.clock.real(lease.end);
     if (holder_end <= world_.now()) continue;
@@ -221,7 +279,7 @@ void SimGateway::check_leases() {
       return world_.violation("the holder's end of lease " + std::to_string(key.lease.counter) + " lies " +
                               std::to_string((holder_end - *worker_end).ms()) + " ms after the worker's");
     }
-    if (!worker_end && manager->core() != nullptr) {
+    if (!worker_end && manager->core() != nullptr && manager->setup().id == key.manager) {
       const pool::LeaseBook* book = nullptr;
       for (const pool::ReplicaSpec& spec : manager->setup().replicas) {
         const pool::LeaseBook* each = manager->core()->book_of(spec.replica_id);
@@ -238,7 +296,7 @@ void SimGateway::check_leases() {
 // --- workers ---
 
 SimWorker* SimGateway::worker_at(const std::string& endpoint) {
-  for (SimManager* manager : managers_) {
+  for (SimManager* manager : setup_.managers) {
     if (SimWorker* worker = manager->worker_at(endpoint)) return worker;
   }
   return nullptr;
@@ -272,7 +330,7 @@ void SimGateway::dispatch(const gateway::Dispatch& effect) {
   CallAnswer answer = [this, id](const gateway::Event& event) {
     const bool last = std::holds_alternative<gateway::DispatchFinished>(event) ||
                       std::holds_alternative<gateway::DispatchFailed>(event);
-    if (last && mutant_ == Mutant::drop_terminal && id.job.value.lo % 5 == 0) return;
+    if (last && setup_.mutant == Mutant::drop_terminal && id.job.value.lo % 5 == 0) return;
     if (last) {
       const auto call = calls_.find(id);
       if (call != calls_.end()) {
@@ -336,6 +394,11 @@ void SimGateway::count_tokens(const gateway::CountTokens& effect) {
 
 std::string SimGateway::check_rest() const {
   if (!core_) return {};
+  for (std::size_t i = 0; i < setup_.managers.size(); ++i) {
+    const auto uplink = uplinks_.find(i);
+    if (uplink == uplinks_.end() || uplink->second.manager != setup_.managers[i]->setup().id)
+      return node_.name + " is not attached to " + setup_.managers[i]->node().name;
+  }
   if (core_->queue().size() > 0) return node_.name + ": jobs still wait";
   if (core_->in_flight() > 0) return node_.name + ": calls are still open";
   for (const auto& [key, lease] : core_->leases().all()) {

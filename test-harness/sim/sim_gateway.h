@@ -11,21 +11,29 @@
 #include <vector>
 
 #include "orchestratord/core/orchestrator.h"
+#include "sim/job_watch.h"
 #include "sim/mutant.h"
 #include "sim/sim_manager.h"
 #include "sim/world.h"
 
 namespace orch::sim {
 
+struct GatewaySetup {
+  OrchId id;
+  gateway::Config config;
+  std::vector<SimManager*> managers;
+  Mutant mutant = Mutant::none;
+  LeaseHistory* history = nullptr;  // of the run, outlives the gateway
+  std::function<void(const gateway::Effect&)> to_clients;
+  std::function<void()> die;  // the process dies here and now, and comes back later
+};
+
 class SimGateway {
  public:
-  using ToClients = std::function<void(const gateway::Effect&)>;
-
-  SimGateway(World& world, OrchId id, gateway::Config config, std::vector<SimManager*> managers, Mutant mutant,
-             ToClients to_clients);
+  SimGateway(World& world, GatewaySetup setup);
 
   Node& node() { return node_; }
-  Holder holder() const { return {id_, boot_}; }
+  Holder holder() const { return {setup_.id, boot_}; }
   std::uint64_t boot() const { return boot_; }
   void start();
   void crash();
@@ -34,12 +42,14 @@ class SimGateway {
   void event(const gateway::Event& event);
   const gateway::Orchestrator* core() const { return core_ ? &*core_ : nullptr; }
   std::string check_rest() const;  // with all quiet: nothing held, nothing waiting; empty: well
+  void look();                     // now and then: what only time can break
 
  private:
   struct Uplink {
     StreamPtr stream;
     LinkId ours;
     LinkId theirs;
+    ManagerId manager;  // once welcomed
   };
   struct Hold {
     StreamPtr stream;
@@ -56,18 +66,18 @@ class SimGateway {
   void count_tokens(const gateway::CountTokens& effect);
   void send_update(const gateway::SendUpdate& effect);
   void check_leases();
+  void follow_leases();
   void check_dispatch(const gateway::Dispatch& effect);
   SimWorker* worker_at(const std::string& endpoint);
   SimManager* manager_with(ManagerId id);
+  std::optional<ManagerId> manager_of(LinkId link) const;
 
   World& world_;
   Node& node_;
-  OrchId id_;
-  gateway::Config config_;
-  std::vector<SimManager*> managers_;
-  Mutant mutant_;
-  ToClients to_clients_;
+  GatewaySetup setup_;
   std::optional<gateway::Orchestrator> core_;
+  std::optional<JobWatch> watch_;
+  std::map<gateway::LeaseKey, LeasePhase> phases_;
   std::uint64_t boot_ = 0;
   std::uint64_t next_link_ = 1;
   std::map<std::size_t, Uplink> uplinks_;  // by manager

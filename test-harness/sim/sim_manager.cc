@@ -11,21 +11,21 @@ SimManager::SimManager(World& world, ManagerSetup setup)
       setup_(std::move(setup)),
       entropy_(world.rng()) {
   node_.alive = false;
+  node_.rearm = [this] { step(pool::Tick{}); };
 }
 
 void SimManager::start() {
   node_.alive = true;
   ++boot_;
   links_.clear();
+  books_.clear();
+  drain_until_.clear();
   pool::Settings settings;
   settings.manager = setup_.id;
   settings.boot = boot_;
   settings.ttl = setup_.ttl;
   settings.term_grace = Duration::seconds(2);
-  // Restarts are quick, so that a run of one virtual minute sees many lives.
-  settings.restart.initial = Duration::milliseconds(200);
-  settings.restart.max = Duration::seconds(2);
-  settings.restart.breaker_failures = 1000;
+  settings.restart = setup_.restart;
   settings.replicas = setup_.replicas;
   core_.emplace(std::move(settings), entropy_);
   armed_for_ = Instant::never();
@@ -36,12 +36,31 @@ void SimManager::start() {
 void SimManager::crash() {
   if (!node_.alive) return;
   world_.count(Fault::crash_manager);
+  stop();
+}
+
+void SimManager::stop() {
   world_.crash(node_);
-  for (auto& [inc, process] : processes_) {
+  for (auto& [key, process] : processes_) {
+    if (process.worker->node().alive) setup_.history->died(key);
     world_.crash(process.worker->node());
     process.reaped = true;
   }
   core_.reset();
+}
+
+void SimManager::lose_state() {
+  world_.count(Fault::lost_state);
+  setup_.id.value.hi += 1;
+  boot_ = 0;
+}
+
+void SimManager::shutdown(Duration deadline) {
+  for (const pool::ReplicaSpec& spec : setup_.replicas) {
+    Instant& until = drain_until_.try_emplace(spec.replica_id, Instant::never()).first->second;
+    until = std::min(until, node_.clock.local(world_.now()) + deadline);
+  }
+  world_.on_node(node_, world_.now(), [this, deadline] { step(pool::Shutdown{deadline}); });
 }
 
 void SimManager::step(const pool::Event& event) {
@@ -49,8 +68,50 @@ void SimManager::step(const pool::Event& event) {
   pool::Effects effects;
   core_->step(event, node_.clock.local(world_.now()), effects);
   core_->check_invariants();
-  for (const pool::Effect& effect : effects) execute(effect);
+  follow_books();
+  for (const pool::Effect& effect : effects) {
+    if (world_.crashes_before(effect)) {
+      setup_.die();
+      return;
+    }
+    execute(effect);
+    if (!core_) return;  // it was the last one
+  }
   arm();
+}
+
+// The life of each lease in the books, step by step.
+void SimManager::follow_books() {
+  const auto move = [&](BookPhase& phase, BookPhase to) {
+    if (phase == to) return;
+    if (!may_change(phase, to)) {
+      return world_.violation(node_.name + ": a lease in the book goes from " + phase_name(phase) + " to " +
+                              phase_name(to));
+    }
+    world_.coverage().edge(phase, to);
+    phase = to;
+  };
+  std::size_t seen = 0;
+  for (const pool::ReplicaSpec& spec : setup_.replicas) {
+    const pool::LeaseBook* book = core_->book_of(spec.replica_id);
+    if (book == nullptr) continue;
+    for (const auto& [id, lease] : book->leases()) {
+      ++seen;
+      move(books_[id], lease.closed                ? BookPhase::closed
+                       : lease.acked_renewals > 0  ? BookPhase::acked
+                       : lease.issued_renewals > 0 ? BookPhase::issued
+                                                   : BookPhase::opened);
+    }
+  }
+  if (seen == books_.size()) return;
+  for (auto it = books_.begin(); it != books_.end();) {
+    const bool here = std::any_of(setup_.replicas.begin(), setup_.replicas.end(), [&](const pool::ReplicaSpec& spec) {
+      const pool::LeaseBook* book = core_->book_of(spec.replica_id);
+      return book != nullptr && book->find(it->first) != nullptr;
+    });
+    if (!here) move(it->second, BookPhase::gone);
+    it = here ? std::next(it) : books_.erase(it);
+  }
 }
 
 void SimManager::arm() {
@@ -106,6 +167,7 @@ void SimManager::execute(const pool::Effect& effect) {
       to_link(id, [view = changed->replica](const LinkSink& sink) { sink.replica(view); }, World::Copies::one);
     }
   } else if (const auto* grant = std::get_if<pool::SendGrant>(&effect)) {
+    setup_.history->told({setup_.id, grant->inc}, grant->lease, grant->slots);
     if (world_.tracing()) {
       world_.trace(node_.name, "grants lease " + std::to_string(grant->lease.counter) + " of " + grant->replica_id +
                                    ", " + std::to_string(grant->slots) + " slots, from update " +
@@ -118,8 +180,12 @@ void SimManager::execute(const pool::Effect& effect) {
     to_link(
         revoke->link, [message = *revoke](const LinkSink& sink) { sink.revoke(message); }, World::Copies::repeatable);
   } else if (const auto* state = std::get_if<pool::NotedState>(&effect)) {
+    world_.coverage().edge(state->from, state->to);
     if (world_.tracing())
       world_.trace(node_.name, state->replica_id + " is " + std::string(pool::to_string(state->to)));
+  } else if (std::holds_alternative<pool::ShutdownComplete>(effect)) {
+    if (!living_workers().empty()) world_.violation(node_.name + " says it is shut down and leaves a worker");
+    setup_.shut_down();
   } else if (const auto* failure = std::get_if<pool::NotedFailure>(&effect)) {
     if (world_.tracing()) world_.trace(node_.name, failure->replica_id + " failed: " + failure->message);
   }
@@ -127,12 +193,35 @@ void SimManager::execute(const pool::Effect& effect) {
 
 // --- processes ---
 
+// The first replica serves the probe at the end: what goes wrong with it heals.
+SimManager::SpawnFate SimManager::draw_fate(const std::string& replica_id) {
+  if (world_.healed() || !world_.chance(world_.rates.refuse * 2)) return SpawnFate::runs;
+  const bool may_fail_for_good = replica_id != setup_.replicas.front().replica_id;
+  switch (world_.rng().below(may_fail_for_good ? 8 : 6)) {
+    case 0:
+    case 1:
+      return SpawnFate::no_process;
+    case 2:
+    case 3:
+      return SpawnFate::fails_to_load;
+    case 4:
+    case 5:
+      return SpawnFate::fails_check;
+    case 6:
+      return SpawnFate::never_starts;
+    default:
+      return SpawnFate::exits_for_good;
+  }
+}
+
 void SimManager::spawn(const pool::SpawnWorker& effect) {
   const Incarnation inc = effect.inc;
-  if (!world_.healed() && world_.chance(world_.rates.refuse)) {
-    world_.count(Fault::refuse);
-    world_.on_node(node_, world_.now() + Duration::milliseconds(5),
-                   [this, inc] { step(pool::SpawnFailed{inc, "no memory for a process", false}); });
+  const SpawnFate fate = draw_fate(effect.replica_id);
+  if (fate != SpawnFate::runs) world_.count(Fault::refuse);
+  if (fate == SpawnFate::no_process || fate == SpawnFate::never_starts) {
+    world_.on_node(node_, world_.now() + Duration::milliseconds(5), [this, inc, fate] {
+      step(pool::SpawnFailed{inc, "no memory for a process", fate == SpawnFate::never_starts});
+    });
     return;
   }
   const auto spec = std::find_if(setup_.replicas.begin(), setup_.replicas.end(),
@@ -141,6 +230,7 @@ void SimManager::spawn(const pool::SpawnWorker& effect) {
     if (other->setup().replica_id == effect.replica_id)
       world_.violation(other->endpoint() + " lives while its successor is started");
   }
+  const WorkerKey key{setup_.id, inc};
   WorkerSetup worker;
   worker.manager = setup_.id;
   worker.inc = inc;
@@ -149,39 +239,63 @@ void SimManager::spawn(const pool::SpawnWorker& effect) {
   worker.model = spec->model_name;
   worker.digest = "sha256:" + spec->model_name;
   worker.accelerator = setup_.accelerators.at(spec->replica_id);
-  worker.fails_to_load = !world_.healed() && world_.chance(world_.rates.refuse * 4);
+  worker.fails_to_load = fate == SpawnFate::fails_to_load;
+  worker.fails_self_check = fate == SpawnFate::fails_check;
   worker.load_time = world_.between(setup_.load_min, setup_.load_max);
   worker.step = world_.between(Duration::milliseconds(10), Duration::milliseconds(120));
   worker.mutant = setup_.mutant;
+  worker.history = setup_.history;
+  worker.die = [this, key] { process_died(key, 0, 9); };
   Process process;
   process.worker = std::make_unique<SimWorker>(world_, worker);
   const std::string endpoint = process.worker->endpoint();
-  processes_.emplace(inc, std::move(process));
+  Node& node = process.worker->node();
+  processes_.emplace(key, std::move(process));
   world_.on_node(node_, world_.now() + Duration::milliseconds(3), [this, inc, endpoint] {
     step(pool::ProcessStarted{inc, static_cast<std::int64_t>(inc.counter), endpoint});
   });
+  if (fate == SpawnFate::exits_for_good) {
+    world_.on_node(node, world_.now() + world_.between(Duration::milliseconds(5), Duration::seconds(4)),
+                   [this, key] { process_died(key, 65, 0); });
+  }
 }
 
 SimManager::Process* SimManager::living(Incarnation inc) {
-  const auto it = processes_.find(inc);
+  const auto it = processes_.find({setup_.id, inc});
   return it == processes_.end() || !it->second.worker->node().alive ? nullptr : &it->second;
 }
 
-void SimManager::process_died(Incarnation inc, int signal_number) {
-  Process& process = processes_.at(inc);
-  if (setup_.mutant != Mutant::exit_without_death) world_.crash(process.worker->node());
+void SimManager::process_died(const WorkerKey& key, int exit_code, int signal_number) {
+  Process& process = processes_.at(key);
+  if (setup_.mutant != Mutant::exit_without_death) {
+    if (process.worker->node().alive) setup_.history->died(key);
+    world_.crash(process.worker->node());
+  }
   if (process.reaped) return;
   process.reaped = true;
   world_.on_node(node_, world_.now() + world_.between(Duration::microseconds(200), Duration::milliseconds(50)),
-                 [this, inc, signal_number] { step(pool::ProcessExited{inc, 0, signal_number, {}}); });
+                 [this, inc = key.inc, exit_code, signal_number] {
+                   step(pool::ProcessExited{inc, exit_code, signal_number, {}});
+                 });
 }
 
 void SimManager::signal(const pool::SignalWorker& effect) {
   Process* process = living(effect.inc);
   if (process == nullptr) return;
-  if (effect.signal == pool::StopSignal::kill) return process_died(effect.inc, 9);
+  check_signal(effect);
+  const WorkerKey key = process->worker->key();
+  if (effect.signal == pool::StopSignal::kill) return process_died(key, 0, 9);
   world_.on_node(process->worker->node(), world_.now() + world_.between({}, Duration::milliseconds(300)),
-                 [this, inc = effect.inc] { process_died(inc, 0); });
+                 [this, key] { process_died(key, 0, 0); });
+}
+
+// I9: a drain stops its worker when it is idle or when the deadline is over.
+void SimManager::check_signal(const pool::SignalWorker& effect) {
+  if (effect.signal != pool::StopSignal::terminate) return;
+  const SimWorker& worker = *living(effect.inc)->worker;
+  const auto until = drain_until_.find(worker.setup().replica_id);
+  if (until == drain_until_.end() || node_.clock.local(world_.now()) >= until->second) return;
+  if (worker.running() > 0) world_.violation(worker.endpoint() + " is stopped with a job before the drain's deadline");
 }
 
 void SimManager::connect(Incarnation inc) {
@@ -196,13 +310,13 @@ void SimManager::connect(Incarnation inc) {
   }
   SimWorker* worker = process->worker.get();
   control->on_broken[0] = [this, inc, control] {
-    const auto it = processes_.find(inc);
+    const auto it = processes_.find({setup_.id, inc});
     if (it != processes_.end() && it->second.control == control) step(pool::ControlBroken{inc});
   };
   control->on_broken[1] = [worker, control] { worker->control_broken(control); };
   world_.send(control, 1, World::Copies::one, [this, worker, control, inc] {
     worker->control_opened(control, [this, inc, control](const pool::WorkerReport& report) {
-      const auto it = processes_.find(inc);
+      const auto it = processes_.find({setup_.id, inc});
       if (it != processes_.end() && it->second.control == control) step(report);
     });
   });
@@ -227,11 +341,11 @@ void SimManager::query(Incarnation inc) {
 
 // L1, L2: what the manager promises, checked before anything can be lost on the way.
 void SimManager::check_table(const pool::SendTable& effect) {
-  const Process& process = processes_.at(effect.inc);
+  const Process& process = processes_.at({setup_.id, effect.inc});
   std::uint64_t promised = 0;
   for (const LeaseEntry& entry : effect.table.leases) {
     promised += entry.slots;
-    const auto [known, fresh] = lease_of_.emplace(entry.id, std::pair(entry.holder, effect.inc));
+    const auto [known, fresh] = lease_of_.emplace(std::pair(setup_.id, entry.id), std::pair(entry.holder, effect.inc));
     if (!fresh && known->second != std::pair(entry.holder, effect.inc))
       world_.violation("a lease id changed its holder or incarnation");
   }
@@ -286,16 +400,22 @@ SimWorker* SimManager::worker_at(const std::string& endpoint) {
   return nullptr;
 }
 
-SimWorker* SimManager::worker_of(Incarnation inc) {
-  const auto it = processes_.find(inc);
+SimWorker* SimManager::worker_of(ManagerId manager, Incarnation inc) {
+  const auto it = processes_.find({manager, inc});
   return it == processes_.end() ? nullptr : it->second.worker.get();
+}
+
+bool SimManager::serves() const {
+  if (!core_) return false;
+  const std::vector<pool::ReplicaView> views = core_->replicas(node_.clock.local(world_.now()));
+  return !views.empty() && views.front().state == pool::ReplicaState::ready;
 }
 
 void SimManager::crash_worker(std::uint64_t pick) {
   const auto workers = living_workers();
   if (workers.empty() || !node_.alive) return;
   world_.count(Fault::crash_worker);
-  process_died(workers[pick % workers.size()]->setup().inc, 9);
+  process_died(workers[pick % workers.size()]->key(), 0, 9);
 }
 
 void SimManager::pause_worker(std::uint64_t pick, Duration length) {
@@ -303,9 +423,29 @@ void SimManager::pause_worker(std::uint64_t pick, Duration length) {
   if (!workers.empty()) world_.pause(workers[pick % workers.size()]->node(), length);
 }
 
+void SimManager::stall_worker(std::uint64_t pick) {
+  const auto workers = living_workers();
+  if (!workers.empty()) workers[pick % workers.size()]->stall();
+}
+
+void SimManager::kill_stalled() {
+  for (SimWorker* worker : living_workers()) {
+    if (worker->stalled()) process_died(worker->key(), 0, 9);
+  }
+}
+
+std::vector<Node*> SimManager::host() {
+  std::vector<Node*> nodes{&node_};
+  for (SimWorker* worker : living_workers()) nodes.push_back(&worker->node());
+  return nodes;
+}
+
 void SimManager::drain_replica(std::size_t index, Duration deadline) {
   if (!core_ || !node_.alive) return;
-  step(pool::DrainReplica{RequestId{1}, setup_.replicas[index].replica_id, deadline});
+  const std::string& replica = setup_.replicas[index].replica_id;
+  Instant& until = drain_until_.try_emplace(replica, Instant::never()).first->second;
+  until = std::min(until, node_.clock.local(world_.now()) + deadline);
+  step(pool::DrainReplica{RequestId{1}, replica, deadline});
 }
 
 // --- links ---

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "pool-managerd/core/manager.h"
+#include "sim/lease_history.h"
 #include "sim/mutant.h"
 #include "sim/sim_worker.h"
 #include "sim/world.h"
@@ -23,7 +24,11 @@ struct ManagerSetup {
   Duration ttl = Duration::seconds(15);
   Duration load_min = Duration::milliseconds(50);
   Duration load_max = Duration::seconds(2);
+  pool::RestartPolicy restart;
   Mutant mutant = Mutant::none;
+  LeaseHistory* history = nullptr;  // of the run, outlives the manager
+  std::function<void()> die;        // the process dies here and now, and comes back later
+  std::function<void()> shut_down;  // it has nothing left and ends
 };
 
 // What a link of the manager delivers to its orchestrator.
@@ -42,10 +47,16 @@ class SimManager {
   const ManagerSetup& setup() const { return setup_; }
   std::uint64_t boot() const { return boot_; }
 
-  void start();  // a new boot
-  void crash();  // with all its workers: the first version of L8
+  void start();       // a new boot
+  void crash();       // with all its workers: the first version of L8
+  void stop();        // the end of the process, whatever the reason
+  void lose_state();  // the state directory is gone: the next start is another manager (L1)
+  void shutdown(Duration deadline);
   void crash_worker(std::uint64_t pick);
   void pause_worker(std::uint64_t pick, Duration length);
+  void stall_worker(std::uint64_t pick);
+  void kill_stalled();        // as an operator would, when nothing shows it for want of a job
+  std::vector<Node*> host();  // this process and its living workers
   std::vector<SimWorker*> living_workers();
   SimWorker* worker_at(const std::string& endpoint);
   void drain_replica(std::size_t index, Duration deadline);
@@ -55,11 +66,13 @@ class SimManager {
   void update(LinkId link, pool::HolderUpdate update);
   void link_broken(LinkId link);
 
+  bool serves() const;  // its first replica is ready
   const pool::Manager* core() const { return core_ ? &*core_ : nullptr; }
-  // The worker that holds this incarnation, dead or alive.
-  SimWorker* worker_of(Incarnation inc);
+  // The worker of this incarnation, dead or alive.
+  SimWorker* worker_of(ManagerId manager, Incarnation inc);
 
  private:
+  enum class SpawnFate : std::uint8_t { runs, no_process, never_starts, fails_to_load, fails_check, exits_for_good };
   struct Link {
     StreamPtr stream;
     LinkSink sink;
@@ -87,8 +100,11 @@ class SimManager {
   void connect(Incarnation inc);
   void query(Incarnation inc);
   void send_table(const pool::SendTable& effect);
-  void process_died(Incarnation inc, int signal);
+  void process_died(const WorkerKey& key, int exit_code, int signal);
   void check_table(const pool::SendTable& effect);
+  void check_signal(const pool::SignalWorker& effect);
+  void follow_books();
+  SpawnFate draw_fate(const std::string& replica_id);
   Process* living(Incarnation inc);
   void to_link(LinkId id, const std::function<void(const LinkSink&)>& deliver, World::Copies copies);
 
@@ -100,8 +116,11 @@ class SimManager {
   std::uint64_t boot_ = 0;
   std::uint64_t next_link_ = 1;
   std::map<LinkId, Link> links_;
-  std::map<Incarnation, Process> processes_;                    // all of this run
-  std::map<LeaseId, std::pair<Holder, Incarnation>> lease_of_;  // L1: an id never changes either
+  std::map<WorkerKey, Process> processes_;  // all of this run
+  // L1: a lease id never changes holder or incarnation.
+  std::map<std::pair<ManagerId, LeaseId>, std::pair<Holder, Incarnation>> lease_of_;
+  std::map<LeaseId, BookPhase> books_;          // of this boot
+  std::map<std::string, Instant> drain_until_;  // by replica, local
   Instant armed_for_ = Instant::never();
 };
 

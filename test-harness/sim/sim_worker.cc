@@ -9,14 +9,24 @@ namespace orch::sim {
 
 SimWorker::SimWorker(World& world, WorkerSetup setup)
     : world_(world),
-      node_(world.new_node("worker-" + std::to_string(setup.manager.value.lo) + "-" + std::to_string(setup.inc.boot) +
-                           "." + std::to_string(setup.inc.counter))),
+      node_(world.new_node("worker-" + std::to_string(setup.manager.value.lo) + "-" +
+                           std::to_string(setup.manager.value.hi) + "-" + std::to_string(setup.inc.boot) + "." +
+                           std::to_string(setup.inc.counter))),
       setup_(std::move(setup)),
       arbiter_({.slots = setup_.slots}),
       ready_at_(world.now() + setup_.load_time) {
   const bool bound = arbiter_.bind(setup_.manager, setup_.inc);
   if (!bound) world_.violation("a fresh arbiter refused to be bound");
+  setup_.history->born(key(), setup_.replica_id, setup_.slots);
+  node_.rearm = [this] { pump_stops(); };
   schedule_report();
+}
+
+// A process may die between any two things that it does for others.
+bool SimWorker::dies_at(WorkerPoint point) {
+  if (!world_.crashes_at(point)) return false;
+  setup_.die();
+  return true;
 }
 
 // --- the manager's side ---
@@ -32,6 +42,7 @@ void SimWorker::control_broken(const StreamPtr& stream) {
 }
 
 void SimWorker::apply(const LeaseTable& table) {
+  if (dies_at(WorkerPoint::before_apply)) return;
   const Instant now = local();
   const auto applied = arbiter_.apply(table, now);
   if (applied == worker::LeaseArbiter::Applied::malformed) world_.violation("the worker was sent a malformed table");
@@ -46,17 +57,29 @@ void SimWorker::apply(const LeaseTable& table) {
       next.emplace(entry.id, lease);
     }
     seen_ = std::move(next);
+    std::vector<Instant> ends;
+    for (const LeaseEntry& entry : table.leases) ends.push_back(seen_.at(entry.id).end);
+    setup_.history->applied(key(), table, ends);
   }
   pump_stops();
+  if (dies_at(WorkerPoint::before_ack)) return;
   report();
 }
 
 void SimWorker::self_check(std::uint64_t id) {
   world_.on_node(node_, world_.now() + setup_.step * 3, [this, id] {
+    if (stalled_) return;
     ++steps_;
     ++tokens_out_;
-    report(pool::SelfCheckOutcome{id, true, true, true, {}});
+    report(pool::SelfCheckOutcome{id, !setup_.fails_self_check, true, true, {}});
   });
+}
+
+void SimWorker::stall() {
+  if (stalled_) return;
+  world_.count(Fault::engine_fault);
+  if (world_.tracing()) world_.trace(node_.name, "stops stepping");
+  stalled_ = true;
 }
 
 void SimWorker::drain(Duration deadline) {
@@ -87,6 +110,7 @@ pool::WorkerFacts SimWorker::facts() const {
 
 void SimWorker::report(std::optional<pool::SelfCheckOutcome> check) {
   if (!control_ || !report_) return;
+  if (!check && !world_.healed() && world_.chance(world_.rates.lose_report)) return world_.count(Fault::lost_report);
   pool::WorkerReport out;
   out.inc = setup_.inc;
   out.version = arbiter_.version();
@@ -158,17 +182,26 @@ void SimWorker::generate(const StreamPtr& stream, const gateway::Dispatch& dispa
     failure.outcome = outcome;
     answer(call, gateway::DispatchFailed{id, dispatch.fence, failure}, World::Copies::one);
   };
-  if (world_.chance(world_.healed() ? 0 : 30)) return refuse(Outcome::NO_PAGES);
+  if (dies_at(WorkerPoint::before_admit)) return;
+  if (world_.chance(world_.healed() ? 0 : 30)) {
+    world_.count(Fault::engine_fault);
+    return refuse(Outcome::NO_PAGES);
+  }
   const auto admitted = arbiter_.admit(dispatch.fence, holder, id, local());
   const bool runs = admitted.ok() || setup_.mutant == Mutant::worker_accepts_all;
   check_admission(dispatch, holder, runs);
-  if (!runs) return refuse(admitted.error());
+  if (!runs) {
+    if (!dies_at(WorkerPoint::before_refusal)) refuse(admitted.error());
+    return;
+  }
   attempts_.insert(id);
+  setup_.history->used(key(), dispatch.fence.lease, holder, id, local());
   calls_.emplace(id, std::move(call));
   report();
   world_.on_node(node_, world_.now() + setup_.step * 2, [this, id] {
     const auto it = calls_.find(id);
-    if (it == calls_.end() || it->second.stopping) return;
+    if (it == calls_.end() || it->second.stopping || stalled_) return;
+    if (dies_at(WorkerPoint::before_start)) return;
     answer(it->second, gateway::DispatchStarted{id, it->second.fence, 7, 0}, World::Copies::repeatable);
     step(id);
   });
@@ -178,7 +211,8 @@ void SimWorker::generate(const StreamPtr& stream, const gateway::Dispatch& dispa
 void SimWorker::step(const DispatchId& id) {
   world_.on_node(node_, world_.now() + setup_.step, [this, id] {
     const auto it = calls_.find(id);
-    if (it == calls_.end() || it->second.stopping) return;
+    if (it == calls_.end() || it->second.stopping || stalled_) return;
+    if (dies_at(WorkerPoint::before_token)) return;
     ActiveCall& call = it->second;
     ++steps_;
     if (call.next == call.length) {
@@ -189,10 +223,14 @@ void SimWorker::step(const DispatchId& id) {
       done.completion_tokens = call.length;
       const ActiveCall last = call;
       end_call(id, std::nullopt);
+      if (!node_.alive || dies_at(WorkerPoint::before_terminal)) return;
       answer(last, done, World::Copies::repeatable);
       return;
     }
-    if (!world_.healed() && world_.chance(8)) return end_call(id, Outcome::NUMERIC_FAULT);
+    if (!world_.healed() && world_.chance(8)) {
+      world_.count(Fault::engine_fault);
+      return end_call(id, Outcome::NUMERIC_FAULT);
+    }
     gateway::DispatchTokens tokens;
     tokens.dispatch = id;
     tokens.fence = call.fence;
@@ -225,6 +263,8 @@ void SimWorker::end_call(const DispatchId& id, const std::optional<Outcome>& fai
   if (it == calls_.end()) return;
   const ActiveCall call = std::move(it->second);
   calls_.erase(it);
+  setup_.history->released(key(), id);
+  if (dies_at(WorkerPoint::before_slot_returned)) return;
   arbiter_.ended(id);
   report();
   if (!failure) return;
@@ -238,7 +278,12 @@ void SimWorker::call_broken(const DispatchId& id, const StreamPtr& stream) {
   const auto it = calls_.find(id);
   if (it == calls_.end() || it->second.stream != stream || setup_.mutant == Mutant::worker_ignores_cancel) return;
   it->second.stopping = true;
-  world_.on_node(node_, world_.now() + world_.between({}, setup_.step), [this, id] { end_call(id, std::nullopt); });
+  world_.on_node(node_, world_.now() + world_.between({}, setup_.step), [this, id] { stop_call(id, std::nullopt); });
+}
+
+// A stalled engine lets go of nothing.
+void SimWorker::stop_call(const DispatchId& id, const std::optional<Outcome>& failure) {
+  if (!stalled_) end_call(id, failure);
 }
 
 void SimWorker::pump_stops() {
@@ -250,7 +295,7 @@ void SimWorker::pump_stops() {
     const Outcome why =
         stop.reason == worker::LeaseArbiter::StopReason::drain_over ? Outcome::POOL_UNREADY : Outcome::CANCELED;
     world_.on_node(node_, world_.now() + world_.between({}, setup_.step),
-                   [this, id = stop.dispatch, why] { end_call(id, why); });
+                   [this, id = stop.dispatch, why] { stop_call(id, why); });
   }
   const Instant next = arbiter_.next_wakeup();
   if (next.is_never() || next == stop_timer_) return;
@@ -270,6 +315,7 @@ std::optional<Instant> SimWorker::lease_end(LeaseId lease) const {
 }
 
 std::size_t SimWorker::overdue_calls() const {
+  if (stalled_) return 0;
   const Duration slack = setup_.step * 2 + Duration::seconds(1);
   return static_cast<std::size_t>(std::count_if(calls_.begin(), calls_.end(), [&](const auto& entry) {
     const ActiveCall& call = entry.second;

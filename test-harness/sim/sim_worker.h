@@ -12,6 +12,7 @@
 
 #include "orchestratord/core/effects.h"
 #include "pool-managerd/core/events.h"
+#include "sim/lease_history.h"
 #include "sim/mutant.h"
 #include "sim/world.h"
 #include "worker/lease/lease_arbiter.h"
@@ -28,9 +29,12 @@ struct WorkerSetup {
   std::string accelerator = "cpu";
   std::uint32_t ctx_max = 512;
   bool fails_to_load = false;
+  bool fails_self_check = false;
   Duration load_time;
   Duration step;  // one token
   Mutant mutant = Mutant::none;
+  LeaseHistory* history = nullptr;  // of the run, outlives the worker
+  std::function<void()> die;        // the process dies here and now
 };
 
 // What a worker says to the gateway about one call.
@@ -43,6 +47,7 @@ class SimWorker {
   Node& node() { return node_; }
   const WorkerSetup& setup() const { return setup_; }
   std::string endpoint() const { return node_.name; }
+  WorkerKey key() const { return {setup_.manager, setup_.inc}; }
 
   // The manager's side.
   void control_opened(const StreamPtr& stream, std::function<void(const pool::WorkerReport&)> report);
@@ -51,6 +56,8 @@ class SimWorker {
   void self_check(std::uint64_t id);
   void drain(Duration deadline);
   pool::WorkerFacts facts() const;
+  // The engine stands still while the process goes on answering, until it is killed.
+  void stall();
 
   // The holders' side.
   void hold_opened(const Holder& holder, const StreamPtr& stream);
@@ -66,6 +73,7 @@ class SimWorker {
   // Calls whose stream is known here to have ended, or whose holder was last heard of a TTL ago, and a step more (L5).
   std::size_t overdue_calls() const;
   std::size_t running_of(const Holder& holder) const;
+  bool stalled() const { return stalled_; }
 
  private:
   struct ActiveCall {
@@ -87,9 +95,11 @@ class SimWorker {
   Instant local() const { return node_.clock.local(world_.now()); }
   void report(std::optional<pool::SelfCheckOutcome> check = std::nullopt);
   void schedule_report();
+  bool dies_at(WorkerPoint point);
   void pump_stops();
   void step(const DispatchId& dispatch);
   void end_call(const DispatchId& dispatch, const std::optional<Outcome>& failure);
+  void stop_call(const DispatchId& dispatch, const std::optional<Outcome>& failure);
   void answer(const ActiveCall& call, const gateway::Event& event, World::Copies copies);
   void check_admission(const gateway::Dispatch& dispatch, const Holder& holder, bool admitted);
 
@@ -107,6 +117,7 @@ class SimWorker {
   std::map<Holder, Instant> heard_;  // this worker's clock
   Duration ttl_ = Duration::seconds(15);
   bool draining_ = false;
+  bool stalled_ = false;
   Instant stop_timer_ = Instant::never();
   std::uint64_t steps_ = 0;
   std::uint64_t tokens_out_ = 0;

@@ -1,8 +1,8 @@
 // The simulated machine room: one thread, virtual time, one seed. Everything that happens is a scheduled action; ties
 // are broken by the order of scheduling, so a seed gives the same run everywhere.
 //
-// Purpose: nodes (processes that crash, pause and have clocks of their own), streams between them (ordered, breakable),
-// and the faults. Errors: a broken rule is reported by violation(), which ends the run.
+// Purpose: nodes (processes that crash, pause, are suspended and have clocks of their own), streams between them
+// (ordered, breakable), and the faults. Errors: a broken rule is reported by violation(), which ends the run.
 #pragma once
 
 #include <array>
@@ -11,65 +11,42 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <queue>
-#include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "common/base/prng.h"
 #include "common/base/time.h"
+#include "sim/coverage.h"
 
 namespace orch::sim {
 
 using Action = std::function<void()>;
 
-enum class Fault : std::uint8_t {
-  drop,
-  half_open,
-  delay,
-  duplicate,
-  reorder,
-  partition,
-  pause,
-  crash_worker,
-  crash_manager,
-  crash_orchestrator,
-  refuse,
-  drain
-};
-inline constexpr std::size_t kFaults = 12;
-const char* fault_name(Fault fault);
-using FaultCounts = std::array<std::uint64_t, kFaults>;
-
 // Chances in 1/10000 per opportunity; 0: off. Drawn per seed (swarm testing): most runs have some kinds switched off.
 struct FaultRates {
-  std::uint32_t drop = 0;       // per message: the stream breaks
-  std::uint32_t half_open = 0;  // of broken streams: one end learns of it late
-  std::uint32_t delay = 0;      // per message
-  std::uint32_t duplicate = 0;  // per message
-  std::uint32_t refuse = 0;     // per connection, spawn or load
+  std::uint32_t drop = 0;             // per message: the stream breaks
+  std::uint32_t half_open = 0;        // of broken streams: one end learns of it late
+  std::uint32_t delay = 0;            // per message
+  std::uint32_t duplicate = 0;        // per message
+  std::uint32_t refuse = 0;           // per connection, spawn or load
+  std::uint32_t lose_report = 0;      // per load report
+  std::uint32_t slow_reader = 0;      // per reader
+  std::uint32_t crash_at_effect = 0;  // in 1/1000000, per effect that is about to be executed
 };
 
-// Local time of one process: started at an arbitrary value, running a little fast or slow. The rate error between any
-// two stays inside the tenth that L4 allows.
+// Local time of one process: started at an arbitrary value, running up to a tenth fast or slow and jumping forward when
+// its host wakes from suspend. Two clocks of one run stay within the relative rate error that L4 allows, jumps
+// included.
 struct NodeClock {
   std::int64_t offset_ns = 0;
-  std::int64_t rate_ppm = 0;  // within +-40,000
+  std::int64_t rate_ppm = 0;
   Instant local(Instant real) const;
   Instant real(Instant local_time) const;  // never earlier than the instant at which local() reaches it
 };
 
-struct Node {
-  std::string name;
-  bool alive = true;
-  std::uint64_t life = 1;
-  Instant paused_until;
-  NodeClock clock;
-  std::deque<std::pair<std::uint64_t, Action>> held;  // (life, what arrived while it was paused), in order
-};
-
 // An ordered, reliable connection until it breaks. Undelivered messages of a broken stream are lost.
+struct Node;
 struct Stream {
   bool open = true;
   std::array<Node*, 2> ends{};
@@ -78,11 +55,36 @@ struct Stream {
   std::array<Action, 2> on_broken;                                     // told to each living end once
   std::array<Instant, 2> told_at{Instant::never(), Instant::never()};  // when each end learns that it broke
 };
-using StreamPtr = std::shared_ptr<Stream>;
+using StreamPtr = std::shared_ptr<Stream>;  // both ends and every message under way hold it
+
+// Something that will happen: on the node of that life, through that stream, or to the room itself.
+struct Pending {
+  Action action;
+  Node* node = nullptr;
+  std::uint64_t life = 0;
+  StreamPtr stream;
+  std::uint32_t source = 0;  // index of the sender, for messages
+  Instant sent;
+  bool network = false;  // a message, or the news that a stream broke
+};
+
+struct Node {
+  std::string name;
+  std::uint32_t index = 0;
+  bool alive = true;
+  std::uint64_t life = 1;
+  Instant paused_until;
+  NodeClock clock;
+  std::deque<Pending> held;        // what arrived while it was paused, in order
+  Action rearm;                    // after a jump of its clock: timers are due earlier than they were armed for
+  std::vector<Instant> last_from;  // by sender: when the delivery before was sent, for counting reorderings
+  bool runs(Instant now) const { return alive && paused_until <= now; }
+};
 
 class World {
  public:
-  World(std::uint64_t seed, bool tracing);
+  // `trace_lines`: how many of the last ones are kept; 0: no trace.
+  World(std::uint64_t seed, std::size_t trace_lines);
   ~World();  // streams refer to themselves through their actions
   World(const World&) = delete;
   World& operator=(const World&) = delete;
@@ -92,16 +94,20 @@ class World {
   bool chance(std::uint32_t per_10000) { return per_10000 > 0 && rng_.chance(per_10000, 10000); }
   Duration between(Duration low, Duration high) { return {rng_.between(low.ns, high.ns)}; }
 
-  void at(Instant when, Action action);
+  void at(Instant when, Action action) { push(when, Pending{std::move(action), nullptr, 0, nullptr, 0, {}, false}); }
   void after(Duration delay, Action action) { at(now_ + delay, std::move(action)); }
   // Runs `action` on the node as it is now; never when it has died since, later when it is paused.
-  void on_node(Node& node, Instant when, Action action);
+  void on_node(Node& node, Instant when, Action action) {
+    push(when, Pending{std::move(action), &node, node.life, nullptr, 0, {}, false});
+  }
   // Runs to `end` or to the first violation. False: violated.
   bool run_until(Instant end);
 
   Node& new_node(std::string name);
   void crash(Node& node);  // its peers learn of it soon or, like after a power cut, late
   void pause(Node& node, Duration length);
+  // The whole host sleeps; when it wakes, its clocks have gone on (CLOCK_BOOTTIME), read anew from a coarser one.
+  void suspend(const std::vector<Node*>& host, Duration length);
 
   StreamPtr connect(Node& a, Node& b);  // nullptr: refused or partitioned
   // Towards end 0 or 1. `repeatable`: the receiver has a guard of its own against a second copy (a version, a sequence
@@ -114,15 +120,24 @@ class World {
   // The exchange is over: both ends know, and nothing more travels.
   void close(const StreamPtr& stream);
   void partition(Node& a, Node& b, Duration length);
-  // From now on nothing goes wrong any more.
+  // Nothing from `a` reaches `b` until then, the other way is open. What was sent arrives afterwards, unless the
+  // connection gives up first.
+  void partition_one_way(Node& a, Node& b, Duration length);
+  // From now on nothing goes wrong any more, and what the network held back arrives.
   void heal();
   bool healed() const { return healed_; }
+  // Whether the process dies here, between two effects of one step: by chance, or because this run is to see a death
+  // before the n-th effect of that kind. Counted by the caller's kind.
+  bool crashes_before(const gateway::Effect& effect);
+  bool crashes_before(const pool::Effect& effect);
+  bool crashes_at(WorkerPoint point);
+  void draw_crash_targets(std::size_t count);
 
-  void count(Fault fault) { ++counts_[static_cast<std::size_t>(fault)]; }
-  const FaultCounts& counts() const { return counts_; }
+  Coverage& coverage() { return coverage_; }
+  void count(Fault fault) { coverage_.count(fault); }
   std::uint64_t events() const { return events_; }
 
-  bool tracing() const { return tracing_; }
+  bool tracing() const { return trace_lines_ > 0; }
   void trace(const std::string& who, const std::string& what);
   const std::deque<std::string>& trace_tail() const { return trace_; }
   void violation(const std::string& what);
@@ -134,28 +149,42 @@ class World {
   struct Entry {
     Instant when;
     std::uint64_t seq = 0;
-    std::shared_ptr<Action> action;
-    bool operator>(const Entry& other) const { return std::pair(when, seq) > std::pair(other.when, other.seq); }
+    std::uint32_t slot = 0;
+    bool operator<(const Entry& other) const {  // for a heap with the earliest on top
+      return when != other.when ? other.when < when : other.seq < seq;
+    }
   };
-  void deliver(Node& node, std::uint64_t life, Instant when, Action action);
-  void run_on(Node& node, std::uint64_t life, const Action& action);
+  void push(Instant when, Pending pending);
+  void run(Pending& pending);
   void resume(Node& node);
+  void act(const Pending& pending);
   void tell_broken(const StreamPtr& stream, std::size_t end, bool late);
+  void forget_closed_streams();
   Duration latency();
+  bool is_cut(const Node& from, const Node& to) const;
+  bool crashes(std::size_t boundary);
 
   Instant now_;
   Prng rng_;
-  bool tracing_;
+  std::size_t trace_lines_;
   bool healed_ = false;
+  std::int64_t rate_base_ppm_ = 0;
   std::uint64_t next_seq_ = 0;
   std::uint64_t events_ = 0;
-  std::priority_queue<Entry, std::vector<Entry>, std::greater<>> agenda_;
+  std::vector<Entry> agenda_;  // heap
+  std::vector<Pending> slots_;
+  std::vector<std::uint32_t> free_slots_;
   std::deque<std::unique_ptr<Node>> nodes_;
   std::vector<StreamPtr> streams_;
-  std::map<std::pair<const Node*, const Node*>, Instant>
-      last_sent_;  // of the delivery before, for counting reorderings
-  std::map<std::pair<std::string, std::string>, Instant> partitions_;
-  FaultCounts counts_{};
+  std::size_t streams_checked_ = 64;
+  std::map<std::pair<std::uint32_t, std::uint32_t>, Instant> partitions_;  // both ways, lower index first
+  std::map<std::pair<std::uint32_t, std::uint32_t>, Instant> one_way_;     // from, to
+  struct CrashTarget {
+    std::size_t boundary = 0;
+    std::uint64_t countdown = 0;
+  };
+  std::vector<CrashTarget> crash_targets_;
+  Coverage coverage_;
   std::deque<std::string> trace_;
   std::string violation_;
 };

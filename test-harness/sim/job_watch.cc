@@ -1,0 +1,179 @@
+#include "sim/job_watch.h"
+
+#include <utility>
+#include <variant>
+
+namespace orch::sim {
+namespace {
+
+JobPhase phase_of(gateway::JobState state) {
+  switch (state) {
+    case gateway::JobState::admitting:
+      return JobPhase::admitting;
+    case gateway::JobState::committing:
+      return JobPhase::committing;
+    case gateway::JobState::waiting:
+      return JobPhase::waiting;
+    case gateway::JobState::dispatching:
+      return JobPhase::dispatching;
+    case gateway::JobState::running:
+      return JobPhase::running;
+    case gateway::JobState::concluding:
+      return JobPhase::concluding;
+    case gateway::JobState::ended:
+      return JobPhase::ended;
+  }
+  return JobPhase::gone;
+}
+
+}  // namespace
+
+void JobWatch::fault(const std::string& what, JobId id) {
+  world_.violation(who_ + ": " + what + " (job " + std::to_string(id.value.lo) + ")");
+}
+
+void JobWatch::move(JobId id, JobPhase to) {
+  Shadow& job = jobs_[id];
+  if (!may_change(job.phase, to))
+    return fault(std::string("a job goes from ") + phase_name(job.phase) + " to " + phase_name(to), id);
+  world_.coverage().edge(job.phase, to);
+  job.phase = to;
+}
+
+JobWatch::Shadow* JobWatch::open_call(DispatchId dispatch, const Fence& fence) {
+  const auto it = jobs_.find(dispatch.job);
+  if (it == jobs_.end()) return nullptr;
+  Shadow& job = it->second;
+  const bool in_flight = job.phase == JobPhase::dispatching || job.phase == JobPhase::running;
+  return in_flight && job.attempt == dispatch.attempt && job.fence == fence ? &job : nullptr;
+}
+
+void JobWatch::before(const gateway::Event& event, Instant now) {
+  closed_speaks_ = false;
+  const auto answered = [&](DispatchId dispatch, const Fence& fence) {
+    speaker_ = dispatch.job;
+    Shadow* job = open_call(dispatch, fence);
+    closed_speaks_ = job == nullptr;
+    if (job != nullptr && job->phase == JobPhase::dispatching) move(dispatch.job, JobPhase::running);
+    return job;
+  };
+  if (const auto* started = std::get_if<gateway::DispatchStarted>(&event)) {
+    answered(started->dispatch, started->fence);
+  } else if (const auto* tokens = std::get_if<gateway::DispatchTokens>(&event)) {
+    if (Shadow* job = answered(tokens->dispatch, tokens->fence); job != nullptr && tokens->index == job->accepted) {
+      job->accepted += tokens->ids.size();
+      if (!tokens->text.empty()) job->shown = job->accepted;
+    }
+  } else if (const auto* finished = std::get_if<gateway::DispatchFinished>(&event)) {
+    answered(finished->dispatch, finished->fence);
+  } else if (const auto* failed = std::get_if<gateway::DispatchFailed>(&event)) {
+    speaker_ = failed->dispatch.job;
+    closed_speaks_ = open_call(failed->dispatch, failed->fence) == nullptr;
+  } else if (const auto* drain = std::get_if<gateway::DrainBegin>(&event)) {
+    if (drain_end_.is_never()) drain_end_ = now + drain->deadline;  // a second one changes nothing
+  }
+}
+
+void JobWatch::after(const gateway::Event& event, const gateway::Effects& effects, const gateway::Orchestrator& core,
+                     Instant now) {
+  if (const auto* submit = std::get_if<gateway::Submit>(&event)) {
+    const gateway::Job* job = core.find_job(submit->spec.id);
+    if (job != nullptr && job->state == gateway::JobState::admitting && admitting_.insert(submit->spec.id).second) {
+      jobs_[submit->spec.id].tenant = submit->spec.tenant;
+      move(submit->spec.id, JobPhase::admitting);
+    }
+  }
+  for (const gateway::Effect& effect : effects) {
+    if (const auto* noted = std::get_if<gateway::NotedAdmitted>(&effect)) {
+      admitting_.erase(noted->job);
+      jobs_[noted->job].tenant = noted->tenant;
+      move(noted->job, JobPhase::waiting);
+    } else if (const auto* dispatched = std::get_if<gateway::NotedDispatched>(&effect)) {
+      move(dispatched->job, JobPhase::dispatching);
+      Shadow& job = jobs_[dispatched->job];
+      if (dispatched->attempt <= job.attempt) fault("an attempt is not newer than the one before", dispatched->job);
+      job.attempt = dispatched->attempt;
+    } else if (const auto* dispatch = std::get_if<gateway::Dispatch>(&effect)) {
+      Shadow& job = jobs_[dispatch->dispatch.job];
+      job.fence = dispatch->fence;
+      if (dispatch->resume_ids.size() != job.shown)
+        fault("an attempt goes on at another token", dispatch->dispatch.job);
+      job.accepted = job.shown;
+    } else if (const auto* retried = std::get_if<gateway::NotedRetried>(&effect)) {
+      move(retried->job, JobPhase::waiting);
+      jobs_[retried->job].accepted = jobs_[retried->job].shown;  // what nobody saw is not counted (M7)
+    } else if (const auto* ended = std::get_if<gateway::NotedEnded>(&effect)) {
+      on(*ended, now);
+    } else if (const auto* deliver = std::get_if<gateway::Deliver>(&effect)) {
+      const bool token = std::holds_alternative<gateway::TokenEvent>(deliver->event->body);
+      if (token && closed_speaks_) fault("a token of a closed attempt is shown", speaker_);
+    }
+  }
+  notice_gone(core);
+  check_bounds(core);
+}
+
+void JobWatch::on(const gateway::NotedEnded& ended, Instant now) {
+  move(ended.job, JobPhase::ended);
+  Shadow& job = jobs_[ended.job];
+  if (ended.tokens_out != job.accepted) {
+    return fault("it is settled with " + std::to_string(ended.tokens_out) + " tokens, accepted were " +
+                     std::to_string(job.accepted),
+                 ended.job);
+  }
+  if (ended.cancel_reason == "drain" && now < drain_end_)
+    return fault("a drain ends it before its deadline", ended.job);
+  Ledger& ledger = tenants_[job.tenant];
+  ledger.accepted += job.accepted;
+  ledger.settled += ended.tokens_out;
+  if (ledger.accepted != ledger.settled) fault("tenant " + job.tenant + " is settled for other tokens", ended.job);
+}
+
+void JobWatch::notice_gone(const gateway::Orchestrator& core) {
+  for (auto it = admitting_.begin(); it != admitting_.end();) {
+    const JobId id = *it++;
+    if (core.find_job(id) != nullptr) continue;
+    admitting_.erase(id);
+    move(id, JobPhase::gone);
+    jobs_.erase(id);
+  }
+  if (core.jobs().size() == jobs_.size()) return;
+  for (auto it = jobs_.begin(); it != jobs_.end();) {
+    const JobId id = it->first;
+    ++it;
+    if (core.find_job(id) != nullptr) continue;
+    move(id, JobPhase::gone);
+    jobs_.erase(id);
+  }
+  if (core.jobs().size() != jobs_.size()) world_.violation(who_ + ": a job appeared that nobody admitted");
+}
+
+// Waiting and admitting jobs, those in flight, what was put back (it has left a slot) and what is kept for late
+// readers.
+void JobWatch::check_bounds(const gateway::Orchestrator& core) {
+  const gateway::Config& config = core.config();
+  std::size_t slots = 0;
+  for (const auto& [key, lease] : core.leases().all()) slots += std::max(lease.slots, lease.in_use);
+  const std::size_t bound =
+      config.queue.capacity + config.limits.admitting_max + config.limits.finished_max + 8 * slots + 64;
+  if (core.jobs().size() > bound)
+    world_.violation(who_ + ": " + std::to_string(core.jobs().size()) + " jobs in memory, the bound is " +
+                     std::to_string(bound));
+}
+
+void JobWatch::look(const gateway::Orchestrator& core, Instant now, Duration slack) {
+  for (const auto& [id, job] : core.jobs()) {
+    const auto shadow = jobs_.find(id);
+    if (shadow == jobs_.end()) return fault("nobody admitted it", id);
+    if (shadow->second.phase != phase_of(job.state))
+      return fault(std::string("it is ") + gateway::job_state_name(job.state) + ", its events say " +
+                       phase_name(shadow->second.phase),
+                   id);
+    if (job.live() && !job.deadline_at.is_never() && job.deadline_at + slack < now)
+      return fault("no verdict though its deadline is over", id);
+  }
+  if (core.draining() && !core.drained() && drain_end_ + slack < now)
+    world_.violation(who_ + ": the drain's deadline is over and it has not ended");
+}
+
+}  // namespace orch::sim

@@ -1,0 +1,158 @@
+#include "sim/nemesis.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace orch::sim {
+
+// Swarm testing: each kind of fault is on in about two seeds of three, at a rate of its own.
+void Nemesis::draw() {
+  Prng& rng = world_.rng();
+  const auto rate = [&](std::uint32_t most) {
+    return rng.below(3) == 0 ? 0 : static_cast<std::uint32_t>(rng.below(most) + 1);
+  };
+  FaultRates& rates = world_.rates;
+  rates.drop = rate(60);
+  rates.half_open = rate(5000);
+  rates.delay = rate(300);
+  rates.duplicate = rate(200);
+  rates.refuse = rate(400);
+  rates.lose_report = rate(1500);
+  rates.slow_reader = rate(3000);
+  rates.crash_at_effect = rate(200);
+  for (std::uint32_t& weight : weights_) weight = rng.below(3) == 0 ? 0 : static_cast<std::uint32_t>(rng.between(1, 4));
+  weights_[static_cast<std::size_t>(Kind::lose_state)] = rng.below(6) == 0 ? 1 : 0;
+  weights_[static_cast<std::size_t>(Kind::stall)] = rng.below(4) == 0 ? 1 : 0;
+  gap_max_ = Duration::milliseconds(rng.between(1000, 5000));
+  world_.draw_crash_targets(rng.below(3));
+}
+
+void Nemesis::schedule(Instant from, Instant until) {
+  Instant at = from;
+  while (at < until) {
+    world_.at(at, [this] { strike(); });
+    at = at + world_.between(Duration::milliseconds(150), gap_max_);
+  }
+}
+
+void Nemesis::strike() {
+  Prng& rng = world_.rng();
+  const std::uint64_t total = std::accumulate(weights_.begin(), weights_.end(), std::uint64_t{0});
+  if (total == 0) return;
+  std::uint64_t pick = rng.below(total);
+  std::size_t kind = 0;
+  while (pick >= weights_[kind]) pick -= weights_[kind++];
+  SimManager& manager = *room_.managers[rng.below(room_.managers.size())];
+  SimGateway& gateway = *room_.gateways[rng.below(room_.gateways.size())];
+  strike(static_cast<Kind>(kind), gateway, manager);
+}
+
+void Nemesis::strike(Kind kind, SimGateway& gateway, SimManager& manager) {
+  Prng& rng = world_.rng();
+  const std::uint64_t pick = rng.next();
+  const Duration length = world_.between(Duration::milliseconds(20), Duration::seconds(20));
+  switch (kind) {
+    case Kind::crash_worker:
+      return manager.crash_worker(pick);
+    case Kind::crash_manager:
+      if (!manager.node().alive) return;
+      world_.count(Fault::crash_manager);
+      return crash_manager(manager);
+    case Kind::crash_gateway:
+      if (!gateway.node().alive) return;
+      world_.count(Fault::crash_orchestrator);
+      return crash_gateway(gateway);
+    case Kind::pause_worker:
+      return manager.pause_worker(pick, length);
+    case Kind::pause_process:
+      return world_.pause(pick % 2 == 0 ? manager.node() : gateway.node(), length);
+    case Kind::drain_replica:  // not of the first replica, which serves the probe
+      if (manager.setup().replicas.size() < 2 || !manager.node().alive || pick % 3 != 0) return;
+      world_.count(Fault::drain);
+      return manager.drain_replica(1 + pick % (manager.setup().replicas.size() - 1),
+                                   world_.between({}, Duration::seconds(10)));
+    case Kind::shut_manager:  // SIGTERM
+      if (!manager.node().alive || pick % 2 != 0) return;
+      world_.count(Fault::drain);
+      return manager.shutdown(world_.between({}, Duration::seconds(8)));
+    case Kind::drain_gateway:  // SIGTERM
+      if (!gateway.node().alive || pick % 2 != 0) return;
+      world_.count(Fault::drain);
+      return gateway.event(gateway::DrainBegin{world_.between({}, Duration::seconds(8))});
+    case Kind::suspend:
+      return world_.suspend(pick % 2 == 0 ? manager.host() : std::vector<Node*>{&gateway.node()}, length);
+    case Kind::stall:
+      return manager.stall_worker(pick);
+    case Kind::lose_state:
+      if (!manager.node().alive) return;
+      world_.count(Fault::crash_manager);
+      crash_manager(manager);
+      return manager.lose_state();
+    case Kind::cut_manager:
+    case Kind::cut_worker:
+    case Kind::cut_host:
+    case Kind::one_way_manager:
+    case Kind::one_way_worker:
+      return cut(gateway, manager, kind, length);
+  }
+}
+
+void Nemesis::cut(SimGateway& gateway, SimManager& manager, Kind kind, Duration length) {
+  const auto workers = manager.living_workers();
+  Prng& rng = world_.rng();
+  Node& worker = workers.empty() ? manager.node() : workers[rng.below(workers.size())]->node();
+  const bool outward = rng.below(2) == 0;
+  const auto one_way = [&](Node& other) {
+    outward ? world_.partition_one_way(gateway.node(), other, length)
+            : world_.partition_one_way(other, gateway.node(), length);
+  };
+  switch (kind) {
+    case Kind::cut_manager:
+      return world_.partition(gateway.node(), manager.node(), length);
+    case Kind::cut_worker:
+      return world_.partition(gateway.node(), worker, length);
+    case Kind::cut_host:
+      for (Node* node : manager.host()) world_.partition(gateway.node(), *node, length);
+      return;
+    case Kind::one_way_manager:
+      return one_way(manager.node());
+    default:
+      return one_way(worker);
+  }
+}
+
+std::size_t Nemesis::index_of(const SimGateway& gateway) const {
+  return static_cast<std::size_t>(std::find(room_.gateways.begin(), room_.gateways.end(), &gateway) -
+                                  room_.gateways.begin());
+}
+
+void Nemesis::crash_gateway(SimGateway& gateway) {
+  died_at_[gateway.holder()] = world_.now();
+  room_.clients->gateway_crashed(index_of(gateway));
+  gateway.stop();
+  world_.after(restart_delay(), [&gateway] { gateway.start(); });
+}
+
+void Nemesis::crash_manager(SimManager& manager) {
+  manager.stop();
+  world_.after(restart_delay(), [&manager] { manager.start(); });
+}
+
+void Nemesis::restart_after_exit(SimManager& manager) {
+  world_.after(Duration::milliseconds(1), [this, &manager] {
+    if (manager.core() == nullptr || !manager.core()->is_shut_down()) return;  // crashed meanwhile
+    crash_manager(manager);
+  });
+}
+
+void Nemesis::drained(SimGateway& gateway) {
+  world_.after(Duration::milliseconds(1), [this, &gateway] {
+    if (gateway.core() == nullptr || !gateway.core()->drained()) return;  // crashed meanwhile
+    room_.clients->gateway_drained(index_of(gateway));
+    room_.clients->gateway_crashed(index_of(gateway));  // its readers and late requests find a closed port
+    gateway.stop();
+    world_.after(world_.between(Duration::milliseconds(50), Duration::seconds(2)), [&gateway] { gateway.start(); });
+  });
+}
+
+}  // namespace orch::sim
