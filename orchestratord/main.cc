@@ -1,6 +1,7 @@
 // orchestratord: the front door. Admits, queues and places jobs, and streams their tokens back.
 #include <CLI/CLI.hpp>
 
+#include <csignal>
 #include <cstdio>
 #include <fstream>
 #include <sstream>
@@ -27,6 +28,7 @@ int fail(int code, const std::string& message) {
 
 int main(int argc, char** argv) {
   orch::runtime::prepare_grpc();
+  std::signal(SIGXFSZ, SIG_IGN);  // a limit on file sizes is a full disk to the journal, not the end of the process
   std::string config_path;
   CLI::App app("Admits, queues and places jobs, and streams their tokens back.", "orchestratord");
   app.add_option("--config", config_path, "YAML configuration file; keys: .docs/config.md")->required();

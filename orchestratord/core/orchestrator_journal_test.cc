@@ -8,7 +8,7 @@ namespace {
 
 using namespace testing;
 
-std::string code(const std::optional<Failure>& failure) {
+std::string outcome_code(const std::optional<Failure>& failure) {
   return failure ? std::string(outcome_row(failure->outcome).code) : "none";
 }
 JobSpec attached(std::uint64_t n) {
@@ -98,7 +98,7 @@ TEST(Journal, OC_QUEUE_1008_eviction_and_newcomer_are_one_transaction_before_eit
     } else {
       const Effects told = bench.refuse();
       EXPECT_EQ(shown(told, ReaderId{1}), "") << "what was not committed has not happened";
-      EXPECT_EQ(code(refusal(told)), "JOURNAL_UNAVAILABLE");
+      EXPECT_EQ(outcome_code(refusal(told)), "JOURNAL_UNAVAILABLE");
       EXPECT_EQ(bench.core.find_job(job_id(1))->state, JobState::waiting);
       EXPECT_TRUE(bench.ends.empty());
     }
@@ -111,7 +111,7 @@ TEST(Journal, J1_room_is_taken_while_an_admission_commits) {
   JournalBench bench{config};
   bench.step(ManagerUp{kLink, kManager, 1, {ready_replica()}});
   bench.submit(spec_of(1));
-  EXPECT_EQ(code(refusal(bench.submit(spec_of(2)))), "ADMISSION_REJECT");
+  EXPECT_EQ(outcome_code(refusal(bench.submit(spec_of(2)))), "ADMISSION_REJECT");
   EXPECT_EQ(admissions(bench.commit()).size(), 1u);
 }
 
@@ -123,7 +123,7 @@ TEST(Journal, a_cancel_that_overtakes_the_admission_ends_the_job_after_it) {
   EXPECT_EQ(admissions(bench.commit()).size(), 1u);
   bench.commit();
   ASSERT_EQ(bench.ends.size(), 1u);
-  EXPECT_EQ(code(bench.ends[0].failure), "CANCELED");
+  EXPECT_EQ(outcome_code(bench.ends[0].failure), "CANCELED");
   EXPECT_TRUE(bench.dispatches.empty());
 }
 
@@ -346,7 +346,7 @@ TEST(Recovery, an_attached_job_died_with_its_connection) {
   JournalBench second{first, ms(100), config};
   second.commit();
   ASSERT_EQ(second.ends.size(), 1u);
-  EXPECT_EQ(code(second.ends[0].failure), "CANCELED");
+  EXPECT_EQ(outcome_code(second.ends[0].failure), "CANCELED");
 }
 
 TEST(Recovery, J7_without_store_ids_survive_and_content_does_not) {
@@ -392,7 +392,7 @@ TEST(Idempotency, J5_the_same_body_names_the_same_job_and_another_is_a_conflict)
   EXPECT_EQ(again[0].job, job_id(1));
   EXPECT_TRUE(again[0].repeated);
   const auto other = refusal(bench.submit(keyed(3, 1, 2)));
-  EXPECT_EQ(code(other), "CONFLICT");
+  EXPECT_EQ(outcome_code(other), "CONFLICT");
   EXPECT_EQ(other->field, "Idempotency-Key");
   bench.submit(keyed(4, 2, 1));
   EXPECT_EQ(admissions(bench.commit()).at(0).job, job_id(4));
@@ -424,7 +424,7 @@ TEST(Idempotency, J5_it_survives_a_restart_and_the_result_and_expires_after_a_da
   EXPECT_EQ(first.disk.size(), 0u);
   JournalBench second{first, Duration::seconds(3600)};
   EXPECT_EQ(admissions(second.submit(keyed(2, 1, 1))).at(0).job, job_id(1));
-  EXPECT_EQ(code(refusal(second.submit(keyed(2, 1, 9)))), "CONFLICT");
+  EXPECT_EQ(outcome_code(refusal(second.submit(keyed(2, 1, 9)))), "CONFLICT");
   second.advance(Duration::seconds(86400));
   EXPECT_EQ(second.core.keys().size(), 0u);
 }
@@ -437,12 +437,12 @@ TEST(Idempotency, J5_keys_are_bounded) {
   bench.submit(keyed(1, 1, 1));
   bench.commit();
   const auto refused = refusal(bench.submit(keyed(2, 2, 1)));
-  EXPECT_EQ(code(refused), "ADMISSION_REJECT");
+  EXPECT_EQ(outcome_code(refused), "ADMISSION_REJECT");
   ASSERT_TRUE(refused->retry_after);
   EXPECT_NE(refused->message.find("idempotency_keys_max = 1"), std::string::npos);
   Bench off;
   off.ready();
-  EXPECT_EQ(code(refusal(off.submit(keyed(1, 1, 1)))), "NOT_IMPLEMENTED");
+  EXPECT_EQ(outcome_code(refusal(off.submit(keyed(1, 1, 1)))), "NOT_IMPLEMENTED");
 }
 
 TEST(Idempotency, J5_a_repeated_chat_request_reads_the_first_ones_answer) {
@@ -463,10 +463,10 @@ TEST(JournalFailing, J6_journaled_kinds_are_refused_plain_ones_go_on_and_it_reco
   bench.submit(spec_of(1));
   const Effects told = bench.refuse("database or disk is full");
   const auto failure = refusal(told);
-  EXPECT_EQ(code(failure), "JOURNAL_UNAVAILABLE");
+  EXPECT_EQ(outcome_code(failure), "JOURNAL_UNAVAILABLE");
   EXPECT_NE(failure->message.find("disk is full"), std::string::npos);
   EXPECT_TRUE(all_of<NotedJournal>(told).at(0).failing);
-  EXPECT_EQ(code(refusal(bench.submit(spec_of(2)))), "JOURNAL_UNAVAILABLE");
+  EXPECT_EQ(outcome_code(refusal(bench.submit(spec_of(2)))), "JOURNAL_UNAVAILABLE");
   EXPECT_EQ(admissions(bench.submit(attached(3), ReaderId{3})).size(), 1u);
   EXPECT_EQ(bench.dispatches.size(), 1u);
 
@@ -512,7 +512,7 @@ TEST(JournalFailing, J6_a_disk_that_does_not_answer_counts_as_failing) {
   EXPECT_FALSE(bench.core.journal().failing());
   bench.advance(ms(1));
   EXPECT_TRUE(bench.core.journal().failing());
-  EXPECT_EQ(code(refusal(bench.submit(spec_of(2)))), "JOURNAL_UNAVAILABLE");
+  EXPECT_EQ(outcome_code(refusal(bench.submit(spec_of(2)))), "JOURNAL_UNAVAILABLE");
   EXPECT_EQ(admissions(bench.commit()).size(), 1u) << "the answer comes after all";
   EXPECT_FALSE(bench.core.journal().failing());
 }

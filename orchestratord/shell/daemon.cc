@@ -17,6 +17,7 @@
 #include "orchestratord/shell/client_desk.h"
 #include "orchestratord/shell/grpc_api.h"
 #include "orchestratord/shell/http_api.h"
+#include "orchestratord/shell/journal_writer.h"
 #include "orchestratord/shell/manager_links.h"
 #include "orchestratord/shell/probe.h"
 #include "orchestratord/shell/worker_calls.h"
@@ -29,6 +30,7 @@ constexpr std::size_t kMailboxCapacity = 64 * 1024;
 // Clients push through a mailbox of their own: where they can fill it, Full is a refusal and not a bug.
 constexpr std::size_t kClientMailboxCapacity = 4096;
 constexpr Duration kLastAnswersMax = Duration::seconds(2);
+constexpr int kExitJournal = 78;
 constexpr Duration kServerGrace = Duration::milliseconds(500);
 
 FullPolicy policy_from(gateway_config::FullPolicy policy) {
@@ -58,6 +60,10 @@ Config core_config(const gateway_config::Config& config) {
   out.streams.reconnect_grace = Duration::milliseconds(config.streams.reconnect_grace_ms);
   out.streams.buffer_bytes_max = config.streams.buffer_bytes_max;
   out.result_ttl = Duration::milliseconds(config.result_ttl_ms);
+  out.journal.enabled = config.journal.enabled;
+  out.journal.plain_openai = config.journal.plain_openai;
+  out.journal.idempotency_ttl = Duration::milliseconds(config.journal.idempotency_ttl_ms);
+  out.journal.idempotency_keys_max = static_cast<std::uint32_t>(config.journal.idempotency_keys_max);
   return out;
 }
 
@@ -97,6 +103,8 @@ struct Daemon::Parts {
   }
   void handle(Event event);
   void execute(const Effect& effect);
+  void start_journal(std::unique_ptr<JournalSqlite> opened, Recovered recovered);
+  void journal_answered(const JournalWriter::Answer& answer);
   void end_clients();
 
   const gateway_config::Config config;
@@ -114,6 +122,7 @@ struct Daemon::Parts {
   WorkerCalls workers;
   HttpApi http;
   GrpcApi grpc;
+  std::unique_ptr<JournalWriter> journal;  // null: switched off
   std::unique_ptr<runtime::GrpcServer> grpc_server;
   std::unique_ptr<runtime::Signals> signals;
   std::deque<Event> waiting;  // events raised while a step's effects are executed
@@ -143,7 +152,7 @@ void Daemon::Parts::execute(const Effect& effect) {
                         [this](const ForgetWorker& each) { workers.forget(each.endpoint); },
                         [this](const CountTokens& each) { workers.count(each); },
                         [this](const SendUpdate& each) { managers.send(each); },
-                        [](const JournalWrite&) { ORCH_CHECK(false); },  // switched off until it is built
+                        [this](const JournalWrite& each) { journal->write(each); },
                         [this](const Drained&) {
                           runtime::log_info("drained");
                           loop.stop();
@@ -156,6 +165,28 @@ void Daemon::Parts::execute(const Effect& effect) {
                           }
                         }},
              effect);
+}
+
+// What an earlier life left comes before anything else, so that no client meets a gateway that does not know its tasks.
+void Daemon::Parts::start_journal(std::unique_ptr<JournalSqlite> opened, Recovered recovered) {
+  const auto send = sender(mailbox);
+  journal = std::make_unique<JournalWriter>(std::move(opened), [this, send](JournalWriter::Answer answer) {
+    // One per transaction, and one per write only where the disk has been given up on: Full is a bug.
+    const bool posted = send([this, answer = std::move(answer)] { journal_answered(answer); });
+    ORCH_CHECK(posted);
+  });
+  handle(std::move(recovered));
+}
+
+void Daemon::Parts::journal_answered(const JournalWriter::Answer& answer) {
+  probe.journal_answered({.refused = answer.refused.has_value(),
+                          .records = answer.records,
+                          .took = answer.took,
+                          .file_bytes = answer.file_bytes});
+  if (answer.refused)
+    handle(JournalFailed{answer.first, answer.last, *answer.refused});
+  else
+    handle(JournalCommitted{answer.first, answer.last});
 }
 
 // The last events of the last step still wait for the loop, and calls that came too late for an answer: without this a
@@ -186,7 +217,22 @@ Result<std::unique_ptr<Daemon>, Daemon::StartFailure> Daemon::start(const gatewa
   const auto grpc_address = runtime::parse_listen_address(config.grpc.listen);
   if (!grpc_address.ok()) return Err{StartFailure{78, "grpc.listen: " + grpc_address.error()}};
 
+  std::unique_ptr<JournalSqlite> journal;
+  Recovered recovered;
+  if (config.journal.enabled) {
+    auto opened = JournalSqlite::open({.path = state_dir.path() + "/journal.db",
+                                       .bytes_max = static_cast<std::uint64_t>(config.journal.bytes_max),
+                                       .result_ttl = Duration::milliseconds(config.result_ttl_ms),
+                                       .idempotency_ttl = Duration::milliseconds(config.journal.idempotency_ttl_ms),
+                                       .wall_ms = {}});
+    if (!opened.ok()) return Err{StartFailure{kExitJournal, opened.error()}};
+    journal = std::move(opened).value();
+    auto found = journal->recover();
+    if (!found.ok()) return Err{StartFailure{kExitJournal, "journal: " + found.error()}};
+    recovered = std::move(found).value();
+  }
   auto parts = std::make_unique<Parts>(config, std::move(state_dir), std::move(keys));
+  if (journal) parts->start_journal(std::move(journal), std::move(recovered));
   const auto http_port = parts->http.listen(*http_address);
   if (!http_port.ok())
     return Err{StartFailure{http_port.error().exit_code(), "http.listen: " + http_port.error().message}};
@@ -216,6 +262,7 @@ void Daemon::run() {
   parts.loop.post([&parts, endpoints] { parts.managers.start(endpoints); });
   parts.loop.run();
   parts.end_clients();
+  parts.journal.reset();  // commits what is queued
   parts.workers.close();
   parts.managers.close();
   parts.http.close();

@@ -14,6 +14,7 @@
 #include "orchestratord/shell/chat_request.h"
 #include "orchestratord/shell/failure_reply.h"
 #include "orchestratord/shell/http_sinks.h"
+#include "orchestratord/shell/idempotency.h"
 #include "orchestratord/shell/request_limits.h"
 #include "orchestratord/shell/state_json.h"
 #include "orchestratord/shell/task_request.h"
@@ -105,7 +106,8 @@ void HttpApi::Parts::add_routes() {
              [](const HttpExchangePtr& exchange) { exchange->reply(HttpResponse::text(200, "ok\n")); });
   router.add("GET", "/readyz", [this](const HttpExchangePtr& exchange) {
     std::string why = why_not_ready(core);
-    exchange->reply(why.empty() ? HttpResponse::text(200, "ok\n") : HttpResponse::text(503, std::move(why)));
+    if (!why.empty()) return exchange->reply(HttpResponse::text(503, std::move(why)));
+    exchange->reply(HttpResponse::text(200, "ok\n" + what_is_degraded(core)));
   });
   router.add("GET", "/metrics", [this](const HttpExchangePtr& exchange) {
     HttpResponse response;
@@ -145,12 +147,19 @@ void HttpApi::Parts::route(const HttpExchangePtr& exchange) {
 }
 
 void HttpApi::Parts::post_task(const HttpExchangePtr& exchange) {
-  auto spec = parse_task_request(exchange->take_body());
+  const std::string body = exchange->take_body();
+  auto spec = parse_task_request(body);
   if (!spec.ok()) return exchange->reply(failure_reply(spec.error(), Envelope::orch_queue));
+  const auto idempotency = read_idempotency(exchange->request().header("Idempotency-Key"), spec->tenant, body);
+  if (!idempotency.ok()) return exchange->reply(failure_reply(idempotency.error(), Envelope::orch_queue));
+  spec->idempotency = *idempotency;
   desk.submit(std::move(spec).value(), [exchange](const std::variant<Admitted, Failure>& result) {
     if (const auto* failure = std::get_if<Failure>(&result))
       return exchange->reply(failure_reply(*failure, Envelope::orch_queue));
-    exchange->reply(HttpResponse::json(202, admitted_json(std::get<Admitted>(result))));
+    const Admitted& admitted = std::get<Admitted>(result);
+    HttpResponse response = HttpResponse::json(202, admitted_json(admitted));
+    if (admitted.repeated) response.with("Idempotent-Replayed", "true");
+    exchange->reply(std::move(response));
   });
 }
 
@@ -189,9 +198,15 @@ void HttpApi::Parts::cancel_task(const HttpExchangePtr& exchange) {
 
 void HttpApi::Parts::chat(const HttpExchangePtr& exchange) {
   const JobId id{runtime::random_uuid()};
-  auto parsed = parse_chat_request(exchange->take_body(), id);
+  const std::string body = exchange->take_body();
+  auto parsed = parse_chat_request(body, id);
   if (!parsed.ok()) return exchange->reply(failure_reply(parsed.error(), Envelope::openai));
   ChatRequest request = std::move(parsed).value();
+  const auto idempotency = read_idempotency(exchange->request().header("Idempotency-Key"), request.spec.tenant, body);
+  if (!idempotency.ok()) return exchange->reply(failure_reply(idempotency.error(), Envelope::openai));
+  request.spec.idempotency = *idempotency;
+  // A request that may be repeated outlives its connection as long as a posted task does.
+  if (request.spec.idempotency) request.spec.attachment = Attachment::task;
   if (request.spec.max_tokens == 0) request.spec.max_tokens = default_chat_tokens(core, request.spec.model_ref);
   const std::string task_id = id.to_string();
   ChatIdentity identity{"chatcmpl-" + task_id, request.model, static_cast<std::int64_t>(std::time(nullptr))};

@@ -156,7 +156,10 @@ class ChatWholeSink final : public ReaderSink {
   ChatWholeSink(HttpExchangePtr exchange, ChatIdentity identity, std::string task_id)
       : exchange_(std::move(exchange)), identity_(std::move(identity)), task_id_(std::move(task_id)) {}
 
-  void opened(JobId) override {}
+  void opened(JobId job) override {
+    task_id_ = job.to_string();
+    identity_.id = "chatcmpl-" + task_id_;
+  }
   void served_by(const ServedBy& served_by) override { served_by_ = served_by; }
   Took event(const StreamEvent& event) override {
     if (const auto* token = std::get_if<TokenEvent>(&event.body)) text_ += token->text;

@@ -153,8 +153,17 @@ void Probe::note(const NotedJournal& noted) {
 
 void Probe::note(const NotedRecovered& noted) {
   static constexpr std::string_view kWays[] = {"replayed", "resumed", "run_again", "reset"};
+  metrics_.add("journal_recovered_total", {{"way", std::string(kWays[static_cast<std::size_t>(noted.way)])}});
   runtime::log_info("task_recovered", {{"job_id", noted.job.to_string()},
                                        {"way", std::string(kWays[static_cast<std::size_t>(noted.way)])}});
+}
+
+void Probe::journal_answered(const JournalAnswer& answer) {
+  metrics_.add("journal_commits_total", {{"result", answer.refused ? "fail" : "pass"}});
+  if (answer.refused) return;
+  metrics_.add("journal_records_total", {}, static_cast<double>(answer.records));
+  metrics_.observe("journal_commit_ms", {}, answer.took.ms_double());
+  metrics_.set("journal_bytes", {}, static_cast<double>(answer.file_bytes));
 }
 
 void Probe::http_answered(std::string_view route, int status) {
@@ -208,6 +217,7 @@ std::string Probe::text(std::size_t readers, std::size_t managers) {
   refresh_queue_depth();
   metrics_.set("streams_open", {}, static_cast<double>(readers));
   metrics_.set("managers_attached", {}, static_cast<double>(managers));
+  metrics_.set("journal_failing", {}, core_.journal().failing() ? 1 : 0);
   return metrics_.text();
 }
 

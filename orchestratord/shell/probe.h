@@ -28,6 +28,13 @@ class Probe {
   void note(const NotedRetried& noted);
   void note(const NotedJournal& noted);
   void note(const NotedRecovered& noted);
+  struct JournalAnswer {
+    bool refused = false;
+    std::size_t records = 0;
+    Duration took;
+    std::uint64_t file_bytes = 0;
+  };
+  void journal_answered(const JournalAnswer& answer);
   void http_answered(std::string_view route, int status);
 
   // The page of GET /metrics.

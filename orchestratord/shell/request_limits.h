@@ -16,6 +16,7 @@ inline constexpr std::uint64_t kSeedMax = 0x7FFF'FFFF'FFFF'FFFF;  // 63 bits
 inline constexpr std::size_t kStopsMax = 16;
 inline constexpr std::size_t kStopBytesMax = 256;
 inline constexpr double kTemperatureMax = 2.0;
+inline constexpr std::size_t kIdempotencyKeyBytesMax = 255;
 inline constexpr std::uint64_t kTopKMax = 1'000'000;
 // A chat request without max_tokens; less when the model's context is smaller than twice this.
 inline constexpr std::uint32_t kChatMaxTokensDefault = 1024;

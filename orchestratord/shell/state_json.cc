@@ -174,4 +174,10 @@ std::string why_not_ready(const Orchestrator& core) {
   return why.empty() ? "no pool manager is attached" : why;
 }
 
+// J6: plain requests go on, so the gateway stays ready.
+std::string what_is_degraded(const Orchestrator& core) {
+  if (!core.journal().failing()) return {};
+  return "journaled tasks are refused: " + core.journal().reason() + "\n";
+}
+
 }  // namespace orch::gateway

@@ -12,5 +12,7 @@ std::string replicasets_json(const Orchestrator& core);   // GET /v1/replicasets
 std::string capabilities_json(const Orchestrator& core);  // GET /v1/capabilities (ORCH-3095)
 // Empty when some model can be served now; else why not, in words.
 std::string why_not_ready(const Orchestrator& core);
+// What a ready gateway cannot do now, for people; empty: nothing.
+std::string what_is_degraded(const Orchestrator& core);
 
 }  // namespace orch::gateway

@@ -133,6 +133,7 @@ Result<JobSpec, Failure> parse_task_request(std::string_view body) {
       fields.choice("determinism", {"best_effort", "strict"}, 0) == 0 ? Determinism::best_effort : Determinism::strict;
   spec.attachment = fields.boolean("detached", false) ? Attachment::detached : Attachment::task;
   spec.require_gpu = fields.boolean("require_gpu", false);
+  spec.store = fields.boolean("store", true);
   read_sampling(fields, payload.sampling);
   read_stop(fields, payload.stop);
   for (const std::string_view name : {"inputs", "placement", "sampler_profile_version"}) {

@@ -16,11 +16,16 @@ bool TokenOutbox::tokens(TokenBatch batch) {
     return false;
   }
   if (!batch_) {
-    batch_ = std::move(batch);
-    return true;
+    batch_ = TokenBatch{.index = batch.index, .ids = {}, .text = {}};
   }
-  batch_->ids.insert(batch_->ids.end(), batch.ids.begin(), batch.ids.end());
   batch_->text += batch.text;
+  // The text of a call belongs to its last id: engines that name tokens make one call per token, and a reader can tell
+  // their texts apart although they travel together (M2).
+  for (std::size_t k = 0; k < batch.ids.size(); ++k) {
+    const bool last = k + 1 == batch.ids.size();
+    batch_->ids.push_back(batch.ids[k]);
+    batch_->text_ends.push_back(static_cast<std::uint32_t>(batch_->text.size() - (last ? 0 : batch.text.size())));
+  }
   return true;
 }
 

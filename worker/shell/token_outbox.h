@@ -22,6 +22,7 @@ struct TokenBatch {
   std::uint32_t index = 0;  // of the first token
   std::vector<std::uint32_t> ids;
   std::string text;
+  std::vector<std::uint32_t> text_ends = {};  // per id: where its text ends in `text`; filled by the outbox
 
   std::size_t bytes() const { return ids.size() * sizeof(std::uint32_t) + text.size(); }
 };

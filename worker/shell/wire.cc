@@ -158,6 +158,7 @@ void write_one(const TokenBatch& batch, v1::GenerateEvent* out) {
   tokens->set_index(batch.index);
   tokens->mutable_ids()->Add(batch.ids.begin(), batch.ids.end());
   tokens->set_text(batch.text);
+  tokens->mutable_text_ends()->Add(batch.text_ends.begin(), batch.text_ends.end());
 }
 
 void write_one(const GenerationResult& result, v1::GenerateEvent* out) {

@@ -1,0 +1,324 @@
+#include "orchestratord/shell/journal_codec.h"
+
+#include <bit>
+#include <cstdint>
+#include <utility>
+
+namespace orch::gateway::journal_codec {
+namespace {
+
+constexpr std::uint8_t kVersion = 1;
+
+class Writer {
+ public:
+  Writer() { out_.push_back(static_cast<char>(kVersion)); }
+  Writer& number(std::uint64_t value) {
+    while (value >= 0x80) {
+      out_.push_back(static_cast<char>(value | 0x80));
+      value >>= 7;
+    }
+    out_.push_back(static_cast<char>(value));
+    return *this;
+  }
+  Writer& signed_number(std::int64_t value) {
+    return number((static_cast<std::uint64_t>(value) << 1) ^ static_cast<std::uint64_t>(value >> 63));
+  }
+  Writer& text(std::string_view value) {
+    number(value.size());
+    out_.append(value);
+    return *this;
+  }
+  Writer& real(float value) { return number(std::bit_cast<std::uint32_t>(value)); }
+  Writer& flag(bool value) { return number(value ? 1 : 0); }
+  Writer& duration(Duration value) { return signed_number(value.ns); }
+  Writer& optional(const std::optional<Duration>& value) {
+    flag(value.has_value());
+    return value ? duration(*value) : *this;
+  }
+  std::string take() { return std::move(out_); }
+
+ private:
+  std::string out_;
+};
+
+// Once something does not fit, everything after it reads as zero and whole() is false.
+class Reader {
+ public:
+  explicit Reader(std::string_view bytes) : rest_(bytes) {
+    if (rest_.empty() || static_cast<std::uint8_t>(rest_.front()) != kVersion)
+      fail();
+    else
+      rest_.remove_prefix(1);
+  }
+  bool whole() const { return ok_ && rest_.empty(); }
+  bool ok() const { return ok_; }
+  std::uint64_t number() {
+    std::uint64_t value = 0;
+    for (unsigned shift = 0; shift < 64; shift += 7) {
+      if (rest_.empty()) break;
+      const auto byte = static_cast<std::uint8_t>(rest_.front());
+      rest_.remove_prefix(1);
+      value |= std::uint64_t{byte & 0x7FU} << shift;
+      if (byte < 0x80) return ok_ ? value : 0;
+    }
+    fail();
+    return 0;
+  }
+  // At most `max`; anything larger cannot have been written.
+  template <typename T>
+  T number(std::uint64_t max) {
+    const std::uint64_t value = number();
+    if (value > max) fail();
+    return static_cast<T>(value > max ? 0 : value);
+  }
+  std::uint32_t number32() { return number<std::uint32_t>(0xFFFF'FFFF); }
+  std::int64_t signed_number() {
+    const std::uint64_t value = number();
+    return static_cast<std::int64_t>(value >> 1) ^ -static_cast<std::int64_t>(value & 1);
+  }
+  std::string text() {
+    const std::uint64_t size = number();
+    if (size > rest_.size()) {
+      fail();
+      return {};
+    }
+    std::string out(rest_.substr(0, size));
+    rest_.remove_prefix(size);
+    return out;
+  }
+  float real() { return std::bit_cast<float>(number32()); }
+  bool flag() { return number<std::uint32_t>(1) != 0; }
+  Duration duration() { return {signed_number()}; }
+  std::optional<Duration> optional() { return flag() ? std::optional(duration()) : std::nullopt; }
+  // A count of things that take at least one byte each.
+  std::size_t count() { return number<std::size_t>(rest_.size()); }
+
+ private:
+  void fail() {
+    ok_ = false;
+    rest_ = {};
+  }
+  std::string_view rest_;
+  bool ok_ = true;
+};
+
+void write_uuid(Writer& out, const Uuid& id) { out.number(id.hi).number(id.lo); }
+Uuid read_uuid(Reader& in) {
+  const std::uint64_t hi = in.number();
+  return {hi, in.number()};
+}
+
+void write_failure(Writer& out, const Failure& failure) {
+  out.text(outcome_row(failure.outcome).code).text(failure.message).text(failure.field).optional(failure.retry_after);
+  out.text(failure.policy_label).text(failure.engine).text(failure.pool_id);
+}
+Failure read_failure(Reader& in) {
+  Failure out;
+  out.outcome = outcome_from_code(in.text()).value_or(Outcome::INTERNAL);
+  out.message = in.text();
+  out.field = in.text();
+  out.retry_after = in.optional();
+  out.policy_label = in.text();
+  out.engine = in.text();
+  out.pool_id = in.text();
+  return out;
+}
+
+void write_payload(Writer& out, const JobPayload& payload) {
+  out.number(payload.prompt.messages.size());
+  for (const ChatMessage& message : payload.prompt.messages) out.text(message.role).text(message.content);
+  out.text(payload.prompt.text);
+  const Sampling& sampling = payload.sampling;
+  out.real(sampling.temperature).number(sampling.top_k).real(sampling.top_p).real(sampling.min_p).number(sampling.seed);
+  out.number(payload.stop.size());
+  for (const std::string& stop : payload.stop) out.text(stop);
+}
+JobPayload read_payload(Reader& in) {
+  JobPayload out;
+  for (std::size_t n = in.count(); in.ok() && n > 0; --n) {
+    std::string role = in.text();
+    out.prompt.messages.push_back({std::move(role), in.text()});
+  }
+  out.prompt.text = in.text();
+  out.sampling.temperature = in.real();
+  out.sampling.top_k = in.number32();
+  out.sampling.top_p = in.real();
+  out.sampling.min_p = in.real();
+  out.sampling.seed = in.number();
+  for (std::size_t n = in.count(); in.ok() && n > 0; --n) out.stop.push_back(in.text());
+  return out;
+}
+
+void write_spec(Writer& out, const JobSpec& spec) {
+  write_uuid(out, spec.id.value);
+  out.text(spec.tenant).text(spec.session).text(spec.model_ref);
+  out.number(static_cast<std::uint64_t>(spec.priority)).number(static_cast<std::uint64_t>(spec.determinism));
+  out.number(static_cast<std::uint64_t>(spec.attachment)).flag(spec.require_gpu).number(spec.max_tokens);
+  out.optional(spec.deadline).number(spec.prompt_bytes).number(spec.prompt_messages).flag(spec.store);
+  const bool payload = spec.store && spec.payload != nullptr;
+  out.flag(payload);
+  if (payload) write_payload(out, *spec.payload);
+}
+JobSpec read_spec(Reader& in) {
+  JobSpec out;
+  out.id = {read_uuid(in)};
+  out.tenant = in.text();
+  out.session = in.text();
+  out.model_ref = in.text();
+  out.priority = in.number<Priority>(1);
+  out.determinism = in.number<Determinism>(1);
+  out.attachment = in.number<Attachment>(2);
+  out.require_gpu = in.flag();
+  out.max_tokens = in.number32();
+  out.deadline = in.optional();
+  out.prompt_bytes = in.number();
+  out.prompt_messages = in.number32();
+  out.store = in.flag();
+  if (in.flag()) out.payload = std::make_shared<const JobPayload>(read_payload(in));
+  return out;
+}
+
+}  // namespace
+
+std::string encode_id(const Uuid& id) {
+  std::string out(16, '\0');
+  for (unsigned i = 0; i < 8; ++i) {
+    out[i] = static_cast<char>(id.hi >> (56 - 8 * i));
+    out[8 + i] = static_cast<char>(id.lo >> (56 - 8 * i));
+  }
+  return out;
+}
+
+std::optional<Uuid> decode_id(std::string_view bytes) {
+  if (bytes.size() != 16) return std::nullopt;
+  Uuid out;
+  for (unsigned i = 0; i < 8; ++i) {
+    out.hi = (out.hi << 8) | static_cast<std::uint8_t>(bytes[i]);
+    out.lo = (out.lo << 8) | static_cast<std::uint8_t>(bytes[8 + i]);
+  }
+  return out;
+}
+
+std::string encode_admit(const AdmitRecord& record) {
+  Writer out;
+  write_spec(out, record.spec);
+  const Lane& lane = record.lane;
+  out.text(lane.model).text(lane.digest).flag(lane.require_gpu).flag(lane.strict).text(lane.exact);
+  out.text(record.pool_id).text(record.engine).text(record.engine_version);
+  out.number(record.started.queue_position).duration(record.started.predicted_start);
+  return out.take();
+}
+
+std::optional<AdmitRecord> decode_admit(std::string_view bytes) {
+  Reader in(bytes);
+  AdmitRecord out;
+  out.spec = read_spec(in);
+  out.lane.model = in.text();
+  out.lane.digest = in.text();
+  out.lane.require_gpu = in.flag();
+  out.lane.strict = in.flag();
+  out.lane.exact = in.text();
+  out.pool_id = in.text();
+  out.engine = in.text();
+  out.engine_version = in.text();
+  out.started.queue_position = in.number32();
+  out.started.predicted_start = in.duration();
+  return in.whole() ? std::optional(std::move(out)) : std::nullopt;
+}
+
+std::string encode_dispatch(const DispatchRecord& record) {
+  const ServedBy& by = record.served_by;
+  Writer out;
+  out.number(record.attempt).text(by.model_name).text(by.model_digest).text(by.engine).text(by.engine_version);
+  out.text(by.numeric_class).text(by.accelerator).text(by.replica_id).text(record.replica_set);
+  return out.take();
+}
+
+std::optional<DispatchRecord> decode_dispatch(std::string_view bytes, JobId job) {
+  Reader in(bytes);
+  DispatchRecord out;
+  out.job = job;
+  out.attempt = in.number32();
+  for (std::string* part :
+       {&out.served_by.model_name, &out.served_by.model_digest, &out.served_by.engine, &out.served_by.engine_version,
+        &out.served_by.numeric_class, &out.served_by.accelerator, &out.served_by.replica_id, &out.replica_set}) {
+    *part = in.text();
+  }
+  return in.whole() ? std::optional(std::move(out)) : std::nullopt;
+}
+
+std::string encode_tokens(const TokenEvents& events) {
+  Writer out;
+  out.number(events.size());
+  for (const auto& event : events) {
+    const auto& token = std::get<TokenEvent>(event->body);
+    out.number(event->id).number(token.i).number(token.ids.size());
+    for (const std::uint32_t id : token.ids) out.number(id);
+    out.text(token.text);
+  }
+  return out.take();
+}
+
+bool decode_tokens(std::string_view bytes, TokenEvents& out) {
+  Reader in(bytes);
+  TokenEvents events;
+  for (std::size_t n = in.count(); in.ok() && n > 0; --n) {
+    auto event = std::make_shared<StreamEvent>();
+    TokenEvent token;
+    event->id = in.number();
+    token.i = in.number32();
+    for (std::size_t ids = in.count(); in.ok() && ids > 0; --ids) token.ids.push_back(in.number32());
+    token.text = in.text();
+    event->body = std::move(token);
+    events.push_back(std::move(event));
+  }
+  if (!in.whole()) return false;
+  out.insert(out.end(), events.begin(), events.end());
+  return true;
+}
+
+std::string encode_terminal(const StreamEvent& event) {
+  Writer out;
+  out.number(event.id);
+  if (const auto* end = std::get_if<EndEvent>(&event.body)) {
+    out.flag(true).number(static_cast<std::uint64_t>(end->reason)).number(end->prompt_tokens).number(end->tokens_out);
+    out.flag(end->estimated).duration(end->decode);
+  } else {
+    const auto* error = std::get_if<ErrorEvent>(&event.body);
+    out.flag(false);
+    write_failure(out, error == nullptr ? Failure{} : error->failure);
+  }
+  return out.take();
+}
+
+std::shared_ptr<const StreamEvent> decode_terminal(std::string_view bytes) {
+  Reader in(bytes);
+  auto out = std::make_shared<StreamEvent>();
+  out->id = in.number();
+  if (in.flag()) {
+    EndEvent end;
+    end.reason = in.number<FinishReason>(1);
+    end.prompt_tokens = in.number32();
+    end.tokens_out = in.number32();
+    end.estimated = in.flag();
+    end.decode = in.duration();
+    out->body = end;
+  } else {
+    out->body = ErrorEvent{read_failure(in)};
+  }
+  return in.whole() ? out : nullptr;
+}
+
+std::string encode_started(const StartedEvent& event) {
+  return Writer().number(event.queue_position).duration(event.predicted_start).take();
+}
+
+std::optional<StartedEvent> decode_started(std::string_view bytes) {
+  Reader in(bytes);
+  StartedEvent out;
+  out.queue_position = in.number32();
+  out.predicted_start = in.duration();
+  return in.whole() ? std::optional(out) : std::nullopt;
+}
+
+}  // namespace orch::gateway::journal_codec
