@@ -58,7 +58,10 @@ int main(int argc, char** argv) {
     const double cpu = cpu_us();
     const Instant begun = runtime::now();
     for (const auto& writes : all) {
-      if (!journal.commit(writes).ok()) return 74;
+      if (const auto done = journal.commit(writes); !done.ok()) {
+        std::fprintf(stderr, "journal_bench: %s\n", done.error().reason.c_str());
+        return 74;
+      }
     }
     const double wall = static_cast<double>((runtime::now() - begun).ns) / 1e3;
     const auto admissions = static_cast<double>(rounds * group);

@@ -25,6 +25,19 @@ TEST(TokenOutbox, coalesces_what_piles_up_into_one_batch_with_the_first_index) {
   EXPECT_FALSE(outbox.take());
 }
 
+// A reader must be able to tell the tokens of a batch apart: an attempt that continues this one numbers its events
+// alike.
+TEST(TokenOutbox, M2_the_texts_of_merged_tokens_stay_apart) {
+  TokenOutbox outbox(100);
+  EXPECT_TRUE(outbox.tokens({.index = 0, .ids = {11}, .text = "a"}));
+  EXPECT_TRUE(outbox.tokens({.index = 1, .ids = {12}, .text = ""}));
+  EXPECT_TRUE(outbox.tokens({.index = 2, .ids = {13}, .text = "bcd"}));
+  EXPECT_TRUE(outbox.tokens({.index = 3, .ids = {}, .text = "end"}));  // held back until the end: of no id
+  const auto batch = std::get<TokenBatch>(*outbox.take());
+  EXPECT_EQ(batch.text, "abcdend");
+  EXPECT_EQ(batch.text_ends, (std::vector<std::uint32_t>{1, 1, 4}));
+}
+
 TEST(TokenOutbox, a_batch_begun_after_a_take_has_its_own_index) {
   TokenOutbox outbox(1024);
   EXPECT_TRUE(outbox.tokens({.index = 0, .ids = {1}, .text = "a"}));
