@@ -54,8 +54,11 @@ def preset(name):
 ASAN_TESTS = ["base_test", "sse_parser_test", "config_test", "runtime_test", "gateway_text_test", "orchestratord_core_test", "orchestratord_journal_test", "gateway_journal_test", "orchestratord_model_test",
               "pool_core_test", "pool_shell_test", "lease_arbiter_test", "generation_test", "worker_model_test", "worker_core_test", "text_test",
               "worker_cpu_test", "native_engine_test", "worker_service_test", "adapter_dialects_test", "cli_test"]
-# What the thread sanitizer sees: cores, mailbox and Asio; Debian's gRPC is not instrumented.
-TSAN_TESTS = ["runtime_test", "orchestratord_core_test", "pool_core_test", "lease_arbiter_test", "generation_test", "native_engine_test"]
+# libFuzzer targets, each for a bounded time with a fixed seed; their inputs come from generators in their sources.
+FUZZ_TESTS = ["sse_parser_fuzz", "http_text_fuzz", "request_fuzz", "gguf_fuzz", "llama_cpp_fuzz"]
+# What the thread sanitizer sees: cores, mailbox, Asio and the compute threads; Debian's gRPC is not instrumented.
+TSAN_TESTS = ["runtime_test", "orchestratord_core_test", "pool_core_test", "lease_arbiter_test", "generation_test", "native_engine_test",
+              "thread_pool_test"]
 
 
 def sanitized(name, tests):
@@ -91,7 +94,7 @@ def steps():
         pytest("agreement-guards", "full", "test-harness/agreement"),
         script("logits-agreement", "full", *logits, "--texts", "8", "--positions", "64", "--prose", "0", timeout=900),
         script("logits-mutants", "full", f"{agreement}/mutants.py", *logits[1:], timeout=900),
-        *sanitized("asan", ASAN_TESTS),
+        *sanitized("asan", ASAN_TESTS + FUZZ_TESTS),
         *sanitized("tsan", TSAN_TESTS),
         script("logits-agreement-whole", "nightly", *logits, "--itself", timeout=5400),
         script("benchmarks", "nightly", "test-harness/load/bench.py", timeout=1800),

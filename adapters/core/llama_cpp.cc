@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "adapters/core/json_reads.h"
 #include "adapters/core/llama_cpp_generation.h"
 #include "adapters/core/upstream_error.h"
 
@@ -10,20 +11,6 @@ namespace orch::adapter {
 namespace {
 
 using nlohmann::json;
-
-json parse(std::string_view text) { return json::parse(text, nullptr, false); }
-
-std::string string_at(const json& object, const char* key) {
-  const auto found = object.find(key);
-  return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
-}
-
-std::uint32_t number_at(const json& object, const char* key) {
-  const auto found = object.find(key);
-  if (found == object.end() || !found->is_number_unsigned()) return 0;
-  const auto value = found->get<std::uint64_t>();
-  return value > UINT32_MAX ? UINT32_MAX : static_cast<std::uint32_t>(value);
-}
 
 EngineView not_ready(EngineView::State state, std::string detail) {
   EngineView view;
@@ -65,7 +52,7 @@ EngineView LlamaCppDialect::read_probes(const std::vector<HttpReply>& replies) c
   if (replies[1].status == 401 || replies[1].status == 403) {
     return not_ready(State::refused, failure_of_status(replies[1].status, {}).message);
   }
-  const json props = parse(replies[1].body);
+  const json props = parse_json(replies[1].body);
   if (replies[1].status != 200 || !props.is_object()) return not_ready(State::dead, "/props: no readable answer");
 
   EngineView view;
@@ -80,7 +67,7 @@ EngineView LlamaCppDialect::read_probes(const std::vector<HttpReply>& replies) c
       settings != props.end() && settings->is_object()) {
     view.ctx_max = number_at(*settings, "n_ctx");
   }
-  const json models = parse(replies[2].body);
+  const json models = parse_json(replies[2].body);
   if (models.is_object() && models.contains("data") && models["data"].is_array() && !models["data"].empty()) {
     if (view.model_name.empty()) view.model_name = string_at(models["data"][0], "id");
   }
@@ -93,7 +80,7 @@ HttpRequest LlamaCppDialect::slots_probe() const { return {.path = "/slots", .bo
 
 std::optional<std::uint32_t> LlamaCppDialect::busy_slots(const HttpReply& reply) const {
   if (reply.status != 200) return std::nullopt;  // 501: started without the endpoint
-  const json slots = parse(reply.body);
+  const json slots = parse_json(reply.body);
   if (!slots.is_array()) return std::nullopt;
   std::uint32_t busy = 0;
   for (const json& slot : slots) {

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "adapters/core/json_reads.h"
 #include "adapters/core/upstream_error.h"
 
 namespace orch::adapter {
@@ -14,14 +15,6 @@ using nlohmann::json;
 constexpr std::size_t kLineMax = 1024 * 1024;
 constexpr std::size_t kReplyFixed = 1024 * 1024;
 constexpr std::size_t kErrorBodyMax = 64 * 1024;
-
-json parse(std::string_view text) { return json::parse(text, nullptr, false); }
-
-std::uint32_t number_at(const json& object, const char* key) {
-  const auto found = object.find(key);
-  if (found == object.end() || !found->is_number()) return 0;
-  return static_cast<std::uint32_t>(std::clamp(found->get<double>(), 0.0, 4294967295.0));
-}
 
 Duration milliseconds_at(const json& object, const char* key) {
   const auto found = object.find(key);
@@ -132,7 +125,7 @@ std::optional<EngineFailure> LlamaCppPrompt::reply(int status, const std::string
 }
 
 std::optional<EngineFailure> LlamaCppPrompt::take_rendered(const std::string& body) {
-  const json document = parse(body);
+  const json document = parse_json(body);
   if (!document.is_object() || !document.contains("prompt") || !document["prompt"].is_string()) {
     return malformed("/apply-template gave no prompt");
   }
@@ -144,7 +137,7 @@ std::optional<EngineFailure> LlamaCppPrompt::take_rendered(const std::string& bo
 }
 
 std::optional<EngineFailure> LlamaCppPrompt::take_tokens(const std::string& body) {
-  const json document = parse(body);
+  const json document = parse_json(body);
   if (!document.is_object() || !document.contains("tokens") || !document["tokens"].is_array()) {
     return malformed("/tokenize gave no tokens");
   }
@@ -206,7 +199,7 @@ void LlamaCppGeneration::end(std::vector<Event>& out) {
 
 void LlamaCppGeneration::frame(const std::string& data, std::vector<Event>& out) {
   if (data == "[DONE]") return;  // optional on this route: the final frame says stop
-  const json document = parse(data);
+  const json document = parse_json(data);
   if (!document.is_object()) return give(malformed("an event that is no JSON object"), out);
   if (document.contains("error")) return give(failure_in_stream(data), out);
   const auto stop = document.find("stop");

@@ -82,8 +82,8 @@ std::string_view http_reason(int status) {
 bool is_valid_correlation_id(std::string_view text) {
   if (text.empty() || text.size() > 128) return false;
   for (const char c : text) {
-    const bool allowed = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' ||
-                         c == '_' || c == '-';
+    const bool allowed =
+        (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
     if (!allowed) return false;
   }
   return true;
@@ -93,6 +93,7 @@ bool percent_decode(std::string_view text, std::string& out) {
   out.clear();
   out.reserve(text.size());
   for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '\0') return false;
     if (text[i] != '%') {
       out.push_back(text[i]);
       continue;

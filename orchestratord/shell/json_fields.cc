@@ -11,6 +11,13 @@ namespace {
 
 constexpr std::size_t kFieldNameShownMax = 64;
 
+// A caller's own name of a member, bounded, never cut inside a code point, and never invisible.
+std::string shown_name(const std::string& name) {
+  std::string shown = name.substr(0, kFieldNameShownMax);
+  if (const std::size_t at = runtime::find_invalid_utf8(shown); at != std::string::npos) shown.resize(at);
+  return shown.empty() ? "\"\"" : shown;
+}
+
 std::string text_of(double value) {
   std::string out;
   runtime::append_number(out, value);
@@ -180,8 +187,7 @@ std::optional<Failure> JsonFields::finish() {
   if (failure_) return failure_;
   for (const auto& [name, value] : object_.items()) {
     if (std::find(known_.begin(), known_.end(), name) != known_.end()) continue;
-    const std::string shown = name.substr(0, kFieldNameShownMax);
-    fail(shown, "is not a field of this request");
+    fail(shown_name(name), "is not a field of this request");
     break;
   }
   return failure_;

@@ -25,6 +25,20 @@ struct Refusal {
   Outcome outcome = Outcome::INVALID_PARAMS;
 };
 
+// What a caller named is said back: bounded, whole code points, and visible even when it is empty.
+TEST(UnknownField, ORCH_2006_any_name_is_named) {
+  json body = task_body();
+  body[""] = 1;
+  EXPECT_EQ(parse_task_request(body.dump()).error().field, "\"\"");
+  std::string name = "a";
+  for (int i = 0; i < 40; ++i) name += "\xC3\xA9";
+  body = task_body();
+  body[name] = 1;
+  const Failure failure = parse_task_request(body.dump()).error();
+  EXPECT_EQ(failure.field.size(), 63U);
+  EXPECT_EQ(json(failure.field).dump().size(), 65U) << "valid UTF-8, or dump() throws";
+}
+
 class TaskRefusal : public ::testing::TestWithParam<Refusal> {};
 TEST_P(TaskRefusal, ORCH_2006_names_the_field_and_the_limit) {
   json body = task_body();
