@@ -30,7 +30,7 @@ class Variant:
     architecture: str
     type: str = "F32"
     value_and_down: str = ""  # the type of attn_v and ffn_down, where files mix types
-    pre: str = "smollm"       # tokenizer.ggml.pre, or "spm"
+    pre: str = "smollm"       # tokenizer.ggml.pre; or "spm", or "spm-prefix" that puts a space before texts
     scaling: str = ""         # "linear", "yarn" or "factors" (rope_freqs.weight)
     tied: bool = True
     layers: int = 2
@@ -116,7 +116,7 @@ def add_byte_level(writer, pre):
     return tokens, types
 
 
-def add_spm(writer):
+def add_spm(writer, space_prefix):
     """SentencePiece style: scores instead of merges, U+2581 for a space, bytes for what has no piece."""
     tokens = ["<pad>", "</s>", "<s>", "<unk>", "<start_of_turn>", "<end_of_turn>", "<tool>"] + [f"<0x{b:02X}>" for b in range(256)] + pieces()
     types = [CONTROL] * 3 + [UNKNOWN] + [CONTROL] * 2 + [USER_DEFINED] + [BYTE] * 256 + [NORMAL] * len(pieces())
@@ -127,7 +127,7 @@ def add_spm(writer):
     writer.add_eos_token_id(1)
     writer.add_unk_token_id(3)
     writer.add_add_bos_token(True)
-    writer.add_add_space_prefix(False)
+    writer.add_add_space_prefix(space_prefix)
     return tokens, types
 
 
@@ -215,7 +215,7 @@ def add_layer(w, v, layer):
 def make(path, variant, seed=1):
     w = Writer(path, variant, seed)
     add_metadata(w, variant)
-    tokens, types = add_spm(w.file) if variant.pre == "spm" else add_byte_level(w.file, variant.pre)
+    tokens, types = add_spm(w.file, variant.pre == "spm-prefix") if variant.pre.startswith("spm") else add_byte_level(w.file, variant.pre)
     w.file.add_token_list(tokens)
     w.file.add_token_types(types)
     # Gemma multiplies embeddings by the root of their width; the head, the same matrix, shall still give logits of order 2.

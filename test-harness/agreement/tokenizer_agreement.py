@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Token ids of our tokenizer against llama.cpp's, over a generated Unicode corpus (hard gate, .specs engine numerics).
 
-llama.cpp runs as its own server (package xllamacpp) and is asked with add_special=false, parse_special=false. Differences are
-allowed only where a text holds a code point that our Unicode tables (the interpreter's unicodedata) do not assign: those are
-counted and listed apart. Exit 0 iff there is no other difference.
+llama.cpp runs as its own server (package xllamacpp) and is asked with add_special=true (a BOS where the vocabulary wants one) and
+parse_special=false. Differences are allowed only where a text holds a code point that our Unicode tables (the interpreter's
+unicodedata) do not assign: those are counted and listed apart. Exit 0 iff there is no other difference.
 
-usage: tokenizer_agreement.py --model FILE.gguf --tool build/.../tokenize_tool [--cases 6000] [--seed 1]
+usage: tokenizer_agreement.py --model FILE.gguf|--tiny --tool build/.../tokenize_tool [--cases 6000] [--seed 1]
+
+--tiny takes the vocabularies that tiny_models.py trains instead of a model's: one for each pre-tokenizer and SentencePiece.
 """
 import argparse
 import http.client
@@ -13,12 +15,13 @@ import json
 import random
 import subprocess
 import sys
+import tempfile
 import unicodedata
 import urllib.parse
 
 WORDS = ("the quick brown fox jumps over lazy dogs I'm we've they'll can't DON'T Hello WORLD rain haiku moon "
          "Straße naïve café coöperate Ελληνικά Привет мир 你好 世界 こんにちは 안녕하세요 שלום مرحبا नमस्ते ไทย").split()
-SPECIALS = ["<|im_start|>", "<|im_end|>", "<|endoftext|>", "<repo_name>", "<|im_", "|>", "<|"]
+SPECIALS = ["<tool>", "<s>", "</s>", "<start_of_turn>", "<0x41>", "\u2581", "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<repo_name>", "<|im_", "|>", "<|"]
 SPACES = [" ", "  ", "   ", "\n", "\n\n", "\t", "\r\n", " \n ", "\u00a0", "\u2003", "\u3000", "\u2028", "\u0085", "\x1c"]
 
 
@@ -68,28 +71,20 @@ def theirs(model, cases):
     address = urllib.parse.urlparse(server.listening_address)
     connection = http.client.HTTPConnection(address.hostname, address.port)
     for text in cases:
-        body = json.dumps({"content": text, "add_special": False, "parse_special": False})
+        body = json.dumps({"content": text, "add_special": True, "parse_special": False})
         connection.request("POST", "/tokenize", body, {"Content-Type": "application/json"})
         yield json.loads(connection.getresponse().read())["tokens"]
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--tool", required=True)
-    parser.add_argument("--cases", type=int, default=6000)
-    parser.add_argument("--seed", type=int, default=1)
-    arguments = parser.parse_args()
-    rng = random.Random(arguments.seed)
-    pools = make_pools()
-    cases = [make_case(rng, pools) for _ in range(arguments.cases)]
+def compare(tool, model, cases):
+    """The number of differences that are not explained by a code point our tables do not assign."""
     lines = "".join(json.dumps({"text": text}) + "\n" for text in cases)
-    ours = subprocess.run([arguments.tool, arguments.model], input=lines, capture_output=True, text=True, check=True).stdout
+    ours = subprocess.run([tool, model], input=lines, capture_output=True, text=True, check=True).stdout
     ours = [json.loads(line) for line in ours.splitlines()]
     assert len(ours) == len(cases)
     equal = unassigned = tokens = 0
     wrong = []
-    for text, mine, other in zip(cases, ours, theirs(arguments.model, cases)):
+    for text, mine, other in zip(cases, ours, theirs(model, cases)):
         tokens += len(other)
         if mine == other:
             equal += 1
@@ -99,8 +94,36 @@ def main():
             wrong.append((text, mine, other))
     for text, mine, other in wrong[:20]:
         print(f"DIFFERENT {text!r}\n  ours   {mine}\n  theirs {other}")
-    print(f"strings {len(cases)}, tokens {tokens}, equal {equal}, different {len(wrong)}, "
-          f"different with a code point unassigned in Unicode {unicodedata.unidata_version}: {unassigned}")
+    print(f"{model.rsplit('/', 1)[-1]}: strings {len(cases)}, tokens {tokens}, equal {equal}, different {len(wrong)}, "
+          f"different with a code point unassigned in Unicode {unicodedata.unidata_version}: {unassigned}", flush=True)
+    return len(wrong)
+
+
+def compare_tiny(tool, cases):
+    import tiny_models
+    wrong = 0
+    with tempfile.TemporaryDirectory() as directory:
+        for pre in ("gpt-2", "smollm", "llama-bpe", "qwen2", "spm", "spm-prefix"):
+            path = f"{directory}/{pre}.gguf"
+            tiny_models.make(path, tiny_models.Variant(pre, "llama", pre=pre, layers=1))
+            wrong += compare(tool, path, cases)
+    return wrong
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model")
+    parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--tool", required=True)
+    parser.add_argument("--cases", type=int, default=6000)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    if arguments.tiny == bool(arguments.model):
+        parser.error("one of --model and --tiny")
+    rng = random.Random(arguments.seed)
+    pools = make_pools()
+    cases = [make_case(rng, pools) for _ in range(arguments.cases)]
+    wrong = compare_tiny(arguments.tool, cases) if arguments.tiny else compare(arguments.tool, arguments.model, cases)
     return 1 if wrong else 0
 
 

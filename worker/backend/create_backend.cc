@@ -61,7 +61,7 @@ Result<LoadedBackend, ModelError> create_on_cpu(const GgufFile& file, const Back
   loaded.config = config;
   ORCH_TRY(memory, fit(file, config, options, available_memory_bytes()));
   loaded.memory = memory;
-  auto model = load_model(file, progress);
+  auto model = load_model(file, progress, options.threads != 0 ? options.threads : cpu::usable_cores());
   if (!model.ok()) return Err{model.error()};
   cpu::CpuBackendOptions cpu_options;
   // DESIGN-RULES "Flow, health, edges": one core is left to the control plane unless configured.
@@ -101,7 +101,7 @@ Result<LoadedBackend, ModelError> create_on_vulkan(const GgufFile& file, const B
   loaded.config = config;
   ORCH_TRY(memory, fit(file, config, options, device.memory_bytes));
   loaded.memory = memory;
-  auto model = load_model(file, progress);
+  auto model = load_model(file, progress, options.threads != 0 ? options.threads : cpu::usable_cores());
   if (!model.ok()) return Err{model.error()};
   VulkanBackendOptions vulkan_options;
   vulkan_options.device.index = device.index;

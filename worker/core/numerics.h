@@ -22,6 +22,7 @@ namespace orch::worker::numerics {
 inline constexpr std::uint32_t kContractVersion = 1;  // part of page keys and of the replay identity
 
 inline constexpr std::uint32_t kQuantBlock = 32;       // elements per activation group of the 32-element weight types
+inline constexpr std::uint32_t kWideGroup = 256;       // elements per activation group of the K-quants
 inline constexpr std::uint32_t kSplitElements = 256;   // matmul: K is summed in splits of this many elements
 inline constexpr std::uint32_t kAttentionSplit = 256;  // keys per attention split, counted from position 0
 inline constexpr std::uint32_t kLeaf = 32;             // elements per leaf of R(x)
@@ -132,6 +133,18 @@ ORCH_NUMERIC float silu(float x) { return x * sigmoid(x); }
 // The fused gate of a Llama feed-forward: store(silu(gate) * up).
 ORCH_NUMERIC float silu_mul(float gate, float up) { return store(silu(gate) * up); }
 
+// Gelu in its tanh form: x / 2 * (1 + tanh(u)) = x * sigmoid(2u), u = sqrt(2 / pi) * (x + 0.044715 x^3). |x| is cut at
+// 16, where 2u is far beyond exp's own cut, so that x^3 stays finite; NaN passes.
+ORCH_NUMERIC float gelu(float x) {
+  const float clamped = x > 16.0F ? 16.0F : (x < -16.0F ? -16.0F : x);
+  const float cube = (clamped * clamped) * clamped;
+  const float u2 = (clamped + cube * 0.044715F) * 1.5957691216F;  // 2 sqrt(2 / pi)
+  return x * sigmoid(u2);
+}
+
+// The fused gate of a Gemma feed-forward: store(gelu(gate) * up).
+ORCH_NUMERIC float gelu_mul(float gate, float up) { return store(gelu(gate) * up); }
+
 // ---- f16
 // --------------------------------------------------------------------------------------------------------------
 
@@ -222,6 +235,32 @@ ORCH_NUMERIC QuantGroup quantise_group(const float* x, std::int8_t* xq) {
   }
   group.s = group.dx * static_cast<float>(group.sum);
   return group;
+}
+
+// One group of 256, for the K-quants: as above with one dx; sum16 and sum32 are the exact sums of xq over 16 and 32
+// elements (at most 32 * 127). Returns dx.
+ORCH_NUMERIC float quantise_wide_group(const float* x, std::int8_t* xq, std::int16_t* sum16, std::int16_t* sum32) {
+  std::uint32_t amax_bits = 0;
+  for (std::uint32_t i = 0; i < kWideGroup; ++i) {
+    const std::uint32_t a = bits_of(x[i]) & kAbsMask;
+    amax_bits = a > amax_bits ? a : amax_bits;
+  }
+  const bool empty = amax_bits < kTinyBits || amax_bits >= kInfBits;
+  const float dx = empty ? (amax_bits < kTinyBits ? 0.0F : float_of(kInfBits)) : float_of(amax_bits) * (1.0F / 127.0F);
+  const float id = empty ? 0.0F : rcp(dx);
+  for (std::uint32_t g = 0; g < kWideGroup / 16; ++g) {
+    std::int32_t sum = 0;
+    for (std::uint32_t i = g * 16; i < g * 16 + 16; ++i) {
+      const std::int32_t q = empty ? 0 : quantise_one(x[i], id);
+      xq[i] = static_cast<std::int8_t>(q);
+      sum += q;
+    }
+    sum16[g] = static_cast<std::int16_t>(sum);
+  }
+  for (std::uint32_t g = 0; g < kWideGroup / 32; ++g) {
+    sum32[g] = static_cast<std::int16_t>(sum16[2 * g] + sum16[2 * g + 1]);
+  }
+  return dx;
 }
 
 // ---- sums R(x)

@@ -60,6 +60,19 @@ TEST(Numerics, OC_NUM_1102_log_is_within_3_ulp_or_1e_7) {
   }
 }
 
+// Left of 0 the exponential magnifies the rounding of its argument: |2u| reaches 17 at -5.
+TEST(Numerics, OC_NUM_1102_gelu_is_within_8_ulp_right_of_0_and_64_left_of_it) {
+  const auto exact = [](double x) {
+    return x / (1.0 + std::exp(-2.0 * std::sqrt(2.0 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
+  };
+  EXPECT_LE(worst(bits_of(1e-6F), bits_of(40.0F), 997, gelu, exact), 8.0);
+  EXPECT_LE(worst(bits_of(-1e-6F), bits_of(-5.0F), 997, gelu, exact), 64.0);
+  EXPECT_EQ(gelu(0.0F), 0.0F);
+  EXPECT_EQ(gelu(1e30F), 1e30F);
+  EXPECT_EQ(bits_of(gelu_mul(-1e30F, 1.0F)), 0U);
+  EXPECT_TRUE(std::isnan(gelu(std::numeric_limits<float>::quiet_NaN())));
+}
+
 TEST(Numerics, OC_NUM_1102_sigmoid_and_silu_are_within_6_ulp) {
   const auto exact = [](double x) { return 1.0 / (1.0 + std::exp(-x)); };
   EXPECT_LE(worst(bits_of(1e-6F), bits_of(80.0F), 997, sigmoid, exact), 6.0);

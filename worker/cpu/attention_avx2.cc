@@ -82,12 +82,24 @@ void score_page(const float* keys, const float* q, std::uint32_t head_dim, float
   for (std::uint32_t i = 0; i < 4; ++i) _mm256_storeu_ps(scores + 8 * i, _mm256_mul_ps(sum[i], _mm256_set1_ps(scale)));
 }
 
-// scores[0..visible) -> weights p with l = R(p); the rest of the last leaf becomes +0. Returns m.
-float soften(float* scores, std::uint32_t visible, float* l) {
-  const std::uint32_t padded = (visible + 31) / 32 * 32;
-  float m = scores[0];
-  for (std::uint32_t j = 1; j < visible; ++j) m = scores[j] > m ? scores[j] : m;
-  for (std::uint32_t j = visible; j < padded; ++j) scores[j] = -__builtin_inff();  // exp gives exactly +0
+// The keys of a split that a row sees: begin..end, counted from the split's start. Empty when the whole split is
+// masked.
+struct KeyRange {
+  std::uint32_t begin = 0;
+  std::uint32_t end = 0;
+
+  bool empty() const { return begin >= end; }
+  bool meets_page(std::uint32_t key) const { return begin < key + kPageTokens && end > key; }
+};
+
+// scores of `keys` -> weights p with l = R(p); what lies before them and the rest of the last leaf becomes +0. Returns
+// m.
+float soften(float* scores, const KeyRange& keys, float* l) {
+  const std::uint32_t padded = (keys.end + 31) / 32 * 32;
+  float m = scores[keys.begin];
+  for (std::uint32_t j = keys.begin + 1; j < keys.end; ++j) m = scores[j] > m ? scores[j] : m;
+  std::fill(scores, scores + keys.begin, -__builtin_inff());  // exp gives exactly +0
+  std::fill(scores + keys.end, scores + padded, -__builtin_inff());
   const __m256 maximum = _mm256_set1_ps(m);
   numerics::LeafTree tree;
   for (std::uint32_t j = 0; j < padded; j += 32) {
@@ -130,40 +142,43 @@ void add_values(const float* values, const float* p, std::uint32_t count, std::u
   }
 }
 
-// Keys of split `split` that row `row` sees; 0 when the whole split is masked.
-std::uint32_t visible_keys(const AttentionArgs& args, std::uint32_t row, std::uint32_t split) {
-  const std::uint32_t end = args.first_position + row + 1;
+KeyRange visible_keys(const AttentionArgs& args, std::uint32_t row, std::uint32_t split) {
   const std::uint32_t first = split * kSplit;
-  return end <= first ? 0 : std::min(end - first, kSplit);
+  const auto within = [first](std::uint32_t key) { return key <= first ? 0 : std::min(key - first, kSplit); };
+  return {within(args.first_key(row)), within(args.first_position + row + 1)};
 }
 
 void attend_split(const AttentionArgs& args, const Workspace& w, std::uint32_t split) {
   const std::uint32_t states = args.rows * args.heads;
-  const std::uint32_t most = visible_keys(args, args.rows - 1, split);
-  for (std::uint32_t key = 0; key < most; key += kPageTokens) {
+  // The first row's window starts first, the last row's ends last.
+  const std::uint32_t least = visible_keys(args, 0, split).begin / kPageTokens * kPageTokens;
+  const std::uint32_t most = visible_keys(args, args.rows - 1, split).end;
+  for (std::uint32_t key = least; key < most; key += kPageTokens) {
     load_keys(page_at(args, split * kSplit + key) + args.key_offset, args.head_dim, w.page);
     for (std::uint32_t state = 0; state < states; ++state) {
       const std::uint32_t row = state / args.heads;
-      if (visible_keys(args, row, split) <= key) continue;
+      if (!visible_keys(args, row, split).meets_page(key)) continue;
       const float* q = args.query + row * args.stride + std::size_t{state % args.heads} * args.head_dim;
       score_page(w.page, q, args.head_dim, args.scale, w.scores + std::size_t{state} * kSplit + key);
     }
   }
   const std::size_t base = std::size_t{split} * states;
   for (std::uint32_t state = 0; state < states; ++state) {
-    const std::uint32_t visible = visible_keys(args, state / args.heads, split);
-    if (visible == 0) continue;
+    const KeyRange visible = visible_keys(args, state / args.heads, split);
+    if (visible.empty()) continue;
     w.m[base + state] = soften(w.scores + std::size_t{state} * kSplit, visible, &w.l[base + state]);
     float* o = w.o + (base + state) * args.head_dim;
     std::fill(o, o + args.head_dim, 0.0F);
   }
-  for (std::uint32_t key = 0; key < most; key += kPageTokens) {
+  for (std::uint32_t key = least; key < most; key += kPageTokens) {
     load_values(page_at(args, split * kSplit + key) + args.value_offset, kPageTokens * args.head_dim, w.page);
     for (std::uint32_t state = 0; state < states; ++state) {
-      const std::uint32_t visible = visible_keys(args, state / args.heads, split);
-      if (visible <= key) continue;
-      add_values(w.page, w.scores + std::size_t{state} * kSplit + key, std::min(visible - key, kPageTokens),
-                 args.head_dim, w.o + (base + state) * args.head_dim);
+      const KeyRange visible = visible_keys(args, state / args.heads, split);
+      if (!visible.meets_page(key)) continue;
+      const std::uint32_t from = std::max(visible.begin, key) - key;
+      const std::uint32_t to = std::min(visible.end - key, kPageTokens);
+      add_values(w.page + std::size_t{from} * args.head_dim, w.scores + std::size_t{state} * kSplit + key + from,
+                 to - from, args.head_dim, w.o + (base + state) * args.head_dim);
     }
   }
 }
@@ -171,16 +186,17 @@ void attend_split(const AttentionArgs& args, const Workspace& w, std::uint32_t s
 void merge(const AttentionArgs& args, const Workspace& w, std::uint32_t state) {
   const std::uint32_t states = args.rows * args.heads;
   const std::uint32_t row = state / args.heads;
+  const std::uint32_t first = args.first_key(row) / kSplit;
   const std::uint32_t splits = (args.first_position + row) / kSplit + 1;
-  float m = w.m[state];
-  for (std::uint32_t i = 1; i < splits; ++i) {
+  float m = w.m[std::size_t{first} * states + state];
+  for (std::uint32_t i = first + 1; i < splits; ++i) {
     const float mi = w.m[std::size_t{i} * states + state];
     m = mi > m ? mi : m;
   }
   float* total = w.page;  // free by now
   std::fill(total, total + args.head_dim, 0.0F);
   float l = 0.0F;
-  for (std::uint32_t i = 0; i < splits; ++i) {
+  for (std::uint32_t i = first; i < splits; ++i) {
     const std::size_t at = std::size_t{i} * states + state;
     const float weight = numerics::exp(w.m[at] - m);
     l = l + w.l[at] * weight;
@@ -203,7 +219,7 @@ void attention(const AttentionArgs& args) {
   const std::uint32_t states = args.rows * args.heads;
   const std::uint32_t splits = (args.first_position + args.rows - 1) / kSplit + 1;
   const Workspace w = lay_out(args, states, splits);
-  for (std::uint32_t split = 0; split < splits; ++split) attend_split(args, w, split);
+  for (std::uint32_t split = args.first_key(0) / kSplit; split < splits; ++split) attend_split(args, w, split);
   for (std::uint32_t state = 0; state < states; ++state) merge(args, w, state);
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "common/base/check.h"
+#include "worker/core/numerics.h"
 #include "worker/cpu/float_state.h"
 #include "worker/cpu/kv_store.h"
 #include "worker/cpu/step_scratch.h"
@@ -70,6 +71,7 @@ class CpuBackend final : public Backend {
         options_(options),
         kv_(std::move(kv)),
         rope_(make_rope_table(model_.config, model_.weights, options.context)),
+        local_rope_(make_local_rope_table(model_.config, options.context)),
         scratch_(model_.config, kStepRowsMax, options.threads, options.context),
         phases_(phases_of(model_.plan)),
         pool_(options.threads) {}
@@ -83,7 +85,8 @@ class CpuBackend final : public Backend {
     info.pages_total = kv_.pages();
     info.weight_bytes = model_.weights.byte_size();
     info.kv_bytes = kv_.byte_size();
-    info.scratch_bytes = scratch_.byte_size() + (rope_.cosine.size() + rope_.sine.size()) * sizeof(float);
+    const std::size_t rope_values = rope_.cosine.size() + local_rope_.cosine.size();
+    info.scratch_bytes = scratch_.byte_size() + rope_values * 2 * sizeof(float);
     info.kv_saturated_total = kv_saturated_.load(std::memory_order_relaxed);
     return info;
   }
@@ -114,7 +117,7 @@ class CpuBackend final : public Backend {
   std::uint32_t even_units(std::uint32_t things) const { return std::min(things, pool_.size() * kUnitsPerThread); }
   std::uint32_t rows_of(const Op& op) const;
   std::uint32_t groups_of(const Op& op) const;
-  std::uint32_t silu_tiles() const;
+  std::uint32_t gate_tiles() const;
 
   // Each computes one unit.
   void embed(const Op& op, std::uint32_t row);
@@ -124,12 +127,14 @@ class CpuBackend final : public Backend {
   void attention(const Op& op, std::uint32_t item, std::uint32_t thread);
   void quantise(const Op& op, std::uint32_t row);
   void matmul_residual(const Op& op, std::uint32_t unit);
-  void silu_mul(std::uint32_t unit);
+  void activate(void (*gate_mul)(const float*, const float*, std::uint32_t, float*), std::uint32_t unit);
+  void norm_add(const Op& op, std::uint32_t row);
 
-  void quantise_input(std::uint32_t row, const float* x, std::uint32_t cols);
+  void quantise_input(const Op& op, std::uint32_t row, const float* x, std::uint32_t cols);
   ActivationRows input_rows(std::uint32_t cols);
   void matmul(const MatmulPart& part, const ActivationRows& in, std::uint32_t rows, const float* residual, float* out,
               std::size_t stride, Range groups);
+  void norm_heads(TensorId norm, std::uint32_t heads, float* x);
   void store_kv_row(std::uint32_t layer, std::uint32_t row);
 
   Model model_;
@@ -137,6 +142,7 @@ class CpuBackend final : public Backend {
   CpuBackendOptions options_;
   KvStore kv_;
   RopeTable rope_;
+  RopeTable local_rope_;
   StepScratch scratch_;
   const std::vector<Phase> phases_;  // of model_.plan
   ThreadPool pool_;
@@ -184,7 +190,7 @@ std::uint32_t CpuBackend::groups_of(const Op& op) const {
   return groups;
 }
 
-std::uint32_t CpuBackend::silu_tiles() const {
+std::uint32_t CpuBackend::gate_tiles() const {
   return static_cast<std::uint32_t>(input_.rows.size()) * (model_.config.feed_forward / kTileCols);
 }
 
@@ -201,7 +207,10 @@ std::uint32_t CpuBackend::units(std::uint32_t phase) const {
     case OpKind::attention:
       return static_cast<std::uint32_t>(tiles_.size()) * model_.config.kv_heads;
     case OpKind::silu_mul:
-      return even_units(silu_tiles());
+    case OpKind::gelu_mul:
+      return even_units(gate_tiles());
+    case OpKind::norm_add:
+      return rows_of(op);
   }
   return 0;
 }
@@ -222,18 +231,38 @@ void CpuBackend::run_unit(std::uint32_t phase, std::uint32_t unit, std::uint32_t
     case OpKind::matmul_residual:
       return prepares ? quantise(op, unit) : matmul_residual(op, unit);
     case OpKind::silu_mul:
-      return silu_mul(unit);
+      return activate(kernels_.silu_mul, unit);
+    case OpKind::gelu_mul:
+      return activate(kernels_.gelu_mul, unit);
+    case OpKind::norm_add:
+      return norm_add(op, unit);
   }
 }
 
 void CpuBackend::embed(const Op& op, std::uint32_t row) {
   const QTensor& table = model_.weights.tensors[op.parts[0].weight];
-  dequantise_row(table, input_.rows[row].token, scratch_.row(op.out, row));
+  float* out = scratch_.row(op.out, row);
+  dequantise_row(table, input_.rows[row].token, out);
+  if (op.scale == 1.0F) return;
+  for (std::uint32_t i = 0; i < table.cols; ++i) out[i] = numerics::store(out[i] * op.scale);
 }
 
-void CpuBackend::quantise_input(std::uint32_t row, const float* x, std::uint32_t cols) {
-  kernels_.quantise(x, cols, scratch_.quant_row(row, cols), scratch_.dx_row(row, cols), scratch_.s_row(row, cols),
-                    scratch_.sum_row(row, cols));
+// Activation groups follow the weights' types; parts of mixed types get both forms.
+void CpuBackend::quantise_input(const Op& op, std::uint32_t row, const float* x, std::uint32_t cols) {
+  bool narrow = false;
+  bool wide = false;
+  for (const MatmulPart& part : op.parts) {
+    const TensorType type = model_.weights.tensors[part.weight].type;
+    wide = wide || is_wide(type);
+    narrow = narrow || (is_quantised(type) && !is_wide(type));
+  }
+  if (narrow) {
+    kernels_.quantise(x, cols, scratch_.quant_row(row, cols), scratch_.dx_row(row, cols), scratch_.s_row(row, cols),
+                      scratch_.sum_row(row, cols));
+  }
+  if (!wide) return;
+  const WideInput to = scratch_.wide_row(row, cols);
+  kernels_.quantise_wide(x, cols, to.xq, to.dx, to.sum16, to.sum32);
 }
 
 ActivationRows CpuBackend::input_rows(std::uint32_t cols) {
@@ -244,6 +273,8 @@ ActivationRows CpuBackend::input_rows(std::uint32_t cols) {
   in.dx = scratch_.dx_row(0, cols);
   in.s = scratch_.s_row(0, cols);
   in.sum = scratch_.sum_row(0, cols);
+  const WideInput wide = scratch_.wide_row(0, cols);
+  in.wide = {wide.xq, wide.dx, wide.sum16, wide.sum32};
   return in;
 }
 
@@ -268,7 +299,7 @@ void CpuBackend::norm_quantise(const Op& op, std::uint32_t row) {
   float* h = scratch_.input_row(row, cols);
   kernels_.rms_norm(scratch_.row(op.in, op.wanted_rows_only ? wanted_[row] : row),
                     model_.weights.tensors[op.norm].plain(), cols, model_.config.rms_epsilon, h);
-  quantise_input(row, h, cols);
+  quantise_input(op, row, h, cols);
 }
 
 // The parts share one input; a unit is a share of all their row groups together.
@@ -306,12 +337,26 @@ void CpuBackend::store_kv_row(std::uint32_t layer, std::uint32_t row) {
   if (saturated != 0) kv_saturated_.fetch_add(saturated, std::memory_order_relaxed);
 }
 
+// In place; nothing when the model has no such norm.
+void CpuBackend::norm_heads(TensorId norm, std::uint32_t heads, float* x) {
+  if (norm == kNoTensor) return;
+  const std::uint32_t head_dim = model_.config.head_dim;
+  for (std::uint32_t head = 0; head < heads; ++head, x += head_dim) {
+    kernels_.rms_norm(x, model_.weights.tensors[norm].plain(), head_dim, model_.config.rms_epsilon, x);
+  }
+}
+
 void CpuBackend::rope_store_kv(const Op& op, std::uint32_t row) {
   const ModelConfig& c = model_.config;
   const RopeKernel rope = c.rope_pairing == RopePairing::adjacent ? kernels_.rope_adjacent : kernels_.rope_half;
-  const std::size_t at = std::size_t{input_.rows[row].position} * rope_.pairs;
-  rope(scratch_.row(Buffer::query, row), c.heads, c.head_dim, rope_.pairs, &rope_.cosine[at], &rope_.sine[at]);
-  rope(scratch_.row(Buffer::key, row), c.kv_heads, c.head_dim, rope_.pairs, &rope_.cosine[at], &rope_.sine[at]);
+  const RopeTable& table = op.local ? local_rope_ : rope_;
+  const std::size_t at = std::size_t{input_.rows[row].position} * table.pairs;
+  float* query = scratch_.row(Buffer::query, row);
+  float* key = scratch_.row(Buffer::key, row);
+  norm_heads(op.query_norm, c.heads, query);
+  norm_heads(op.key_norm, c.kv_heads, key);
+  rope(query, c.heads, c.head_dim, table.pairs, &table.cosine[at], &table.sine[at]);
+  rope(key, c.kv_heads, c.head_dim, table.pairs, &table.cosine[at], &table.sine[at]);
   store_kv_row(op.layer, row);
 }
 
@@ -325,6 +370,7 @@ void CpuBackend::attention(const Op& op, std::uint32_t item, std::uint32_t threa
   args.heads = c.heads_per_kv();
   args.head_dim = c.head_dim;
   args.scale = c.attention_scale();
+  args.window = op.window;
   args.kv_base = kv_.base();
   args.page_stride = kv_.page_stride();
   args.workspace = scratch_.workspace(thread);
@@ -340,24 +386,35 @@ void CpuBackend::attention(const Op& op, std::uint32_t item, std::uint32_t threa
 }
 
 void CpuBackend::quantise(const Op& op, std::uint32_t row) {
-  quantise_input(row, scratch_.row(op.in, row), static_cast<std::uint32_t>(scratch_.width(op.in)));
+  quantise_input(op, row, scratch_.row(op.in, row), static_cast<std::uint32_t>(scratch_.width(op.in)));
 }
 
 void CpuBackend::matmul_residual(const Op& op, std::uint32_t unit) {
   ActivationRows in = input_rows(static_cast<std::uint32_t>(scratch_.width(op.in)));
   in.x = scratch_.row(op.in, 0);
   const std::uint32_t all = groups_of(op);
-  matmul(op.parts[0], in, rows_of(op), scratch_.row(op.residual, 0), scratch_.row(op.out, 0), scratch_.width(op.out),
+  const float* residual = op.residual == Buffer::none ? nullptr : scratch_.row(op.residual, 0);
+  matmul(op.parts[0], in, rows_of(op), residual, scratch_.row(op.out, 0), scratch_.width(op.out),
          share(all, unit, even_units(all)));
 }
 
 // Units are tiles of 32 values, so that one row is shared too.
-void CpuBackend::silu_mul(std::uint32_t unit) {
-  const std::uint32_t all = silu_tiles();
+void CpuBackend::activate(void (*gate_mul)(const float*, const float*, std::uint32_t, float*), std::uint32_t unit) {
+  const std::uint32_t all = gate_tiles();
   const Range mine = share(all, unit, even_units(all));
   const std::size_t at = std::size_t{mine.begin} * kTileCols;
-  kernels_.silu_mul(scratch_.row(Buffer::gate, 0) + at, scratch_.row(Buffer::up, 0) + at,
-                    (mine.end - mine.begin) * kTileCols, scratch_.row(Buffer::activated, 0) + at);
+  gate_mul(scratch_.row(Buffer::gate, 0) + at, scratch_.row(Buffer::up, 0) + at, (mine.end - mine.begin) * kTileCols,
+           scratch_.row(Buffer::activated, 0) + at);
+}
+
+void CpuBackend::norm_add(const Op& op, std::uint32_t row) {
+  const std::uint32_t width = static_cast<std::uint32_t>(scratch_.width(op.in));
+  float* normed = scratch_.input_row(row, width);
+  kernels_.rms_norm(scratch_.row(op.in, row), model_.weights.tensors[op.norm].plain(), width, model_.config.rms_epsilon,
+                    normed);
+  const float* residual = scratch_.row(op.residual, row);
+  float* out = scratch_.row(op.out, row);
+  for (std::uint32_t i = 0; i < width; ++i) out[i] = numerics::store(normed[i] + residual[i]);
 }
 
 }  // namespace

@@ -46,13 +46,33 @@ std::vector<TinyShape> shapes() {
   out[3].embedding_type = TensorType::f16;
   out[4].matrices = TensorType::f32;
   out[4].embedding_type = TensorType::q4_1;
+  // K-quants need widths of 256. The mixtures are those that quantised files have: another type in attn_v and ffn_down,
+  // beside whose group of 32 the others' group of 256 is made from the same row.
+  const auto wide = [&out](TensorType matrices, TensorType embedding, std::optional<TensorType> value_and_down) {
+    TinyShape shape;
+    shape.embedding = 256;
+    shape.feed_forward = 768;
+    shape.heads = 8;
+    shape.head_dim = 32;
+    shape.matrices = matrices;
+    shape.embedding_type = embedding;
+    shape.value_and_down = value_and_down;
+    out.push_back(shape);
+  };
+  wide(TensorType::q4_k, TensorType::q6_k, TensorType::q6_k);
+  wide(TensorType::q5_k, TensorType::q4_k, TensorType::q5_0);
+  wide(TensorType::q6_k, TensorType::bf16, TensorType::q8_0);
+  wide(TensorType::q5_0, TensorType::q5_0, TensorType::q5_1);
+  wide(TensorType::q5_1, TensorType::q5_1, TensorType::q4_k);
+  wide(TensorType::bf16, TensorType::q5_k, TensorType::q5_k);
   return out;
 }
 
 // Frozen: 300 tokens, all logits, FNV-1a. A change here is a change of the numerics contract and needs its version
 // raised.
 constexpr std::uint64_t kGolden[] = {0x6d1b1c55c32c6a85, 0x9dd57ce2dced109f, 0xe55110b5fb0aa7e8, 0x4a72710de3ce5099,
-                                     0x8416d5748bd428c8};
+                                     0x8416d5748bd428c8, 0xb9f60f7775944289, 0xbfdea763f361d3f7, 0x89bb9ede51a9e7ed,
+                                     0xf272a02ffce4e3c1, 0xc71419b99f1aa9b7, 0x42f44e8ed576f0ea};
 
 TEST(CpuBackend, OC_NUM_1501_logits_equal_the_frozen_hashes_on_scalar_and_simd) {
   for (std::size_t i = 0; i < shapes().size(); ++i) {

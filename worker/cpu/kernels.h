@@ -12,14 +12,24 @@
 
 namespace orch::worker::cpu {
 
-// The inputs of a matmul: n rows of `cols` values, and their quantised form (only read for quantised weights).
+// The quantised form that K-quants read: groups of 256. cols is a multiple of 256.
+struct WideRows {
+  const std::int8_t* xq = nullptr;      // [row][cols]
+  const float* dx = nullptr;            // [row][cols / 256]
+  const std::int16_t* sum16 = nullptr;  // [row][cols / 16]
+  const std::int16_t* sum32 = nullptr;  // [row][cols / 32]
+};
+
+// The inputs of a matmul: n rows of `cols` values, and their quantised forms (only the one that the weight's type reads
+// need be there).
 struct ActivationRows {
   std::uint32_t cols = 0;             // multiple of 32
   const float* x = nullptr;           // [row][cols]
-  const std::int8_t* xq = nullptr;    // [row][cols]
+  const std::int8_t* xq = nullptr;    // [row][cols], groups of 32
   const float* dx = nullptr;          // [row][cols / 32]
   const float* s = nullptr;           // [row][cols / 32]
   const std::int32_t* sum = nullptr;  // [row][cols / 32]
+  WideRows wide;
 
   std::size_t groups() const { return cols / kTileCols; }
 };
@@ -45,7 +55,14 @@ struct AttentionArgs {
   std::uint32_t heads = 0;       // query heads of this KV head
   std::uint32_t head_dim = 0;    // multiple of 8
   std::uint32_t first_position = 0;
+  std::uint32_t window = 0;  // keys a row sees, its own included; 0: all
   float scale = 0;
+
+  // The first key that row `row` sees.
+  std::uint32_t first_key(std::uint32_t row) const {
+    const std::uint32_t end = first_position + row + 1;
+    return window != 0 && end > window ? end - window : 0;
+  }
   // Page p of the sequence: its K tile [d / 8][32][8] and V tile [32][d] of this KV head, f16.
   const std::uint16_t* kv_base = nullptr;  // start of page 0's layer block
   std::size_t page_stride = 0;             // in f16 values
@@ -75,10 +92,14 @@ struct CpuKernels {
   // x[cols] -> xq, dx, s, sum in groups of 32.
   void (*quantise)(const float* x, std::uint32_t cols, std::int8_t* xq, float* dx, float* s,
                    std::int32_t* sum) = nullptr;
+  // x[cols] -> xq, dx, sum16, sum32 in groups of 256.
+  void (*quantise_wide)(const float* x, std::uint32_t cols, std::int8_t* xq, float* dx, std::int16_t* sum16,
+                        std::int16_t* sum32) = nullptr;
   void (*rms_norm)(const float* x, const float* w, std::uint32_t n, float eps, float* y) = nullptr;
   void (*matmul)(const MatmulArgs& args) = nullptr;
   void (*attention)(const AttentionArgs& args) = nullptr;
   void (*silu_mul)(const float* gate, const float* up, std::uint32_t n, float* out) = nullptr;
+  void (*gelu_mul)(const float* gate, const float* up, std::uint32_t n, float* out) = nullptr;
   // Turn `heads` heads in place, pairs (2i, 2i + 1) or (i, i + pairs); cosine and sine hold one position's pairs.
   RopeKernel rope_adjacent = nullptr;
   RopeKernel rope_half = nullptr;

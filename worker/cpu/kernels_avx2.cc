@@ -26,6 +26,12 @@ ORCH_AVX2_INLINE __m256i quantise_lanes(__m256 x, __m256 id) {
   return _mm256_max_epi32(_mm256_min_epi32(q, _mm256_set1_epi32(127)), _mm256_set1_epi32(-127));
 }
 
+// Four registers of int32 as 32 bytes in order. The packs work within 128-bit halves; the permute puts the dwords back.
+ORCH_AVX2_INLINE __m256i pack_bytes(__m256i q0, __m256i q1, __m256i q2, __m256i q3) {
+  const __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(q0, q1), _mm256_packs_epi32(q2, q3));
+  return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+
 void quantise_block(const float* x, std::int8_t* xq, float* dx, float* s, std::int32_t* sum) {
   const __m256 v[4] = {_mm256_loadu_ps(x), _mm256_loadu_ps(x + 8), _mm256_loadu_ps(x + 16), _mm256_loadu_ps(x + 24)};
   const __m256i a01 = _mm256_max_epu32(_mm256_castps_si256(abs_lanes(v[0])), _mm256_castps_si256(abs_lanes(v[1])));
@@ -44,13 +50,50 @@ void quantise_block(const float* x, std::int8_t* xq, float* dx, float* s, std::i
   for (int i = 0; i < 4; ++i) q[i] = quantise_lanes(v[i], id);
   *sum = sum_of(_mm256_add_epi32(_mm256_add_epi32(q[0], q[1]), _mm256_add_epi32(q[2], q[3])));
   *s = *dx * static_cast<float>(*sum);
-  // The packs work within 128-bit halves; the permute puts the dwords back in order.
-  const __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
-  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(xq), _mm256_permutevar8x32_epi32(bytes, order));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(xq), pack_bytes(q[0], q[1], q[2], q[3]));
+}
+
+// Sums of 16 bytes each of 32, as two int16.
+ORCH_AVX2_INLINE void sum_halves(__m256i bytes, std::int16_t* sum16) {
+  // Per byte pair with a weight of 1: |pair| <= 254. Then over the lanes of each 128-bit half.
+  const __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), bytes);
+  const __m256i quads = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+  const __m256i eights = _mm256_add_epi32(quads, _mm256_shuffle_epi32(quads, 0x4E));
+  const __m256i all = _mm256_add_epi32(eights, _mm256_shuffle_epi32(eights, 0xB1));
+  sum16[0] = static_cast<std::int16_t>(_mm256_extract_epi32(all, 0));
+  sum16[1] = static_cast<std::int16_t>(_mm256_extract_epi32(all, 4));
+}
+
+float quantise_wide_block(const float* x, std::int8_t* xq, std::int16_t* sum16, std::int16_t* sum32) {
+  __m256i a = _mm256_setzero_si256();
+  for (std::uint32_t i = 0; i < numerics::kWideGroup; i += 8) {
+    a = _mm256_max_epu32(a, _mm256_castps_si256(abs_lanes(_mm256_loadu_ps(x + i))));
+  }
+  const std::uint32_t amax = max_of(a);
+  if (amax < numerics::kTinyBits || amax >= numerics::kInfBits) {
+    return numerics::quantise_wide_group(x, xq, sum16, sum32);
+  }
+  const float dx = numerics::float_of(amax) * (1.0F / 127.0F);
+  const __m256 id = rcp_lanes(_mm256_set1_ps(dx));
+  for (std::uint32_t i = 0; i < numerics::kWideGroup; i += 32) {
+    __m256i q[4];
+    for (std::uint32_t j = 0; j < 4; ++j) q[j] = quantise_lanes(_mm256_loadu_ps(x + i + 8 * j), id);
+    const __m256i bytes = pack_bytes(q[0], q[1], q[2], q[3]);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(xq + i), bytes);
+    sum_halves(bytes, sum16 + i / 16);
+    sum32[i / 32] = static_cast<std::int16_t>(sum16[i / 16] + sum16[i / 16 + 1]);
+  }
+  return dx;
 }
 
 }  // namespace
+
+void quantise_wide(const float* x, std::uint32_t cols, std::int8_t* xq, float* dx, std::int16_t* sum16,
+                   std::int16_t* sum32) {
+  for (std::uint32_t at = 0; at < cols; at += numerics::kWideGroup) {
+    dx[at / numerics::kWideGroup] = quantise_wide_block(x + at, xq + at, sum16 + at / 16, sum32 + at / 32);
+  }
+}
 
 void quantise(const float* x, std::uint32_t cols, std::int8_t* xq, float* dx, float* s, std::int32_t* sum) {
   for (std::uint32_t b = 0; b < cols / 32; ++b) quantise_block(x + b * 32, xq + b * 32, dx + b, s + b, sum + b);
@@ -75,19 +118,43 @@ void rms_norm(const float* x, const float* w, std::uint32_t n, float eps, float*
   }
 }
 
+namespace {
+
+// numerics::sigmoid.
+ORCH_AVX2_INLINE __m256 sigmoid_lanes(__m256 x) {
+  const __m256 minus = _mm256_castsi256_ps(_mm256_set1_epi32(static_cast<std::int32_t>(0x8000'0000U)));
+  const __m256 e = exp_lanes(_mm256_or_ps(x, minus));
+  const __m256 s = rcp_lanes(_mm256_add_ps(_mm256_set1_ps(1.0F), e));
+  return _mm256_blendv_ps(s, _mm256_mul_ps(e, s), x);  // blendv reads the sign bit
+}
+
+// numerics::gelu. min and max return their second operand when one is NaN, so NaN passes.
+ORCH_AVX2_INLINE __m256 gelu_lanes(__m256 x) {
+  const __m256 clamped = _mm256_max_ps(_mm256_set1_ps(-16.0F), _mm256_min_ps(_mm256_set1_ps(16.0F), x));
+  const __m256 cube = _mm256_mul_ps(_mm256_mul_ps(clamped, clamped), clamped);
+  const __m256 sum = _mm256_add_ps(clamped, _mm256_mul_ps(cube, _mm256_set1_ps(0.044715F)));
+  return _mm256_mul_ps(x, sigmoid_lanes(_mm256_mul_ps(sum, _mm256_set1_ps(1.5957691216F))));
+}
+
+}  // namespace
+
 void silu_mul(const float* gate, const float* up, std::uint32_t n, float* out) {
   std::uint32_t i = 0;
   for (; i + 8 <= n; i += 8) {
     const __m256 g = _mm256_loadu_ps(gate + i);
-    const __m256 sign = sign_lanes(g);
-    const __m256 minus = _mm256_castsi256_ps(_mm256_set1_epi32(static_cast<std::int32_t>(0x8000'0000U)));
-    const __m256 e = exp_lanes(_mm256_or_ps(g, minus));
-    const __m256 s = rcp_lanes(_mm256_add_ps(_mm256_set1_ps(1.0F), e));
-    const __m256 sigmoid = _mm256_blendv_ps(s, _mm256_mul_ps(e, s), sign);  // blendv reads the sign bit
-    const __m256 silu = _mm256_mul_ps(g, sigmoid);
+    const __m256 silu = _mm256_mul_ps(g, sigmoid_lanes(g));
     _mm256_storeu_ps(out + i, store_lanes(_mm256_mul_ps(silu, _mm256_loadu_ps(up + i))));
   }
   if (i < n) scalar::silu_mul(gate + i, up + i, n - i, out + i);
+}
+
+void gelu_mul(const float* gate, const float* up, std::uint32_t n, float* out) {
+  std::uint32_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    const __m256 gelu = gelu_lanes(_mm256_loadu_ps(gate + i));
+    _mm256_storeu_ps(out + i, store_lanes(_mm256_mul_ps(gelu, _mm256_loadu_ps(up + i))));
+  }
+  if (i < n) scalar::gelu_mul(gate + i, up + i, n - i, out + i);
 }
 
 void rope_adjacent(float* x, std::uint32_t heads, std::uint32_t head_dim, std::uint32_t pairs, const float* cosine,

@@ -6,9 +6,19 @@ namespace orch::worker::cpu {
 
 #if defined(__x86_64__)
 const CpuKernels* avx2_kernels() {
-  static constexpr CpuKernels kTable{"cpu-avx2",          avx2::quantise,    avx2::rms_norm,
-                                     avx2::matmul,        avx2::attention,   avx2::silu_mul,
-                                     avx2::rope_adjacent, scalar::rope_half, avx2::narrow};
+  static constexpr CpuKernels kTable{
+      .name = "cpu-avx2",
+      .quantise = avx2::quantise,
+      .quantise_wide = avx2::quantise_wide,
+      .rms_norm = avx2::rms_norm,
+      .matmul = avx2::matmul,
+      .attention = avx2::attention,
+      .silu_mul = avx2::silu_mul,
+      .gelu_mul = avx2::gelu_mul,
+      .rope_adjacent = avx2::rope_adjacent,
+      .rope_half = scalar::rope_half,
+      .narrow = avx2::narrow,
+  };
   static const bool available = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c");
   return available ? &kTable : nullptr;
 }

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "worker/core/numerics.h"
+#include "worker/model/tile_values.h"
 
 namespace orch::worker::cpu {
 namespace scalar {
@@ -18,18 +19,18 @@ void quantise(const float* x, std::uint32_t cols, std::int8_t* xq, float* dx, fl
   }
 }
 
+void quantise_wide(const float* x, std::uint32_t cols, std::int8_t* xq, float* dx, std::int16_t* sum16,
+                   std::int16_t* sum32) {
+  for (std::uint32_t at = 0; at < cols; at += num::kWideGroup) {
+    dx[at / num::kWideGroup] = num::quantise_wide_group(x + at, xq + at, sum16 + at / 16, sum32 + at / 32);
+  }
+}
+
 void rms_norm(const float* x, const float* w, std::uint32_t n, float eps, float* y) { num::rms_norm(x, w, n, eps, y); }
 
 namespace {
 
-std::int32_t quant_at(TensorType type, const std::uint8_t* tile, std::uint32_t lane, std::uint32_t k) {
-  if (type == TensorType::q8_0) return static_cast<std::int8_t>(tile[((k / 4) * kTileRows + lane) * 4 + k % 4]);
-  const std::uint32_t low = k % 16;
-  const std::uint8_t byte = tile[((low / 4) * kTileRows + lane) * 4 + low % 4];
-  return k < 16 ? (byte & 0x0F) : (byte >> 4);
-}
-
-// The term t of one block of a quantised row.
+// The term t of one block of 32 of a quantised row.
 float block_term(const QTensor& w, std::uint32_t group, std::uint32_t lane, std::uint32_t block,
                  const ActivationRows& in, std::uint32_t row) {
   const std::uint8_t* tile = w.tile(group, block);
@@ -38,32 +39,48 @@ float block_term(const QTensor& w, std::uint32_t group, std::uint32_t lane, std:
   const std::int8_t* xq = in.xq + std::size_t{row} * in.cols + std::size_t{block} * kTileCols;
   std::int32_t idot = 0;
   for (std::uint32_t k = 0; k < kTileCols; ++k) idot += quant_at(w.type, tile, lane, k) * xq[k];
-  if (w.type == TensorType::q4_0) idot -= 8 * in.sum[g];
   float t = (num::f16_to_f32(scale[lane]) * in.dx[g]) * static_cast<float>(idot);
-  if (w.type == TensorType::q4_1) t = t + num::f16_to_f32(scale[kTileRows + lane]) * in.s[g];
+  if (has_minimum(w.type)) t = t + num::f16_to_f32(scale[kTileRows + lane]) * in.s[g];
   return t;
 }
 
-float float_weight(const QTensor& w, std::uint32_t group, std::uint32_t lane, std::uint32_t block, std::uint32_t k) {
+// The term t of one block of 256 of a K-quant row: P = sum of sub-scale * idot, N = sum of sub-minimum * sum of xq.
+float wide_term(const QTensor& w, std::uint32_t group, std::uint32_t lane, std::uint32_t block,
+                const ActivationRows& in, std::uint32_t row) {
   const std::uint8_t* tile = w.tile(group, block);
-  const std::size_t index = k * kTileRows + lane;
-  if (w.type == TensorType::f32) return reinterpret_cast<const float*>(tile)[index];
-  return num::f16_to_f32(reinterpret_cast<const std::uint16_t*>(tile)[index]);
+  const std::uint16_t* scale = w.tile_scale(group, block);
+  const float dx = in.wide.dx[std::size_t{row} * (in.cols / kWideTileCols) + block];
+  const std::size_t first = std::size_t{row} * in.cols + std::size_t{block} * kWideTileCols;
+  std::int32_t p = 0;
+  for (std::uint32_t k = 0; k < kWideTileCols; ++k) {
+    p += sub_scale(w.type, tile, lane, k) * (quant_at(w.type, tile, lane, k) * in.wide.xq[first + k]);
+  }
+  const float t = (num::f16_to_f32(scale[lane]) * dx) * static_cast<float>(p);
+  if (!has_minimum(w.type)) return t;
+  std::int32_t n = 0;
+  for (std::uint32_t k = 0; k < kWideTileCols; k += 32) {
+    n += sub_minimum(w.type, tile, lane, k) * in.wide.sum32[(first + k) / 32];
+  }
+  return t - (num::f16_to_f32(scale[kTileRows + lane]) * dx) * static_cast<float>(n);
 }
 
 // One output element before bias and residual: splits of 256, block terms in order.
 float dot(const QTensor& w, std::uint32_t group, std::uint32_t lane, const ActivationRows& in, std::uint32_t row) {
-  constexpr std::uint32_t kSplitBlocks = num::kSplitElements / kTileCols;
+  const std::uint32_t split_blocks = num::kSplitElements / tile_cols(w.type);
   float tot = 0.0F;
-  for (std::uint32_t first = 0; first < w.blocks(); first += kSplitBlocks) {
+  for (std::uint32_t first = 0; first < w.blocks(); first += split_blocks) {
     float acc = 0.0F;
-    for (std::uint32_t block = first; block < w.blocks() && block < first + kSplitBlocks; ++block) {
+    for (std::uint32_t block = first; block < w.blocks() && block < first + split_blocks; ++block) {
+      if (is_wide(w.type)) {
+        acc = acc + wide_term(w, group, lane, block, in, row);
+        continue;
+      }
       if (is_quantised(w.type)) {
         acc = acc + block_term(w, group, lane, block, in, row);
         continue;
       }
       const float* x = in.x + std::size_t{row} * in.cols + std::size_t{block} * kTileCols;
-      for (std::uint32_t k = 0; k < kTileCols; ++k) acc = acc + float_weight(w, group, lane, block, k) * x[k];
+      for (std::uint32_t k = 0; k < kTileCols; ++k) acc = acc + float_at(w.type, w.tile(group, block), lane, k) * x[k];
     }
     tot = tot + acc;
   }
@@ -109,28 +126,32 @@ float score(const AttentionArgs& args, const float* q, std::uint32_t position) {
   return sum * args.scale;
 }
 
-// Keys first..end (exclusive) of one split.
-SplitState attend_split(const AttentionArgs& args, const float* q, std::uint32_t first, std::uint32_t end) {
-  std::vector<float> p(end - first);
-  for (std::uint32_t j = first; j < end; ++j) p[j - first] = score(args, q, j);
+// Keys begin..end (exclusive) of the split that starts at `first`; those before `begin` are masked.
+SplitState attend_split(const AttentionArgs& args, const float* q, std::uint32_t first, std::uint32_t begin,
+                        std::uint32_t end) {
+  std::vector<float> p(end - first, 0.0F);
+  for (std::uint32_t j = begin; j < end; ++j) p[j - first] = score(args, q, j);
   SplitState state;
-  state.m = p[0];
-  for (const float s : p) state.m = s > state.m ? s : state.m;
-  for (float& s : p) s = num::exp(s - state.m);
+  state.m = p[begin - first];
+  for (std::uint32_t j = begin; j < end; ++j) state.m = p[j - first] > state.m ? p[j - first] : state.m;
+  for (std::uint32_t j = begin; j < end; ++j) p[j - first] = num::exp(p[j - first] - state.m);
   state.l = num::tree_sum(p.size(), [&p](std::size_t i) { return p[i]; });
   state.o.assign(args.head_dim, 0.0F);
-  for (std::uint32_t j = first; j < end; ++j) {
+  for (std::uint32_t j = begin; j < end; ++j) {
     const std::uint16_t* v = page_of(args, j) + args.value_offset + std::size_t{j % kPageTokens} * args.head_dim;
     for (std::uint32_t d = 0; d < args.head_dim; ++d) state.o[d] = state.o[d] + p[j - first] * num::f16_to_f32(v[d]);
   }
   return state;
 }
 
-void attend(const AttentionArgs& args, const float* q, std::uint32_t position, float* out) {
+void attend(const AttentionArgs& args, const float* q, std::uint32_t row, float* out) {
+  const std::uint32_t position = args.first_position + row;
+  const std::uint32_t first_key = args.first_key(row);
   std::vector<SplitState> splits;
-  for (std::uint32_t first = 0; first <= position; first += num::kAttentionSplit) {
+  for (std::uint32_t first = first_key / num::kAttentionSplit * num::kAttentionSplit; first <= position;
+       first += num::kAttentionSplit) {
     const std::uint32_t end = position + 1 - first > num::kAttentionSplit ? first + num::kAttentionSplit : position + 1;
-    splits.push_back(attend_split(args, q, first, end));
+    splits.push_back(attend_split(args, q, first, first_key > first ? first_key : first, end));
   }
   float m = splits[0].m;
   for (const SplitState& split : splits) m = split.m > m ? split.m : m;
@@ -151,13 +172,17 @@ void attention(const AttentionArgs& args) {
   for (std::uint32_t row = 0; row < args.rows; ++row) {
     for (std::uint32_t head = 0; head < args.heads; ++head) {
       const std::size_t at = row * args.stride + std::size_t{head} * args.head_dim;
-      attend(args, args.query + at, args.first_position + row, args.out + at);
+      attend(args, args.query + at, row, args.out + at);
     }
   }
 }
 
 void silu_mul(const float* gate, const float* up, std::uint32_t n, float* out) {
   for (std::uint32_t i = 0; i < n; ++i) out[i] = num::silu_mul(gate[i], up[i]);
+}
+
+void gelu_mul(const float* gate, const float* up, std::uint32_t n, float* out) {
+  for (std::uint32_t i = 0; i < n; ++i) out[i] = num::gelu_mul(gate[i], up[i]);
 }
 
 namespace {
@@ -197,9 +222,19 @@ std::uint32_t narrow(const float* x, std::uint32_t n, std::uint16_t* out) {
 }  // namespace scalar
 
 const CpuKernels& scalar_kernels() {
-  static constexpr CpuKernels kTable{"cpu-scalar",          scalar::quantise,  scalar::rms_norm,
-                                     scalar::matmul,        scalar::attention, scalar::silu_mul,
-                                     scalar::rope_adjacent, scalar::rope_half, scalar::narrow};
+  static constexpr CpuKernels kTable{
+      .name = "cpu-scalar",
+      .quantise = scalar::quantise,
+      .quantise_wide = scalar::quantise_wide,
+      .rms_norm = scalar::rms_norm,
+      .matmul = scalar::matmul,
+      .attention = scalar::attention,
+      .silu_mul = scalar::silu_mul,
+      .gelu_mul = scalar::gelu_mul,
+      .rope_adjacent = scalar::rope_adjacent,
+      .rope_half = scalar::rope_half,
+      .narrow = scalar::narrow,
+  };
   return kTable;
 }
 

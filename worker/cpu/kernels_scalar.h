@@ -6,10 +6,13 @@
 namespace orch::worker::cpu::scalar {
 
 void quantise(const float* x, std::uint32_t cols, std::int8_t* xq, float* dx, float* s, std::int32_t* sum);
+void quantise_wide(const float* x, std::uint32_t cols, std::int8_t* xq, float* dx, std::int16_t* sum16,
+                   std::int16_t* sum32);
 void rms_norm(const float* x, const float* w, std::uint32_t n, float eps, float* y);
 void matmul(const MatmulArgs& args);
 void attention(const AttentionArgs& args);
 void silu_mul(const float* gate, const float* up, std::uint32_t n, float* out);
+void gelu_mul(const float* gate, const float* up, std::uint32_t n, float* out);
 void rope_adjacent(float* x, std::uint32_t heads, std::uint32_t head_dim, std::uint32_t pairs, const float* cosine,
                    const float* sine);
 void rope_half(float* x, std::uint32_t heads, std::uint32_t head_dim, std::uint32_t pairs, const float* cosine,

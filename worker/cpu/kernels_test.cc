@@ -11,6 +11,7 @@
 #include "common/base/prng.h"
 #include "worker/core/numerics.h"
 #include "worker/cpu/float_state.h"
+#include "worker/model/tile_values.h"
 #include "worker/testing/tiny_model.h"
 
 namespace orch::worker::cpu {
@@ -18,9 +19,6 @@ namespace {
 
 using testing::random_floats;
 using testing::random_tensor;
-
-constexpr TensorType kTypes[] = {TensorType::f32, TensorType::f16, TensorType::q4_0, TensorType::q4_1,
-                                 TensorType::q8_0};
 
 class Kernels : public ::testing::Test {
  protected:
@@ -46,20 +44,47 @@ struct Input {
   std::vector<float> dx;
   std::vector<float> s;
   std::vector<std::int32_t> sum;
+  std::vector<std::int8_t> wide_xq;
+  std::vector<float> wide_dx;
+  std::vector<std::int16_t> sum16;
+  std::vector<std::int16_t> sum32;
 
   Input(const CpuKernels& kernels, std::uint32_t rows, std::uint32_t cols, std::uint64_t seed)
       : x(random_floats(std::size_t{rows} * cols, seed, 3.0F)),
         xq(x.size()),
         dx(x.size() / 32),
         s(dx.size()),
-        sum(dx.size()) {
+        sum(dx.size()),
+        wide_xq(x.size()),
+        wide_dx(x.size() / 256),
+        sum16(x.size() / 16),
+        sum32(x.size() / 32) {
     for (std::size_t i = 0; i < 32; ++i) x[i] = 0.0F;  // one empty group
     for (std::uint32_t r = 0; r < rows; ++r) {
       const std::size_t at = std::size_t{r} * cols;
       kernels.quantise(&x[at], cols, &xq[at], &dx[at / 32], &s[at / 32], &sum[at / 32]);
+      if (cols % 256 != 0) continue;
+      kernels.quantise_wide(&x[at], cols, &wide_xq[at], &wide_dx[at / 256], &sum16[at / 16], &sum32[at / 32]);
     }
   }
-  ActivationRows rows(std::uint32_t cols) const { return {cols, x.data(), xq.data(), dx.data(), s.data(), sum.data()}; }
+  ActivationRows rows(std::uint32_t cols) const {
+    const WideRows wide = {wide_xq.data(), wide_dx.data(), sum16.data(), sum32.data()};
+    return {cols, x.data(), xq.data(), dx.data(), s.data(), sum.data(), wide};
+  }
+  // Every quant at an extreme: rows of 127, of -127, and of both in turn.
+  void saturate(std::uint32_t cols) {
+    for (std::size_t i = 0; i < xq.size(); ++i) {
+      const std::size_t row = i / cols % 3;
+      xq[i] = static_cast<std::int8_t>(row == 0 ? 127 : (row == 1 ? -127 : (i % 2 == 0 ? 127 : -127)));
+    }
+    wide_xq = xq;
+    for (std::size_t i = 0; i < sum16.size(); ++i) {
+      sum16[i] = 0;
+      for (std::size_t j = 0; j < 16; ++j) sum16[i] = static_cast<std::int16_t>(sum16[i] + xq[i * 16 + j]);
+      if (i % 2 == 1) sum32[i / 2] = static_cast<std::int16_t>(sum16[i - 1] + sum16[i]);
+    }
+    for (std::size_t i = 0; i < sum.size(); ++i) sum[i] = sum16[2 * i] + sum16[2 * i + 1];
+  }
 };
 
 std::vector<float> multiply(const CpuKernels& kernels, const QTensor& w, const Input& input, std::uint32_t rows,
@@ -84,10 +109,11 @@ std::vector<float> multiply(const CpuKernels& kernels, const QTensor& w, const I
 }
 
 TEST_F(Kernels, OC_NUM_1501_matmul_equals_scalar_for_every_type_and_batch_to_40) {
-  for (const TensorType type : kTypes) {
-    const QTensor w = random_tensor(type, 53, 320, 4);
+  for (const TensorType type : kTensorTypes) {
+    const std::uint32_t cols = is_wide(type) ? 512 : 320;
+    const QTensor w = random_tensor(type, 53, cols, 4);
     for (std::uint32_t rows = 1; rows <= 40; ++rows) {
-      const Input input(reference, rows, 320, rows);
+      const Input input(reference, rows, cols, rows);
       expect_equal_bytes(multiply(reference, w, input, rows, rows % 2 == 0, 1),
                          multiply(*simd, w, input, rows, rows % 2 == 0, 2), to_string(type));
     }
@@ -95,9 +121,10 @@ TEST_F(Kernels, OC_NUM_1501_matmul_equals_scalar_for_every_type_and_batch_to_40)
 }
 
 TEST_F(Kernels, OC_NUM_1201_matmul_equals_scalar_for_every_shape) {
-  for (const TensorType type : kTypes) {
+  for (const TensorType type : kTensorTypes) {
     for (const std::uint32_t n : {1U, 7U, 8U, 9U, 16U, 17U, 31U, 33U}) {
       for (const std::uint32_t cols : {32U, 224U, 256U, 288U, 576U, 1536U}) {
+        if (cols % tile_cols(type) != 0) continue;
         const QTensor w = random_tensor(type, n, cols, n + cols);
         const Input input(reference, 5, cols, n);
         expect_equal_bytes(multiply(reference, w, input, 5, true, 1), multiply(*simd, w, input, 5, true, 1),
@@ -155,16 +182,44 @@ TEST_F(Kernels, OC_NUM_1202_block_terms_are_added_in_order_within_a_split) {
 
 // ENGINE-RULES: VPMADDUBSW saturates; every weight and activation at its extreme.
 TEST_F(Kernels, OC_NUM_1207_matmul_survives_extreme_integers) {
-  for (const TensorType type : {TensorType::q4_0, TensorType::q4_1, TensorType::q8_0}) {
+  for (const TensorType type : kTensorTypes) {
+    if (!is_quantised(type)) continue;
     for (const int fill : {0x00, 0x0F, 0xF0, 0xFF, 0x80, 0x7F, 0x81}) {
       QTensor w = random_tensor(type, 16, 512, 3);
-      std::memset(w.quants.data(), fill, w.quants.size());  // 0x80: w = -128
-      Input input(reference, 4, 512, 6);
-      for (std::size_t i = 0; i < input.xq.size(); ++i) {
-        input.xq[i] = static_cast<std::int8_t>(i < 512 ? 127 : (i < 1024 ? -127 : (i % 2 == 0 ? 127 : -127)));
-      }
-      expect_equal_bytes(multiply(reference, w, input, 4, false, 1), multiply(*simd, w, input, 4, false, 1),
+      std::memset(w.quants.data(), fill, w.quants.size());  // 0x80: w = -128, or a sub-scale of -128
+      Input input(reference, 6, 512, 6);
+      input.saturate(512);
+      expect_equal_bytes(multiply(reference, w, input, 6, false, 1), multiply(*simd, w, input, 6, false, 1),
                          to_string(type));
+    }
+  }
+}
+
+// The contract's K-quant term by hand, from the tile's elements: P and N as exact integers, one block a split.
+TEST_F(Kernels, OC_NUM_1203_k_quant_terms_follow_the_contract) {
+  for (const TensorType type : {TensorType::q4_k, TensorType::q5_k, TensorType::q6_k}) {
+    const QTensor w = random_tensor(type, 16, 512, 8);
+    const Input input(reference, 1, 512, 9);
+    const std::vector<float> got = multiply(*simd, w, input, 1, false, 1);
+    for (std::uint32_t lane = 0; lane < 16; ++lane) {
+      float tot = 0.0F;
+      for (std::uint32_t b = 0; b < 2; ++b) {
+        std::int64_t p = 0;
+        std::int64_t n = 0;
+        for (std::uint32_t k = 0; k < 256; ++k) {
+          const std::int64_t x = input.wide_xq[b * 256 + k];
+          p += x * quant_at(type, w.tile(0, b), lane, k) * sub_scale(type, w.tile(0, b), lane, k);
+          if (has_minimum(type)) n += x * sub_minimum(type, w.tile(0, b), lane, k);
+        }
+        const std::uint16_t* scale = w.tile_scale(0, b);
+        float t = (numerics::f16_to_f32(scale[lane]) * input.wide_dx[b]) * static_cast<float>(p);
+        if (has_minimum(type)) {
+          t = t - (numerics::f16_to_f32(scale[16 + lane]) * input.wide_dx[b]) * static_cast<float>(n);
+        }
+        tot = tot + t;
+      }
+      EXPECT_EQ(numerics::bits_of(got[lane]), numerics::bits_of(numerics::store(tot)))
+          << to_string(type) << " " << lane;
     }
   }
 }
@@ -185,6 +240,13 @@ TEST_F(Kernels, OC_NUM_1205_quantiser_equals_scalar) {
     ASSERT_EQ(na, nb) << seed;
     expect_equal_bytes(da, db, "dx");
     expect_equal_bytes(sa, sb, "s");
+    std::vector<std::int16_t> ta(64), tb(64), ua(32), ub(32);
+    reference.quantise_wide(x.data(), 1024, qa.data(), da.data(), ta.data(), ua.data());
+    simd->quantise_wide(x.data(), 1024, qb.data(), db.data(), tb.data(), ub.data());
+    ASSERT_EQ(qa, qb) << seed;
+    ASSERT_EQ(ta, tb) << seed;
+    ASSERT_EQ(ua, ub) << seed;
+    expect_equal_bytes(da, db, "dx of 256");
   }
 }
 
@@ -199,7 +261,7 @@ TEST_F(Kernels, OC_NUM_1302_norm_equals_scalar) {
   }
 }
 
-TEST_F(Kernels, OC_NUM_1501_silu_mul_equals_scalar_over_the_whole_range) {
+TEST_F(Kernels, OC_NUM_1501_silu_mul_and_gelu_mul_equal_scalar_over_the_whole_range) {
   std::vector<float> gate;
   for (std::uint32_t bits = 0; bits < 0x4300'0000U; bits += 4099) {
     gate.push_back(numerics::float_of(bits));
@@ -212,6 +274,9 @@ TEST_F(Kernels, OC_NUM_1501_silu_mul_equals_scalar_over_the_whole_range) {
   reference.silu_mul(gate.data(), up.data(), n, a.data());
   simd->silu_mul(gate.data(), up.data(), n, b.data());
   expect_equal_bytes(a, b, "silu_mul");
+  reference.gelu_mul(gate.data(), up.data(), n, a.data());
+  simd->gelu_mul(gate.data(), up.data(), n, b.data());
+  expect_equal_bytes(a, b, "gelu_mul");
 }
 
 TEST_F(Kernels, OC_NUM_1304_rope_equals_scalar) {
@@ -247,6 +312,7 @@ struct AttentionCase {
   std::uint32_t heads;
   std::uint32_t head_dim;
   std::uint32_t first;
+  std::uint32_t window = 0;
 };
 
 std::vector<float> attend(const CpuKernels& kernels, const AttentionCase& c) {
@@ -273,6 +339,7 @@ std::vector<float> attend(const CpuKernels& kernels, const AttentionCase& c) {
   args.heads = c.heads;
   args.head_dim = c.head_dim;
   args.first_position = c.first;
+  args.window = c.window;
   args.scale = numerics::rsqrt(static_cast<float>(c.head_dim));
   args.kv_base = kv.data();
   args.page_stride = tile * 2;
@@ -295,6 +362,27 @@ TEST_F(Kernels, OC_NUM_1303_attention_equals_scalar_over_splits_and_tails) {
                                 {1, 2, 128, 1023},
                                 {5, 6, 24, 767}}) {
     expect_equal_bytes(attend(reference, c), attend(*simd, c), "attention");
+  }
+}
+
+TEST_F(Kernels, OC_NUM_1303_attention_under_a_window_equals_scalar) {
+  for (const AttentionCase c : {AttentionCase{1, 3, 64, 0, 1},
+                                {10, 3, 64, 20, 24},
+                                {10, 2, 32, 250, 7},
+                                {8, 1, 64, 252, 256},
+                                {9, 2, 64, 300, 40},
+                                {4, 2, 24, 767, 512},
+                                {4, 1, 256, 600, 100}}) {
+    expect_equal_bytes(attend(reference, c), attend(*simd, c), "attention");
+  }
+}
+
+// A window that reaches position 0 changes nothing; one key less does.
+TEST_F(Kernels, OC_NUM_1303_a_window_hides_exactly_the_keys_before_it) {
+  for (const CpuKernels* kernels : {&reference, simd}) {
+    const std::vector<float> all = attend(*kernels, {1, 2, 64, 299});
+    EXPECT_EQ(attend(*kernels, {1, 2, 64, 299, 300}), all);
+    EXPECT_NE(attend(*kernels, {1, 2, 64, 299, 299}), all);
   }
 }
 

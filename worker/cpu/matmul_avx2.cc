@@ -1,12 +1,8 @@
 // Matrix times activation rows with weight rows in lanes: a register holds 8 rows of a tile, so every lane keeps its
 // own sums in the contract's order and nothing is added across lanes. Kernel shape: Halves x 8 weight rows by Rows
 // activation rows; the activations are broadcast four k at a time.
-#include <cstring>
-
-#include "worker/core/numerics.h"
-#include "worker/cpu/avx2_math.h"
+#include "worker/cpu/avx2_matmul.h"
 #include "worker/cpu/kernels_avx2.h"
-#include "worker/cpu/kernels_scalar.h"
 
 namespace orch::worker::cpu::avx2 {
 namespace {
@@ -14,21 +10,15 @@ namespace {
 constexpr std::size_t kPrefetchBytes = 2048;
 constexpr std::uint32_t kSplitBlocks = numerics::kSplitElements / kTileCols;
 
-ORCH_AVX2_INLINE __m256i broadcast_quad(const std::int8_t* at) {
-  std::int32_t quad;
-  std::memcpy(&quad, at, sizeof(quad));
-  return _mm256_set1_epi32(quad);
-}
-
-ORCH_AVX2_INLINE __m256i load_lanes(const std::uint8_t* at) {
-  return _mm256_load_si256(reinterpret_cast<const __m256i*>(at));
-}
-
 // Integer dots of one block for 8 * Halves weight rows and Rows activation rows. `tile` is at the first half used.
 // 4-bit: VPMADDUBSW pairs are at most 2 * 15 * 127 = 3,810 and eight of them 30,480, so 16-bit sums never saturate.
-template <int Halves, int Rows>
+// 5-bit: pairs are at most 7,874 and four of them 31,496, so sums are widened after two words.
+template <TensorType Type, int Halves, int Rows>
 ORCH_AVX2_INLINE void dot_nibbles(const std::uint8_t* tile, const std::int8_t* const* xq, __m256i (*idot)[Rows]) {
+  constexpr bool kFiveBits = Type == TensorType::q5_0 || Type == TensorType::q5_1;
+  constexpr int kWordsPerSum = kFiveBits ? 2 : 4;
   const __m256i mask = _mm256_set1_epi8(0x0F);
+  const __m256i fifth = _mm256_set1_epi8(0x10);
   __m256i sums[Halves][Rows];
   for (int j = 0; j < 4; ++j) {
     __m256i low[Halves];
@@ -37,6 +27,11 @@ ORCH_AVX2_INLINE void dot_nibbles(const std::uint8_t* tile, const std::int8_t* c
       const __m256i packed = load_lanes(tile + j * 64 + h * 32);
       low[h] = _mm256_and_si256(packed, mask);
       high[h] = _mm256_and_si256(_mm256_srli_epi16(packed, 4), mask);
+      if constexpr (kFiveBits) {  // bit j of a byte is for the low nibble, bit j + 4 for the high one
+        const __m256i bits = load_lanes(tile + 256 + h * 32);
+        low[h] = _mm256_or_si256(low[h], _mm256_and_si256(_mm256_slli_epi16(bits, 4 - j), fifth));
+        high[h] = _mm256_or_si256(high[h], _mm256_and_si256(_mm256_srli_epi16(bits, j), fifth));
+      }
     }
     for (int n = 0; n < Rows; ++n) {
       const __m256i x_low = broadcast_quad(xq[n] + 4 * j);
@@ -44,12 +39,12 @@ ORCH_AVX2_INLINE void dot_nibbles(const std::uint8_t* tile, const std::int8_t* c
       for (int h = 0; h < Halves; ++h) {
         const __m256i pair =
             _mm256_add_epi16(_mm256_maddubs_epi16(low[h], x_low), _mm256_maddubs_epi16(high[h], x_high));
-        sums[h][n] = j == 0 ? pair : _mm256_add_epi16(sums[h][n], pair);
+        sums[h][n] = j % kWordsPerSum == 0 ? pair : _mm256_add_epi16(sums[h][n], pair);
+        if (j % kWordsPerSum != kWordsPerSum - 1) continue;
+        const __m256i wide = _mm256_madd_epi16(sums[h][n], _mm256_set1_epi16(1));
+        idot[h][n] = j < kWordsPerSum ? wide : _mm256_add_epi32(idot[h][n], wide);
       }
     }
-  }
-  for (int h = 0; h < Halves; ++h) {
-    for (int n = 0; n < Rows; ++n) idot[h][n] = _mm256_madd_epi16(sums[h][n], _mm256_set1_epi16(1));
   }
 }
 
@@ -93,7 +88,7 @@ ORCH_AVX2_INLINE void add_block(const QTensor& w, std::size_t tile_index, int ha
   if constexpr (Type == TensorType::q8_0) {
     dot_bytes<Halves, Rows>(tile, xq, idot);
   } else {
-    dot_nibbles<Halves, Rows>(tile, xq, idot);
+    dot_nibbles<Type, Halves, Rows>(tile, xq, idot);
   }
   for (int h = 0; h < Halves; ++h) {
     const __m256 d = widen_lanes(scale + 8 * h);
@@ -101,35 +96,13 @@ ORCH_AVX2_INLINE void add_block(const QTensor& w, std::size_t tile_index, int ha
       const std::size_t g = first[n] + block;
       __m256i dot = idot[h][n];
       if constexpr (Type == TensorType::q4_0) dot = _mm256_sub_epi32(dot, _mm256_set1_epi32(8 * in.sum[g]));
+      if constexpr (Type == TensorType::q5_0) dot = _mm256_sub_epi32(dot, _mm256_set1_epi32(16 * in.sum[g]));
       __m256 t = _mm256_mul_ps(_mm256_mul_ps(d, _mm256_set1_ps(in.dx[g])), _mm256_cvtepi32_ps(dot));
-      if constexpr (Type == TensorType::q4_1) {
+      if constexpr (has_minimum(Type)) {
         t = _mm256_add_ps(t, _mm256_mul_ps(widen_lanes(scale + kTileRows + 8 * h), _mm256_set1_ps(in.s[g])));
       }
       acc[h][n] = _mm256_add_ps(acc[h][n], t);
     }
-  }
-}
-
-// Bias, residual, store of 8 results; `valid` < 8 only in the last group of a matrix.
-ORCH_AVX2_INLINE void finish(const MatmulArgs& args, std::uint32_t row, std::size_t column, __m256 value) {
-  const std::size_t rows = args.weight->rows;
-  if (column >= rows) return;
-  const std::size_t valid = rows - column < 8 ? rows - column : 8;
-  float* out = args.out + row * args.out_stride + column;
-  alignas(32) float lanes[8] = {};
-  if (valid == 8) {
-    if (args.bias != nullptr) value = _mm256_add_ps(value, _mm256_loadu_ps(args.bias + column));
-    if (args.residual != nullptr) {
-      value = _mm256_add_ps(value, _mm256_loadu_ps(args.residual + row * args.out_stride + column));
-    }
-    _mm256_storeu_ps(out, store_lanes(value));
-    return;
-  }
-  _mm256_store_ps(lanes, value);
-  for (std::size_t i = 0; i < valid; ++i) {
-    if (args.bias != nullptr) lanes[i] = lanes[i] + args.bias[column + i];
-    if (args.residual != nullptr) lanes[i] = lanes[i] + args.residual[row * args.out_stride + column + i];
-    out[i] = numerics::store(lanes[i]);
   }
 }
 
@@ -182,7 +155,10 @@ template <TensorType Type>
 ORCH_AVX2_INLINE __m256 float_lanes(const std::uint8_t* tile, std::uint32_t k, std::uint32_t half) {
   const std::size_t index = std::size_t{k} * kTileRows + half * 8;
   if constexpr (Type == TensorType::f32) return _mm256_load_ps(reinterpret_cast<const float*>(tile) + index);
-  return widen_lanes(reinterpret_cast<const std::uint16_t*>(tile) + index);
+  const std::uint16_t* bits = reinterpret_cast<const std::uint16_t*>(tile) + index;
+  if constexpr (Type == TensorType::f16) return widen_lanes(bits);
+  const __m256i dwords = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bits)));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(dwords, 16));
 }
 
 template <TensorType Type>
@@ -220,6 +196,16 @@ void matmul(const MatmulArgs& args) {
       return matmul_quantised<TensorType::q4_1>(args);
     case TensorType::q8_0:
       return matmul_quantised<TensorType::q8_0>(args);
+    case TensorType::q5_0:
+      return matmul_quantised<TensorType::q5_0>(args);
+    case TensorType::q5_1:
+      return matmul_quantised<TensorType::q5_1>(args);
+    case TensorType::q4_k:
+    case TensorType::q5_k:
+    case TensorType::q6_k:
+      return matmul_wide(args);
+    case TensorType::bf16:
+      return matmul_float<TensorType::bf16>(args);
     case TensorType::f16:
       return matmul_float<TensorType::f16>(args);
     case TensorType::f32:

@@ -61,9 +61,10 @@ QTensor tensor_of(TensorType type, std::uint32_t rows, std::uint32_t cols, std::
   if (type == TensorType::f32) {
     const std::vector<float> floats = values(w.quants.size() / 4, seed, 1.0F);
     std::memcpy(w.quants.data(), floats.data(), w.quants.size());
-  } else if (type == TensorType::f16) {
+  } else if (type == TensorType::f16 || type == TensorType::bf16) {
+    const std::uint64_t mask = type == TensorType::f16 ? 0xBBFFU : 0xBF9FU;  // finite, up to 2
     for (std::size_t i = 0; i < w.quants.size() / 2; ++i) {
-      w.quants.as<std::uint16_t>()[i] = static_cast<std::uint16_t>(prng.next() & 0xBBFFU);  // finite, up to 1.99
+      w.quants.as<std::uint16_t>()[i] = static_cast<std::uint16_t>(prng.next() & mask);
     }
   } else {
     for (std::size_t i = 0; i < w.quants.size(); ++i)
@@ -81,17 +82,38 @@ struct Activations {
   std::vector<float> dx;
   std::vector<float> s;
   std::vector<std::int32_t> sum;
+  std::vector<std::int8_t> wide_xq;
+  std::vector<float> wide_dx;
+  std::vector<std::int16_t> sum16;
+  std::vector<std::int16_t> sum32;
 
   Activations(const CpuKernels& kernels, std::vector<float> input, std::uint32_t cols)
-      : x(std::move(input)), xq(x.size()), dx(x.size() / 32), s(dx.size()), sum(dx.size()), cols_(cols) {
+      : x(std::move(input)),
+        xq(x.size()),
+        dx(x.size() / 32),
+        s(dx.size()),
+        sum(dx.size()),
+        wide_xq(x.size()),
+        wide_dx(x.size() / 256),
+        sum16(x.size() / 16),
+        sum32(x.size() / 32),
+        cols_(cols) {
     for (std::size_t at = 0; at < x.size(); at += cols) {
       kernels.quantise(&x[at], cols, &xq[at], &dx[at / 32], &s[at / 32], &sum[at / 32]);
+      if (cols % kWideTileCols != 0) continue;
+      kernels.quantise_wide(&x[at], cols, &wide_xq[at], &wide_dx[at / 256], &sum16[at / 16], &sum32[at / 32]);
     }
   }
   std::vector<float> times(const CpuKernels& kernels, const QTensor& w) const {
     MatmulArgs args;
     args.weight = &w;
-    args.in = {cols_, x.data(), xq.data(), dx.data(), s.data(), sum.data()};
+    args.in = {cols_,
+               x.data(),
+               xq.data(),
+               dx.data(),
+               s.data(),
+               sum.data(),
+               {wide_xq.data(), wide_dx.data(), sum16.data(), sum32.data()}};
     args.rows = static_cast<std::uint32_t>(x.size() / cols_);
     std::vector<float> out(std::size_t{args.rows} * w.rows);
     args.out = out.data();
@@ -146,13 +168,15 @@ bool quantiser_is_right(const CpuKernels& kernels) {
     const Activations a(scalar_kernels(), x, 256);
     const Activations b(kernels, x, 256);
     if (a.xq != b.xq || a.sum != b.sum || !same(a.dx, b.dx) || !same(a.s, b.s)) return false;
+    if (a.wide_xq != b.wide_xq || a.sum16 != b.sum16 || a.sum32 != b.sum32 || !same(a.wide_dx, b.wide_dx)) return false;
   }
   return true;
 }
 
 bool matmul_is_right(const CpuKernels& kernels, TensorType type) {
-  const QTensor w = tensor_of(type, 40, 320, 9);
-  const Activations in(scalar_kernels(), values(std::size_t{5} * 320, 10, 2.0F), 320);
+  const std::uint32_t cols = is_wide(type) ? 512 : 320;
+  const QTensor w = tensor_of(type, 40, cols, 9);
+  const Activations in(scalar_kernels(), values(std::size_t{5} * cols, 10, 2.0F), cols);
   return same(in.times(scalar_kernels(), w), in.times(kernels, w));
 }
 
@@ -166,13 +190,16 @@ bool norm_is_right(const CpuKernels& kernels) {
   return same(a, b);
 }
 
-bool silu_is_right(const CpuKernels& kernels) {
+bool gates_are_right(const CpuKernels& kernels) {
   const std::vector<float> gate = values(4096, 13, 40.0F);
   const std::vector<float> up = values(4096, 14, 2.0F);
   std::vector<float> a(4096);
   std::vector<float> b(4096);
   scalar::silu_mul(gate.data(), up.data(), 4096, a.data());
   kernels.silu_mul(gate.data(), up.data(), 4096, b.data());
+  if (!same(a, b)) return false;
+  scalar::gelu_mul(gate.data(), up.data(), 4096, a.data());
+  kernels.gelu_mul(gate.data(), up.data(), 4096, b.data());
   return same(a, b);
 }
 
@@ -187,7 +214,7 @@ bool rope_is_right(RopeKernel reference, RopeKernel kernel) {
 }
 
 // 300 keys: a full split, a short one, and four rows that see different numbers of keys.
-std::vector<float> attend(const CpuKernels& kernels) {
+std::vector<float> attend(const CpuKernels& kernels, std::uint32_t window) {
   constexpr std::uint32_t kHeads = 3;
   constexpr std::uint32_t kDim = 64;
   constexpr std::uint32_t kRows = 4;
@@ -207,6 +234,7 @@ std::vector<float> attend(const CpuKernels& kernels) {
   args.heads = kHeads;
   args.head_dim = kDim;
   args.first_position = 296;
+  args.window = window;
   args.scale = 0.125F;
   args.kv_base = kv.data();
   args.page_stride = kTile * 2;
@@ -231,13 +259,13 @@ Status<ModelError> self_test(const CpuKernels& kernels) {
       {"f16 widening", [&] { return widening_is_right(kernels); }},
       {"f16 narrowing", [&] { return narrowing_is_right(kernels); }},
       {"rms_norm", [&] { return norm_is_right(kernels); }},
-      {"silu_mul", [&] { return silu_is_right(kernels); }},
+      {"silu_mul and gelu_mul", [&] { return gates_are_right(kernels); }},
       {"rope, adjacent pairs", [&] { return rope_is_right(scalar::rope_adjacent, kernels.rope_adjacent); }},
       {"rope, half pairs", [&] { return rope_is_right(scalar::rope_half, kernels.rope_half); }},
-      {"attention", [&] { return same(attend(scalar_kernels()), attend(kernels)); }},
+      {"attention", [&] { return same(attend(scalar_kernels(), 0), attend(kernels, 0)); }},
+      {"attention under a window", [&] { return same(attend(scalar_kernels(), 42), attend(kernels, 42)); }},
   };
-  for (const TensorType type :
-       {TensorType::f32, TensorType::f16, TensorType::q4_0, TensorType::q4_1, TensorType::q8_0}) {
+  for (const TensorType type : kTensorTypes) {
     checks.push_back(
         {std::string("matmul ") + to_string(type), [&kernels, type] { return matmul_is_right(kernels, type); }});
   }

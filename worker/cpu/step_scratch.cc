@@ -19,6 +19,10 @@ StepScratch::StepScratch(const ModelConfig& config, std::uint32_t rows_max, std:
   dx_ = AlignedBytes(rows * widest / kTileCols * sizeof(float));
   s_ = AlignedBytes(dx_.size());
   sums_ = AlignedBytes(dx_.size());
+  wide_quants_ = AlignedBytes(rows * widest);
+  wide_dx_ = AlignedBytes(rows * (widest / kWideTileCols + 1) * sizeof(float));
+  sums16_ = AlignedBytes(rows * widest / 16 * sizeof(std::int16_t));
+  sums32_ = AlignedBytes(rows * widest / 32 * sizeof(std::int16_t));
   for (std::uint32_t t = 0; t < threads; ++t) {
     workspaces_.emplace_back(attention_workspace_floats(config.heads_per_kv(), config.head_dim, context) *
                              sizeof(float));
@@ -26,7 +30,11 @@ StepScratch::StepScratch(const ModelConfig& config, std::uint32_t rows_max, std:
 }
 
 std::size_t StepScratch::byte_size() const {
-  std::size_t sum = input_.size() + quants_.size() + dx_.size() + s_.size() + sums_.size();
+  std::size_t sum = 0;
+  for (const AlignedBytes* part :
+       {&input_, &quants_, &dx_, &s_, &sums_, &wide_quants_, &wide_dx_, &sums16_, &sums32_}) {
+    sum += part->size();
+  }
   for (const AlignedBytes& buffer : buffers_) sum += buffer.size();
   for (const AlignedBytes& workspace : workspaces_) sum += workspace.size();
   return sum;

@@ -12,6 +12,14 @@
 
 namespace orch::worker::cpu {
 
+// Where one row's quantised form in groups of 256 goes.
+struct WideInput {
+  std::int8_t* xq = nullptr;
+  float* dx = nullptr;
+  std::int16_t* sum16 = nullptr;
+  std::int16_t* sum32 = nullptr;
+};
+
 class StepScratch {
  public:
   StepScratch(const ModelConfig& config, std::uint32_t rows_max, std::uint32_t threads, std::uint32_t context);
@@ -35,6 +43,13 @@ class StepScratch {
     return sums_.as<std::int32_t>() + std::size_t{row} * (cols / kTileCols);
   }
 
+  // `row` rows of `cols` values from the start; only for cols that are a multiple of 256 where row > 0.
+  WideInput wide_row(std::uint32_t row, std::uint32_t cols) {
+    const std::size_t at = std::size_t{row} * cols;
+    return {wide_quants_.as<std::int8_t>() + at, wide_dx_.as<float>() + at / kWideTileCols,
+            sums16_.as<std::int16_t>() + at / 16, sums32_.as<std::int16_t>() + at / 32};
+  }
+
   float* workspace(std::uint32_t thread) { return workspaces_[thread].as<float>(); }
   std::size_t byte_size() const;
 
@@ -46,6 +61,10 @@ class StepScratch {
   AlignedBytes dx_;
   AlignedBytes s_;
   AlignedBytes sums_;
+  AlignedBytes wide_quants_;
+  AlignedBytes wide_dx_;
+  AlignedBytes sums16_;
+  AlignedBytes sums32_;
   std::vector<AlignedBytes> workspaces_;
 };
 

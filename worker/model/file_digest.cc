@@ -19,13 +19,24 @@ struct FreeContext {
 
 Result<std::string, ModelError> sha256_of(std::span<const std::byte> bytes,
                                           const std::function<void(float)>& progress) {
+  return sha256_of(std::span(&bytes, 1), progress);
+}
+
+Result<std::string, ModelError> sha256_of(std::span<const std::span<const std::byte>> parts,
+                                          const std::function<void(float)>& progress) {
   const ModelError failed{ModelErrorKind::io, "model.digest", "SHA-256 is not available in this OpenSSL"};
   const std::unique_ptr<EVP_MD_CTX, FreeContext> context(EVP_MD_CTX_new());
   if (!context || EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) != 1) return Err{failed};
-  for (std::size_t at = 0; at < bytes.size(); at += kChunkBytes) {
-    const std::size_t size = std::min(kChunkBytes, bytes.size() - at);
-    if (EVP_DigestUpdate(context.get(), bytes.data() + at, size) != 1) return Err{failed};
-    if (progress) progress(static_cast<float>(at + size) / static_cast<float>(bytes.size()));
+  std::size_t total = 0;
+  for (const std::span<const std::byte> bytes : parts) total += bytes.size();
+  std::size_t done = 0;
+  for (const std::span<const std::byte> bytes : parts) {
+    for (std::size_t at = 0; at < bytes.size(); at += kChunkBytes) {
+      const std::size_t size = std::min(kChunkBytes, bytes.size() - at);
+      if (EVP_DigestUpdate(context.get(), bytes.data() + at, size) != 1) return Err{failed};
+      done += size;
+      if (progress) progress(static_cast<float>(done) / static_cast<float>(total));
+    }
   }
   std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
   unsigned int length = 0;

@@ -71,7 +71,7 @@ Result<std::unique_ptr<GgufFile>, ModelError> GgufFile::parse(std::span<const st
   return GgufParser(bytes, limits).parse();
 }
 
-Result<std::unique_ptr<GgufFile>, ModelError> GgufFile::open(const std::string& path, const GgufLimits& limits) {
+Result<std::unique_ptr<GgufFile>, ModelError> GgufFile::open_part(const std::string& path, const GgufLimits& limits) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return Err{io_error(path, "cannot open", errno)};
   struct stat info{};

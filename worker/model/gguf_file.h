@@ -75,6 +75,8 @@ std::string ggml_type_name(std::uint32_t type);
 
 class GgufFile {
  public:
+  // `path` is a whole file, or the first of the parts NAME-00001-of-0000N.gguf, whose tensors then appear as one
+  // file's.
   static Result<std::unique_ptr<GgufFile>, ModelError> open(const std::string& path, const GgufLimits& limits = {});
   // The bytes must outlive the result.
   static Result<std::unique_ptr<GgufFile>, ModelError> parse(std::span<const std::byte> bytes,
@@ -85,7 +87,9 @@ class GgufFile {
   GgufFile& operator=(const GgufFile&) = delete;
 
   std::uint32_t version() const { return version_; }
-  std::span<const std::byte> bytes() const { return bytes_; }
+  // The bytes of the file, or of each part in order.
+  std::vector<std::span<const std::byte>> contents() const;
+  std::uint64_t content_bytes() const;
 
   const GgufValue* find(std::string_view key) const;
   // nullopt: absent. An error: present with another type, or out of range.
@@ -105,6 +109,9 @@ class GgufFile {
  private:
   friend class GgufParser;
   GgufFile() = default;
+  static Result<std::unique_ptr<GgufFile>, ModelError> open_part(const std::string& path, const GgufLimits& limits);
+  Status<ModelError> open_rest(const std::string& path, std::uint64_t count, const GgufLimits& limits);
+  Status<ModelError> add_part(std::unique_ptr<GgufFile> part, std::uint64_t number, std::uint64_t count);
 
   std::uint32_t version_ = 0;
   std::span<const std::byte> bytes_;
@@ -112,6 +119,7 @@ class GgufFile {
   std::map<std::string_view, GgufValue> metadata_;
   std::vector<GgufTensor> tensors_;
   std::map<std::string_view, std::size_t> tensor_index_;
+  std::vector<std::unique_ptr<GgufFile>> parts_;  // after this one; own the bytes of their tensors
 };
 
 }  // namespace orch::worker

@@ -3,7 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 
 #include "common/base/prng.h"
 #include "worker/model/weights.h"
@@ -139,6 +142,71 @@ TEST(Gguf, OC_ENGINE_1008_missing_file_and_directory_are_told_apart) {
   EXPECT_EQ(directory.error().kind, ModelErrorKind::bad_file);
 }
 
+// A model of three parts on disk; `change` may alter a part's writer.
+class Split : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    char name[] = "gguf_split_XXXXXX";
+    directory = (std::filesystem::temp_directory_path() / name).string();
+    ASSERT_NE(mkdtemp(directory.data()), nullptr);
+  }
+  void TearDown() override { std::filesystem::remove_all(directory); }
+
+  std::string path(int part) const { return directory + "/m-0000" + std::to_string(part) + "-of-00003.gguf"; }
+  void write(int part, std::uint32_t number, std::uint32_t count, const std::string& tensor = "") const {
+    GgufWriter writer;
+    if (part == 1) writer.add_string("general.name", "whole").add_u32("split.tensors.count", 3);
+    writer.add_u32("split.no", number).add_u32("split.count", count);
+    writer.add_tensor(tensor.empty() ? "t" + std::to_string(part) : tensor, {1}, 0,
+                      std::vector<std::byte>(4, static_cast<std::byte>(part)));
+    const std::vector<std::byte> bytes = writer.finish();
+    std::ofstream(path(part), std::ios::binary)
+        .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+  }
+  void write_all() const {
+    for (int part = 1; part <= 3; ++part) write(part, static_cast<std::uint32_t>(part - 1), 3);
+  }
+  ModelError refusal(const std::string& file) const {
+    auto opened = GgufFile::open(file);
+    EXPECT_FALSE(opened.ok());
+    return opened.ok() ? ModelError{} : opened.error();
+  }
+  std::string directory;
+};
+
+TEST_F(Split, OC_ENGINE_1012_parts_read_as_one_file) {
+  write_all();
+  auto file = GgufFile::open(path(1));
+  ASSERT_TRUE(file.ok()) << file.error().message;
+  EXPECT_EQ((*file)->tensors().size(), 3u);
+  for (int part = 1; part <= 3; ++part) {
+    const GgufTensor* tensor = (*file)->find_tensor("t" + std::to_string(part));
+    ASSERT_NE(tensor, nullptr);
+    EXPECT_EQ(tensor->bytes[0], static_cast<std::byte>(part));
+  }
+  EXPECT_EQ((*file)->contents().size(), 3u);
+  EXPECT_EQ(*(*file)->string_value("general.name").value(), "whole");
+}
+
+TEST_F(Split, OC_ENGINE_1012_a_missing_or_wrong_part_is_named) {
+  write_all();
+  EXPECT_EQ(refusal(path(2)).field, "split.no");
+  std::filesystem::remove(path(3));
+  EXPECT_EQ(refusal(path(1)).kind, ModelErrorKind::missing_file);
+  EXPECT_NE(refusal(path(1)).message.find("m-00003-of-00003.gguf"), std::string::npos);
+  write(3, 1, 3);
+  EXPECT_EQ(refusal(path(1)).field, "split.no");
+  write(3, 2, 4);
+  EXPECT_EQ(refusal(path(1)).field, "split.no");
+  write(3, 2, 3, "t2");
+  EXPECT_NE(refusal(path(1)).message.find("earlier part"), std::string::npos);
+  write(3, 2, 3);
+  write(1, 0, 2);
+  EXPECT_EQ(refusal(path(1)).field, "model.path");  // 2 parts, named as 3
+  write(1, 0, 100000);
+  EXPECT_EQ(refusal(path(1)).field, "split.count");
+}
+
 // What a mutated file may do: be refused, or load with the same meaning. Never crash, hang or read outside (run under
 // ASan too).
 bool loads(const std::vector<std::byte>& bytes) {
@@ -210,15 +278,29 @@ TEST(Model, OC_ENGINE_1008_refuses_by_name) {
   EXPECT_NE(load(mamba).message.find("'mamba'"), std::string::npos);
 
   GgufWriter scaled = testing::tiny_model_writer(shape);
-  scaled.add_string("llama.rope.scaling.type", "yarn");
+  scaled.add_string("llama.rope.scaling.type", "longrope");
   EXPECT_EQ(load(scaled).field, "llama.rope.scaling.type");
+  GgufWriter yarn = testing::tiny_model_writer(shape);
+  yarn.add_string("llama.rope.scaling.type", "yarn");
+  EXPECT_EQ(load(yarn).field, "llama.rope.scaling.original_context_length");
+
+  GgufWriter gemma2;
+  gemma2.add_string("general.architecture", "gemma2");
+  EXPECT_NE(load(gemma2).message.find("soft-capping"), std::string::npos);
+  GgufWriter capped = testing::tiny_model_writer(shape);
+  capped.add_f32("llama.final_logit_softcapping", 30.0F);
+  EXPECT_EQ(load(capped).field, "llama.final_logit_softcapping");
+  GgufWriter more = testing::tiny_model_writer(shape);
+  more.add_tensor("blk.0.attn_sinks.weight", {8}, 0, std::vector<std::byte>(32));
+  EXPECT_EQ(load(more).field, "blk.0.attn_sinks.weight");
 
   GgufWriter other;
   other.add_string("general.architecture", "llama").add_u32("llama.block_count", 1).add_u32("llama.context_length", 64);
   other.add_u32("llama.embedding_length", 256).add_u32("llama.feed_forward_length", 256);
   other.add_u32("llama.attention.head_count", 8).add_f32("llama.attention.layer_norm_rms_epsilon", 1e-5F);
-  other.add_tensor("token_embd.weight", {256, 16}, 12, std::vector<std::byte>(16 * 144));
-  EXPECT_NE(load(other).message.find("Q4_K"), std::string::npos);
+  other.add_tensor("token_embd.weight", {256, 16}, 10, std::vector<std::byte>(16 * 84));
+  EXPECT_NE(load(other).message.find("Q2_K is not built; supported here: F32, F16, BF16, Q8_0, Q6_K"),
+            std::string::npos);
   EXPECT_EQ(load(other).field, "token_embd.weight");
 }
 

@@ -27,8 +27,9 @@ std::uint64_t scratch_bytes(const ModelConfig& config, std::uint32_t context) {
     if (buffer != Buffer::logits) floats += buffer_width(config, buffer);
   }
   const std::uint64_t widest = std::max(config.embedding, std::max(config.q_width(), config.feed_forward));
-  floats += 2 * widest;  // norm output; quantised row and group scales take less than as much again
-  const std::uint64_t rope = std::uint64_t{context} * config.rope_dims * sizeof(float);
+  floats += 2 * widest;  // norm output; both quantised rows, their scales and sums take less than as much again
+  const std::uint64_t tables = config.window != 0 ? 2 : 1;
+  const std::uint64_t rope = std::uint64_t{context} * config.rope_dims * sizeof(float) * tables;
   // Attention: scores and per-split results of at most 32 rows x heads, two pages as f32; for 16 compute threads.
   const std::uint64_t states = std::max(32U, config.heads_per_kv());
   const std::uint64_t splits = (std::uint64_t{context} + 255) / 256;

@@ -34,13 +34,48 @@ Result<std::uint32_t, ModelError> optional(const GgufFile& file, const std::stri
   return required(file, key, max);
 }
 
-Status<ModelError> refuse_rope_scaling(const GgufFile& file, const std::string& arch) {
-  ORCH_TRY(type, file.string_value(arch + ".rope.scaling.type"));
-  if (type && *type != "none") {
-    return Err{ModelError{ModelErrorKind::unsupported, arch + ".rope.scaling.type",
-                          "'" + std::string(*type) + "' is not built; supported: none, rope_freqs.weight"}};
+// Keys that change the computation in a way that is not built.
+Status<ModelError> refuse_unbuilt(const GgufFile& file, const std::string& arch) {
+  ORCH_TRY(experts, file.unsigned_value(arch + ".expert_count"));
+  if (experts.value_or(0) != 0) {
+    return Err{ModelError{ModelErrorKind::unsupported, arch + ".expert_count", "mixture of experts is not built"}};
+  }
+  for (const char* key : {".attn_logit_softcapping", ".final_logit_softcapping"}) {
+    ORCH_TRY(cap, file.float_value(arch + key));
+    if (cap.value_or(0.0) != 0.0) {
+      return Err{ModelError{ModelErrorKind::unsupported, arch + key, "soft-capping of logits is not built"}};
+    }
   }
   return Ok{};
+}
+
+Status<ModelError> read_window(const GgufFile& file, const std::string& arch, ModelConfig& config) {
+  if (config.architecture.window_every == 0) return Ok{};
+  const std::string key = arch + ".attention.sliding_window";
+  ORCH_TRY(window, file.unsigned_value(key));
+  if (window.value_or(0) > kContextMax) {
+    return Err{bad(key, std::to_string(*window) + ", limit " + std::to_string(kContextMax))};
+  }
+  config.window = static_cast<std::uint32_t>(window.value_or(0));
+  const std::string pattern_key = key + "_pattern";
+  if (file.find(pattern_key) == nullptr) return Ok{};
+  ORCH_TRY(pattern, file.unsigned_value(pattern_key));
+  if (*pattern != config.architecture.window_every) {
+    return Err{ModelError{ModelErrorKind::unsupported, pattern_key,
+                          std::to_string(*pattern) + "; supported for " + arch + ": " +
+                              std::to_string(config.architecture.window_every)}};
+  }
+  return Ok{};
+}
+
+Result<Architecture, ModelError> read_architecture(const GgufFile& file) {
+  ORCH_TRY(name, file.string_value("general.architecture"));
+  if (!name) return Err{bad("general.architecture", "missing")};
+  if (const Architecture* found = find_architecture(*name)) return *found;
+  const char* reason = *name == "gemma2" ? " (its soft-capping of logits is not built)" : "";
+  return Err{
+      ModelError{ModelErrorKind::unsupported, "general.architecture",
+                 "'" + std::string(name->substr(0, 40)) + "'" + reason + "; supported: " + supported_architectures()}};
 }
 
 Status<ModelError> read_attention(const GgufFile& file, const std::string& arch, ModelConfig& config) {
@@ -111,24 +146,22 @@ std::string dominant_type(const GgufFile& file) {
 
 }  // namespace
 
-float ModelConfig::attention_scale() const { return numerics::rsqrt(static_cast<float>(head_dim)); }
+// Gemma 3 27B alone scales by another number than its head size: embedding / heads (168 where heads have 128).
+float ModelConfig::attention_scale() const {
+  const bool own_scale = architecture.scaled_embedding && layers == 62;
+  return numerics::rsqrt(static_cast<float>(own_scale ? embedding / heads : head_dim));
+}
 
 Result<ModelConfig, ModelError> read_model_config(const GgufFile& file) {
-  ORCH_TRY(arch_value, file.string_value("general.architecture"));
-  if (!arch_value) return Err{bad("general.architecture", "missing")};
-  const std::string arch(*arch_value);
-  if (arch != "llama") {
-    return Err{ModelError{ModelErrorKind::unsupported, "general.architecture",
-                          "'" + arch.substr(0, 40) + "'; supported: llama"}};
-  }
   ModelConfig config;
-  config.architecture = arch;
+  ORCH_TRY(architecture, read_architecture(file));
+  config.architecture = architecture;
+  config.rope_pairing = architecture.rope_pairing;
+  const std::string arch = architecture.name;
   ORCH_TRY(name, file.string_value("general.name"));
   if (name) config.name = std::string(*name);
-  ORCH_TRY(experts, file.unsigned_value(arch + ".expert_count"));
-  if (experts.value_or(0) != 0) {
-    return Err{ModelError{ModelErrorKind::unsupported, arch + ".expert_count", "mixture of experts is not built"}};
-  }
+  ORCH_TRY(unbuilt, refuse_unbuilt(file, arch));
+  static_cast<void>(unbuilt);
   ORCH_TRY(layers, required(file, arch + ".block_count", kLayersMax));
   ORCH_TRY(embedding, required(file, arch + ".embedding_length", kWidthMax));
   ORCH_TRY(feed_forward, required(file, arch + ".feed_forward_length", kWidthMax));
@@ -142,13 +175,19 @@ Result<ModelConfig, ModelError> read_model_config(const GgufFile& file) {
   config.embedding = embedding;
   config.feed_forward = feed_forward;
   config.context = context;
-  config.rope_pairing = RopePairing::adjacent;
+  // Correctly rounded on every host.
+  if (architecture.scaled_embedding) config.embedding_scale = std::sqrt(static_cast<float>(embedding));
   ORCH_TRY(attention, read_attention(file, arch, config));
   ORCH_TRY(floats, read_floats(file, arch, config));
-  ORCH_TRY(scaling, refuse_rope_scaling(file, arch));
+  ORCH_TRY(window, read_window(file, arch, config));
   static_cast<void>(attention);
   static_cast<void>(floats);
-  static_cast<void>(scaling);
+  static_cast<void>(window);
+  ORCH_TRY(scaling, read_rope_scaling(file, arch));
+  if (scaling.kind == RopeScalingKind::yarn && config.rope_base < 2.0F) {
+    return Err{bad(arch + ".rope.freq_base", "below 2, which yarn scaling cannot use")};
+  }
+  config.rope_scaling = scaling;
   ORCH_TRY(vocabulary, read_vocabulary(file));
   config.vocabulary = vocabulary;
   config.quant = dominant_type(file);

@@ -1,21 +1,30 @@
 // The computation of one step as data (ENGINE-RULES interface 6): a list of fused operations on named activation
 // buffers. Backends execute the list; none knows an architecture. What each operation computes, to the byte:
 //
-//   embed           out = store(dequantised row `token` of weight). Q8_0: d * float(q). Q4_0: d * float(q - 8). Q4_1:
-//                   (d * float(q)) + m.
+//   embed           out = store(dequantised row `token` of weight): .specs OC-NUM-1209; then, where scale is not 1,
+//                   out = store(out * scale).
 //   norm_matmul     h = rms_norm(in, norm, eps); each part: part.out = matmul(part.weight, h) (+ bias). One
-//   quantisation of h. rope_store_kv   q and k rotated by their position's table row; k and v written to the layer's KV
-//   page as f16.
+//                   quantisation of h for each group size that the parts' types read.
+//   rope_store_kv   with query_norm / key_norm: each head of q / k = rms_norm(head, norm, eps) first. q and k rotated
+//   by
+//                   their position's row of the table (the local one where `local`); k and v written to the layer's KV
+//                   page as f16.
 //                   Pair (a, b): (store(a * cos - b * sin), store(a * sin + b * cos)), products rounded before the sum.
-//   attention       out = attention(q, KV pages of `layer`) over keys 0..position.
-//   matmul_residual out = store((matmul(weight, in) + bias) + residual); out and residual may be one buffer.
-//   silu_mul        out = store(silu(gate) * up).
+//   attention       out = attention(q, KV pages of `layer`) over keys 0..position; with a window over its last `window`
+//                   keys, the row's own included.
+//   matmul_residual out = store((matmul(weight, in) + bias) + residual); out and residual may be one buffer, and
+//   residual
+//                   may be none.
+//   silu_mul        out = store(silu(gate) * up); gelu_mul: store(gelu(gate) * up).
+//   norm_add        out = store(rms_norm(in, norm, eps) + residual); out and residual may be one buffer.
 //
-// matmul: the activation row is quantised in groups of 32 (numerics.h) for quantised weights, and used as f32 for f16 /
-// f32 weights. tot = acc = +0; for each block of 32: t = (dw * dx) * float(idot) [q4_1: then t = t + m * s]; acc = acc
-// + t; after each 8 blocks (256 elements) and at the end: tot = tot + acc, acc = +0. f16 / f32 weights: t = w * x per
-// element, the same splits. Then + bias when there is one, then + residual when there is one, then store(). Idle lanes:
-// idot of q4_0 is dot(q, xq) - 8 * sum(xq) in integers.
+// matmul: the activation row is quantised in groups of 32 (numerics.h) for quantised weights (256 for K-quants), and
+// used as f32 for f16, bf16 and f32 weights. tot = acc = +0; for each block of 32: t = (dw * dx) * float(idot) [q4_1,
+// q5_1: then t = t + m * s]; acc = acc + t; after each 8 blocks (256 elements) and at the end: tot = tot + acc, acc =
+// +0. Float weights: t = w * x per element, the same splits. K-quants: one block is one split, t = (d * dx) * float(P)
+// [q4_k, q5_k:
+// - (dmin * dx) * float(N)], P = sum of sub-scale * idot, N = sum of sub-minimum * sum(xq). Then + bias when there is
+// one, then + residual when there is one, then store(). q of q4_0, q5_0 and q6_k is the stored one minus 8, 16 and 32.
 //
 // attention, per row and head h (kv head h / heads_per_kv): for each split of 256 key positions from 0: s_j = (sum over
 // d in index order from +0 of q[d] * k_j[d]) * scale; m = exact maximum; p_j = exp(s_j - m); l = R(p) with index j mod
@@ -35,10 +44,20 @@ using TensorId = std::uint32_t;  // into Weights::tensors
 inline constexpr TensorId kNoTensor = 0xFFFF'FFFFU;
 
 // Activation buffers of a step, one row per token. Widths in elements come from buffer_width().
-enum class Buffer : std::uint8_t { none, residual, query, key, value, attended, gate, up, activated, logits };
-inline constexpr std::uint32_t kBuffers = 10;
+// `branch`: what attention or feed-forward adds, while it is normed.
+enum class Buffer : std::uint8_t { none, residual, query, key, value, attended, gate, up, activated, logits, branch };
+inline constexpr std::uint32_t kBuffers = 11;
 
-enum class OpKind : std::uint8_t { embed, norm_matmul, rope_store_kv, attention, matmul_residual, silu_mul };
+enum class OpKind : std::uint8_t {
+  embed,
+  norm_matmul,
+  rope_store_kv,
+  attention,
+  matmul_residual,
+  silu_mul,
+  gelu_mul,
+  norm_add
+};
 
 struct MatmulPart {
   TensorId weight = kNoTensor;
@@ -51,10 +70,15 @@ struct Op {
   std::uint32_t layer = 0;
   Buffer in = Buffer::none;
   Buffer out = Buffer::none;
-  Buffer residual = Buffer::none;  // matmul_residual
-  TensorId norm = kNoTensor;       // norm_matmul
-  std::vector<MatmulPart> parts;   // embed, matmul_residual: one; norm_matmul: one or more sharing one input
-  bool wanted_rows_only = false;   // the head: only rows with want_logits, compacted in row order
+  Buffer residual = Buffer::none;   // matmul_residual, norm_add
+  TensorId norm = kNoTensor;        // norm_matmul, norm_add
+  TensorId query_norm = kNoTensor;  // rope_store_kv
+  TensorId key_norm = kNoTensor;
+  bool local = false;             // rope_store_kv
+  std::uint32_t window = 0;       // attention; 0: none
+  float scale = 1.0F;             // embed
+  std::vector<MatmulPart> parts;  // embed, matmul_residual: one; norm_matmul: one or more sharing one input
+  bool wanted_rows_only = false;  // the head: only rows with want_logits, compacted in row order
 };
 
 struct Plan {

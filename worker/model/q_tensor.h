@@ -8,16 +8,30 @@
 //   nibble and
 //               k = 16 + 4j + i in its high nibble, as stored in the file (0..15). So a 32-bit word [j][row] is four
 //               consecutive k of one row.
+//   q5_0, q5_1: 320 bytes a tile: nibbles as above, then the fifth bits: bit j of byte [row 0..15][i 0..3] belongs to
+//               element k = 4j + i.
 //   q8_0:       512 bytes a tile: int8 [j 0..7][row 0..15][i 0..3], element k = 4j + i.
-//   f16, f32:   [k 0..31][row 0..15], 2 or 4 bytes each (1,024 or 2,048 bytes a tile); cols padded to 32 with zeros.
+//   f16, bf16, f32: [k 0..31][row 0..15], 2, 2 or 4 bytes each (1,024 or 2,048 bytes a tile); cols padded to 32 with
+//               zeros.
+// K-quants have tiles of 256 columns, one per block of the file (blocks = cols / 256):
+//   q4_k:       2,304 bytes a tile: nibbles [c 0..3][j 0..7][row][i 0..3], element k = 64c + 4j + i in the low nibble
+//               and k + 32 in the high one; then sub-scales u8 [p 0..3][row][2], of elements 32 (2p + i) ..; then
+//               sub-minima, as the sub-scales.
+//   q5_k:       2,816 bytes a tile: nibbles of q4_k; then the fifth bits: bit b of byte [j 0..7][row][i] belongs to
+//               element k = 32b + 4j + i; then sub-scales and sub-minima of q4_k.
+//   q6_k:       3,328 bytes a tile: nibbles [h 0..1][p 0..1][j 0..7][row][i], element k = 128h + 32p + 4j + i in the
+//   low
+//               nibble and k + 64 in the high one; then the upper two bits [h][j][row][i], bits 2b, 2b + 1 of element
+//               128h + 32b + 4j + i; then sub-scales int8 [p 0..7][row][2], of elements 16 (2p + i) .. .
 // `scales` (quantised types only), f16 bit patterns, per tile in the same order:
-//   q4_0, q8_0: d[row 0..15]                  (32 bytes a tile)
-//   q4_1:       d[row 0..15], m[row 0..15]    (64 bytes a tile)
+//   q4_0, q5_0, q8_0, q6_k:   d[row 0..15]                                           (32 bytes a tile)
+//   q4_1, q5_1, q4_k, q5_k:   d[row 0..15], then m[row 0..15] or dmin[row 0..15]     (64 bytes a tile)
 // Layout `plain`: f32 [rows][cols] (norm weights, biases); values under 2^-60 are +0.
 //
 // A tied head and the embedding are one QTensor. Units: rows, cols in elements.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -26,45 +40,63 @@
 
 namespace orch::worker {
 
-enum class TensorType : std::uint8_t { f32, f16, q4_0, q4_1, q8_0 };
+enum class TensorType : std::uint8_t { f32, f16, q4_0, q4_1, q8_0, q5_0, q5_1, q4_k, q5_k, q6_k, bf16 };
+inline constexpr std::array<TensorType, 11> kTensorTypes = {
+    TensorType::f32,  TensorType::f16,  TensorType::bf16, TensorType::q4_0, TensorType::q4_1, TensorType::q5_0,
+    TensorType::q5_1, TensorType::q8_0, TensorType::q4_k, TensorType::q5_k, TensorType::q6_k};
 enum class TensorLayout : std::uint8_t { plain, tiled };
 
 inline constexpr std::uint32_t kTileRows = 16;
 inline constexpr std::uint32_t kTileCols = 32;
+inline constexpr std::uint32_t kWideTileCols = 256;
 
 const char* to_string(TensorType type);
+
+constexpr bool is_wide(TensorType type) {
+  return type == TensorType::q4_k || type == TensorType::q5_k || type == TensorType::q6_k;
+}
+
+constexpr bool is_quantised(TensorType type) {
+  return type != TensorType::f32 && type != TensorType::f16 && type != TensorType::bf16;
+}
+
+// A block has an offset besides its scale: m or dmin.
+constexpr bool has_minimum(TensorType type) {
+  return type == TensorType::q4_1 || type == TensorType::q5_1 || type == TensorType::q4_k || type == TensorType::q5_k;
+}
+
+constexpr std::uint32_t tile_cols(TensorType type) { return is_wide(type) ? kWideTileCols : kTileCols; }
 
 constexpr std::size_t tile_bytes(TensorType type) {
   switch (type) {
     case TensorType::f32:
       return 2048;
     case TensorType::f16:
+    case TensorType::bf16:
       return 1024;
     case TensorType::q8_0:
       return 512;
     case TensorType::q4_0:
     case TensorType::q4_1:
       return 256;
+    case TensorType::q5_0:
+    case TensorType::q5_1:
+      return 320;
+    case TensorType::q4_k:
+      return 2304;
+    case TensorType::q5_k:
+      return 2816;
+    case TensorType::q6_k:
+      return 3328;
   }
   return 0;
 }
 
 // f16 values per tile in `scales`.
 constexpr std::size_t tile_scales(TensorType type) {
-  switch (type) {
-    case TensorType::f32:
-    case TensorType::f16:
-      return 0;
-    case TensorType::q4_0:
-    case TensorType::q8_0:
-      return 16;
-    case TensorType::q4_1:
-      return 32;
-  }
-  return 0;
+  if (!is_quantised(type)) return 0;
+  return has_minimum(type) ? 2 * kTileRows : kTileRows;
 }
-
-constexpr bool is_quantised(TensorType type) { return type != TensorType::f32 && type != TensorType::f16; }
 
 struct QTensor {
   std::string name;
@@ -76,7 +108,7 @@ struct QTensor {
   AlignedBytes scales;  // std::uint16_t
 
   std::uint32_t row_groups() const { return (rows + kTileRows - 1) / kTileRows; }
-  std::uint32_t blocks() const { return (cols + kTileCols - 1) / kTileCols; }
+  std::uint32_t blocks() const { return (cols + tile_cols(type) - 1) / tile_cols(type); }
   std::size_t tile_index(std::uint32_t group, std::uint32_t block) const {
     return static_cast<std::size_t>(group) * blocks() + block;
   }

@@ -26,8 +26,12 @@ struct LayerWeights {
   TensorId query_bias = kNoTensor;
   TensorId key_bias = kNoTensor;
   TensorId value_bias = kNoTensor;
+  TensorId query_norm = kNoTensor;  // of one head
+  TensorId key_norm = kNoTensor;
   TensorId attention_output = kNoTensor;
+  TensorId attention_post_norm = kNoTensor;
   TensorId feed_forward_norm = kNoTensor;
+  TensorId feed_forward_post_norm = kNoTensor;
   TensorId gate = kNoTensor;
   TensorId up = kNoTensor;
   TensorId down = kNoTensor;
@@ -53,14 +57,7 @@ struct Model {
 // Called with 0..1 as bytes are read; may be empty.
 using Progress = std::function<void(float)>;
 
-Result<Model, ModelError> load_model(const GgufFile& file, const Progress& progress);
-
-// cos and sin as stored f32 (numerics::store applied), [position 0..positions)[pair 0..rope_dims/2).
-struct RopeTable {
-  std::uint32_t pairs = 0;
-  std::vector<float> cosine;
-  std::vector<float> sine;
-};
-RopeTable make_rope_table(const ModelConfig& config, const Weights& weights, std::uint32_t positions);
+// The repack runs on `threads` threads; progress is called by this one only.
+Result<Model, ModelError> load_model(const GgufFile& file, const Progress& progress, std::uint32_t threads = 1);
 
 }  // namespace orch::worker

@@ -76,7 +76,7 @@ Result<NativeModel, ModelError> load_native_model(std::unique_ptr<GgufFile> file
       if (progress) progress(from + (to - from) * done);
     };
   };
-  auto digest = sha256_of(file->bytes(), part(0.0F, 0.2F));
+  auto digest = sha256_of(file->contents(), part(0.0F, 0.2F));
   if (!digest.ok()) return Err{digest.error()};
   if (!options.digest.empty() && options.digest != digest.value()) {
     return Err{ModelError{ModelErrorKind::bad_file, "model digest",
@@ -86,7 +86,7 @@ Result<NativeModel, ModelError> load_native_model(std::unique_ptr<GgufFile> file
   if (!words.ok()) return Err{words.error()};
   auto loaded = create_backend(*file, options.backend, part(0.2F, 0.95F));
   if (!loaded.ok()) return Err{loaded.error()};
-  const std::uint64_t file_bytes = file->bytes().size();
+  const std::uint64_t file_bytes = file->content_bytes();
   file.reset();
 
   NativeModel out;
@@ -104,7 +104,7 @@ Result<NativeModel, ModelError> load_native_model(std::unique_ptr<GgufFile> file
   info = initial_info(options);
   info.model_digest = digest.value();
   info.quant = loaded->config.quant;
-  info.architecture = loaded->config.architecture;
+  info.architecture = loaded->config.architecture.name;
   info.ctx_max = loaded->memory.context;
   info.slots = loaded->memory.slots;
   info.numeric_class = device.numeric_class;
@@ -113,9 +113,10 @@ Result<NativeModel, ModelError> load_native_model(std::unique_ptr<GgufFile> file
   info.model_bytes = file_bytes;
   info.memory_bytes = loaded->memory.total_bytes();
   info.template_available = out.chat_template != nullptr;
-  // Byte-level BPE never makes more tokens than bytes, BOS apart, which the template's margin covers (ruling 13).
-  info.token_bytes_expansion = 1.0F;
-  if (out.chat_template != nullptr) {
+  // BOS apart, which the template's margin covers (ruling 13). 0: no bound known, every count is exact.
+  const bool bounded = out.tokenizer->never_more_tokens_than_bytes();
+  info.token_bytes_expansion = bounded ? 1.0F : 0.0F;
+  if (bounded && out.chat_template != nullptr) {
     if (const auto bounds = out.chat_template->bounds()) {
       info.template_fixed_bytes = bounds->fixed_bytes;
       info.template_per_message_bytes = bounds->per_message_bytes;

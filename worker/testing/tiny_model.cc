@@ -33,6 +33,17 @@ std::vector<std::byte> vector_bytes(std::uint32_t size, std::uint64_t seed) {
 
 float inverse_root(std::uint32_t cols) { return numerics::rsqrt(static_cast<float>(cols)); }
 
+void append_random(std::vector<std::byte>& out, std::size_t count, Prng& prng) {
+  for (std::size_t i = 0; i < count; ++i) out.push_back(static_cast<std::byte>(prng.next() >> 56));
+}
+
+// Scale and offset of a block whose quants and sub-scales lie in 0..top, so that its values spread around 0.
+void append_scales(std::vector<std::byte>& out, TensorType type, float scale, float top) {
+  append_u16(out, numerics::f32_to_f16(scale * 2.0F * numerics::rcp(top)));
+  if (!has_minimum(type)) return;
+  append_u16(out, numerics::f32_to_f16(is_wide(type) ? scale * (1.0F / 32.0F) : -scale));
+}
+
 void append_block(std::vector<std::byte>& out, TensorType type, float scale, Prng& prng) {
   const float jitter = 1.0F + 0.5F * unit(prng);
   switch (type) {
@@ -42,19 +53,33 @@ void append_block(std::vector<std::byte>& out, TensorType type, float scale, Prn
     case TensorType::f16:
       append_u16(out, numerics::f32_to_f16(unit(prng) * scale));
       return;
+    case TensorType::bf16:
+      append_u16(out, static_cast<std::uint16_t>(numerics::bits_of(unit(prng) * scale) >> 16));
+      return;
     case TensorType::q8_0:
       append_u16(out, numerics::f32_to_f16(scale * jitter * (1.0F / 96.0F)));
-      for (int i = 0; i < 32; ++i) out.push_back(static_cast<std::byte>(prng.next() >> 56));
-      return;
+      return append_random(out, 32, prng);
     case TensorType::q4_0:
       append_u16(out, numerics::f32_to_f16(scale * jitter * (1.0F / 6.0F)));
-      break;
+      return append_random(out, 16, prng);
     case TensorType::q4_1:
       append_u16(out, numerics::f32_to_f16(scale * jitter * (1.0F / 6.0F)));
       append_u16(out, numerics::f32_to_f16(scale * jitter * (-7.5F / 6.0F)));
-      break;
+      return append_random(out, 16, prng);
+    case TensorType::q5_0:
+    case TensorType::q5_1:
+      append_scales(out, type, scale * jitter, 31.0F);
+      return append_random(out, 20, prng);
+    case TensorType::q4_k:
+      append_scales(out, type, scale * jitter, 32.0F * 15.0F);
+      return append_random(out, 12 + 128, prng);
+    case TensorType::q5_k:
+      append_scales(out, type, scale * jitter, 32.0F * 31.0F);
+      return append_random(out, 12 + 32 + 128, prng);
+    case TensorType::q6_k:
+      append_random(out, 128 + 64 + 16, prng);
+      return append_scales(out, type, scale * jitter, 64.0F * 63.0F);
   }
-  for (int i = 0; i < 16; ++i) out.push_back(static_cast<std::byte>(prng.next() >> 56));
 }
 
 void add_layer(GgufWriter& writer, const TinyShape& s, std::uint32_t layer) {
@@ -64,8 +89,9 @@ void add_layer(GgufWriter& writer, const TinyShape& s, std::uint32_t layer) {
     writer.add_tensor(p + name, {s.embedding}, 0, vector_bytes(s.embedding, ++seed));
   };
   const auto matrix = [&](const std::string& name, std::uint32_t rows, std::uint32_t cols) {
-    writer.add_tensor(p + name, {cols, rows}, ggml_type_id(s.matrices),
-                      random_tensor_bytes(s.matrices, rows, cols, ++seed));
+    const bool other = s.value_and_down && (name == "attn_v.weight" || name == "ffn_down.weight");
+    const TensorType type = other ? *s.value_and_down : s.matrices;
+    writer.add_tensor(p + name, {cols, rows}, ggml_type_id(type), random_tensor_bytes(type, rows, cols, ++seed));
   };
   vector("attn_norm.weight");
   matrix("attn_q.weight", s.heads * s.head_dim, s.embedding);
@@ -81,17 +107,8 @@ void add_layer(GgufWriter& writer, const TinyShape& s, std::uint32_t layer) {
 }  // namespace
 
 std::uint32_t ggml_type_id(TensorType type) {
-  switch (type) {
-    case TensorType::f32:
-      return 0;
-    case TensorType::f16:
-      return 1;
-    case TensorType::q4_0:
-      return 2;
-    case TensorType::q4_1:
-      return 3;
-    case TensorType::q8_0:
-      return 8;
+  for (std::uint32_t id = 0; id < 64; ++id) {
+    if (tensor_type_of(id) == type) return id;
   }
   return 0;
 }
@@ -100,7 +117,7 @@ std::vector<std::byte> random_tensor_bytes(TensorType type, std::uint32_t rows, 
                                            std::uint64_t seed) {
   Prng prng(seed);
   std::vector<std::byte> out;
-  const std::size_t count = std::size_t{rows} * cols / (is_quantised(type) ? 32 : 1);
+  const std::size_t count = std::size_t{rows} * cols / (is_quantised(type) ? tile_cols(type) : 1);
   // Uniform values have a deviation of 0.58 of their bound; 2 keeps activations of order 1 through the layers.
   for (std::size_t i = 0; i < count; ++i) append_block(out, type, 2.0F * inverse_root(cols), prng);
   return out;

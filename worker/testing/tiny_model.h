@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -27,6 +28,7 @@ struct TinyShape {
   std::uint32_t context = 1024;
   TensorType matrices = TensorType::q4_1;
   TensorType embedding_type = TensorType::q8_0;
+  std::optional<TensorType> value_and_down;  // attn_v and ffn_down, where files mix types; none: as the others
   bool tied = true;
   std::uint64_t seed = 1;
 };

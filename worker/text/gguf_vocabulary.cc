@@ -35,7 +35,10 @@ Result<VocabularyData, ModelError> read_vocabulary(const GgufFile& file) {
   ORCH_TRY(bos, token_id(file, "tokenizer.ggml.bos_token_id"));
   ORCH_TRY(eos, token_id(file, "tokenizer.ggml.eos_token_id"));
   ORCH_TRY(eot, token_id(file, "tokenizer.ggml.eot_token_id"));
+  ORCH_TRY(unknown, token_id(file, "tokenizer.ggml.unknown_token_id"));
+  ORCH_TRY(scores, file.float_array("tokenizer.ggml.scores"));
   ORCH_TRY(add_bos, file.bool_value("tokenizer.ggml.add_bos_token"));
+  ORCH_TRY(add_space_prefix, file.bool_value("tokenizer.ggml.add_space_prefix"));
   out.model = model;
   out.pre = pre;
   if (tokens) out.tokens.assign(tokens->begin(), tokens->end());
@@ -47,7 +50,12 @@ Result<VocabularyData, ModelError> read_vocabulary(const GgufFile& file) {
   out.bos = bos;
   out.eos = eos;
   out.eot = eot;
-  out.add_bos = add_bos.value_or(false);
+  out.unknown = unknown;
+  if (scores) out.scores = std::move(*scores);
+  // What files of these kinds mean when they do not say it.
+  const bool pieces = out.model == "llama";
+  out.add_bos = add_bos.value_or(pieces || pre_tokenizer_by_name(out.pre) == PreTokenizer::llama3);
+  out.add_space_prefix = pieces && add_space_prefix.value_or(true);
   return out;
 }
 

@@ -1,5 +1,6 @@
 #include "worker/text/pretokenizer.h"
 
+#include <algorithm>
 #include <cstddef>
 
 #include "worker/text/unicode_class.h"
@@ -61,12 +62,84 @@ std::size_t gpt2_word_end(const Points& points, std::size_t at, std::size_t end)
   return spaces_end;
 }
 
+std::uint32_t ascii_lower(std::uint32_t value) { return value >= 'A' && value <= 'Z' ? value + ('a' - 'A') : value; }
+
+// The length of a contraction in any ASCII case, with its apostrophe; 0: none.
+std::size_t contraction_at(const Points& points, std::size_t at, std::size_t end) {
+  if (points[at].value != '\'' || at + 1 >= end) return 0;
+  const std::uint32_t first = ascii_lower(points[at + 1].value);
+  if (first == 's' || first == 't' || first == 'm' || first == 'd') return 2;
+  if (at + 2 >= end) return 0;
+  const std::uint32_t second = ascii_lower(points[at + 2].value);
+  const bool three = ((first == 'r' || first == 'v') && second == 'e') || (first == 'l' && second == 'l');
+  return three ? 3 : 0;
+}
+
+bool is_line_end(const CodePoint& point) { return point.value == '\r' || point.value == '\n'; }
+
+// White space: up to the last line end of the run; else all of it, but for one before a word.
+std::size_t space_end(const Points& points, std::size_t at, std::size_t end) {
+  const std::size_t spaces_end = run_end(points, at, end, UnicodeClass::space);
+  for (std::size_t i = spaces_end; i > at; --i) {
+    if (is_line_end(points[i - 1])) return i;
+  }
+  return spaces_end < end && spaces_end - at > 1 ? spaces_end - 1 : spaces_end;
+}
+
+// One match of the Llama 3 pattern with numbers of up to `digits` at `at`.
+std::size_t llama3_word_end(const Points& points, std::size_t at, std::size_t end, std::size_t digits) {
+  if (const std::size_t length = contraction_at(points, at, end); length != 0) return at + length;
+  const UnicodeClass kind = points[at].kind;
+  if (kind == UnicodeClass::letter) return run_end(points, at, end, UnicodeClass::letter);
+  if (kind == UnicodeClass::number) return std::min(run_end(points, at, end, UnicodeClass::number), at + digits);
+  const bool before_letter = at + 1 < end && points[at + 1].kind == UnicodeClass::letter;
+  if (before_letter && !is_line_end(points[at])) return run_end(points, at + 1, end, UnicodeClass::letter);
+  const std::size_t body = points[at].value == ' ' ? at + 1 : at;
+  if (body < end && points[body].kind == UnicodeClass::other) {
+    std::size_t last = run_end(points, body, end, UnicodeClass::other);
+    while (last < end && is_line_end(points[last])) ++last;
+    return last;
+  }
+  return space_end(points, at, end);
+}
+
+struct PreTokenizerName {
+  const char* name;
+  PreTokenizer kind;
+};
+
+constexpr PreTokenizerName kNames[] = {
+    {"gpt-2", PreTokenizer::gpt2},       {"gpt2", PreTokenizer::gpt2},     {"smollm", PreTokenizer::smollm},
+    {"llama-bpe", PreTokenizer::llama3}, {"llama3", PreTokenizer::llama3}, {"llama-v3", PreTokenizer::llama3},
+    {"qwen2", PreTokenizer::qwen2},
+};
+
+std::size_t word_end(PreTokenizer kind, const Points& points, std::size_t at, std::size_t end) {
+  switch (kind) {
+    case PreTokenizer::gpt2:
+    case PreTokenizer::smollm:
+      return gpt2_word_end(points, at, end);
+    case PreTokenizer::llama3:
+      return llama3_word_end(points, at, end, 3);
+    case PreTokenizer::qwen2:
+      return llama3_word_end(points, at, end, 1);
+  }
+  return end;
+}
+
 }  // namespace
 
 std::optional<PreTokenizer> pre_tokenizer_by_name(std::string_view name) {
-  if (name == "gpt-2" || name == "gpt2") return PreTokenizer::gpt2;
-  if (name == "smollm") return PreTokenizer::smollm;
+  for (const PreTokenizerName& entry : kNames) {
+    if (name == entry.name) return entry.kind;
+  }
   return std::nullopt;
+}
+
+std::string supported_pre_tokenizers() {
+  std::string out;
+  for (const PreTokenizerName& entry : kNames) out += (out.empty() ? "" : ", ") + std::string(entry.name);
+  return out;
 }
 
 std::vector<std::string_view> split_words(PreTokenizer kind, std::string_view text) {
@@ -88,9 +161,9 @@ std::vector<std::string_view> split_words(PreTokenizer kind, std::string_view te
       while (piece_end < points.size() && points[piece_end].kind != UnicodeClass::number) ++piece_end;
     }
     while (piece < piece_end) {
-      const std::size_t word_end = gpt2_word_end(points, piece, piece_end);
-      emit(piece, word_end);
-      piece = word_end;
+      const std::size_t next = word_end(kind, points, piece, piece_end);
+      emit(piece, next);
+      piece = next;
     }
   }
   return words;

@@ -81,6 +81,26 @@ Words oracle_smollm(std::string_view text) {
   return out;
 }
 
+// Only ASCII letters have a case here: PCRE2's (?i) would also fold U+017F to s.
+std::string llama3_pattern(const std::string& numbers) {
+  return "'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" + numbers +
+         "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+}
+
+Words oracle_llama3(std::string_view text) {
+  static const Pcre pattern(llama3_pattern("\\p{N}{1,3}").c_str());
+  Words out;
+  pattern.split(text, out);
+  return out;
+}
+
+Words oracle_qwen2(std::string_view text) {
+  static const Pcre pattern(llama3_pattern("\\p{N}").c_str());
+  Words out;
+  pattern.split(text, out);
+  return out;
+}
+
 std::uint32_t random_code_point(Prng& prng) {
   static constexpr char kAscii[] = "  \t\n\r'stremvld.,!?-_abcXYZ0159\"(){}";
   switch (prng.below(6)) {
@@ -115,6 +135,8 @@ TEST(PreTokenizer, cuts_random_unicode_as_pcre2_does) {
     const std::string text = random_text(prng);
     ASSERT_EQ(split(PreTokenizer::gpt2, text), oracle_gpt2(text)) << "case " << i << ": " << text;
     ASSERT_EQ(split(PreTokenizer::smollm, text), oracle_smollm(text)) << "case " << i << ": " << text;
+    ASSERT_EQ(split(PreTokenizer::llama3, text), oracle_llama3(text)) << "case " << i << ": " << text;
+    ASSERT_EQ(split(PreTokenizer::qwen2, text), oracle_qwen2(text)) << "case " << i << ": " << text;
   }
 }
 
@@ -146,6 +168,12 @@ TEST(PreTokenizer, smollm_lets_every_digit_stand_alone) {
   EXPECT_EQ(split(PreTokenizer::gpt2, "in 2024 we"), (Words{"in", " 2024", " we"}));
 }
 
+TEST(PreTokenizer, llama3_takes_numbers_by_three_and_qwen2_one_by_one) {
+  EXPECT_EQ(split(PreTokenizer::llama3, "in 2024 We'LL\n\n x"),
+            (Words{"in", " ", "202", "4", " We", "'LL", "\n\n", " x"}));
+  EXPECT_EQ(split(PreTokenizer::qwen2, "(a) 12!?\n"), (Words{"(a", ")", " ", "1", "2", "!?\n"}));
+}
+
 TEST(PreTokenizer, leaves_the_last_space_to_the_next_word) {
   EXPECT_EQ(split(PreTokenizer::gpt2, "a   b  "), (Words{"a", "  ", " b", "  "}));
 }
@@ -157,7 +185,7 @@ TEST(PreTokenizer, keeps_broken_utf8_byte_for_byte) {
   EXPECT_EQ(joined, text);
 }
 
-TEST(PreTokenizer, unknown_name_has_no_splitter) { EXPECT_FALSE(pre_tokenizer_by_name("llama-bpe").has_value()); }
+TEST(PreTokenizer, unknown_name_has_no_splitter) { EXPECT_FALSE(pre_tokenizer_by_name("deepseek-llm").has_value()); }
 
 }  // namespace
 }  // namespace orch::worker

@@ -17,13 +17,6 @@ constexpr std::size_t kTokenBytesMax = 4096;
 constexpr std::array<std::string_view, 8> kEndNames = {
     "<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|end|>", "</s>", "<|end_of_text|>", "<eos>", "<end_of_turn>"};
 
-// A stretch of the input while special tokens are cut out of it.
-struct Fragment {
-  std::size_t start = 0;
-  std::size_t bytes = 0;
-  std::optional<TokenId> token;
-};
-
 // `permitted[i]`: byte i may be part of a control token.
 bool all_permitted(const std::vector<bool>& permitted, std::size_t start, std::size_t bytes) {
   for (std::size_t i = start; i < start + bytes; ++i) {
@@ -35,11 +28,14 @@ bool all_permitted(const std::vector<bool>& permitted, std::size_t start, std::s
 }  // namespace
 
 Result<Tokenizer, std::string> Tokenizer::create(VocabularyData data) {
-  if (data.model != "gpt2") {
-    return Err{"tokenizer.ggml.model \"" + data.model + "\" is not supported; supported: gpt2 (byte-level BPE)"};
+  if (data.model != "gpt2" && data.model != "llama") {
+    return Err{"tokenizer.ggml.model \"" + data.model +
+               "\" is not supported; supported: gpt2 (byte-level BPE), llama (SentencePiece)"};
   }
-  const auto pre = pre_tokenizer_by_name(data.pre);
-  if (!pre) return Err{"tokenizer.ggml.pre \"" + data.pre + "\" is not supported; supported: smollm, gpt-2"};
+  const auto pre = data.model == "gpt2" ? pre_tokenizer_by_name(data.pre) : PreTokenizer::gpt2;
+  if (!pre) {
+    return Err{"tokenizer.ggml.pre \"" + data.pre + "\" is not supported; supported: " + supported_pre_tokenizers()};
+  }
   if (data.tokens.empty()) return Err{std::string("tokenizer.ggml.tokens is missing or empty")};
   if (data.tokens.size() > kTokensMax) {
     return Err{"tokenizer.ggml.tokens has " + std::to_string(data.tokens.size()) + " entries; at most " +
@@ -49,7 +45,11 @@ Result<Tokenizer, std::string> Tokenizer::create(VocabularyData data) {
     return Err{"tokenizer.ggml.token_type has " + std::to_string(data.types.size()) +
                " entries, tokenizer.ggml.tokens " + std::to_string(data.tokens.size())};
   }
-  for (const auto& id : {data.bos, data.eos, data.eot}) {
+  if (data.model == "llama" && data.scores.size() != data.tokens.size()) {
+    return Err{"tokenizer.ggml.scores has " + std::to_string(data.scores.size()) + " entries, tokenizer.ggml.tokens " +
+               std::to_string(data.tokens.size())};
+  }
+  for (const auto& id : {data.bos, data.eos, data.eot, data.unknown}) {
     if (id && *id >= data.tokens.size()) {
       return Err{"a tokenizer.ggml.*_token_id is " + std::to_string(*id) + "; the vocabulary has " +
                  std::to_string(data.tokens.size()) + " tokens"};
@@ -94,12 +94,20 @@ Status<std::string> Tokenizer::index_tokens() {
     if (kinds_[i] == TokenKind::user_defined) {
       specials_.push_back({text, id, false});
       visible_[i] = text;
+      if (has_pieces()) pieces_.add_piece(text, id, data_.scores[i]);
+      continue;
+    }
+    if (has_pieces()) {
+      const auto indexed = index_piece(id);
+      if (!indexed.ok()) return indexed;
       continue;
     }
     // An entry outside the byte alphabet shows as it is written; merging cannot reach it.
     visible_[i] = symbols_to_bytes(text).value_or(text);
     normal.try_emplace(text, id);
+    if (pre_ == PreTokenizer::llama3) whole_words_.try_emplace(visible_[i], id);
   }
+  if (has_pieces() && data_.unknown) pieces_.set_unknown(*data_.unknown);
   if (data_.eos) ends_[*data_.eos] = true;
   if (data_.eot) ends_[*data_.eot] = true;
   std::sort(specials_.begin(), specials_.end(), [](const Special& a, const Special& b) {
@@ -113,28 +121,43 @@ Status<std::string> Tokenizer::index_tokens() {
   return Ok{};
 }
 
+// A normal, unused or byte token of a SentencePiece vocabulary.
+Status<std::string> Tokenizer::index_piece(TokenId id) {
+  const std::string& text = data_.tokens[id];
+  if (kinds_[id] != TokenKind::byte) {
+    visible_[id] = unescape_spaces(text);
+    pieces_.add_piece(text, id, data_.scores[id]);
+    return Ok{};
+  }
+  const auto byte = byte_of_piece(text);
+  if (!byte) return Err{"tokenizer.ggml.tokens[" + std::to_string(id) + "] is of type byte and not written <0xNN>"};
+  visible_[id] = std::string(1, static_cast<char>(*byte));
+  pieces_.set_byte(*byte, id);
+  return Ok{};
+}
+
+bool Tokenizer::never_more_tokens_than_bytes() const {
+  return !has_pieces() || (!data_.add_space_prefix && pieces_.never_more_tokens_than_bytes());
+}
+
 std::vector<TokenId> Tokenizer::encode(std::string_view text, bool allow_special) const {
   const TextSegment segment{std::string(text), allow_special};
   return encode(std::span(&segment, 1));
 }
 
-std::vector<TokenId> Tokenizer::encode(std::span<const TextSegment> segments) const {
-  std::string text;
-  std::vector<bool> permitted;
-  for (const TextSegment& segment : segments) {
-    text += segment.text;
-    permitted.resize(text.size(), segment.allow_special);
-  }
-  // Longest special first over what is still raw: the order llama.cpp cuts in.
+// Longest special first over what is still raw: the order llama.cpp cuts in.
+std::vector<Tokenizer::Fragment> Tokenizer::cut_specials(std::string_view text,
+                                                         const std::vector<bool>& permitted) const {
   std::vector<Fragment> fragments = {{0, text.size(), std::nullopt}};
   for (const Special& special : specials_) {
+    if (text.find(special.text) == std::string_view::npos) continue;
     std::vector<Fragment> cut;
     for (const Fragment& fragment : fragments) {
       if (fragment.token) {
         cut.push_back(fragment);
         continue;
       }
-      const std::string_view view = std::string_view(text).substr(fragment.start, fragment.bytes);
+      const std::string_view view = text.substr(fragment.start, fragment.bytes);
       std::size_t done = 0;
       std::size_t search = 0;
       for (;;) {
@@ -152,15 +175,35 @@ std::vector<TokenId> Tokenizer::encode(std::span<const TextSegment> segments) co
     }
     fragments = std::move(cut);
   }
+  return fragments;
+}
+
+std::vector<TokenId> Tokenizer::encode(std::span<const TextSegment> segments) const {
+  std::string text;
+  std::vector<bool> permitted;
+  for (const TextSegment& segment : segments) {
+    text += segment.text;
+    permitted.resize(text.size(), segment.allow_special);
+  }
+  const std::vector<Fragment> fragments = cut_specials(text, permitted);
   std::vector<TokenId> out;
   const bool has_bos = !fragments.empty() && fragments.front().token && fragments.front().token == data_.bos;
   if (data_.add_bos && !has_bos) out.push_back(*data_.bos);
+  bool after_special = true;  // the start counts as one
   for (const Fragment& fragment : fragments) {
     if (fragment.token) {
       out.push_back(*fragment.token);
-    } else {
-      encode_words(std::string_view(text).substr(fragment.start, fragment.bytes), out);
+      after_special = true;
+      continue;
     }
+    const std::string_view raw = std::string_view(text).substr(fragment.start, fragment.bytes);
+    if (has_pieces()) {
+      const bool prefix = data_.add_space_prefix && after_special && !raw.empty();
+      pieces_.apply(escape_spaces(prefix ? " " + std::string(raw) : std::string(raw)), out);
+    } else {
+      encode_words(raw, out);
+    }
+    after_special = false;
   }
   return out;
 }
@@ -168,6 +211,12 @@ std::vector<TokenId> Tokenizer::encode(std::span<const TextSegment> segments) co
 void Tokenizer::encode_words(std::string_view text, std::vector<TokenId>& out) const {
   std::vector<SymbolId> symbols;
   for (const std::string_view word : split_words(pre_, text)) {
+    if (!whole_words_.empty()) {
+      if (const auto whole = whole_words_.find(std::string(word)); whole != whole_words_.end()) {
+        out.push_back(whole->second);
+        continue;
+      }
+    }
     symbols.clear();
     merges_.apply(word, symbols);
     for (const SymbolId symbol : symbols) {

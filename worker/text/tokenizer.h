@@ -1,5 +1,5 @@
-// Text to token ids and back, for byte-level BPE vocabularies (`tokenizer.ggml.model` = gpt2). Immutable after create;
-// safe to use from any thread.
+// Text to token ids and back, for byte-level BPE vocabularies (`tokenizer.ggml.model` = gpt2) and SentencePiece ones
+// (llama). Immutable after create; safe to use from any thread.
 //
 // Control tokens come from trusted text alone (ENGINE-RULES, interface 5): a control token is cut out only where every
 // byte of it lies in a segment with allow_special, and merging never ends in one. User text that spells a control token
@@ -11,11 +11,13 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "common/base/result.h"
 #include "worker/text/byte_pair_merges.h"
 #include "worker/text/pretokenizer.h"
+#include "worker/text/sentence_pieces.h"
 
 namespace orch::worker {
 
@@ -30,11 +32,14 @@ struct VocabularyData {
   std::string pre;
   std::vector<std::string> tokens;
   std::vector<std::int32_t> types;  // empty: all normal
-  std::vector<std::string> merges;
+  std::vector<std::string> merges;  // gpt2
+  std::vector<float> scores;        // llama
   std::optional<TokenId> bos;
   std::optional<TokenId> eos;
   std::optional<TokenId> eot;
+  std::optional<TokenId> unknown;
   bool add_bos = false;
+  bool add_space_prefix = false;  // llama: a space before the text and after each special token
 };
 
 struct TextSegment {
@@ -56,6 +61,8 @@ class Tokenizer {
   // What the token adds to the visible text: nothing for control tokens. `id` < size().
   const std::string& bytes_of(TokenId id) const { return visible_[id]; }
   const std::string& text_of(TokenId id) const { return data_.tokens[id]; }
+  // Tokens of a text are never more than its bytes, BOS apart.
+  bool never_more_tokens_than_bytes() const;
   bool is_control(TokenId id) const { return kinds_[id] == TokenKind::control || kinds_[id] == TokenKind::unknown; }
   // Ends a generation: EOS, EOT, and control tokens with a name that means the same.
   bool ends_generation(TokenId id) const { return ends_[id]; }
@@ -68,8 +75,17 @@ class Tokenizer {
     TokenId id = 0;
     bool needs_permission = true;  // control; user-defined tokens are cut out everywhere
   };
+  // A stretch of the input while special tokens are cut out of it.
+  struct Fragment {
+    std::size_t start = 0;
+    std::size_t bytes = 0;
+    std::optional<TokenId> token;
+  };
   explicit Tokenizer(VocabularyData data, BytePairMerges merges) : data_(std::move(data)), merges_(std::move(merges)) {}
+  bool has_pieces() const { return data_.model == "llama"; }
   Status<std::string> index_tokens();
+  Status<std::string> index_piece(TokenId id);
+  std::vector<Fragment> cut_specials(std::string_view text, const std::vector<bool>& permitted) const;
   void encode_words(std::string_view text, std::vector<TokenId>& out) const;
 
   VocabularyData data_;
@@ -78,8 +94,10 @@ class Tokenizer {
   std::vector<TokenKind> kinds_;
   std::vector<std::string> visible_;
   std::vector<bool> ends_;
-  std::vector<Special> specials_;              // longest first
-  std::vector<std::int64_t> token_of_symbol_;  // -1: no token has this text
+  std::vector<Special> specials_;                         // longest first
+  std::vector<std::int64_t> token_of_symbol_;             // -1: no token has this text
+  std::unordered_map<std::string, TokenId> whole_words_;  // of a vocabulary whose words need no merges to be tokens
+  SentencePieces pieces_;
 };
 
 }  // namespace orch::worker

@@ -134,11 +134,14 @@ TEST(Tokenizer, refuses_what_it_does_not_know_by_name) {
     return made.ok() ? std::string("accepted") : made.error();
   };
   VocabularyData data = small_vocabulary();
-  data.pre = "llama-bpe";
-  EXPECT_EQ(error_of(data), "tokenizer.ggml.pre \"llama-bpe\" is not supported; supported: smollm, gpt-2");
+  data.pre = "tekken";
+  EXPECT_EQ(error_of(data),
+            "tokenizer.ggml.pre \"tekken\" is not supported; supported: gpt-2, gpt2, smollm, llama-bpe, llama3, "
+            "llama-v3, qwen2");
   data = small_vocabulary();
-  data.model = "llama";
-  EXPECT_EQ(error_of(data), "tokenizer.ggml.model \"llama\" is not supported; supported: gpt2 (byte-level BPE)");
+  data.model = "bert";
+  EXPECT_EQ(error_of(data),
+            "tokenizer.ggml.model \"bert\" is not supported; supported: gpt2 (byte-level BPE), llama (SentencePiece)");
   data = small_vocabulary();
   data.types.pop_back();
   EXPECT_NE(error_of(data).find("tokenizer.ggml.token_type has 269"), std::string::npos) << error_of(data);
@@ -153,6 +156,94 @@ TEST(Tokenizer, refuses_what_it_does_not_know_by_name) {
   data.types.clear();
   data.eos.reset();
   EXPECT_NE(error_of(data).find("tokenizer.ggml.tokens"), std::string::npos);
+}
+
+// <unk>, BOS, EOS, a user-defined tag, all bytes but 'z', then pieces from the best score down.
+VocabularyData piece_vocabulary() {
+  VocabularyData data;
+  data.model = "llama";
+  data.tokens = {"<unk>", "<s>", "</s>", "<tag>"};
+  data.types = {2, 3, 3, 4};
+  for (unsigned byte = 0; byte < 256; ++byte) {
+    static constexpr char kDigits[] = "0123456789ABCDEF";
+    if (byte == 'z') continue;
+    data.tokens.push_back(std::string("<0x") + kDigits[byte / 16] + kDigits[byte % 16] + ">");
+    data.types.push_back(6);
+  }
+  for (const char* piece : {"ab", "bc", "abc",
+                            "\xE2\x96\x81"
+                            "a",
+                            "\xE2\x96\x81", "a", "b", "c", "\xC3\xA9"}) {
+    data.tokens.push_back(piece);
+    data.types.push_back(1);
+  }
+  data.scores.resize(data.tokens.size());
+  for (std::size_t i = 0; i < data.scores.size(); ++i) data.scores[i] = -static_cast<float>(i);
+  data.unknown = 0;
+  data.bos = 1;
+  data.eos = 2;
+  return data;
+}
+
+TEST(SentencePieces, the_best_score_joins_first_then_the_leftmost) {
+  const Tokenizer tokenizer = make(piece_vocabulary());
+  EXPECT_EQ(texts(tokenizer, tokenizer.encode("abc", false)), std::vector<std::string>{"abc"});
+  EXPECT_EQ(texts(tokenizer, tokenizer.encode("bcab", false)), (std::vector<std::string>{"bc", "ab"}));
+  EXPECT_EQ(texts(tokenizer, tokenizer.encode("aab", false)), (std::vector<std::string>{"a", "ab"}));
+}
+
+TEST(SentencePieces, spaces_are_pieces_and_a_prefix_follows_each_special_token) {
+  VocabularyData data = piece_vocabulary();
+  const std::string space = "\xE2\x96\x81";
+  EXPECT_EQ(texts(make(data), make(data).encode("b b", false)), (std::vector<std::string>{"b", space, "b"}));
+  data.add_space_prefix = true;
+  const Tokenizer tokenizer = make(data);
+  EXPECT_EQ(texts(tokenizer, tokenizer.encode("b<tag>a", false)),
+            (std::vector<std::string>{space, "b", "<tag>", space + "a"}));
+  EXPECT_FALSE(tokenizer.never_more_tokens_than_bytes());
+}
+
+TEST(SentencePieces, what_has_no_piece_becomes_bytes_and_then_the_unknown_token) {
+  const Tokenizer tokenizer = make(piece_vocabulary());
+  EXPECT_EQ(texts(tokenizer, tokenizer.encode("\xC3\xA9\xC3\xB1", false)),
+            (std::vector<std::string>{"\xC3\xA9", "<0xC3>", "<0xB1>"}));
+  EXPECT_EQ(tokenizer.encode("z", false), std::vector<TokenId>{0});
+  EXPECT_EQ(texts(tokenizer, tokenizer.encode("\xFF", false)), std::vector<std::string>{"<0xFF>"});
+}
+
+TEST(SentencePieces, text_comes_back_and_control_tokens_stay_out) {
+  const Tokenizer tokenizer = make(piece_vocabulary());
+  Prng prng(9);
+  for (int i = 0; i < 2000; ++i) {
+    std::string text;
+    for (std::uint64_t left = prng.below(30); left > 0; --left) {
+      text.push_back(prng.below(3) == 0 ? static_cast<char>(prng.below(256)) : "abc "[prng.below(4)]);
+    }
+    std::erase(text, 'z');
+    ASSERT_EQ(decode(tokenizer, tokenizer.encode(text, false)), text);
+  }
+  EXPECT_EQ(tokenizer.encode("</s>", true), std::vector<TokenId>{2});
+  for (const TokenId id : tokenizer.encode("</s>", false)) EXPECT_FALSE(tokenizer.is_control(id));
+}
+
+TEST(SentencePieces, broken_vocabularies_are_named) {
+  VocabularyData data = piece_vocabulary();
+  data.scores.pop_back();
+  EXPECT_NE(Tokenizer::create(data).error().find("tokenizer.ggml.scores"), std::string::npos);
+  data = piece_vocabulary();
+  data.tokens[5] = "<0xG1>";
+  EXPECT_NE(Tokenizer::create(data).error().find("tokens[5]"), std::string::npos);
+}
+
+TEST(Tokenizer, a_llama3_word_that_is_a_token_is_never_merged) {
+  VocabularyData data = small_vocabulary();
+  data.pre = "llama-bpe";
+  data.tokens.push_back("whole");
+  data.types.push_back(1);
+  const Tokenizer tokenizer = make(data);
+  EXPECT_EQ(texts(tokenizer, tokenizer.encode("whole", false)), std::vector<std::string>{"whole"});
+  data.pre = "qwen2";
+  EXPECT_EQ(make(data).encode("whole", false).size(), 5u);
 }
 
 }  // namespace

@@ -205,7 +205,7 @@ TEST_F(KernelTest, OC_NUM_1202_matmul_equals_the_scalar_one_for_every_type_tile_
       args.residual = residual.empty() ? nullptr : residual.data();
       args.out = want.data();
       args.out_stride = kWeightRows;
-      args.in = {cols, x.data(), q.xq.data(), q.dx.data(), q.s.data(), q.sum.data()};
+      args.in = {cols, x.data(), q.xq.data(), q.dx.data(), q.s.data(), q.sum.data(), {}};
       args.rows = kRows;
       args.group_end = w.row_groups();
       cpu::scalar_kernels().matmul(args);

@@ -57,8 +57,9 @@ std::uint32_t type_code(TensorType type) {
       return 3;
     case TensorType::f32:
       return 4;
+    default:
+      return 0;  // refused by build()
   }
-  return 0;
 }
 
 std::uint32_t record_kind(TensorType type) {
@@ -71,8 +72,20 @@ std::uint32_t record_kind(TensorType type) {
     case TensorType::f16:
     case TensorType::f32:
       return kFloats;
+    default:
+      return 0;  // refused by build()
   }
-  return 0;
+}
+
+bool has_kernel(TensorType type) {
+  return type == TensorType::q4_0 || type == TensorType::q4_1 || type == TensorType::q8_0 || type == TensorType::f16 ||
+         type == TensorType::f32;
+}
+
+// Norms of heads, windows, a scaled embedding, gelu and norms of what is added have no kernels.
+bool has_kernel(const Op& op) {
+  if (op.kind == OpKind::gelu_mul || op.kind == OpKind::norm_add) return false;
+  return op.query_norm == kNoTensor && op.key_norm == kNoTensor && !op.local && op.window == 0 && op.scale == 1.0F;
 }
 
 Err<VulkanError> unsupported(std::string message) {
@@ -95,7 +108,16 @@ Result<std::vector<PlannedDispatch>, VulkanError> ProgramBuilder::build() {
     return unsupported("width " + std::to_string(config.embedding) + "; the Vulkan norm takes at most " +
                        std::to_string(kLeavesMax * numerics::kLeaf));
   }
+  for (const QTensor& tensor : model_.weights.tensors) {
+    if (has_kernel(tensor.type)) continue;
+    return unsupported("tensor " + tensor.name + " has type " + to_string(tensor.type) +
+                       "; the Vulkan kernels take F32, F16, Q8_0, Q4_1, Q4_0");
+  }
   for (const Op& op : model_.plan.ops) {
+    if (!has_kernel(op)) {
+      return unsupported(std::string("architecture ") + config.architecture.name +
+                         " has operations without a Vulkan kernel; it runs on the CPU");
+    }
     ORCH_TRY(added, add(op));
     static_cast<void>(added);
   }
@@ -117,6 +139,9 @@ Status<VulkanError> ProgramBuilder::add(const Op& op) {
     case OpKind::silu_mul:
       activated_pending_ = true;
       return Ok{};
+    case OpKind::gelu_mul:
+    case OpKind::norm_add:
+      break;  // refused by build()
   }
   return unsupported("an operation without a Vulkan kernel");
 }
