@@ -125,6 +125,7 @@ TEST(FailureReply, OC_CTRL_2030_every_refusal_keeps_its_status_type_and_headers)
                       {Outcome::CONFLICT, 409, kInvalid, false},
                       {Outcome::POOL_UNREADY, 503, kServer, true},
                       {Outcome::POOL_UNAVAILABLE, 503, kServer, true},
+                      {Outcome::JOURNAL_UNAVAILABLE, 503, kServer, true},
                       {Outcome::REPLICA_EXHAUSTED, 503, kServer, true},
                       {Outcome::DEADLINE_UNMET, 400, kInvalid, false},
                       {Outcome::DECODE_TIMEOUT, 500, kServer, true},
