@@ -91,12 +91,18 @@ def steps():
         script("haiku-gate", "full", "test-harness/haiku/haiku_gate.py", env=haiku),
         script("tokenizer-agreement", "full", f"{agreement}/tokenizer_agreement.py", "--model", model, "--tool", str(RELEASE / "bin/tokenize_tool")),
         script("template-agreement", "full", f"{agreement}/template_agreement.py", "--model", model, "--tool", str(RELEASE / "bin/render_tool")),
+        script("tokenizer-agreement-tiny", "full", f"{agreement}/tokenizer_agreement.py", "--tiny", "--tool", str(RELEASE / "bin/tokenize_tool"),
+               "--cases", "2000"),
+        script("dequantisation-agreement", "full", f"{agreement}/dequantisation_agreement.py", "--tool", str(RELEASE / "bin/dequantise_tool")),
+        script("architecture-agreement", "full", f"{agreement}/architecture_agreement.py", "--tool", str(RELEASE / "bin/worker-logits"),
+               "--positions", "48"),
         pytest("agreement-guards", "full", "test-harness/agreement"),
         script("logits-agreement", "full", *logits, "--texts", "8", "--positions", "64", "--prose", "0", timeout=900),
         script("logits-mutants", "full", f"{agreement}/mutants.py", *logits[1:], timeout=900),
         *sanitized("asan", ASAN_TESTS + FUZZ_TESTS),
         *sanitized("tsan", TSAN_TESTS),
         script("logits-agreement-whole", "nightly", *logits, "--itself", timeout=5400),
+        pytest("chaos", "nightly", "test-harness/chaos", timeout=5400),
         script("benchmarks", "nightly", "test-harness/load/bench.py", timeout=1800),
     ]
 
