@@ -19,9 +19,11 @@ namespace orch::gateway {
 
 struct Admitted {
   JobId job;
-  std::uint32_t queue_position = 0;  // jobs ahead of it
-  Duration predicted_start;          // from now
-  bool repeated = false;             // an Idempotency-Key named a job that exists (J5)
+  std::uint32_t queue_position = 0;                          // jobs ahead of it
+  Duration predicted_start;                                  // from now
+  bool repeated = false;                                     // an Idempotency-Key named a job that exists (J5)
+  bool estimated = false;                                    // by class defaults: nothing was measured yet
+  std::optional<double> on_time_probability = std::nullopt;  // with a deadline only
 };
 struct AdmissionReply {
   RequestId request;

@@ -29,6 +29,7 @@
 #include "common/base/ids.h"
 #include "common/base/time.h"
 #include "orchestratord/core/fair_scheduler.h"
+#include "orchestratord/core/forecast.h"
 #include "orchestratord/core/job_queue.h"
 #include "orchestratord/core/job_spec.h"
 #include "orchestratord/core/placement.h"
@@ -137,6 +138,7 @@ struct Job {
   std::uint32_t internal_retries = 0;
   std::uint32_t broken_retries = 0;
   std::uint32_t prompt_tokens = 0;
+  std::uint32_t cached_prompt_tokens = 0;
   std::uint32_t tokens_seen = 0;           // ids accepted: before this attempt, then in it
   std::uint32_t token_events = 0;          // shown to the client, all attempts
   std::uint32_t events_in_attempt = 0;     // of them in this one
@@ -144,7 +146,8 @@ struct Job {
   std::vector<std::uint32_t> shown_ids;    // ids of the shown events; complete for engines that name their tokens
   std::string replica_set;                 // what the shown events depend on; empty: nothing can continue them
   std::vector<std::uint32_t> pending_ids;  // accepted, waiting for the text they complete
-  PlacementDecision placement;             // of the last dispatch
+  Forecast forecast;
+  PlacementDecision placement;  // of the last dispatch
   // Labels of where it was admitted for, then of where it was dispatched.
   std::string replica_id;
   std::string pool_id;

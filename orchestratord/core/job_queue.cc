@@ -131,6 +131,11 @@ std::size_t JobQueue::size_of(const std::string& tenant) const {
   return use == uses_.end() ? 0 : use->second.jobs();
 }
 
+std::size_t JobQueue::size_of(const std::string& tenant, Priority priority) const {
+  const auto it = uses_.find(tenant);
+  return it == uses_.end() ? 0 : it->second.counts[index(priority)];
+}
+
 std::size_t JobQueue::depth(const std::string& model, Priority priority) const {
   const ClassLines* of = find(model, priority);
   return of == nullptr ? 0 : of->size;
@@ -209,6 +214,12 @@ RankedLine::Sums JobQueue::ahead_of(const std::string& model, Priority priority,
                                     const LineKey& key) const {
   const TenantLines* lines = find(model, priority, tenant);
   return lines == nullptr ? RankedLine::Sums{} : lines->all.before(key);
+}
+
+std::optional<RankedLine::Item> JobQueue::after(const std::string& model, Priority priority, const std::string& tenant,
+                                                const LineKey& key) const {
+  const TenantLines* lines = find(model, priority, tenant);
+  return lines == nullptr ? std::nullopt : lines->all.after(key);
 }
 
 std::string JobQueue::check_invariants() const {

@@ -32,7 +32,7 @@ struct QueueEntry {
   std::string tenant;
   std::uint64_t bytes = 0;
   Instant order_by = Instant::never();  // E1: its deadline, or the one of its class; for order only
-  std::uint64_t work = 1;               // expected, in charged tokens (E3)
+  std::uint64_t work = 1;               // expected, in nanoseconds of service (E3)
   std::uint32_t weight = 1;             // of the tenant, for quotas of a full queue
 
   LineKey key() const { return {order_by, seq}; }
@@ -73,6 +73,7 @@ class JobQueue {
   std::size_t size(Priority priority) const { return counts_[index(priority)]; }
   std::uint64_t bytes() const { return bytes_; }
   std::size_t size_of(const std::string& tenant) const;
+  std::size_t size_of(const std::string& tenant, Priority priority) const;
   const QueueLimits& limits() const { return limits_; }
   FullPolicy policy(Priority priority) const;
 
@@ -96,6 +97,9 @@ class JobQueue {
   // What of the tenant's own stands before `key` in the model and class (E3).
   RankedLine::Sums ahead_of(const std::string& model, Priority priority, const std::string& tenant,
                             const LineKey& key) const;
+  // The first of them behind it (E4).
+  std::optional<RankedLine::Item> after(const std::string& model, Priority priority, const std::string& tenant,
+                                        const LineKey& key) const;
 
   std::string check_invariants() const;
 

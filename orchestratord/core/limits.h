@@ -85,6 +85,7 @@ struct Limits {
   // E1: without a deadline a job is ordered as if it had this one.
   Duration interactive_order_default = Duration::seconds(60);
   Duration batch_order_default = Duration::seconds(600);
+  Duration deadline_max = Duration::seconds(86400);
 
   // Weights between classes: weighted, never strict (ruling 2).
   std::uint32_t interactive_weight = 8;

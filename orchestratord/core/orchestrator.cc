@@ -98,6 +98,7 @@ void Orchestrator::conclude(Job& job, Conclusion conclusion) {
 
 void Orchestrator::tell_end(Job& job) {
   Conclusion conclusion = std::move(*job.conclusion);
+  note_outcome(job, conclusion);
   job.conclusion.reset();
   job.move_to(JobState::ended);
   job.ended_at = now_;
@@ -172,7 +173,8 @@ Instant Orchestrator::due(const Job& job) const {
     case JobState::concluding:
       return Instant::never();  // the journal answers every write
     case JobState::waiting:
-      return std::min({job.deadline_at, job.grace_end, job.admitted_at + limits.queue_wait_max});
+      return std::min(
+          {job.deadline_at, job.forecast.latest_start, job.grace_end, job.admitted_at + limits.queue_wait_max});
     case JobState::dispatching:
     case JobState::running: {
       const bool silent = job.tokens_seen == job.resumed_from && job.events_in_attempt == 0;
@@ -227,10 +229,13 @@ void Orchestrator::fire(Job& job) {
     case JobState::concluding:
       return;
     case JobState::waiting:
-      if (job.deadline_at <= now_) {  // E5
-        fail(job, {failure_for(
-                       Outcome::DEADLINE_UNMET,
-                       "deadline_ms (" + ms(job.deadline_at - job.admitted_at) + ") passed while the job waited", job),
+      if (std::min(job.deadline_at, job.forecast.latest_start) <= now_) {  // E5
+        const std::string deadline = "deadline_ms (" + ms(job.deadline_at - job.admitted_at) + ")";
+        fail(job, {failure_for(Outcome::DEADLINE_UNMET,
+                               job.deadline_at <= now_ ? deadline + " passed while the job waited"
+                                                       : deadline + " cannot be met any more: such a job takes " +
+                                                             ms(job.deadline_at - job.forecast.latest_start),
+                               job),
                    {}});
       } else if (job.grace_end <= now_) {
         cancel(job, "disconnect", "no reader came back within " + ms(config_.streams.reconnect_grace));
@@ -323,26 +328,6 @@ std::uint32_t Orchestrator::position_of(const Job& job) const {
   double ahead = std::min(static_cast<double>(own) / share, waiting);
   if (job.spec.priority == Priority::batch) ahead += static_cast<double>(queue_.depth(model, Priority::interactive));
   return static_cast<std::uint32_t>(ahead + 0.5);
-}
-
-// E3 without tenants: the jobs ahead leave one departure interval apart; a free slot is taken at once.
-Duration Orchestrator::predicted_start(const Job& job, std::uint32_t ahead) const {
-  const ModelStatus status = fleet_.status(job.lane);
-  std::uint32_t held = 0;
-  std::uint32_t busy = 0;
-  for (const auto& [key, lease] : leases_.all()) {
-    const ReplicaView* replica = fleet_.find(lease.replica);
-    if (replica == nullptr || !serves(*replica, job.lane)) continue;
-    if (lease.live(now_)) held += lease.slots;
-    busy += lease.in_use;
-  }
-  const std::uint32_t slots = held > 0 ? held : status.ready_slots;  // without a lease: what a first grant may bring
-  Duration load;
-  if (status.standing != Standing::ready) load = status.retry_in.value_or(Duration{}) + config_.limits.load_default;
-  const std::uint32_t free = slots > busy ? slots - busy : 0;
-  if (ahead < free) return load;
-  return load +
-         times_.departure_interval(job.lane.model, job.spec.priority, slots, now_) * (std::int64_t{ahead} - free + 1);
 }
 
 void Orchestrator::note_depths() {

@@ -21,6 +21,7 @@
 #include <utility>
 #include <vector>
 
+#include "orchestratord/core/drain_rates.h"
 #include "orchestratord/core/effects.h"
 #include "orchestratord/core/events.h"
 #include "orchestratord/core/fair_scheduler.h"
@@ -30,6 +31,7 @@
 #include "orchestratord/core/journal.h"
 #include "orchestratord/core/lease_table.h"
 #include "orchestratord/core/limits.h"
+#include "orchestratord/core/on_time.h"
 #include "orchestratord/core/service_times.h"
 #include "orchestratord/core/stream_registry.h"
 
@@ -61,6 +63,7 @@ class Orchestrator {
   const JobQueue& queue() const { return queue_; }
   const FairScheduler& fairness() const { return scheduler_; }
   const StreamRegistry& streams() const { return streams_; }
+  const ServiceTimes& service_times() const { return times_; }
   const Journal& journal() const { return journal_; }
   const IdempotencyKeys& keys() const { return keys_; }
   const Ignored& ignored() const { return ignored_; }
@@ -79,6 +82,8 @@ class Orchestrator {
     LeaseKey lease;
     Fence fence;
     ReplicaKey replica;
+    std::string model;
+    Instant expected_end;
     bool open = true;  // false: cancelled or given up; only its end is of interest
     Instant closed_at = Instant::never();
   };
@@ -162,6 +167,26 @@ class Orchestrator {
   void recover(const RecoveredJob& recovered);
   std::string check_journal() const;
 
+  // predictions and promises (orchestrator_forecast.cc)
+  struct DomainLoad {  // of the replicas a lane may use
+    std::uint32_t slots = 0;
+    std::uint32_t busy = 0;
+    Duration until_ready;
+  };
+  static OnTimeRecord::Position position_in_time(const Job& job);
+  DomainLoad domain_load(const Lane& lane) const;
+  double own_slots(const Job& job, const DomainLoad& load) const;
+  void predict_service(Job& job, const DomainLoad& load) const;
+  Duration start_behind(const Job& job, const DomainLoad& load, const LineKey& key) const;
+  void predict(Job& job) const;
+  std::optional<Failure> deadline_failure(const Job& job) const;
+  void note_left_queue(const Job& job);
+  void note_dispatched(Job& job, const HeldLease& lease, const ReplicaView& replica);
+  void forget_expected_end(const std::string& model, Instant expected_end, DispatchId dispatch);
+  void note_served(const Job& job, const DispatchFinished& event);
+  void note_outcome(const Job& job, const Conclusion& conclusion);
+  Duration retry_after(const Job& job, std::uint32_t excess) const;
+
   // ends and time (orchestrator.cc)
   void end(Job& job, const EndEvent& event);
   void fail(Job& job, Failing failing);
@@ -179,7 +204,6 @@ class Orchestrator {
   void note_depths();
   void finish_drain();
   void plan_wakeup();
-  Duration predicted_start(const Job& job, std::uint32_t ahead) const;
   std::uint32_t position_of(const Job& job) const;
   std::uint32_t weight_of(const std::string& tenant) const;
   Instant order_by(const Job& job) const;
@@ -196,6 +220,10 @@ class Orchestrator {
   FairScheduler scheduler_;
   StreamRegistry streams_;
   ServiceTimes times_;
+  DrainRates drains_;
+  OnTimeRecord on_time_;
+  // Of the calls in flight, per model: when each is expected to end.
+  std::map<std::string, std::set<std::pair<Instant, DispatchId>>> expected_ends_;
   Journal journal_;
   IdempotencyKeys keys_;
   std::map<JobId, Job> jobs_;

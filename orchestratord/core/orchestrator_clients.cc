@@ -82,8 +82,7 @@ void Orchestrator::on(const Submit& event) {
         failure_for(Outcome::ADMISSION_REJECT,
                     std::to_string(counting_.size()) + " requests already wait for a token count", stored);
     failure.policy_label = "reject";
-    failure.retry_after =
-        times_.retry_after(stored.lane.model, spec.priority, 0, model.status.ready_slots, spec.id.value.lo, now_);
+    failure.retry_after = retry_after(stored, 0);
     return refuse_admitting(stored, std::move(failure));
   }
   const RequestId request{next_count_++};
@@ -124,17 +123,19 @@ void Orchestrator::refuse_admitting(Job& job, Failure failure) {
 void Orchestrator::finish_admission(Job& job) {
   const JobId id = job.spec.id;
   std::erase_if(counting_, [&](const auto& entry) { return entry.second == id; });
-  const std::optional<Room> room = make_room(job);
-  if (!room) return;
-
   job.admitted_at = now_;
   if (job.spec.deadline && *job.spec.deadline < Instant::never() - now_) job.deadline_at = now_ + *job.spec.deadline;
   job.order_by = order_by(job);
+  predict(job);
+  if (std::optional<Failure> failure = deadline_failure(job)) return refuse_admitting(job, std::move(*failure));
+  const std::optional<Room> room = make_room(job);
+  if (!room) return;
+
   job.seq = next_seq_++;
   if (job.journal.wanted) return commit_admission(job, *room);
   for (const JobId victim : room->victims) evict(victim, job, room->by_quota);
   const std::uint32_t position = position_of(job);
-  job.started = {position, predicted_start(job, position)};
+  job.started = {position, job.forecast.start, job.forecast.estimated, job.forecast.on_time};
   admit(job);
 }
 
@@ -149,7 +150,8 @@ void Orchestrator::admit(Job& job) {
   const StartedEvent& started = job.started;
   emit(NotedAdmitted{id, job.spec.tenant, job.spec.priority, job.pool_id, job.engine, job.engine_version,
                      started.queue_position, started.predicted_start});
-  emit(AdmissionReply{job.admission_request, Admitted{id, started.queue_position, started.predicted_start}});
+  emit(AdmissionReply{job.admission_request, Admitted{id, started.queue_position, started.predicted_start, false,
+                                                      started.estimated, started.on_time_probability}});
   streams_.publish(id, started, *out_);  // ruling 4: at admission
   if (job.first_reader) {
     const auto opened = streams_.add_reader(*job.first_reader, id, std::nullopt, *out_);
@@ -165,20 +167,19 @@ std::optional<Room> Orchestrator::make_room(Job& job) {
   Room room = queue_.room_for({job.spec.priority, job.spec.tenant, job.spec.prompt_bytes, weight_of(job.spec.tenant)});
   if (room.kind == Room::Kind::none && mutated(Mutation::ignore_queue_bound)) room.kind = Room::Kind::free;
   if (room.kind != Room::Kind::none) return room;
-  times_.refused(job.lane.model, now_);
+  drains_.refused({job.spec.tenant, job.spec.priority}, now_);
   Failure failure =
       failure_for(Outcome::ADMISSION_REJECT,
                   std::string("the queue is full: ") + room.full + " = " + std::to_string(room.limit), job);
   failure.policy_label = policy_label(queue_.policy(job.spec.priority));
-  failure.retry_after = times_.retry_after(job.lane.model, job.spec.priority, 0, fleet_.status(job.lane).ready_slots,
-                                           job.spec.id.value.lo, now_);
+  failure.retry_after = retry_after(job, 0);
   refuse_admitting(job, std::move(failure));
   return std::nullopt;
 }
 
 Failure Orchestrator::eviction_of(const Job& victim, const Job& newcomer, bool by_quota) {
   const FullPolicy policy = queue_.policy(newcomer.spec.priority);
-  times_.refused(victim.lane.model, now_);
+  drains_.refused({victim.spec.tenant, victim.spec.priority}, now_);
   const bool dropped = policy == FullPolicy::drop_lru && !by_quota;
   const Outcome outcome = dropped ? Outcome::QUEUE_FULL_DROP_LRU : Outcome::ADMISSION_REJECT;
   Failure failure = failure_for(outcome,
@@ -186,8 +187,7 @@ Failure Orchestrator::eviction_of(const Job& victim, const Job& newcomer, bool b
                                          : "the queue is full and a newer job took this one's place",
                                 victim);
   failure.policy_label = policy_label(policy);
-  failure.retry_after = times_.retry_after(victim.lane.model, victim.spec.priority, 0,
-                                           fleet_.status(victim.lane).ready_slots, victim.spec.id.value.lo, now_);
+  failure.retry_after = retry_after(victim, 0);
   return failure;
 }
 
@@ -199,16 +199,18 @@ void Orchestrator::evict(JobId victim_id, const Job& newcomer, bool by_quota) {
 void Orchestrator::enqueue(Job& job) {
   job.flow = flow_of(job);
   job.order_by = order_by(job);
-  const ExpectedWork work = expected_work(job);
-  queue_.push(job.queue_entry(weight_of(job.spec.tenant), work.input + 2 * work.output));
+  if (job.forecast.service.ns <= 0) predict_service(job, domain_load(job.lane));  // a recovered job
+  queue_.push(job.queue_entry(weight_of(job.spec.tenant),
+                              static_cast<std::uint64_t>(std::max<std::int64_t>(job.forecast.service.ns, 1))));
   scheduler_.waits(job.flow, weight_of(job.spec.tenant));
-  times_.waits(job.lane.model, now_);
+  drains_.waits({job.spec.tenant, job.spec.priority}, now_);
   ++load_version_;
 }
 
 void Orchestrator::unqueue(Job& job) {
   if (job.state != JobState::waiting || !queue_.remove(job.spec.id)) return;
   scheduler_.leaves(job.flow);
+  note_left_queue(job);
   ++load_version_;
 }
 
@@ -229,7 +231,7 @@ ExpectedWork Orchestrator::expected_work(const Job& job) const {
   ExpectedWork work;
   work.input = 1 + job.spec.prompt_bytes / 4;
   work.output_max = job.spec.max_tokens;
-  work.output = std::max<std::uint64_t>(1, work.output_max / 2);
+  work.output = times_.expected_output(job.lane.model, job.spec.tenant, job.spec.max_tokens);
   work.resumed = job.shown_ids.size();
   return work;
 }

@@ -77,7 +77,8 @@ void Orchestrator::answer_repeat(const Job::Repeat& repeat, JobId job, const Sta
     return refuse_it(Outcome::NOT_FOUND, "the result of this Idempotency-Key is no longer kept");
   if (repeat.reader && !streams_.closed(job) && streams_.readers(job) >= config_.streams.readers_per_job_max)
     return refuse_it(Outcome::CONFLICT, "the task has too many readers already");
-  emit(AdmissionReply{repeat.request, Admitted{job, admitted.queue_position, admitted.predicted_start, true}});
+  emit(AdmissionReply{repeat.request, Admitted{job, admitted.queue_position, admitted.predicted_start, true,
+                                               admitted.estimated, admitted.on_time_probability}});
   if (repeat.reader) on(OpenStream{*repeat.reader, job, std::nullopt});
 }
 
@@ -96,7 +97,7 @@ void Orchestrator::commit_admission(Job& job, const Room& room) {
     items.push_back({JournalItem::Kind::evict, victim_id, 0});
   }
   const std::uint32_t position = position_of(job);
-  job.started = {position, predicted_start(job, position)};
+  job.started = {position, job.forecast.start, job.forecast.estimated, job.forecast.on_time};
   job.move_to(JobState::committing);
   disarm(job);
   queue_.hold(job.queue_entry(weight_of(job.spec.tenant), 0));

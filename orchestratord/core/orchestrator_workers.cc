@@ -62,11 +62,9 @@ void Orchestrator::dispatch(Job& job, PlacementDecision decision) {
   const LeaseKey key = *decision.lease;
   const HeldLease& lease = *leases_.find(key);
   const ReplicaView& replica = *fleet_.find(lease.replica);
-  const std::string& model = job.lane.model;
 
   unqueue(job);
   scheduler_.dispatched(job.flow, expected_work(job), job.meter);
-  times_.departed(model, queue_.depth(model, Priority::interactive) + queue_.depth(model, Priority::batch) > 0, now_);
 
   job.move_to(JobState::dispatching);
   ++job.attempt;
@@ -88,6 +86,9 @@ void Orchestrator::dispatch(Job& job, PlacementDecision decision) {
   call.fence = {key.manager, lease.inc, key.lease, lease.secret};
   call.replica = lease.replica;
   leases_.take_slot(key);
+  note_dispatched(job, lease, replica);
+  call.model = job.lane.model;
+  call.expected_end = job.forecast.expected_end;
 
   Dispatch effect;
   effect.dispatch = job.dispatch_id();
@@ -124,6 +125,7 @@ void Orchestrator::call_ended(DispatchId dispatch) {
   if (it == calls_.end()) return;
   if (!it->second.open) closing_.erase({it->second.closed_at + config_.limits.cancel_settle, dispatch});
   leases_.return_slot(it->second.lease);
+  forget_expected_end(it->second.model, it->second.expected_end, dispatch);
   calls_.erase(it);
   ++load_version_;
   settle_needed_ = true;
@@ -155,6 +157,7 @@ void Orchestrator::on(const DispatchStarted& event) {
   job->move_to(JobState::running);
   job->progress_at = now_;
   job->prompt_tokens = event.prompt_tokens;
+  job->cached_prompt_tokens = event.cached_prompt_tokens;
   note_input(*job, event.prompt_tokens, event.cached_prompt_tokens);
   const auto call = calls_.find(event.dispatch);
   if (call == calls_.end()) return;
@@ -242,7 +245,7 @@ void Orchestrator::on(const DispatchFinished& event) {
   const auto call = calls_.find(event.dispatch);
   if (call != calls_.end() && call->second.fence == event.fence) call_ended(event.dispatch);
   if (job == nullptr) return;
-  times_.served(job->lane.model, job->spec.priority, now_ - job->dispatched_at, now_);
+  note_served(*job, event);
   job->prompt_tokens = event.prompt_tokens;
   note_input(*job, event.prompt_tokens, 0);
   if (event.completion_tokens > job->meter.output_seen)

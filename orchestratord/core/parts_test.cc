@@ -1,4 +1,4 @@
-// The small parts by themselves: lifecycle table, class weights, placement's explanation, measured times.
+// The small parts by themselves: lifecycle table, class weights, placement's explanation.
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
 
@@ -8,7 +8,6 @@
 #include "orchestratord/core/core_testing.h"
 #include "orchestratord/core/job.h"
 #include "orchestratord/core/placement.h"
-#include "orchestratord/core/service_times.h"
 
 namespace orch::gateway {
 namespace {
@@ -84,62 +83,6 @@ TEST(Placement, ctx_too_small_is_said) {
       place({"m", {}, false, false}, 1001, room.fleet, room.leases, room.now, room.config);
   EXPECT_FALSE(decision.lease);
   EXPECT_EQ(decision.candidates.at(0).verdict, Verdict::context_too_small);
-}
-
-// --- measured times ---
-
-TEST(ServiceTimes, class_defaults_until_something_was_measured) {
-  ServiceTimes times{Limits{}};
-  const Instant now{1'000'000'000};
-  EXPECT_EQ(times.service("m", Priority::interactive), Duration::seconds(2));
-  EXPECT_EQ(times.departure_interval("m", Priority::interactive, 4, now), ms(500));
-  times.served("m", Priority::interactive, ms(100), now);
-  EXPECT_EQ(times.service("m", Priority::interactive), ms(100));
-  EXPECT_EQ(times.service("m", Priority::batch), Duration::seconds(10));
-}
-
-TEST(ServiceTimes, jobs_that_never_waited_say_nothing_about_the_drain_rate) {
-  ServiceTimes times{Limits{}};
-  Instant now{1'000'000'000};
-  for (int i = 0; i < 50; ++i) {
-    times.waits("m", now);
-    times.departed("m", false, now);
-    now = now + Duration::seconds(60);
-  }
-  EXPECT_EQ(times.departure_interval("m", Priority::interactive, 4, now), ms(500));
-}
-
-TEST(ServiceTimes, a_queue_that_stands_still_drains_more_slowly_than_it_did) {
-  ServiceTimes times{Limits{}};
-  Instant now{1'000'000'000};
-  times.waits("m", now);
-  for (int i = 0; i < 50; ++i) {
-    now = now + ms(100);
-    times.departed("m", true, now);
-  }
-  EXPECT_EQ(times.departure_interval("m", Priority::interactive, 4, now), ms(100));
-  EXPECT_EQ(times.departure_interval("m", Priority::interactive, 4, now + ms(900)), ms(900));
-}
-
-TEST(ServiceTimes, retry_after_spreads_the_refused) {
-  ServiceTimes times{Limits{}};
-  const Instant now{1'000'000'000};
-  Duration low = Duration::max();
-  Duration high;
-  for (std::uint64_t salt = 1; salt <= 200; ++salt) {
-    const Duration told = times.retry_after("m", Priority::interactive, 0, 1, salt, now);
-    low = std::min(low, told);
-    high = std::max(high, told);
-  }
-  EXPECT_GE(low, ms(1800));
-  EXPECT_LE(high, ms(2200));
-  EXPECT_GT(high - low, ms(300));
-}
-
-TEST(ServiceTimes, models_are_bounded) {
-  ServiceTimes times{Limits{}};
-  for (int i = 0; i < 1000; ++i) times.served("m" + std::to_string(i), Priority::batch, ms(1), Instant{i + 1});
-  EXPECT_EQ(times.models(), ServiceTimes::kModelsMax);
 }
 
 }  // namespace

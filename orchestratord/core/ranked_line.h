@@ -1,8 +1,8 @@
 // Waiting jobs in order, with the number and the work of those ahead of any of them in O(log n): a treap whose nodes
 // carry the sums of their subtrees.
 //
-// Threads: owned by the core's loop. Units: work in tokens. Deterministic: a node's priority is a mix of its arrival
-// number, so that the shape follows from the content. Nodes live in one vector and are used again.
+// Threads: owned by the core's loop. Units: work in nanoseconds of service. Deterministic: a node's priority is a mix
+// of its arrival number, so that the shape follows from the content. Nodes live in one vector and are used again.
 #pragma once
 
 #include <cstddef>

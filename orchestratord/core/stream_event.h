@@ -28,6 +28,8 @@ enum class FinishReason : std::uint8_t { stop, length };
 struct StartedEvent {
   std::uint32_t queue_position = 0;
   Duration predicted_start;
+  bool estimated = false;                                    // by class defaults: nothing was measured yet
+  std::optional<double> on_time_probability = std::nullopt;  // with a deadline only
 };
 struct TokenEvent {
   std::uint32_t i = 0;             // counts token events from 0

@@ -23,6 +23,8 @@ struct Append {
     JsonObject object(out);
     object.number("queue_position", std::uint64_t{event.queue_position});
     object.number("predicted_start_ms", whole_ms(event.predicted_start));
+    if (event.estimated) object.boolean("estimated", true);
+    if (event.on_time_probability) object.number("on_time_probability", *event.on_time_probability);
     object.close();
     return "started";
   }

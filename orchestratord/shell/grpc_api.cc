@@ -95,6 +95,8 @@ class GrpcApi::Service final : public v1::Orchestrator::CallbackService {
         reply->set_queue_position(admitted.queue_position);
         reply->set_predicted_start_ms(
             static_cast<std::uint64_t>(std::max<std::int64_t>(0, admitted.predicted_start.ms())));
+        reply->set_estimated(admitted.estimated);
+        if (admitted.on_time_probability) reply->set_on_time_probability(*admitted.on_time_probability);
         reactor->Finish(grpc::Status::OK);
       });
     });

@@ -44,6 +44,8 @@ std::string admitted_json(const Admitted& admitted) {
       .number("predicted_start_ms",
               static_cast<std::uint64_t>(std::max<std::int64_t>(0, admitted.predicted_start.ms())))
       .number("backoff_ms", std::uint64_t{0});
+  if (admitted.estimated) json.boolean("estimated", true);
+  if (admitted.on_time_probability) json.number("on_time_probability", *admitted.on_time_probability);
   json.close();
   return out;
 }

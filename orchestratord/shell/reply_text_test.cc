@@ -37,6 +37,8 @@ std::string header(const runtime::HttpResponse& response, std::string_view name)
 TEST(EventText, ORCH_2002_task_events) {
   EXPECT_EQ(transcript(StartedEvent{3, Duration::milliseconds(250)}),
             R"(started {"queue_position":3,"predicted_start_ms":250})");
+  EXPECT_EQ(transcript(StartedEvent{3, Duration::milliseconds(250), true, 0.75}),
+            R"(started {"queue_position":3,"predicted_start_ms":250,"estimated":true,"on_time_probability":0.75})");
   EXPECT_EQ(transcript(TokenEvent{7, {1}, "a\"\n\xC3\xA9"}), "token {\"t\":\"a\\\"\\n\xC3\xA9\",\"i\":7,\"ids\":[1]}");
   EXPECT_EQ(transcript(MetricsEvent{2}), R"(metrics {"queue_depth":2})");
   EndEvent end;
