@@ -21,6 +21,34 @@ const ReplicaView* primary_of(const ModelStatus& status, const Fleet& fleet) {
 // A replica that has not loaded yet does not tell its device or numeric class.
 bool undeclared(const ReplicaView& replica) { return replica.accelerator.empty(); }
 
+// OC-CORE-1015: the first part of a wish that no known replica of the model satisfies.
+std::optional<Failure> impossible_wish(const Lane& model, const PlacementWish& wish, const Fleet& fleet) {
+  const auto impossible = [&](const PlacementWish& part, const char* field, const std::string& what) {
+    Lane lane = model;
+    lane.wish = part;
+    std::optional<Failure> failure;
+    if (part.empty() || fleet.status(lane).standing != Standing::unknown) return failure;
+    failure.emplace();
+    failure->outcome = Outcome::INVALID_PARAMS;
+    failure->message = what + " of '" + model.model + "'";
+    failure->field = field;
+    return failure;
+  };
+  if (auto failure = impossible({.pin = wish.pin}, "placement.pin", "'" + wish.pin + "' names no pool or replica"))
+    return failure;
+  if (auto failure =
+          impossible({.devices = wish.devices}, "placement.devices", "no device of the list serves a replica"))
+    return failure;
+  if (!wish.allow_fallback) {
+    if (auto failure = impossible({.prefer = wish.prefer, .allow_fallback = false}, "placement.prefer",
+                                  "no preferred pool or replica is one"))
+      return failure;
+  }
+  if (auto failure = impossible({.avoid = wish.avoid}, "placement.avoid", "the list names every replica"))
+    return failure;
+  return impossible(wish, "placement", "the wishes together fit no replica");
+}
+
 }  // namespace
 
 std::optional<std::uint64_t> prompt_tokens_bound(const JobSpec& spec, const ReplicaView& replica) {
@@ -98,6 +126,7 @@ LaneOrFailure check_model(const JobSpec& spec, const Fleet& fleet, const Limits&
   Lane lane = *any;
   lane.require_gpu = spec.require_gpu;
   lane.strict = spec.determinism == Determinism::strict;
+  lane.wish = spec.wish;
   out.status = fleet.status(lane);
   // The demands are judged only against replicas that have told what they are.
   const bool undeclared_left = fleet.any_attached(*any, undeclared);
@@ -111,6 +140,10 @@ LaneOrFailure check_model(const JobSpec& spec, const Fleet& fleet, const Limits&
           "require_gpu is set and no GPU replica serves '" + lane.model + "'";  // ORCH-3018, ruling 10
       out.failure.field = "require_gpu";
       out.failure.retry_after = limits.load_default;
+    } else if (std::optional<Failure> failure = impossible_wish(*any, spec.wish, fleet)) {
+      failure->engine = out.failure.engine;
+      failure->pool_id = out.failure.pool_id;
+      out.failure = std::move(*failure);
     } else {
       out.failure.outcome = Outcome::INVALID_PARAMS;
       out.failure.message = "determinism 'strict' needs a replica with a numeric class and no fitting one of '" +

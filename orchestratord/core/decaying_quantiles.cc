@@ -6,16 +6,16 @@
 namespace orch::gateway {
 namespace {
 
-constexpr double kDecay = 31.0 / 32.0;
+constexpr double kSampleDecay = 31.0 / 32.0;
 
 // Weight by age; computed once, so that every process has the same bits.
-const std::array<double, DecayingQuantiles::kWindow>& weights() {
+const std::array<double, DecayingQuantiles::kWindow>& sample_weights() {
   static const std::array<double, DecayingQuantiles::kWindow> table = [] {
     std::array<double, DecayingQuantiles::kWindow> out{};
     double weight = 1;
     for (double& each : out) {
       each = weight;
-      weight *= kDecay;
+      weight *= kSampleDecay;
     }
     return out;
   }();
@@ -36,7 +36,9 @@ void DecayingQuantiles::add(double sample) {
 
 double DecayingQuantiles::quantile(double q) const {
   if (sorted_.empty()) return 0;
-  const auto weight = [&](const Sample& each) { return weights()[static_cast<std::size_t>(next_ - 1 - each.number)]; };
+  const auto weight = [&](const Sample& each) {
+    return sample_weights()[static_cast<std::size_t>(next_ - 1 - each.number)];
+  };
   double total = 0;
   for (const Sample& each : sorted_) total += weight(each);
   double below = 0;

@@ -5,11 +5,11 @@
 namespace orch::gateway {
 namespace {
 
-constexpr double kDecay = 63.0 / 64.0;
+constexpr double kGapDecay = 63.0 / 64.0;
 constexpr std::uint32_t kRefusalsMax = 1'000'000;
 
 // splitmix64's finaliser: spreads a job id over 64 bits.
-std::uint64_t mix(std::uint64_t z) {
+std::uint64_t spread_bits(std::uint64_t z) {
   z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
   z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
   return z ^ (z >> 31);
@@ -45,8 +45,8 @@ void DrainRates::left(const DrainFlow& id, bool still_waiting, Instant now) {
   // A job that found a free slot waited for nobody and says nothing about the rate at which a queue drains.
   if (entry.backlog && entry.backlog_since < now) {
     const Duration gap = now - std::max(entry.last_departure, entry.backlog_since);
-    entry.gaps_ns = entry.gaps_ns * kDecay + static_cast<double>(gap.ns);
-    entry.gaps = entry.gaps * kDecay + 1;
+    entry.gaps_ns = entry.gaps_ns * kGapDecay + static_cast<double>(gap.ns);
+    entry.gaps = entry.gaps * kGapDecay + 1;
   }
   entry.backlog = still_waiting;
   entry.last_departure = now;
@@ -79,7 +79,7 @@ Duration DrainRates::retry_after(const DrainFlow& id, std::uint32_t excess, Dura
   const Flow* entry = find(id);
   const double turns = static_cast<double>(excess) +
                        static_cast<double>(entry == nullptr ? 1 : std::max<std::uint32_t>(entry->refusals, 1));
-  const double jitter = 0.9 + 0.2 * (static_cast<double>(mix(salt) >> 11) * 0x1.0p-53);
+  const double jitter = 0.9 + 0.2 * (static_cast<double>(spread_bits(salt) >> 11) * 0x1.0p-53);
   const double told = static_cast<double>(interval(id, unmeasured, now).ns) * turns * jitter;
   const double bounded =
       std::clamp(told, static_cast<double>(Duration::milliseconds(1).ns), static_cast<double>(kToldMax.ns));

@@ -10,12 +10,35 @@ bool has_numeric_class(const ReplicaView& replica) {
   return !replica.numeric_class.empty() && replica.numeric_class != "none";
 }
 
-bool serves(const ReplicaView& replica, const Lane& lane) {
-  if (replica.model_name != lane.model) return false;
+namespace {
+
+bool named_in(const std::vector<std::string>& list, const ReplicaView& replica) {
+  return std::binary_search(list.begin(), list.end(), replica.pool_id) ||
+         std::binary_search(list.begin(), list.end(), replica.replica_id);
+}
+
+}  // namespace
+
+bool preferred(const ReplicaView& replica, const PlacementWish& wish) {
+  return wish.prefer.empty() || named_in(wish.prefer, replica);
+}
+
+bool suits(const ReplicaView& replica, const Lane& lane) {
   if (!lane.digest.empty() && replica.model_digest != lane.digest) return false;
   if (lane.require_gpu && !is_gpu(replica)) return false;
   if (!lane.exact.empty() && replica_set_key(replica) != lane.exact) return false;
-  return !lane.strict || has_numeric_class(replica);
+  if (lane.strict && !has_numeric_class(replica)) return false;
+  const PlacementWish& wish = lane.wish;
+  if (wish.empty()) return true;
+  if (!wish.pin.empty() && wish.pin != replica.pool_id && wish.pin != replica.replica_id) return false;
+  if (!wish.devices.empty() && !std::binary_search(wish.devices.begin(), wish.devices.end(), replica.device_name))
+    return false;
+  if (!wish.allow_fallback && !preferred(replica, wish)) return false;
+  return !named_in(wish.avoid, replica);
+}
+
+bool serves(const ReplicaView& replica, const Lane& lane) {
+  return replica.model_name == lane.model && suits(replica, lane);
 }
 
 std::string replica_set_key(const ReplicaView& replica) {
@@ -56,6 +79,7 @@ bool Fleet::attach(const ManagerUp& up, std::uint64_t* previous_boot) {
   record.boot = up.boot;
   record.link = up.link;
   record.replicas.clear();
+  ++version_;
   for (const ReplicaView& replica : up.replicas) {
     if (record.replicas.size() >= limits_.replicas_per_manager_max) break;
     record.replicas.emplace(replica.replica_id, replica);
@@ -72,6 +96,7 @@ std::optional<ManagerId> Fleet::detach(LinkId link, Instant now) {
   links_.erase(it);
   ManagerRecord& record = managers_.at(manager);
   record.link = std::nullopt;
+  ++version_;
   record.detached_at = now;
   return manager;
 }
@@ -86,6 +111,7 @@ bool Fleet::update(ManagerId manager, const ReplicaView& replica) {
   const auto it = managers_.find(manager);
   if (it == managers_.end()) return false;
   auto& replicas = it->second.replicas;
+  ++version_;
   const auto known = replicas.find(replica.replica_id);
   if (known == replicas.end()) {
     if (replicas.size() >= limits_.replicas_per_manager_max) return false;
@@ -98,9 +124,10 @@ bool Fleet::update(ManagerId manager, const ReplicaView& replica) {
 }
 
 void Fleet::forget_old(Instant now) {
-  std::erase_if(managers_, [&](const auto& entry) {
+  const auto gone = std::erase_if(managers_, [&](const auto& entry) {
     return !entry.second.link && entry.second.detached_at + limits_.manager_forget <= now;
   });
+  if (gone > 0) ++version_;
 }
 
 Instant Fleet::next_forget() const {

@@ -29,6 +29,10 @@ struct ReplicaKey {
 bool is_gpu(const ReplicaView& replica);
 bool has_numeric_class(const ReplicaView& replica);
 bool serves(const ReplicaView& replica, const Lane& lane);
+// As `serves`, for a replica that is known to serve the lane's model.
+bool suits(const ReplicaView& replica, const Lane& lane);
+// True for every replica when the wish prefers none.
+bool preferred(const ReplicaView& replica, const PlacementWish& wish);
 // Everything that decides the bytes of an answer (terms of DESIGN-RULES: replica-set key), or empty when the replica
 // declares no class whose results can be computed again (J4, M3).
 std::string replica_set_key(const ReplicaView& replica);
@@ -93,6 +97,8 @@ class Fleet {
   bool update(ManagerId manager, const ReplicaView& replica);
   void forget_old(Instant now);
   Instant next_forget() const;
+  // Grows whenever a replica may have changed or gone.
+  std::uint64_t version() const { return version_; }
 
   const ReplicaView* find(const ReplicaKey& key) const;
   bool attached(ManagerId manager) const;
@@ -111,6 +117,7 @@ class Fleet {
   Limits limits_;
   std::map<ManagerId, ManagerRecord> managers_;
   std::map<LinkId, Link> links_;
+  std::uint64_t version_ = 0;
 };
 
 }  // namespace orch::gateway

@@ -32,7 +32,6 @@
 #include "orchestratord/core/forecast.h"
 #include "orchestratord/core/job_queue.h"
 #include "orchestratord/core/job_spec.h"
-#include "orchestratord/core/placement.h"
 #include "orchestratord/core/stream_event.h"
 
 namespace orch::gateway {
@@ -147,7 +146,6 @@ struct Job {
   std::string replica_set;                 // what the shown events depend on; empty: nothing can continue them
   std::vector<std::uint32_t> pending_ids;  // accepted, waiting for the text they complete
   Forecast forecast;
-  PlacementDecision placement;  // of the last dispatch
   // Labels of where it was admitted for, then of where it was dispatched.
   std::string replica_id;
   std::string pool_id;

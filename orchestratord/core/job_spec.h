@@ -55,6 +55,18 @@ struct Idempotency {
   std::array<std::uint8_t, 32> body{};  // SHA-256 of the body's bytes
 };
 
+// What a client asks of the choice of a replica (OC-CORE-1011, OC-CORE-1015). A name is that of a pool or of a replica.
+// Lists are sorted and without repeats, so that equal wishes are equal.
+struct PlacementWish {
+  std::string pin = {};
+  std::vector<std::string> prefer = {};
+  std::vector<std::string> avoid = {};
+  std::vector<std::string> devices = {};  // device names
+  bool allow_fallback = true;             // others than the preferred will do
+  bool empty() const { return pin.empty() && prefer.empty() && avoid.empty() && devices.empty(); }
+  auto operator<=>(const PlacementWish&) const = default;
+};
+
 struct JobSpec {
   JobId id;
   std::string tenant = "default";
@@ -64,6 +76,7 @@ struct JobSpec {
   Determinism determinism = Determinism::best_effort;
   Attachment attachment = Attachment::task;
   bool require_gpu = false;
+  PlacementWish wish;
   std::uint32_t max_tokens = 0;       // at least 1; the shell fills the contract's default
   std::optional<Duration> deadline;   // from admission
   std::uint64_t prompt_bytes = 0;     // content bytes, template not included

@@ -26,6 +26,7 @@ bool LeaseTable::apply(const LeaseKey& key, const LeaseGranted& grant, const std
     lease.ttl = grant.ttl;
     lease.counted_from = counted_from;
     leases_.emplace(key, std::move(lease));
+    ++version_;
     ttl_ = grant.ttl;
     return true;
   }
@@ -103,10 +104,15 @@ void LeaseTable::mark_stale(const LeaseKey& key) {
 }
 
 void LeaseTable::remove_dead(Instant now) {
-  std::erase_if(leases_, [&](const auto& entry) { return entry.second.in_use == 0 && entry.second.end <= now; });
+  const auto gone =
+      std::erase_if(leases_, [&](const auto& entry) { return entry.second.in_use == 0 && entry.second.end <= now; });
+  if (gone > 0) ++version_;
 }
 
-void LeaseTable::remove(const LeaseKey& key) { leases_.erase(key); }
+void LeaseTable::remove(const LeaseKey& key) {
+  leases_.erase(key);
+  ++version_;
+}
 
 const HeldLease* LeaseTable::find(const LeaseKey& key) const {
   const auto it = leases_.find(key);

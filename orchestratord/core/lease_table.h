@@ -70,6 +70,8 @@ class LeaseTable {
 
   const HeldLease* find(const LeaseKey& key) const;
   const std::map<LeaseKey, HeldLease>& all() const { return leases_; }
+  // Grows whenever a lease comes or goes; what is in one may change without it.
+  std::uint64_t version() const { return version_; }
   Duration ttl() const { return ttl_; }  // the last one granted
   // S1, S6: bids and renewals are due every TTL/3, when the manager takes them for empty; a quarter leaves a twelfth
   // for the way.
@@ -85,6 +87,7 @@ class LeaseTable {
   Mutation mutation_;
   Duration ttl_ = limits_.lease_ttl_assumed;
   std::map<LeaseKey, HeldLease> leases_;
+  std::uint64_t version_ = 0;
 };
 
 }  // namespace orch::gateway

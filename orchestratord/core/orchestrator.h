@@ -13,6 +13,7 @@
 //   6. nobody is told of a journaled job before its admission is durable, nor of its end before that is (J1).
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -21,6 +22,7 @@
 #include <utility>
 #include <vector>
 
+#include "orchestratord/core/decision_log.h"
 #include "orchestratord/core/drain_rates.h"
 #include "orchestratord/core/effects.h"
 #include "orchestratord/core/events.h"
@@ -64,6 +66,7 @@ class Orchestrator {
   const FairScheduler& fairness() const { return scheduler_; }
   const StreamRegistry& streams() const { return streams_; }
   const ServiceTimes& service_times() const { return times_; }
+  const DecisionLog& decisions() const { return decisions_; }
   const Journal& journal() const { return journal_; }
   const IdempotencyKeys& keys() const { return keys_; }
   const Ignored& ignored() const { return ignored_; }
@@ -134,7 +137,10 @@ class Orchestrator {
   Job* job_of_open_call(DispatchId dispatch, const Fence& fence);
   void dispatch_waiting();
   bool dispatch_one(const std::string& model);
-  bool dispatch_of(const std::string& tenant, Priority priority, const std::map<Lane, PlacementDecision>& open);
+  bool dispatch_of(const std::string& tenant, Priority priority, const std::set<Lane>& open);
+  bool place_any(const Lane& lane);
+  PlacementDecision place(const Job& job);
+  std::array<Duration, 4> service_by_fill(const Job& job) const;
   void dispatch(Job& job, PlacementDecision decision);
   void close_call(DispatchId dispatch);  // cancels it; its slot is held until its end is reported
   void call_ended(DispatchId dispatch);
@@ -180,10 +186,12 @@ class Orchestrator {
   Duration start_behind(const Job& job, const DomainLoad& load, const LineKey& key) const;
   void predict(Job& job) const;
   std::optional<Failure> deadline_failure(const Job& job) const;
+  void log_admitted(const Job& job);
+  void log_refused(const JobSpec& spec, const Failure& failure);
   void note_left_queue(const Job& job);
   void note_dispatched(Job& job, const HeldLease& lease, const ReplicaView& replica);
   void forget_expected_end(const std::string& model, Instant expected_end, DispatchId dispatch);
-  void note_served(const Job& job, const DispatchFinished& event);
+  void note_served(const Job& job, const DispatchFinished& event, const std::optional<ReplicaKey>& replica);
   void note_outcome(const Job& job, const Conclusion& conclusion);
   Duration retry_after(const Job& job, std::uint32_t excess) const;
 
@@ -220,6 +228,9 @@ class Orchestrator {
   FairScheduler scheduler_;
   StreamRegistry streams_;
   ServiceTimes times_;
+  ReplicaSpeeds speeds_;
+  PlacementIndex placement_index_;
+  DecisionLog decisions_;
   DrainRates drains_;
   OnTimeRecord on_time_;
   // Of the calls in flight, per model: when each is expected to end.

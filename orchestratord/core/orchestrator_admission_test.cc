@@ -9,7 +9,6 @@ namespace {
 
 using namespace testing;
 
-Failure refused(Bench& bench, JobSpec spec) { return refusal(bench.submit(std::move(spec))).value_or(Failure{}); }
 std::string code(const std::optional<Failure>& failure) {
   return failure ? std::string(outcome_row(failure->outcome).code) : "none";
 }

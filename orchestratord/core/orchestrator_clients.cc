@@ -107,6 +107,7 @@ void Orchestrator::on(const TokensCounted& event) {
 
 void Orchestrator::refuse(RequestId request, const JobSpec& spec, Failure failure) {
   emit(NotedRefused{spec.id, spec.tenant, failure.engine, failure});
+  log_refused(spec, failure);
   emit(AdmissionReply{request, std::move(failure)});
 }
 
@@ -153,6 +154,7 @@ void Orchestrator::admit(Job& job) {
   emit(AdmissionReply{job.admission_request, Admitted{id, started.queue_position, started.predicted_start, false,
                                                       started.estimated, started.on_time_probability}});
   streams_.publish(id, started, *out_);  // ruling 4: at admission
+  log_admitted(job);
   if (job.first_reader) {
     const auto opened = streams_.add_reader(*job.first_reader, id, std::nullopt, *out_);
     ORCH_CHECK(opened == StreamRegistry::Opened::live);

@@ -13,7 +13,6 @@ JobSpec with(JobSpec spec, Attachment attachment) {
   spec.attachment = attachment;
   return spec;
 }
-Failure refused(Bench& bench, JobSpec spec) { return refusal(bench.submit(std::move(spec))).value_or(Failure{}); }
 std::string code(const std::optional<Failure>& failure) {
   return failure ? std::string(outcome_row(failure->outcome).code) : "none";
 }

@@ -55,6 +55,21 @@ void Orchestrator::predict_service(Job& job, const DomainLoad& load) const {
   forecast.estimated = estimate.estimated;
 }
 
+// For placement: what the job would take on a replica of usual speed, by its batch fill.
+std::array<Duration, 4> Orchestrator::service_by_fill(const Job& job) const {
+  std::array<Duration, 4> out{};
+  if (job.forecast.estimated) return out;
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    const ServiceQuery query{.model = job.lane.model,
+                             .priority = job.spec.priority,
+                             .prompt_tokens = job.forecast.prompt_tokens,
+                             .output_tokens = job.forecast.output_tokens,
+                             .fill = (static_cast<double>(i) + 1) / 4};
+    out[i] = times_.estimate(query).median;
+  }
+  return out;
+}
+
 // Slots the tenant may count on: its class's share among the classes that wait, times its own share of the class.
 double Orchestrator::own_slots(const Job& job, const DomainLoad& load) const {
   const Limits& limits = config_.limits;
@@ -127,6 +142,34 @@ std::optional<Failure> Orchestrator::deadline_failure(const Job& job) const {
   return std::nullopt;
 }
 
+// --- the decision log ---
+
+void Orchestrator::log_admitted(const Job& job) {
+  DecisionRecord& record = decisions_.open(job.spec.id);
+  record.tenant = job.spec.tenant;
+  record.session = job.spec.session;
+  record.model = job.lane.model;
+  record.priority = job.spec.priority;
+  record.submitted_at = job.submitted_at;
+  record.admitted = true;
+  record.queue_position = job.started.queue_position;
+  record.forecast = job.forecast;
+  record.order_by = job.order_by;
+  record.deadline_at = job.deadline_at;
+}
+
+void Orchestrator::log_refused(const JobSpec& spec, const Failure& failure) {
+  if (failure.outcome == Outcome::CONFLICT && decisions_.find(spec.id) != nullptr) return;  // the record is another's
+  DecisionRecord& record = decisions_.open(spec.id);
+  record.tenant = spec.tenant;
+  record.session = spec.session;
+  record.model = spec.model_ref;
+  record.priority = spec.priority;
+  record.submitted_at = now_;
+  record.ended_at = now_;
+  record.failure = failure;
+}
+
 // --- the queue's shadow ---
 
 void Orchestrator::note_left_queue(const Job& job) {
@@ -149,7 +192,8 @@ void Orchestrator::forget_expected_end(const std::string& model, Instant expecte
 
 // --- what came true ---
 
-void Orchestrator::note_served(const Job& job, const DispatchFinished& event) {
+void Orchestrator::note_served(const Job& job, const DispatchFinished& event,
+                               const std::optional<ReplicaKey>& replica) {
   ServiceSample sample;
   sample.model = job.lane.model;
   sample.tenant = job.spec.tenant;
@@ -163,12 +207,25 @@ void Orchestrator::note_served(const Job& job, const DispatchFinished& event) {
   if (!job.first_token_at.is_never() && job.first_token_at >= job.dispatched_at) {
     sample.to_first_token = job.first_token_at - job.dispatched_at;
   }
+  // The replica's own speed: against what a job with this very output was to take.
+  const ServiceQuery same{.model = sample.model,
+                          .priority = sample.priority,
+                          .prompt_tokens = sample.prompt_tokens - std::min(sample.cached_tokens, sample.prompt_tokens),
+                          .output_tokens = sample.output_tokens,
+                          .fill = sample.fill};
+  const ServiceEstimate expected = times_.estimate(same);
+  if (replica && !expected.estimated && expected.median.ns > 0)
+    speeds_.observe(*replica, static_cast<double>(sample.held.ns) / static_cast<double>(expected.median.ns));
   times_.served(sample, now_);
 }
 
 // Which jobs tell how good predictions are: those that ended by themselves tell it exactly; those that were cut short
 // tell that they would have taken longer.
 void Orchestrator::note_outcome(const Job& job, const Conclusion& conclusion) {
+  if (DecisionRecord* record = decisions_.find(job.spec.id)) {
+    record->ended_at = conclusion.at;
+    record->failure = conclusion.failure;
+  }
   if (job.forecast.estimated) return;
   const OnTimeRecord::Result result{conclusion.at - job.admitted_at, conclusion.failure.has_value(),
                                     job.spec.deadline.has_value()};

@@ -19,10 +19,9 @@ void Orchestrator::dispatch_waiting() {
 bool Orchestrator::dispatch_one(const std::string& model) {
   std::optional<Priority> class_skipped;
   for (const Priority priority : scheduler_.order(model)) {
-    std::map<Lane, PlacementDecision> open;  // lanes with a free replica for a job of any size
+    std::set<Lane> open;  // lanes with a free replica for a job of any size
     for (const auto& [lane, tenants] : queue_.lanes(model, priority)) {
-      PlacementDecision any = place(lane, 0, fleet_, leases_, now_, config_);
-      if (any.lease) open.emplace(lane, std::move(any));
+      if (place_any(lane)) open.insert(lane);
     }
     std::vector<const std::string*> skipped;
     const bool dispatched = !open.empty() && scheduler_.in_order(model, priority, [&](const std::string& tenant) {
@@ -41,21 +40,42 @@ bool Orchestrator::dispatch_one(const std::string& model) {
 }
 
 // The tenant's first head with a free replica. A head whose context fits none is stepped over.
-bool Orchestrator::dispatch_of(const std::string& tenant, Priority priority,
-                               const std::map<Lane, PlacementDecision>& open) {
-  for (const Lane& lane : queue_.lanes_of(open.begin()->first.model, priority, tenant)) {
-    const auto any = open.find(lane);
-    if (any == open.end()) continue;
+bool Orchestrator::dispatch_of(const std::string& tenant, Priority priority, const std::set<Lane>& open) {
+  for (const Lane& lane : queue_.lanes_of(open.begin()->model, priority, tenant)) {
+    if (!open.contains(lane)) continue;
     for (const JobId id : queue_.heads(lane, priority, tenant, config_.limits.scan_ahead_max)) {
       Job& job = jobs_.at(id);
-      PlacementDecision decision =
-          job.tokens_bound == 0 ? any->second : place(lane, job.tokens_bound, fleet_, leases_, now_, config_);
+      PlacementDecision decision = place(job);
       if (!decision.lease) continue;
       dispatch(job, std::move(decision));
       return true;
     }
   }
   return false;
+}
+
+// Is there a free replica for a job of any size?
+bool Orchestrator::place_any(const Lane& lane) {
+  static const std::string kNoSession;
+  const auto& entries = placement_index_.of(lane.model, fleet_, leases_, speeds_);
+  return decide({.lane = lane,
+                 .entries = entries,
+                 .session = kNoSession,
+                 .now = now_,
+                 .candidates_max = 0,
+                 .mutation = config_.mutation})
+      .lease.has_value();
+}
+
+PlacementDecision Orchestrator::place(const Job& job) {
+  return decide({.lane = job.lane,
+                 .entries = placement_index_.of(job.lane.model, fleet_, leases_, speeds_),
+                 .tokens_bound = job.tokens_bound,
+                 .session = job.spec.session,
+                 .service = service_by_fill(job),
+                 .now = now_,
+                 .candidates_max = config_.limits.placement_candidates_max,
+                 .mutation = config_.mutation});
 }
 
 void Orchestrator::dispatch(Job& job, PlacementDecision decision) {
@@ -75,9 +95,10 @@ void Orchestrator::dispatch(Job& job, PlacementDecision decision) {
   job.tokens_seen = job.resumed_from;
   job.events_in_attempt = 0;
   if (job.token_events == 0) job.replica_set = replica_set_key(replica);  // later attempts continue on an equal one
-  job.placement = std::move(decision);
   job.replica_id = replica.replica_id;
   job.pool_id = replica.pool_id;
+  decisions_.add_placement(job.spec.id,
+                           {job.attempt, now_, job.replica_id, job.pool_id, std::move(decision), std::nullopt});
   job.engine = replica.engine;
   job.engine_version = replica.engine_version;
 
@@ -243,9 +264,13 @@ bool Orchestrator::show(Job& job, std::string text) {
 void Orchestrator::on(const DispatchFinished& event) {
   Job* job = job_of_open_call(event.dispatch, event.fence);
   const auto call = calls_.find(event.dispatch);
-  if (call != calls_.end() && call->second.fence == event.fence) call_ended(event.dispatch);
+  std::optional<ReplicaKey> replica;
+  if (call != calls_.end() && call->second.fence == event.fence) {
+    replica = call->second.replica;
+    call_ended(event.dispatch);
+  }
   if (job == nullptr) return;
-  note_served(*job, event);
+  note_served(*job, event, replica);
   job->prompt_tokens = event.prompt_tokens;
   note_input(*job, event.prompt_tokens, 0);
   if (event.completion_tokens > job->meter.output_seen)
@@ -332,6 +357,7 @@ void Orchestrator::put_back(Job& job, Outcome outcome) {
   job.pending_ids.clear();
   job.prompt_tokens = 0;
   emit(NotedRetried{job.spec.id, job.attempt, outcome});
+  decisions_.put_back(job.spec.id, job.attempt, outcome);
   if (!mutated(Mutation::lose_put_back)) enqueue(job);
   arm(job);
   settle_needed_ = true;

@@ -1,19 +1,147 @@
 #include "orchestratord/core/placement.h"
 
+#include <algorithm>
+#include <cmath>
+#include <tuple>
+
 namespace orch::gateway {
 namespace {
 
-Verdict judge(const HeldLease& lease, const ReplicaView& replica, std::uint64_t tokens_bound, Instant now,
-              Mutation mutation) {
+using Entry = PlacementIndex::Entry;
+
+constexpr double kBoundedLoad = 1.25;
+constexpr double kStep = 1.1;  // ends closer than this count as equal
+constexpr double kSpeedAlpha = 0.1;
+
+// FNV-1a and splitmix64's finaliser: stable over processes, builds and machines.
+std::uint64_t hash_of(const std::string& text) {
+  std::uint64_t hash = 0xCBF29CE484222325ull;
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3ull;
+  return hash;
+}
+
+std::uint64_t mix_hash(std::uint64_t z) {
+  z += 0x9E3779B97F4A7C15ull;
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
+  return z ^ (z >> 31);
+}
+
+Verdict judge(const Entry& entry, const PlacementInput& input) {
+  const HeldLease& lease = *entry.lease;
+  const ReplicaView& replica = *entry.replica;
+  if (!suits(replica, input.lane)) return Verdict::unsuitable;
   if (replica.inc != lease.inc) return Verdict::other_incarnation;
   if (replica.state != ReplicaState::ready) return Verdict::not_ready;  // L9: a draining replica gets nothing new
-  if (tokens_bound > replica.ctx_max) return Verdict::context_too_small;
-  const bool ignore_end = mutation == Mutation::dispatch_on_expired_lease;
-  if (lease.closed || lease.stale || (!ignore_end && !lease.live(now))) return Verdict::no_live_lease;
-  if (lease.not_before > now) return Verdict::paused;
-  const bool ignore_size = mutation == Mutation::dispatch_beyond_slots && lease.in_use <= lease.slots;
+  if (input.tokens_bound > replica.ctx_max) return Verdict::context_too_small;
+  const bool ignore_end = input.mutation == Mutation::dispatch_on_expired_lease;
+  if (lease.closed || lease.stale || (!ignore_end && !lease.live(input.now))) return Verdict::no_live_lease;
+  if (lease.not_before > input.now) return Verdict::paused;
+  const bool ignore_size = input.mutation == Mutation::dispatch_beyond_slots && lease.in_use <= lease.slots;
   if (!ignore_size && lease.in_use >= lease.slots) return Verdict::no_free_slot;
   return Verdict::feasible;
+}
+
+std::size_t fill_after(const Entry& entry) {
+  const std::uint32_t slots = std::max({entry.replica->slots, entry.lease->slots, 1u});
+  const std::uint32_t busy = std::min(entry.lease->in_use + 1, slots);
+  return std::min<std::size_t>((std::size_t{busy} * 4 + slots - 1) / slots - 1, 3);
+}
+
+Duration predicted(const Entry& entry, const PlacementInput& input) {
+  return {static_cast<std::int64_t>(static_cast<double>(input.service[fill_after(entry)].ns) * entry.slowness)};
+}
+
+std::int64_t step_of(Duration end) {
+  return end.ns <= 0 ? 0
+                     : static_cast<std::int64_t>(std::floor(std::log(static_cast<double>(end.ns)) / std::log(kStep)));
+}
+
+// The feasible entry that wins the session's hash among those that are not loaded beyond the others (OC-CORE-1013).
+const Entry* session_home(const PlacementInput& input, const std::vector<const Entry*>& feasible) {
+  if (input.session.empty()) return nullptr;
+  std::uint64_t busy = 0;
+  std::uint64_t slots = 0;
+  for (const Entry& entry : input.entries) {
+    busy += entry.lease->in_use;
+    slots += entry.lease->slots;
+  }
+  const std::uint64_t session = hash_of(input.session);
+  const Entry* home = nullptr;
+  std::uint64_t best = 0;
+  for (const Entry* entry : feasible) {
+    const double fair =
+        static_cast<double>(busy + 1) * entry->lease->slots / static_cast<double>(std::max<std::uint64_t>(slots, 1));
+    if (entry->lease->in_use + 1 > static_cast<std::uint64_t>(std::ceil(kBoundedLoad * fair))) continue;
+    const std::uint64_t score = mix_hash(session ^ entry->name_hash);
+    if (home == nullptr || score > best) {
+      home = entry;
+      best = score;
+    }
+  }
+  return home;
+}
+
+// Smaller is better; total, for lease keys are unique.
+struct Rank {
+  bool not_preferred = false;
+  std::int64_t end_step = 0;
+  bool not_home = false;
+  std::uint64_t load = 0;  // in-use slots per million of the lease's
+  std::int64_t less_context = 0;
+  double slowness = 1;
+  const Entry* entry = nullptr;
+
+  auto order() const {
+    return std::tie(not_preferred, end_step, not_home, load, less_context, slowness, entry->replica->replica_id,
+                    entry->key);
+  }
+};
+
+using Steps = std::array<std::int64_t, 4>;  // of the ends on a replica of usual speed
+
+Rank rank_of(const Entry& entry, const PlacementInput& input, const Steps& steps, const Entry* home) {
+  Rank rank;
+  rank.not_preferred = !preferred(*entry.replica, input.lane.wish);
+  const bool usual = entry.slowness >= 1 && entry.slowness <= 1;
+  rank.end_step = usual ? steps[fill_after(entry)] : step_of(predicted(entry, input));
+  rank.not_home = &entry != home;
+  rank.load = std::uint64_t{entry.lease->in_use} * 1'000'000 / std::max(entry.lease->slots, 1u);
+  rank.less_context = -static_cast<std::int64_t>(entry.replica->ctx_max);
+  rank.slowness = entry.slowness;
+  rank.entry = &entry;
+  return rank;
+}
+
+DecidedBy difference(const Rank& first, const Rank& second) {
+  if (first.not_preferred != second.not_preferred) return DecidedBy::preference;
+  if (first.end_step != second.end_step) return DecidedBy::predicted_end;
+  if (first.not_home != second.not_home) return DecidedBy::session;
+  if (first.load != second.load) return DecidedBy::load;
+  if (first.less_context != second.less_context) return DecidedBy::context;
+  if (first.slowness < second.slowness || second.slowness < first.slowness) return DecidedBy::speed;
+  return DecidedBy::name;
+}
+
+void explain(const PlacementInput& input, const std::vector<Verdict>& verdicts, const Entry* home, const Entry* chosen,
+             PlacementDecision& decision) {
+  const auto add = [&](std::size_t i) {
+    const Entry& entry = input.entries[i];
+    PlacementCandidate candidate;
+    candidate.replica_id = entry.replica->replica_id;
+    candidate.verdict = &entry == chosen ? Verdict::chosen : verdicts[i];
+    if (entry.lease->in_use < entry.lease->slots) candidate.free_slots = entry.lease->slots - entry.lease->in_use;
+    candidate.predicted = predicted(entry, input);
+    candidate.session_home = &entry == home;
+    candidate.preferred = !input.lane.wish.prefer.empty() && preferred(*entry.replica, input.lane.wish);
+    decision.candidates.push_back(std::move(candidate));
+  };
+  for (std::size_t i = 0; i < input.entries.size(); ++i) {
+    const bool room = decision.candidates.size() < input.candidates_max;
+    if (!room && &input.entries[i] != chosen) continue;
+    if (!room) decision.candidates.pop_back();
+    add(i);
+  }
 }
 
 }  // namespace
@@ -36,36 +164,101 @@ const char* verdict_name(Verdict verdict) {
       return "other_incarnation";
     case Verdict::context_too_small:
       return "context_too_small";
+    case Verdict::unsuitable:
+      return "unsuitable";
   }
   return "?";
 }
 
-PlacementDecision place(const Lane& lane, std::uint64_t tokens_bound, const Fleet& fleet, const LeaseTable& leases,
-                        Instant now, const Config& config) {
-  PlacementDecision decision;
-  std::optional<std::size_t> chosen_index;
-  std::uint32_t best_free = 0;
-  for (const auto& [key, lease] : leases.all()) {
-    const ReplicaView* replica = fleet.find(lease.replica);
-    if (replica == nullptr || !serves(*replica, lane)) continue;
-    ++decision.considered;
-    PlacementCandidate candidate{lease.replica.replica_id, judge(lease, *replica, tokens_bound, now, config.mutation),
-                                 0};
-    if (lease.in_use < lease.slots) candidate.free_slots = lease.slots - lease.in_use;
-    const bool better = candidate.verdict == Verdict::feasible && (!decision.lease || candidate.free_slots > best_free);
-    if (better) {
-      decision.lease = key;
-      best_free = candidate.free_slots;
+const char* decided_by_name(DecidedBy reason) {
+  switch (reason) {
+    case DecidedBy::only_one:
+      return "only_one";
+    case DecidedBy::preference:
+      return "preference";
+    case DecidedBy::predicted_end:
+      return "predicted_end";
+    case DecidedBy::session:
+      return "session";
+    case DecidedBy::load:
+      return "load";
+    case DecidedBy::context:
+      return "context";
+    case DecidedBy::speed:
+      return "speed";
+    case DecidedBy::name:
+      return "name";
+  }
+  return "?";
+}
+
+void ReplicaSpeeds::observe(const ReplicaKey& replica, double measured_over_predicted) {
+  const double bounded = std::clamp(measured_over_predicted, 0.05, 20.0);
+  const auto it = slowness_.find(replica);
+  const double before = slowness(replica);
+  if (it != slowness_.end()) {
+    it->second += kSpeedAlpha * (bounded - it->second);
+  } else {
+    if (slowness_.size() >= kReplicasMax) slowness_.erase(slowness_.begin());
+    slowness_.emplace(replica, 1 + kSpeedAlpha * (bounded - 1));
+  }
+  if (slowness(replica) != before) ++version_;
+}
+
+double ReplicaSpeeds::slowness(const ReplicaKey& replica) const {
+  const auto it = slowness_.find(replica);
+  // In steps of a twentieth: a choice must not turn on the last bits of a mean.
+  return it == slowness_.end() ? 1 : std::max(0.05, std::round(it->second * 20) / 20);
+}
+
+const std::vector<Entry>& PlacementIndex::of(const std::string& model, const Fleet& fleet, const LeaseTable& leases,
+                                             const ReplicaSpeeds& speeds) {
+  if (fleet_version_ != fleet.version() || leases_version_ != leases.version() || speeds_version_ != speeds.version()) {
+    models_.clear();
+    for (const auto& [key, lease] : leases.all()) {
+      const ReplicaView* replica = fleet.find(lease.replica);
+      if (replica == nullptr) continue;
+      models_[replica->model_name].push_back(
+          {key, &lease, replica, hash_of(replica->replica_id), speeds.slowness(lease.replica)});
     }
-    if (decision.candidates.size() < config.limits.placement_candidates_max) {
-      if (better) chosen_index = decision.candidates.size();
-      decision.candidates.push_back(std::move(candidate));
-    } else if (better) {
-      chosen_index = decision.candidates.size() - 1;  // the winner is always named
-      decision.candidates.back() = std::move(candidate);
+    fleet_version_ = fleet.version();
+    leases_version_ = leases.version();
+    speeds_version_ = speeds.version();
+  }
+  return models_[model];
+}
+
+PlacementDecision decide(const PlacementInput& input) {
+  PlacementDecision decision;
+  std::vector<Verdict> verdicts;
+  std::vector<const Entry*> feasible;
+  verdicts.reserve(input.entries.size());
+  for (const Entry& entry : input.entries) {
+    verdicts.push_back(judge(entry, input));
+    if (verdicts.back() == Verdict::feasible) feasible.push_back(&entry);
+  }
+  decision.considered = static_cast<std::uint32_t>(input.entries.size());
+  decision.feasible = static_cast<std::uint32_t>(feasible.size());
+  const Entry* home = session_home(input, feasible);
+  Steps steps{};
+  for (std::size_t i = 0; i < steps.size(); ++i) steps[i] = step_of(input.service[i]);
+  std::optional<Rank> best;
+  std::optional<Rank> second;
+  for (const Entry* entry : feasible) {
+    const Rank rank = rank_of(*entry, input, steps, home);
+    if (!best || rank.order() < best->order()) {
+      second = best;
+      best = rank;
+    } else if (!second || rank.order() < second->order()) {
+      second = rank;
     }
   }
-  if (chosen_index) decision.candidates[*chosen_index].verdict = Verdict::chosen;
+  if (best) {
+    decision.lease = best->entry->key;
+    decision.fallback = !input.lane.wish.prefer.empty() && best->not_preferred;
+    if (second) decision.decided_by = difference(*best, *second);
+  }
+  if (input.candidates_max > 0) explain(input, verdicts, home, best ? best->entry : nullptr, decision);
   return decision;
 }
 

@@ -1,13 +1,19 @@
-// Chooses the lease a job is dispatched under, and says why the others were not (ORCH-3011, OC-CORE-1012). Pure
-// function of the fleet and the leases; the same input gives the same answer in every run.
+// Chooses the lease a job is dispatched under, and says why the others were not (ORCH-3008, ORCH-3011, ORCH-3091,
+// OC-CORE-1010 to 1016). Pure: the same input gives the same answer in every run and every process.
 //
-// Filter: live lease with a free slot on a READY replica of the lease's own incarnation, model and digest, GPU when
-// asked for, numeric class when strict, context large enough. Choice: most free slots, then manager and older lease.
+// Filter (OC-CORE-1014), then a total order (OC-CORE-1012): preferred by the request; earliest predicted end, in steps
+// of a tenth; the session's own replica; least loaded; most context; fastest; replica id, manager, lease.
+//
+// A session's own replica is the first by rendezvous hash whose load is within 1.25 of the mean (OC-CORE-1013).
+// Complexity: O(candidates) without allocation, plus the explanation.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "orchestratord/core/fleet.h"
@@ -23,25 +29,77 @@ enum class Verdict : std::uint8_t {
   paused,
   not_ready,
   other_incarnation,
-  context_too_small
+  context_too_small,
+  unsuitable,  // model version, device, numeric class, pin, avoid list
 };
 const char* verdict_name(Verdict verdict);
+
+// What set the chosen one apart from the next best.
+enum class DecidedBy : std::uint8_t { only_one, preference, predicted_end, session, load, context, speed, name };
+const char* decided_by_name(DecidedBy reason);
 
 struct PlacementCandidate {
   std::string replica_id;
   Verdict verdict = Verdict::feasible;
   std::uint32_t free_slots = 0;
+  Duration predicted;  // until its end; zero: not measured
+  bool session_home = false;
+  bool preferred = false;
 };
 
 struct PlacementDecision {
-  std::optional<LeaseKey> lease;
-  std::vector<PlacementCandidate>
-      candidates;                // at most placement_candidates_max; replicas of other models are not named
-  std::uint32_t considered = 0;  // all of the model, named or not
+  std::optional<LeaseKey> lease;               // nullopt: no capacity
+  std::vector<PlacementCandidate> candidates;  // at most placement_candidates_max; the chosen one is always named
+  std::uint32_t considered = 0;                // leases on replicas of the model, named or not
+  std::uint32_t feasible = 0;
+  DecidedBy decided_by = DecidedBy::only_one;
+  bool fallback = false;  // none of the preferred was feasible
 };
 
-// `tokens_bound`: prompt and completion; 0: not known, any context will do and the worker decides.
-PlacementDecision place(const Lane& lane, std::uint64_t tokens_bound, const Fleet& fleet, const LeaseTable& leases,
-                        Instant now, const Config& config);
+// Measured time over predicted time per replica, moving average; 1 when nothing is known.
+class ReplicaSpeeds {
+ public:
+  void observe(const ReplicaKey& replica, double measured_over_predicted);
+  double slowness(const ReplicaKey& replica) const;
+  // Grows whenever an answer changes.
+  std::uint64_t version() const { return version_; }
+  static constexpr std::size_t kReplicasMax = 4096;
+
+ private:
+  std::uint64_t version_ = 0;
+  std::map<ReplicaKey, double> slowness_;
+};
+
+// Leases by the model of their replica, as pointers into fleet and lease table; built anew when either has changed.
+class PlacementIndex {
+ public:
+  struct Entry {
+    LeaseKey key;
+    const HeldLease* lease = nullptr;
+    const ReplicaView* replica = nullptr;
+    std::uint64_t name_hash = 0;
+    double slowness = 1;
+  };
+  const std::vector<Entry>& of(const std::string& model, const Fleet& fleet, const LeaseTable& leases,
+                               const ReplicaSpeeds& speeds);
+
+ private:
+  std::map<std::string, std::vector<Entry>> models_;
+  std::uint64_t fleet_version_ = ~0ull;
+  std::uint64_t leases_version_ = ~0ull;
+  std::uint64_t speeds_version_ = ~0ull;
+};
+
+struct PlacementInput {
+  const Lane& lane;
+  const std::vector<PlacementIndex::Entry>& entries;  // of the lane's model
+  std::uint64_t tokens_bound = 0;                     // prompt and completion; 0: not known, any context will do
+  const std::string& session;                         // empty: none
+  std::array<Duration, 4> service{};                  // by the replica's batch fill, in quarters; zero: not measured
+  Instant now;
+  std::uint32_t candidates_max = 16;  // 0: no explanation is wanted
+  Mutation mutation = Mutation::none;
+};
+PlacementDecision decide(const PlacementInput& input);
 
 }  // namespace orch::gateway

@@ -12,6 +12,7 @@
 #include "common/runtime/json_text.h"
 #include "common/runtime/metrics.h"
 #include "orchestratord/shell/chat_request.h"
+#include "orchestratord/shell/explain_json.h"
 #include "orchestratord/shell/failure_reply.h"
 #include "orchestratord/shell/http_sinks.h"
 #include "orchestratord/shell/idempotency.h"
@@ -97,6 +98,17 @@ void HttpApi::Parts::add_routes() {
   router.add("POST", "/v1/tasks", [this](const HttpExchangePtr& exchange) { post_task(exchange); });
   router.add("GET", "/v1/tasks/{id}/stream", [this](const HttpExchangePtr& exchange) { stream_task(exchange); });
   router.add("POST", "/v1/tasks/{id}/cancel", [this](const HttpExchangePtr& exchange) { cancel_task(exchange); });
+  router.add("GET", "/v1/tasks/{id}/explain", [=, this](const HttpExchangePtr& exchange) {
+    const auto job = task_id();
+    std::optional<std::string> text = job ? explain_json(core, *job, runtime::now()) : std::nullopt;
+    if (text) return reply_json(exchange, std::move(*text));
+    exchange->reply(failure_reply(make_failure(Outcome::NOT_FOUND, "no decision about this task is kept", "task_id"),
+                                  Envelope::orch_queue));
+  });
+  router.add("GET", "/v1/admin/queue",
+             [=, this](const HttpExchangePtr& exchange) { reply_json(exchange, queue_json(core, runtime::now())); });
+  router.add("GET", "/v1/admin/leases",
+             [=, this](const HttpExchangePtr& exchange) { reply_json(exchange, leases_json(core, runtime::now())); });
   router.add("POST", "/v1/chat/completions", [this](const HttpExchangePtr& exchange) { chat(exchange); });
   router.add("GET", "/v1/models",
              [=, this](const HttpExchangePtr& exchange) { reply_json(exchange, models_json(core)); });

@@ -178,6 +178,27 @@ JobSpec read_spec(Reader& in) {
   return out;
 }
 
+constexpr std::uint32_t kWishNamesMax = 16;  // of each list, as the contract has it
+
+void write_wish(Writer& out, const PlacementWish& wish) {
+  out.text(wish.pin).flag(wish.allow_fallback);
+  for (const auto* list : {&wish.prefer, &wish.avoid, &wish.devices}) {
+    out.number(list->size());
+    for (const std::string& name : *list) out.text(name);
+  }
+}
+
+PlacementWish read_wish(Reader& in) {
+  PlacementWish wish;
+  wish.pin = in.text();
+  wish.allow_fallback = in.flag();
+  for (auto* list : {&wish.prefer, &wish.avoid, &wish.devices}) {
+    const auto size = in.number<std::uint32_t>(kWishNamesMax);
+    for (std::uint32_t i = 0; i < size; ++i) list->push_back(in.text());
+  }
+  return wish;
+}
+
 }  // namespace
 
 std::string encode_id(const Uuid& id) {
@@ -204,6 +225,7 @@ std::string encode_admit(const AdmitRecord& record) {
   write_spec(out, record.spec);
   const Lane& lane = record.lane;
   out.text(lane.model).text(lane.digest).flag(lane.require_gpu).flag(lane.strict).text(lane.exact);
+  write_wish(out, lane.wish);
   out.text(record.pool_id).text(record.engine).text(record.engine_version);
   out.number(record.started.queue_position).duration(record.started.predicted_start);
   return out.take();
@@ -218,6 +240,8 @@ std::optional<AdmitRecord> decode_admit(std::string_view bytes) {
   out.lane.require_gpu = in.flag();
   out.lane.strict = in.flag();
   out.lane.exact = in.text();
+  out.lane.wish = read_wish(in);
+  out.spec.wish = out.lane.wish;
   out.pool_id = in.text();
   out.engine = in.text();
   out.engine_version = in.text();

@@ -6,6 +6,8 @@
 
 namespace orch::gateway {
 
+inline constexpr std::size_t kPlacementNamesMax = 16;  // of each list of a placement
+inline constexpr std::size_t kPlacementNameBytesMax = 128;
 inline constexpr std::size_t kModelRefBytesMax = 512;
 inline constexpr std::size_t kMessagesMax = 4096;
 inline constexpr std::size_t kContentPartsMax = 1024;

@@ -73,7 +73,13 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{R"({"stop": [""]})", "stop[0]", "1..256"}, Refusal{R"({"stop": 5})", "stop", "1..256"},
         Refusal{R"({"detached": "yes"})", "detached", "true or false"},
         Refusal{R"({"workload": "embedding"})", "workload", "not built", Outcome::NOT_IMPLEMENTED},
-        Refusal{R"({"placement": {}})", "placement", "not built", Outcome::NOT_IMPLEMENTED}));
+        Refusal{R"({"inputs": ["x"]})", "inputs", "not built", Outcome::NOT_IMPLEMENTED},
+        Refusal{R"({"placement": "gold"})", "placement", "object"},
+        Refusal{R"({"placement": {"pins": "gold"}})", "placement.pins", "not a field"},
+        Refusal{R"({"placement": {"pin": ""}})", "placement.pin", "empty"},
+        Refusal{R"({"placement": {"prefer": []}})", "placement.prefer", "1..16"},
+        Refusal{R"({"placement": {"avoid": ["a", 5]}})", "placement.avoid[1]", "1..128"},
+        Refusal{R"({"placement": {"allow_fallback": 1}})", "placement.allow_fallback", "true or false"}));
 
 class ChatRefusal : public ::testing::TestWithParam<Refusal> {};
 TEST_P(ChatRefusal, ORCH_2006_names_the_field_and_the_limit) {
@@ -153,6 +159,19 @@ TEST(Request, a_task_becomes_the_job_it_describes) {
 }
 
 // Ruling 9: the seed of a request without one is a function of its id alone.
+TEST(Request, OC_CORE_1015_wishes_for_a_replica_are_sets) {
+  json body = task_body();
+  body["placement"] = {{"pin", "gold"}, {"prefer", {"b", "a", "b"}}, {"devices", {"H200"}}, {"allow_fallback", false}};
+  const auto spec = parse_task_request(body.dump());
+  ASSERT_TRUE(spec.ok()) << spec.error().message;
+  EXPECT_EQ(spec->wish.pin, "gold");
+  EXPECT_EQ(spec->wish.prefer, (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(spec->wish.devices, std::vector<std::string>{"H200"});
+  EXPECT_TRUE(spec->wish.avoid.empty());
+  EXPECT_FALSE(spec->wish.allow_fallback);
+  EXPECT_TRUE(parse_task_request(task_body().dump())->wish.empty());
+}
+
 TEST(Request, an_absent_seed_comes_from_the_task_id) {
   const auto spec = parse_task_request(task_body().dump());
   ASSERT_TRUE(spec.ok());

@@ -122,8 +122,7 @@ v1::TaskEvent write_task_event(const StreamEvent& event) {
     out.mutable_started()->set_predicted_start_ms(
         static_cast<std::uint64_t>(std::max<std::int64_t>(0, started->predicted_start.ms())));
     out.mutable_started()->set_estimated(started->estimated);
-    if (started->on_time_probability)
-      out.mutable_started()->set_on_time_probability(*started->on_time_probability);
+    if (started->on_time_probability) out.mutable_started()->set_on_time_probability(*started->on_time_probability);
   } else if (const auto* token = std::get_if<TokenEvent>(&event.body)) {
     out.mutable_token()->set_t(token->text);
     out.mutable_token()->set_i(token->i);

@@ -1,5 +1,7 @@
 #include "orchestratord/shell/task_request.h"
 
+#include <algorithm>
+
 #include "common/runtime/entropy.h"
 #include "orchestratord/shell/request_limits.h"
 
@@ -40,6 +42,40 @@ std::string read_content(JsonFields& message) {
     }
   }
   return text;
+}
+
+// Names of pools, replicas or devices, as a set.
+std::vector<std::string> read_names(JsonFields& fields, std::string_view name) {
+  std::vector<std::string> out;
+  const json* values = fields.array(name, false, 1, kPlacementNamesMax);
+  if (values == nullptr) return out;
+  for (std::size_t i = 0; i < values->size(); ++i) {
+    const json& value = (*values)[i];
+    const std::string path = fields.path_of(name) + "[" + std::to_string(i) + "]";
+    if (!value.is_string() || value.get_ref<const std::string&>().empty() ||
+        value.get_ref<const std::string&>().size() > kPlacementNameBytesMax) {
+      fields.adopt(
+          invalid(path, path + " must be a string of 1.." + std::to_string(kPlacementNameBytesMax) + " bytes"));
+      return {};
+    }
+    out.push_back(value.get<std::string>());
+  }
+  std::sort(out.begin(), out.end());
+  out.erase(std::unique(out.begin(), out.end()), out.end());
+  return out;
+}
+
+// OC-CORE-1015.
+void read_placement(JsonFields& fields, PlacementWish& wish) {
+  const json* object = fields.object("placement");
+  if (object == nullptr) return;
+  JsonFields placement(*object, fields.path_of("placement"));
+  wish.pin = placement.string("pin", false, 1, kPlacementNameBytesMax);
+  wish.prefer = read_names(placement, "prefer");
+  wish.avoid = read_names(placement, "avoid");
+  wish.devices = read_names(placement, "devices");
+  wish.allow_fallback = placement.boolean("allow_fallback", true);
+  if (auto failure = placement.finish()) fields.adopt(std::move(*failure));
 }
 
 }  // namespace
@@ -136,7 +172,8 @@ Result<JobSpec, Failure> parse_task_request(std::string_view body) {
   spec.store = fields.boolean("store", true);
   read_sampling(fields, payload.sampling);
   read_stop(fields, payload.stop);
-  for (const std::string_view name : {"inputs", "placement", "sampler_profile_version"}) {
+  read_placement(fields, spec.wish);
+  for (const std::string_view name : {"inputs", "sampler_profile_version"}) {
     if (fields.any(name) != nullptr) fields.fail_not_built(name, "is not built yet");
   }
 

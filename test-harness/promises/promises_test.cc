@@ -6,7 +6,7 @@
 #include <array>
 #include <cstdio>
 
-#include "orchestratord/core/core_workload.h"
+#include "promises/workload.h"
 
 namespace orch::gateway {
 namespace {
