@@ -96,9 +96,9 @@ bool may_change(BookPhase from, BookPhase to) {
     case BookPhase::none:
       return to == BookPhase::opened || to == BookPhase::issued;
     case BookPhase::opened:
-      return to == BookPhase::issued || to == BookPhase::closed || to == BookPhase::gone;
+      return to == BookPhase::issued || to == BookPhase::gone;  // nobody was told: closed is gone
     case BookPhase::issued:
-      return to == BookPhase::acked || to == BookPhase::closed || to == BookPhase::gone;
+      return to == BookPhase::acked || to == BookPhase::gone;
     case BookPhase::acked:
       return to == BookPhase::closed || to == BookPhase::gone;
     case BookPhase::closed:

@@ -78,8 +78,22 @@ std::string LeaseHistory::check_life(const Life& life) const {
   return check_grants(life);
 }
 
+// Whether the lease had more uses, this one included, than its holder had been told of last when this one began.
+bool LeaseHistory::on_an_older_word(const Life& life, const Use& use) {
+  std::uint32_t told = 0;
+  for (const Told& each : life.told) {
+    if (each.at > use.from) break;
+    if (each.lease == use.lease) told = each.slots;
+  }
+  const auto beside = std::count_if(life.uses.begin(), life.uses.end(), [&](const Use& other) {
+    return other.lease == use.lease && other.from <= use.from && other.to > use.from;
+  });
+  return static_cast<std::uint64_t>(beside) > told;
+}
+
 // L6: when a holder is told of more, nobody else can be using it: neither by a running job nor by what was told before
-// and is still admitted.
+// and is still admitted. A job that was sent on an older word than the manager's last (it was told of less and had not
+// heard it, and a later table admitted it) is not the manager's to know: the worker's own sum answers SLOT_BUSY there.
 std::string LeaseHistory::check_told(const Life& life) const {
   std::map<LeaseId, std::uint32_t> told;
   for (const Told& each : life.told) {
@@ -90,7 +104,7 @@ std::string LeaseHistory::check_told(const Life& life) const {
                                        [](Order at, const Table& table) { return at < table.at; });
     std::map<LeaseId, std::uint32_t> held;
     for (const Use& use : life.uses) {
-      if (use.from < each.at && use.to > each.at) ++held[use.lease];
+      if (use.from < each.at && use.to > each.at && !on_an_older_word(life, use)) ++held[use.lease];
     }
     if (next != life.tables.begin()) {
       for (const auto& [id, promise] : std::prev(next)->leases) {
@@ -100,7 +114,11 @@ std::string LeaseHistory::check_told(const Life& life) const {
     }
     std::uint64_t sum = 0;
     for (const auto& [id, slots] : held) sum += slots;
-    if (sum > life.declared) return "a holder was told of a slot that another may use";
+    if (sum <= life.declared) continue;
+    std::string text = "the holder of lease " + std::to_string(each.lease.counter) + " was told of " +
+                       std::to_string(each.slots) + " slots while others may use";
+    for (const auto& [id, slots] : held) text += " " + std::to_string(id.counter) + ":" + std::to_string(slots);
+    return text + " of " + std::to_string(life.declared);
   }
   return {};
 }

@@ -85,6 +85,7 @@ class LeaseHistory {
 
   std::string check_life(const Life& life) const;
   std::string check_uses(const Life& life) const;
+  static bool on_an_older_word(const Life& life, const Use& use);
   std::string check_told(const Life& life) const;
   std::string check_grants(const Life& life) const;
   std::string check_across() const;

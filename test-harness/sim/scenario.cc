@@ -213,9 +213,7 @@ void Scenario::watch_orphans() {
 void Scenario::revive() {
   world_.heal();
   for (const auto& manager : managers_) {
-    if (!manager->node().alive) continue;  // its restart is on the agenda
-    manager->node().paused_until = std::min(manager->node().paused_until, world_.now());
-    manager->kill_stalled();
+    if (manager->node().alive) manager->kill_stalled();  // else its restart is on the agenda
   }
 }
 

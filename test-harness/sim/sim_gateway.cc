@@ -1,5 +1,6 @@
 #include "sim/sim_gateway.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "sim/script.h"
@@ -398,6 +399,11 @@ std::string SimGateway::check_rest() const {
     const auto uplink = uplinks_.find(i);
     if (uplink == uplinks_.end() || uplink->second.manager != setup_.managers[i]->setup().id)
       return node_.name + " is not attached to " + setup_.managers[i]->node().name;
+  }
+  for (const auto& [key, lease] : core_->leases().all()) {
+    const bool known = std::any_of(setup_.managers.begin(), setup_.managers.end(),
+                                   [&](const SimManager* manager) { return manager->setup().id == key.manager; });
+    if (!known) return node_.name + " still believes in a lease of a manager that lost its state";
   }
   if (core_->queue().size() > 0) return node_.name + ": jobs still wait";
   if (core_->in_flight() > 0) return node_.name + ": calls are still open";

@@ -197,7 +197,7 @@ void SimManager::execute(const pool::Effect& effect) {
 SimManager::SpawnFate SimManager::draw_fate(const std::string& replica_id) {
   if (world_.healed() || !world_.chance(world_.rates.refuse * 2)) return SpawnFate::runs;
   const bool may_fail_for_good = replica_id != setup_.replicas.front().replica_id;
-  switch (world_.rng().below(may_fail_for_good ? 8 : 6)) {
+  switch (world_.rng().below(may_fail_for_good ? 9 : 6)) {
     case 0:
     case 1:
       return SpawnFate::no_process;
@@ -209,6 +209,8 @@ SimManager::SpawnFate SimManager::draw_fate(const std::string& replica_id) {
       return SpawnFate::fails_check;
     case 6:
       return SpawnFate::never_starts;
+    case 7:
+      return SpawnFate::fails_to_load_for_good;
     default:
       return SpawnFate::exits_for_good;
   }
@@ -239,7 +241,7 @@ void SimManager::spawn(const pool::SpawnWorker& effect) {
   worker.model = spec->model_name;
   worker.digest = "sha256:" + spec->model_name;
   worker.accelerator = setup_.accelerators.at(spec->replica_id);
-  worker.fails_to_load = fate == SpawnFate::fails_to_load;
+  worker.fails_to_load = fate == SpawnFate::fails_to_load || fate == SpawnFate::fails_to_load_for_good;
   worker.fails_self_check = fate == SpawnFate::fails_check;
   worker.load_time = world_.between(setup_.load_min, setup_.load_max);
   worker.step = world_.between(Duration::milliseconds(10), Duration::milliseconds(120));
@@ -254,6 +256,11 @@ void SimManager::spawn(const pool::SpawnWorker& effect) {
   world_.on_node(node_, world_.now() + Duration::milliseconds(3), [this, inc, endpoint] {
     step(pool::ProcessStarted{inc, static_cast<std::int64_t>(inc.counter), endpoint});
   });
+  if (fate == SpawnFate::fails_to_load_for_good) {  // it says so, and leaves by itself
+    world_.on_node(node,
+                   world_.now() + worker.load_time + world_.between(Duration::milliseconds(300), Duration::seconds(1)),
+                   [this, key] { process_died(key, 65, 0); });
+  }
   if (fate == SpawnFate::exits_for_good) {
     world_.on_node(node, world_.now() + world_.between(Duration::milliseconds(5), Duration::seconds(4)),
                    [this, key] { process_died(key, 65, 0); });

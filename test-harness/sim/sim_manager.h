@@ -72,7 +72,15 @@ class SimManager {
   SimWorker* worker_of(ManagerId manager, Incarnation inc);
 
  private:
-  enum class SpawnFate : std::uint8_t { runs, no_process, never_starts, fails_to_load, fails_check, exits_for_good };
+  enum class SpawnFate : std::uint8_t {
+    runs,
+    no_process,
+    never_starts,
+    fails_to_load,
+    fails_to_load_for_good,
+    fails_check,
+    exits_for_good
+  };
   struct Link {
     StreamPtr stream;
     LinkSink sink;

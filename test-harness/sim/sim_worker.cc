@@ -175,7 +175,12 @@ void SimWorker::check_admission(const gateway::Dispatch& dispatch, const Holder&
 void SimWorker::generate(const StreamPtr& stream, const gateway::Dispatch& dispatch, const Holder& holder,
                          CallAnswer reply) {
   const DispatchId id = dispatch.dispatch;
-  ActiveCall call{stream, dispatch.fence, holder, std::move(reply), 0, script_length(id.job, dispatch.max_tokens),
+  const auto resumed = static_cast<std::uint32_t>(dispatch.resume_ids.size());
+  for (std::uint32_t k = 0; k < resumed; ++k) {
+    if (dispatch.resume_ids[k] != script_token(id.job, k))
+      world_.violation("a job resumes behind ids it never had (M2)");
+  }
+  ActiveCall call{stream, dispatch.fence, holder, std::move(reply), resumed, script_length(id.job, dispatch.max_tokens),
                   0,      false,          local()};
   const auto refuse = [&](Outcome outcome) {
     gateway::Failure failure;

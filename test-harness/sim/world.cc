@@ -184,7 +184,7 @@ void World::suspend(const std::vector<Node*>& host, Duration length) {
     const std::int64_t room_ppm = rate_base_ppm_ + kSpreadPpm - node->clock.rate_ppm;
     const Duration jump{rng_.between(0, length.ns / kMillion * room_ppm)};
     at(now_ + length, [this, node, life = node->life, jump] {
-      if (!node->alive || node->life != life || jump.ns == 0) return;
+      if (healed_ || !node->alive || node->life != life || jump.ns == 0) return;
       count(Fault::clock_jump);
       node->clock.offset_ns += jump.ns;
       if (tracing()) trace(node->name, "wakes, its clock " + std::to_string(jump.ms()) + " ms ahead of before");
@@ -305,8 +305,9 @@ void World::partition_one_way(Node& a, Node& b, Duration length) {
     if (to == 2) continue;
     stream->clear_at[to] = std::max(stream->clear_at[to], now_ + length);  // behind what is being sent again
     if (rng_.below(2) == 0) continue;
-    at(now_ + Duration{rng_.between(0, length.ns)},
-       [this, stream] { break_stream(stream, 2, Silence::possible); });  // one end gives up
+    at(now_ + Duration{rng_.between(0, length.ns)}, [this, stream] {  // one end gives up
+      if (!healed_) break_stream(stream, 2, Silence::possible);
+    });
   }
 }
 
@@ -314,6 +315,11 @@ void World::heal() {
   healed_ = true;
   partitions_.clear();
   one_way_.clear();
+  for (const auto& node : nodes_) {
+    if (node->paused_until <= now_) continue;
+    node->paused_until = now_;
+    if (!node->held.empty()) at(now_, [this, held = node.get()] { resume(*held); });
+  }
   for (const StreamPtr& stream : streams_) stream->clear_at = {};
   std::sort(agenda_.begin(), agenda_.end(), [](const Entry& a, const Entry& b) { return b < a; });  // earliest first
   Instant at = now_;
