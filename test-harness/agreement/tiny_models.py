@@ -46,11 +46,12 @@ def variants():
     out = [Variant("llama", "llama", tied=False), Variant("llama-linear", "llama", scaling="linear"), Variant("llama-yarn", "llama", scaling="yarn"),
            Variant("llama-factors", "llama", pre="llama-bpe", scaling="factors"), Variant("qwen2", "qwen2", pre="qwen2"),
            Variant("qwen2-yarn", "qwen2", pre="qwen2", scaling="yarn"), Variant("qwen3", "qwen3", pre="qwen2", head_dim=64),
-           Variant("gemma3", "gemma3", pre="spm", layers=7, head_dim=64, window=24),
-           Variant("gemma3-linear", "gemma3", pre="spm", layers=6, window=16, scaling="linear")]
+           # Untied: tied to scaled embeddings, the head would name the last token whatever the layers do.
+           Variant("gemma3", "gemma3", pre="spm", layers=7, head_dim=64, window=24, tied=False),
+           Variant("gemma3-linear", "gemma3", pre="spm", layers=6, window=16, scaling="linear", tied=False)]
     out += [Variant(f"llama-{t}", "llama", type=t) for t in TYPES[1:]]
     out += [Variant("qwen3-Q4_K-Q6_K", "qwen3", type="Q4_K", value_and_down="Q6_K", pre="qwen2", head_dim=64),
-            Variant("gemma3-Q5_0-Q8_0", "gemma3", type="Q5_0", value_and_down="Q8_0", pre="spm", layers=7, window=24),
+            Variant("gemma3-Q5_0-Q8_0", "gemma3", type="Q5_0", value_and_down="Q8_0", pre="spm", layers=7, window=24, tied=False),
             Variant("qwen2-Q5_K-Q5_1", "qwen2", type="Q5_K", value_and_down="Q5_1", pre="qwen2")]
     return out
 
@@ -218,7 +219,7 @@ def make(path, variant, seed=1):
     tokens, types = add_spm(w.file, variant.pre == "spm-prefix") if variant.pre.startswith("spm") else add_byte_level(w.file, variant.pre)
     w.file.add_token_list(tokens)
     w.file.add_token_types(types)
-    # Gemma multiplies embeddings by the root of their width; the head, the same matrix, shall still give logits of order 2.
+    # Logits of order 2.
     w.matrix("token_embd.weight", len(tokens), variant.embedding, deviation=2.0)
     w.vector("output_norm.weight", variant.embedding)
     if not variant.tied:

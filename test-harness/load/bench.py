@@ -1,8 +1,11 @@
-"""Benchmarks with the machine described: `bench.py [engine] [gateway] [--rounds N] [--json FILE]`."""
+"""Benchmarks with the machine described: `bench.py [engine] [gateway] [--rounds N] [--model FILE] [--json FILE]`. --model is a GGUF file
+with a chat template that both engines load, instead of the default model; the Vulkan backend, which has fewer weight types, is then left
+out."""
 
 import argparse
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
@@ -45,13 +48,23 @@ def measure_chat(url, model, round_number):
     return usage["prompt_tokens"], first - sent, usage["completion_tokens"], last - first
 
 
-def bench_engine(rounds, threads):
+def own_pool(model, **changes):
+    """The pool of the default model, or of another file under the same name."""
+    pool = native_pool(model, **changes)
+    if model:
+        with open(model, "rb") as file:
+            pool["model"]["digest"] = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+    return pool
+
+
+def bench_engine(rounds, threads, model):
     lavapipe = pathlib.Path("/usr/share/vulkan/icd.d/lvp_icd.x86_64.json")
     rows = {}
     with contextlib.ExitStack() as stack:
-        targets = {"native cpu": stack.enter_context(Cluster([native_pool(threads=threads, slots=1)])).wait_ready().url,
-                   "llama.cpp cpu": stack.enter_context(llama_server(threads=threads))}
-        if lavapipe.exists():
+        own = own_pool(model and str(pathlib.Path(model).resolve()), threads=threads, slots=1)
+        targets = {"native cpu": stack.enter_context(Cluster([own])).wait_ready().url,
+                   "llama.cpp cpu": stack.enter_context(llama_server(model, threads=threads))}
+        if lavapipe.exists() and not model:
             os.environ["VK_ICD_FILENAMES"] = str(lavapipe)
             targets["native lavapipe"] = stack.enter_context(Cluster([native_pool(device="vulkan:0", slots=1, ctx=1024)])).wait_ready(120).url
         for number in range(rounds + 1):
@@ -160,12 +173,13 @@ def main():
     parser.add_argument("what", nargs="*", default=["engine", "gateway"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--model", help="GGUF file; the default model otherwise")
     parser.add_argument("--json")
     args = parser.parse_args()
     print(machine())
-    results = {"machine": machine()}
+    results = {"machine": machine(), "model": args.model or MODEL_NAME}
     if "engine" in args.what:
-        results["engine"] = bench_engine(args.rounds, args.threads)
+        results["engine"] = bench_engine(args.rounds, args.threads, args.model)
     if "gateway" in args.what:
         results["gateway"] = bench_gateway(args.rounds)
     if args.json:

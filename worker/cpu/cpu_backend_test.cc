@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
 
 #include "worker/cpu/mutants.h"
 #include "worker/model/memory_estimate.h"
@@ -84,6 +85,54 @@ TEST(CpuBackend, OC_NUM_1501_logits_equal_the_frozen_hashes_on_scalar_and_simd) 
     EXPECT_EQ(hash_floats(simd), kGolden[i]) << "shape " << i;
     for (const float logit : scalar) ASSERT_TRUE(std::isfinite(logit));
   }
+}
+
+// Biases, norms of heads, then windows, post norms, GELU and a second RoPE base.
+std::vector<TinyShape> architectures() {
+  std::vector<TinyShape> out(3);
+  out[0].architecture = "qwen2";
+  out[1].architecture = "qwen3";
+  out[2].architecture = "gemma3";
+  out[2].layers = 7;
+  out[2].window = 90;  // 300 tokens: windows begin in the first split, at its end and in the second
+  return out;
+}
+
+constexpr std::uint64_t kGoldenArchitectures[] = {0x2e7391060074205e, 0x13f35427046af7a3, 0x72e91a1d04f9f5fc};
+
+TEST(CpuBackend, OC_ENGINE_1014_architectures_give_the_frozen_hashes_whatever_the_kernels_chunk_and_threads) {
+  for (std::size_t i = 0; i < architectures().size(); ++i) {
+    const TinyShape shape = architectures()[i];
+    const std::vector<std::uint32_t> tokens = tiny_tokens(shape, 300, 11);
+    const auto scalar = run_tokens(*backend_of(tiny_model(shape), scalar_kernels()), tokens, 256, shape.vocabulary);
+    EXPECT_EQ(hash_floats(scalar), kGoldenArchitectures[i])
+        << shape.architecture << std::hex << ": 0x" << hash_floats(scalar);
+    for (const std::uint32_t chunk : {7U, 33U, 256U}) {
+      const auto simd =
+          run_tokens(*backend_of(tiny_model(shape), best_kernels(), 1 + chunk % 2), tokens, chunk, shape.vocabulary);
+      EXPECT_EQ(hash_floats(simd), hash_floats(scalar)) << shape.architecture << " chunk " << chunk;
+    }
+  }
+}
+
+TEST(CpuBackend, OC_ENGINE_1013_each_part_of_an_architecture_changes_the_logits) {
+  const TinyShape gemma = architectures()[2];
+  const std::vector<std::uint32_t> tokens = tiny_tokens(gemma, 120, 11);
+  const auto hash_without = [&](const std::function<void(Model&)>& change) {
+    Model model = tiny_model(gemma);
+    change(model);
+    model.plan = build_plan(model.config, model.weights);
+    return hash_floats(run_tokens(*backend_of(std::move(model), best_kernels()), tokens, 120, gemma.vocabulary));
+  };
+  const std::uint64_t whole = hash_without([](Model&) {});
+  EXPECT_NE(hash_without([](Model& m) { m.config.window = 0; }), whole);
+  EXPECT_NE(hash_without([](Model& m) { m.config.window = 89; }), whole);
+  EXPECT_NE(hash_without([](Model& m) { m.config.embedding_scale = 1; }), whole);
+  EXPECT_NE(hash_without([](Model& m) { m.config.architecture.activation = Activation::silu; }), whole);
+  EXPECT_NE(hash_without([](Model& m) { m.config.architecture.local_rope_base = 20000; }), whole);
+  EXPECT_NE(hash_without([](Model& m) { m.weights.layers[3].query_norm = kNoTensor; }), whole);
+  EXPECT_NE(hash_without([](Model& m) { m.weights.layers[3].key_norm = kNoTensor; }), whole);
+  EXPECT_NE(hash_without([](Model& m) { m.weights.layers[6].feed_forward_post_norm = kNoTensor; }), whole);
 }
 
 TEST(CpuBackend, OC_NUM_1001_bytes_do_not_depend_on_chunk_or_threads) {

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "worker/core/numerics.h"
@@ -154,6 +155,26 @@ TEST(Repack, OC_ENGINE_1006_the_estimated_bytes_are_the_repacked_ones) {
     const QTensor tensor = testing::random_tensor(type, 37, 512, 5);
     EXPECT_EQ(tensor.byte_size(), repacked_bytes(type, TensorLayout::tiled, 37, 512)) << to_string(type);
   }
+}
+
+TEST(Weights, OC_ENGINE_1003_a_load_on_many_threads_gives_the_same_tiles_and_reports_progress_once_each) {
+  testing::TinyShape shape;
+  shape.vocabulary = 3000;  // many units
+  const std::vector<std::byte> bytes = testing::tiny_model_file(shape);
+  auto file = GgufFile::parse(bytes);
+  ASSERT_TRUE(file.ok());
+  std::vector<float> seen;
+  auto one = load_model(**file, {}, 1);
+  auto many = load_model(**file, [&seen](float done) { seen.push_back(done); }, 5);
+  ASSERT_TRUE(one.ok() && many.ok());
+  for (std::size_t i = 0; i < one->weights.tensors.size(); ++i) {
+    const QTensor& a = one->weights.tensors[i];
+    const QTensor& b = many->weights.tensors[i];
+    EXPECT_TRUE(std::ranges::equal(a.quants.span(), b.quants.span())) << a.name;
+    EXPECT_TRUE(std::ranges::equal(a.scales.span(), b.scales.span())) << a.name;
+  }
+  EXPECT_TRUE(std::is_sorted(seen.begin(), seen.end()));
+  EXPECT_EQ(seen.back(), 1.0F);
 }
 
 TEST(Weights, OC_NUM_1306_a_tied_head_is_the_embedding) {

@@ -6,6 +6,7 @@
 #include "common/base/check.h"
 #include "common/base/prng.h"
 #include "worker/core/numerics.h"
+#include "worker/model/architecture.h"
 #include "worker/model/gguf_file.h"
 #include "worker/model/repack.h"
 
@@ -85,9 +86,10 @@ void append_block(std::vector<std::byte>& out, TensorType type, float scale, Prn
 void add_layer(GgufWriter& writer, const TinyShape& s, std::uint32_t layer) {
   const std::string p = "blk." + std::to_string(layer) + ".";
   std::uint64_t seed = s.seed * 1000 + layer * 20;
-  const auto vector = [&](const std::string& name) {
-    writer.add_tensor(p + name, {s.embedding}, 0, vector_bytes(s.embedding, ++seed));
+  const auto sized_vector = [&](const std::string& name, std::uint32_t size) {
+    writer.add_tensor(p + name, {size}, 0, vector_bytes(size, ++seed));
   };
+  const auto vector = [&](const std::string& name) { sized_vector(name, s.embedding); };
   const auto matrix = [&](const std::string& name, std::uint32_t rows, std::uint32_t cols) {
     const bool other = s.value_and_down && (name == "attn_v.weight" || name == "ffn_down.weight");
     const TensorType type = other ? *s.value_and_down : s.matrices;
@@ -102,6 +104,21 @@ void add_layer(GgufWriter& writer, const TinyShape& s, std::uint32_t layer) {
   matrix("ffn_gate.weight", s.feed_forward, s.embedding);
   matrix("ffn_up.weight", s.feed_forward, s.embedding);
   matrix("ffn_down.weight", s.embedding, s.feed_forward);
+  if (s.architecture == "qwen2") {
+    sized_vector("attn_q.bias", s.heads * s.head_dim);
+    sized_vector("attn_k.bias", s.kv_heads * s.head_dim);
+    sized_vector("attn_v.bias", s.kv_heads * s.head_dim);
+  }
+  const Architecture* architecture = find_architecture(s.architecture);
+  ORCH_CHECK(architecture != nullptr);
+  if (architecture->head_norms) {
+    sized_vector("attn_q_norm.weight", s.head_dim);
+    sized_vector("attn_k_norm.weight", s.head_dim);
+  }
+  if (architecture->post_norms) {
+    vector("post_attention_norm.weight");
+    vector("post_ffw_norm.weight");
+  }
 }
 
 }  // namespace
@@ -143,13 +160,15 @@ std::vector<float> random_floats(std::size_t count, std::uint64_t seed, float sc
 
 GgufWriter tiny_model_writer(const TinyShape& s) {
   GgufWriter writer;
-  writer.add_string("general.architecture", "llama").add_string("general.name", "tiny");
-  writer.add_u32("llama.block_count", s.layers).add_u32("llama.context_length", s.context);
-  writer.add_u32("llama.embedding_length", s.embedding).add_u32("llama.feed_forward_length", s.feed_forward);
-  writer.add_u32("llama.attention.head_count", s.heads).add_u32("llama.attention.head_count_kv", s.kv_heads);
-  writer.add_u32("llama.attention.key_length", s.head_dim).add_u32("llama.attention.value_length", s.head_dim);
-  writer.add_u32("llama.rope.dimension_count", s.head_dim).add_f32("llama.rope.freq_base", 10000.0F);
-  writer.add_f32("llama.attention.layer_norm_rms_epsilon", 1e-5F);
+  const std::string p = s.architecture + ".";
+  writer.add_string("general.architecture", s.architecture).add_string("general.name", "tiny");
+  writer.add_u32(p + "block_count", s.layers).add_u32(p + "context_length", s.context);
+  writer.add_u32(p + "embedding_length", s.embedding).add_u32(p + "feed_forward_length", s.feed_forward);
+  writer.add_u32(p + "attention.head_count", s.heads).add_u32(p + "attention.head_count_kv", s.kv_heads);
+  writer.add_u32(p + "attention.key_length", s.head_dim).add_u32(p + "attention.value_length", s.head_dim);
+  writer.add_u32(p + "rope.dimension_count", s.head_dim).add_f32(p + "rope.freq_base", 10000.0F);
+  writer.add_f32(p + "attention.layer_norm_rms_epsilon", 1e-5F);
+  if (s.window != 0) writer.add_u32(p + "attention.sliding_window", s.window);
   writer.add_tensor("token_embd.weight", {s.embedding, s.vocabulary}, ggml_type_id(s.embedding_type),
                     random_tensor_bytes(s.embedding_type, s.vocabulary, s.embedding, s.seed * 1000 + 900));
   writer.add_tensor("output_norm.weight", {s.embedding}, 0, vector_bytes(s.embedding, s.seed * 1000 + 901));

@@ -1,5 +1,5 @@
-// A 2-layer Llama with random weights, made here from a seed, small enough for the scalar reference in milliseconds;
-// every backend is compared on it. Test code only.
+// A Llama of two layers, or another architecture, with random weights, made here from a seed, small enough for the
+// scalar reference in milliseconds; every backend is compared on it. Test code only.
 #pragma once
 
 #include <cstddef>
@@ -18,6 +18,8 @@
 namespace orch::worker::testing {
 
 struct TinyShape {
+  std::string architecture = "llama";  // of worker/model/architecture.h, with the tensors it wants
+  std::uint32_t window = 0;            // of architectures that know one
   std::uint32_t layers = 2;
   std::uint32_t embedding = 96;      // three blocks: a short split
   std::uint32_t feed_forward = 320;  // ten blocks: one full split and a short one
