@@ -18,9 +18,11 @@ import engines
 import tiny_models
 from orch_cluster import llama_server, request
 
-# Mean and largest divergence in nat, three times what was measured over seeds 1 and 2.
-BOUNDS = {"float": (1e-4, 1e-3), "quantised": (1e-2, 1e-1)}
-FLOATS = ("F32", "F16", "BF16")
+# Mean and largest divergence in nat; what was measured is in .docs/benchmarks/agreement.md. OC-ENGINE-1014 allows every float type
+# what BF16 has here, for which llama.cpp rounds activations too.
+BOUNDS = {"F32": (2e-5, 1e-4), "F16": (2e-5, 1e-4), "BF16": (1e-4, 1e-3)}
+QUANTISED_BOUND = (1e-2, 1e-1)
+
 
 
 def whole_distributions(url, ids, vocabulary, plain):
@@ -69,7 +71,7 @@ def main():
             vocabulary = tiny_models.make(path, variant, arguments.seed)
             divergence = judge(arguments.tool, path, variant, vocabulary, arguments.positions, options)
             path.unlink()
-            mean_bound, max_bound = BOUNDS["float" if variant.type in FLOATS else "quantised"]
+            mean_bound, max_bound = BOUNDS.get(variant.type, QUANTISED_BOUND)
             over = divergence.mean() > mean_bound or divergence.max() > max_bound
             report[variant.name] = {"mean_kl": float(f"{divergence.mean():.3g}"), "max_kl": float(f"{divergence.max():.3g}"), "over": bool(over)}
             print(f"{variant.name:24} mean KL {divergence.mean():.2e}  max {divergence.max():.2e}  {'OVER ITS BOUND' if over else 'within'}", flush=True)

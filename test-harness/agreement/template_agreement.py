@@ -39,6 +39,39 @@ TEMPLATES = [
   {%- if m.role == 'user' %}[INST] {{ m.content }} [/INST]{% else %} {{ m.content | trim }} {{ eos_token }}{% endif %}
 {% endfor %}
 """,
+    # As Gemma's: the system text joins the first turn, other names of roles, contents that may be lists of parts.
+    """{{ bos_token }}{%- if messages[0]['role'] == 'system' -%}{%- if messages[0]['content'] is string -%}
+{%- set lead = messages[0]['content'] + '\n\n' -%}{%- else -%}{%- set lead = messages[0]['content'][0]['text'] + '\n\n' -%}{%- endif -%}
+{%- set turns = messages[1:] -%}{%- else -%}{%- set lead = "" -%}{%- set turns = messages -%}{%- endif -%}
+{%- for m in turns -%}{%- if (m['role'] == 'user') != (loop.index0 % 2 == 0) -%}{{ raise_exception("turns must alternate") }}{%- endif -%}
+{%- if m['role'] == 'assistant' -%}{%- set who = "model" -%}{%- else -%}{%- set who = m['role'] -%}{%- endif -%}
+{{ '<start_of_turn>' + who + '\n' + (lead if loop.first else "") }}
+{%- if m['content'] is string -%}{{ m['content'] | trim }}{%- elif m['content'] is iterable -%}{%- for part in m['content'] -%}
+{%- if part['type'] == 'text' -%}{{ part['text'] | trim }}{%- endif -%}{%- endfor -%}{%- else -%}{{ raise_exception("unknown content") }}
+{%- endif -%}{{ '<end_of_turn>\n' }}{%- endfor -%}{%- if add_generation_prompt -%}{{ '<start_of_turn>model\n' }}{%- endif -%}""",
+    # As Qwen's: the last question is searched from the end, thoughts of earlier turns are left out, options may be absent.
+    """{%- set ns = namespace(searching=true, last=messages|length - 1) %}
+{%- for m in messages[::-1] %}{%- set index = (messages|length - 1) - loop.index0 %}
+{%- if ns.searching and m.role == "user" and m.content is string and not(m.content.startswith('<tool>') and m.content.endswith('</tool>')) %}
+{%- set ns.searching = false %}{%- set ns.last = index %}{%- endif %}{%- endfor %}
+{%- for m in messages %}{%- if m.role == "user" or (m.role == "system" and not loop.first) %}
+{{- '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>' + '\n' }}
+{%- elif m.role == "assistant" %}{%- set text = m.content %}{%- set thought = '' %}
+{%- if m.thought is string %}{%- set thought = m.thought %}{%- elif 'two' in text %}
+{%- set thought = text.split('two')[0].rstrip('\n').split('<')[-1].lstrip('\n') %}{%- set text = text.split('two')[-1].lstrip('\n') %}{%- endif %}
+{%- if loop.index0 > ns.last and (loop.last or thought) %}{{- m.role ~ '\n' ~ thought.strip('\n') ~ text }}{%- else %}{{- m.role ~ text }}{%- endif %}
+{%- if m.tool_calls %}{%- for call in m.tool_calls %}{{- call.arguments | tojson }}{%- endfor %}{%- endif %}{%- endif %}{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- if thinking is defined and thinking is false %}{{- 'x' }}{%- endif %}{%- endif %}""",
+    # As Llama 3's: options with defaults, the system text taken apart, tools that are not there.
+    """{{- bos_token }}{%- if not date_string is defined %}{%- set date_string = "26 Jul 2024" %}{%- endif %}
+{%- if custom_tools is defined %}{%- set tools = custom_tools %}{%- endif %}{%- if not tools is defined %}{%- set tools = none %}{%- endif %}
+{%- if messages[0]['role'] == 'system' %}{%- set lead = messages[0]['content']|trim %}{%- set messages = messages[1:] %}{%- else %}
+{%- set lead = "" %}{%- endif %}{{- "<|head|>system<|end_head|>\n\n" }}{%- if tools is not none %}{{- "Environment\n" }}{%- endif %}
+{{- "Today: " + date_string + "\n\n" + lead + "<|eot_id|>" }}
+{%- for m in messages %}{%- if not (m.role == 'ipython' or m.role == 'tool' or 'tool_calls' in m) %}
+{{- '<|head|>' + m['role'] + '<|end_head|>\n\n'+ m['content'] | trim + '<|eot_id|>' }}{%- elif 'tool_calls' in m %}
+{%- if not m.tool_calls|length == 1 %}{{- raise_exception("one call at a time") }}{%- endif %}{%- endif %}{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|head|>assistant<|end_head|>\n\n' }}{%- endif %}""",
     """{% set ns = namespace(found=false, last='', n=0) %}
 {% for m in messages %}
 {% set ns.n = ns.n + m.content|length %}

@@ -284,6 +284,14 @@ TEST(Model, OC_ENGINE_1008_refuses_by_name) {
   yarn.add_string("llama.rope.scaling.type", "yarn");
   EXPECT_EQ(load(yarn).field, "llama.rope.scaling.original_context_length");
 
+  for (const float factor : {0.0F, -1.0F, 1e9F}) {  // would leave the range of the table's sine
+    GgufWriter factors = testing::tiny_model_writer(shape);
+    std::vector<std::byte> bytes(shape.head_dim / 2 * 4);
+    for (std::size_t i = 0; i < bytes.size(); i += 4) std::memcpy(bytes.data() + i, &factor, 4);
+    factors.add_tensor("rope_freqs.weight", {shape.head_dim / 2}, 0, bytes);
+    EXPECT_EQ(load(factors).field, "rope_freqs.weight") << factor;
+  }
+
   GgufWriter gemma2;
   gemma2.add_string("general.architecture", "gemma2");
   EXPECT_NE(load(gemma2).message.find("soft-capping"), std::string::npos);

@@ -180,6 +180,19 @@ Result<LayerWeights, ModelError> place_layer(Loader& loader, const ModelConfig& 
   return w;
 }
 
+// Divisors of frequencies: what they make of an angle must stay in the range of the table's sine.
+Status<ModelError> check_rope_factors(const Weights& weights) {
+  if (weights.rope_factors == kNoTensor) return Ok{};
+  const QTensor& factors = weights.tensors[weights.rope_factors];
+  for (std::uint32_t i = 0; i < factors.cols; ++i) {
+    const float factor = factors.plain()[i];
+    if (factor >= 0.01F && factor <= 1e6F) continue;
+    return Err{ModelError{ModelErrorKind::bad_file, factors.name,
+                          "value " + std::to_string(factor) + " at " + std::to_string(i) + ", allowed: 0.01 to 1e6"}};
+  }
+  return Ok{};
+}
+
 }  // namespace
 
 std::uint64_t Weights::byte_size() const {
@@ -211,6 +224,8 @@ Result<Model, ModelError> load_model(const GgufFile& file, const Progress& progr
   ORCH_TRY(all, loader.check_all_taken());
   static_cast<void>(all);
   loader.repack(threads, progress);
+  ORCH_TRY(usable, check_rope_factors(model.weights));
+  static_cast<void>(usable);
   model.plan = build_plan(model.config, model.weights);
   return model;
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <unordered_map>
 
 #include "worker/text/byte_symbols.h"
@@ -48,6 +49,9 @@ Result<Tokenizer, std::string> Tokenizer::create(VocabularyData data) {
   if (data.model == "llama" && data.scores.size() != data.tokens.size()) {
     return Err{"tokenizer.ggml.scores has " + std::to_string(data.scores.size()) + " entries, tokenizer.ggml.tokens " +
                std::to_string(data.tokens.size())};
+  }
+  for (std::size_t i = 0; i < data.scores.size(); ++i) {
+    if (!std::isfinite(data.scores[i])) return Err{"tokenizer.ggml.scores[" + std::to_string(i) + "] is not finite"};
   }
   for (const auto& id : {data.bos, data.eos, data.eot, data.unknown}) {
     if (id && *id >= data.tokens.size()) {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <limits>
 
 #include "common/base/prng.h"
 #include "worker/text/byte_symbols.h"
@@ -230,6 +231,9 @@ TEST(SentencePieces, broken_vocabularies_are_named) {
   VocabularyData data = piece_vocabulary();
   data.scores.pop_back();
   EXPECT_NE(Tokenizer::create(data).error().find("tokenizer.ggml.scores"), std::string::npos);
+  data = piece_vocabulary();
+  data.scores[7] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_NE(Tokenizer::create(data).error().find("scores[7]"), std::string::npos);
   data = piece_vocabulary();
   data.tokens[5] = "<0xG1>";
   EXPECT_NE(Tokenizer::create(data).error().find("tokens[5]"), std::string::npos);
