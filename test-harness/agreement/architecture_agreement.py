@@ -24,7 +24,6 @@ BOUNDS = {"F32": (2e-5, 1e-4), "F16": (2e-5, 1e-4), "BF16": (1e-4, 1e-3)}
 QUANTISED_BOUND = (1e-2, 1e-1)
 
 
-
 def whole_distributions(url, ids, vocabulary, plain):
     """llama.cpp's log-probabilities of every token after each prefix. The token `plain` is forced by a bias, which the reported
     numbers precede: a token that ends a text or is a part of a character would not be reported."""

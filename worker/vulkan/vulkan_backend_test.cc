@@ -105,6 +105,39 @@ TEST_F(VulkanBackendTest, OC_NUM_1001_other_shapes) {
 }
 
 // Rows of several sequences in one step, on pages in any order; rows without logits between rows with.
+TEST_F(VulkanBackendTest, OC_NUM_1501_biases_and_half_pairs_equal_the_scalar_reference) {
+  TinyShape shape;
+  shape.architecture = "qwen2";
+  const auto device = vulkan_backend(shape);
+  ASSERT_NE(device, nullptr);
+  EXPECT_EQ(compare(shape, 70, 40, *device), std::string::npos);
+}
+
+TEST_F(VulkanBackendTest, OC_ENGINE_1013_types_and_architectures_without_kernels_are_refused_by_name) {
+  const auto refusal = [](const TinyShape& shape) {
+    KernelDeviceOptions device;
+    device.device = software_allowed();
+    VulkanBackendOptions options;
+    options.context = shape.context;
+    options.pages = kPages;
+    auto opened = KernelDevice::Create(device);
+    EXPECT_TRUE(opened.ok());
+    auto made = create_backend_on(testing::tiny_model(shape), std::move(opened).value(), options);
+    EXPECT_FALSE(made.ok());
+    return made.ok() ? VulkanError{} : made.error();
+  };
+  TinyShape types;
+  types.value_and_down = TensorType::q5_0;
+  EXPECT_EQ(refusal(types).kind, VulkanErrorKind::unsupported_model);
+  EXPECT_NE(refusal(types).message.find("blk.0.attn_v.weight has type Q5_0"), std::string::npos);
+  for (const char* architecture : {"qwen3", "gemma3"}) {
+    TinyShape shape;
+    shape.architecture = architecture;
+    EXPECT_EQ(refusal(shape).kind, VulkanErrorKind::unsupported_model);
+    EXPECT_NE(refusal(shape).message.find(architecture), std::string::npos);
+  }
+}
+
 TEST_F(VulkanBackendTest, OC_NUM_1001_neighbours_and_page_places_do_not_matter) {
   TinyShape shape;
   const auto reference = scalar_backend(shape);
