@@ -1,6 +1,7 @@
 // Prints the time of one placement and how it grows with the number of replicas. Numbers of a machine, not a test.
 #include <chrono>
 #include <cstdio>
+#include <initializer_list>
 #include <string>
 #include <vector>
 
@@ -63,5 +64,6 @@ void measure(std::size_t replicas) {
 }  // namespace orch::gateway
 
 int main() {
-  for (const std::size_t replicas : {1, 10, 100, 1000}) orch::gateway::measure(replicas);
+  for (const std::size_t replicas : std::initializer_list<std::size_t>{1, 10, 100, 1000})
+    orch::gateway::measure(replicas);
 }
