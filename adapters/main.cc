@@ -35,6 +35,7 @@ struct Flags {
   std::uint64_t idle_ms = 60'000;
   bool digest_local_model = false;
   std::optional<int> lifeline_fd;
+  std::uint32_t orphan_grace_ms = 0;
 };
 
 std::optional<std::string> read_file(const std::string& path) {
@@ -105,6 +106,7 @@ int main(int argc, char** argv) {
   app.add_option("--listen", flags.listen, "unix:/path or 127.0.0.1:port")->required();
   app.add_option("--slots", flags.slots, "concurrent jobs; 0: as many as the engine has")->check(CLI::Range(0, 1024));
   app.add_option("--lifeline-fd", flags.lifeline_fd, "read end of the manager's pipe");
+  app.add_option("--orphan-grace-ms", flags.orphan_grace_ms, "life without the manager that holds the lifeline's end");
   app.add_option("--script", flags.script, "mock: JSON file, see mock_script.h");
   app.add_option("--seed", flags.seed, "mock: added to each job's seed");
   app.add_option("--first-event-ms", flags.first_event_ms, "budget from a request to its first token")
@@ -122,5 +124,6 @@ int main(int argc, char** argv) {
   orch::worker::WorkerServer::Options server;
   server.listen = flags.listen;
   server.lifeline_fd = flags.lifeline_fd;
+  server.orphan_grace = orch::Duration::milliseconds(flags.orphan_grace_ms);
   return flags.dialect == "mock" ? serve_mock(flags, std::move(server)) : serve_http(flags, std::move(server));
 }

@@ -56,12 +56,6 @@ void LeaseTable::close_of_replica(const ReplicaKey& replica, Incarnation older_t
   }
 }
 
-void LeaseTable::close_of_manager(ManagerId manager, std::uint64_t older_than_boot) {
-  for (auto& [key, lease] : leases_) {
-    if (key.manager == manager && key.lease.boot < older_than_boot) lease.closed = true;
-  }
-}
-
 void LeaseTable::take_slot(const LeaseKey& key) {
   HeldLease* lease = get(key);
   ORCH_CHECK(lease != nullptr);

@@ -55,7 +55,6 @@ class LeaseTable {
   bool apply(const LeaseKey& key, const LeaseGranted& grant, const std::string& endpoint, Instant sent_at, Instant now);
   void close(const LeaseKey& key);
   void close_of_replica(const ReplicaKey& replica, Incarnation older_than);
-  void close_of_manager(ManagerId manager, std::uint64_t older_than_boot);
   void take_slot(const LeaseKey& key);
   void return_slot(const LeaseKey& key);
   void started(const LeaseKey& key);  // the worker admitted a call: it is not busy

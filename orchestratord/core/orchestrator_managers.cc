@@ -23,7 +23,7 @@ void Orchestrator::on(const ManagerUp& event) {
   link.last_renew_at = now_;
   ++load_version_;
   fleet_changed_ = true;
-  if (previous_boot != 0 && event.boot > previous_boot) leases_.close_of_manager(event.manager, event.boot);
+  // L8: leases outlive a restart of their manager as long as it keeps the incarnation; the snapshot says which.
   for (const ReplicaView& replica : event.replicas) {
     before.erase(replica.replica_id);
     replica_is_now(event.manager, replica);

@@ -56,6 +56,7 @@ struct SignalWorker {
 // exit.
 struct ConnectWorker {
   Incarnation inc;
+  bool wants_table = false;  // the first report is to carry the worker's lease table (L8)
 };
 // Answered by InfoArrived or InfoFailed.
 struct QueryInfo {

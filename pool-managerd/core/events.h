@@ -38,6 +38,19 @@ struct ProcessExited {
   std::string detail;  // last line it wrote, for people
 };
 
+// A worker of an earlier boot of this manager runs (L8).
+struct WorkerFound {
+  std::string replica_id;
+  Incarnation inc;
+  std::int64_t pid = 0;
+  std::string endpoint;
+};
+
+// All of them, before the first Tick; they are watched like children.
+struct WorkersFound {
+  std::vector<WorkerFound> workers;  // at most one of a replica
+};
+
 // --- workers ---
 
 // Answers QueryInfo.
@@ -70,6 +83,7 @@ struct WorkerReport {
   std::uint64_t memory_used_bytes = 0;
   std::uint64_t jobs_ended = 0;  // since the process started
   std::optional<SelfCheckOutcome> self_check;
+  std::optional<LeaseTable> table = {};  // the first report of a stream opened to adopt (L8)
 };
 // The Control stream ended or could not be opened. Not a death.
 struct ControlBroken {
@@ -126,7 +140,8 @@ struct Shutdown {
 // Sent when next_wakeup() has come, and as often as the shell likes. The first one starts the replicas.
 struct Tick {};
 
-using Event = std::variant<ProcessStarted, SpawnFailed, ProcessExited, InfoArrived, InfoFailed, WorkerReport,
-                           ControlBroken, AttachOpened, HolderUpdate, AttachClosed, DrainReplica, Shutdown, Tick>;
+using Event =
+    std::variant<ProcessStarted, SpawnFailed, ProcessExited, WorkersFound, InfoArrived, InfoFailed, WorkerReport,
+                 ControlBroken, AttachOpened, HolderUpdate, AttachClosed, DrainReplica, Shutdown, Tick>;
 
 }  // namespace orch::pool

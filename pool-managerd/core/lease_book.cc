@@ -9,7 +9,8 @@
 namespace orch::pool {
 
 std::uint32_t Lease::held() const {
-  return std::max(running, std::min(announced_slots, std::max(acked_slots, unacked_slots)));
+  const std::uint32_t known = std::max(announced_slots, assumed_slots);
+  return std::max(running, std::min(known, std::max(acked_slots, unacked_slots)));
 }
 
 Lease& LeaseBook::at(LeaseId id) {
@@ -33,6 +34,28 @@ void LeaseBook::open(LeaseId id, Holder holder, Secret secret, std::uint32_t slo
   lease.turn = ++last_turn_;
   const bool is_new = leases_.emplace(id, lease).second;
   ORCH_CHECK(is_new);
+  dirty_ = true;
+}
+
+void LeaseBook::adopt(const LeaseTable& table, const std::vector<LeaseUse>& uses, Instant now) {
+  ORCH_CHECK(leases_.empty() && issued_.is_zero());
+  for (const LeaseEntry& entry : table.leases) {
+    Lease lease;
+    lease.holder = entry.holder;
+    lease.secret = entry.secret;
+    lease.slots = entry.stop ? 0 : entry.slots;
+    lease.closed = lease.stop = entry.stop;
+    // Who was told of how much is lost: a slot of a next owner may have been told of or not. So all count as told, and
+    // nobody is told of any before there is room for it.
+    lease.issued_slots = lease.acked_slots = lease.assumed_slots = entry.slots;
+    lease.renewals = lease.issued_renewals = lease.acked_renewals = lease.announced_renewals = entry.renewal_seq;
+    lease.turn = ++last_turn_;
+    lease.expires = now + ttl_;  // the worker extended it before we asked
+    leases_.emplace(entry.id, lease);
+  }
+  issued_ = acked_ = table.version;
+  adopted_ = true;
+  take_uses(uses, now);
   dirty_ = true;
 }
 
@@ -132,9 +155,10 @@ std::vector<LeaseBook::Announcement> LeaseBook::on_report(TableVersion version, 
   take_uses(uses, now);
   if (is_ack) {
     acked_ = version;
-    in_flight_ = false;
+    in_flight_ = adopted_ = false;
     take_ack(now);
   }
+  if (adopted_) return {};  // L8
   auto announcements = announce(is_ack, now);
   drop_unused();
   return announcements;
@@ -167,6 +191,7 @@ void LeaseBook::take_ack(Instant now) {
   for (auto& [id, lease] : leases_) {
     lease.acked_slots = lease.issued_slots;
     lease.unacked_slots = 0;
+    lease.assumed_slots = std::min(lease.assumed_slots, lease.acked_slots);
     if (lease.issued_renewals > lease.acked_renewals) {
       lease.acked_renewals = lease.issued_renewals;
       lease.acked_renewal = lease.issued_renewal;

@@ -18,6 +18,10 @@
 #include "common/base/lease_table.h"
 #include "common/base/time.h"
 
+namespace orch {
+struct LeaseStateProbe;
+}
+
 namespace orch::pool {
 
 // The holder's message that a lease's life counts from (L4: an extension relays a holder's renewal).
@@ -42,6 +46,7 @@ struct Lease {
   Renewal acked_renewal;
   std::uint64_t acked_renewals = 0;
   std::uint32_t announced_slots = 0;  // what its holder was told
+  std::uint32_t assumed_slots = 0;    // L8: what an earlier boot may have told it; no table of ours was lower since
   std::uint64_t announced_renewals = 0;
   std::uint64_t turn = 0;              // whoever was to grow earlier is told earlier
   Instant expires = Instant::never();  // not before the worker's own end
@@ -63,6 +68,10 @@ struct Lease {
 class LeaseBook {
  public:
   LeaseBook(Incarnation inc, Duration ttl, std::uint32_t declared) : inc_(inc), ttl_(ttl), declared_(declared) {}
+
+  // L8: the manager has restarted and the worker's own table is the truth. Nobody is told anything before the worker
+  // has acked a table of this boot. Only on a book that is new.
+  void adopt(const LeaseTable& table, const std::vector<LeaseUse>& uses, Instant now);
 
   // What the open leases want in sum is limited to declared(): checked when the table is issued.
   void open(LeaseId id, Holder holder, Secret secret, std::uint32_t slots, Renewal renewal);
@@ -109,6 +118,7 @@ class LeaseBook {
   void check_invariants() const;
 
  private:
+  friend struct orch::LeaseStateProbe;  // the explicit-state check tells states apart by it
   Lease& at(LeaseId id);
   std::uint32_t wanted() const;
   void take_uses(const std::vector<LeaseUse>& uses, Instant now);
@@ -128,7 +138,8 @@ class LeaseBook {
   TableVersion acked_;
   Instant issued_at_;
   bool in_flight_ = false;
-  bool dirty_ = true;  // the first table is empty: it tells the worker its version and TTL
+  bool adopted_ = false;  // and no table of this boot has been acked yet
+  bool dirty_ = true;     // the first table is empty: it tells the worker its version and TTL
 };
 
 }  // namespace orch::pool

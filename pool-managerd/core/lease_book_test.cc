@@ -148,6 +148,31 @@ TEST(LeaseBook, L9_fewer_declared_slots_take_idle_ones_first) {
   book.check_invariants();
 }
 
+// L8: the old boot's last table gave the second lease a slot while the first one's jobs ran; whether its holder was
+// told is lost.
+TEST(LeaseBook, L8_adopted_leases_are_told_of_nothing_before_an_ack_and_only_of_what_is_idle) {
+  LeaseBook book({.boot = 1, .counter = 1}, kTtl, 2);
+  LeaseTable table{.version = version(7), .ttl = kTtl, .leases = {}};
+  table.leases.push_back({.id = kA, .holder = kHolder, .slots = 1, .secret = {}, .renewal_seq = 5, .stop = false});
+  table.leases.push_back({.id = kB, .holder = kHolder, .slots = 1, .secret = {}, .renewal_seq = 3, .stop = false});
+  book.adopt(table, {{.id = kA, .running = 2}}, kNow);
+  EXPECT_EQ(book.running(), 2u);
+  book.renew(kA, kRenewal);
+  book.renew(kB, kRenewal);
+  EXPECT_TRUE(book.on_report(version(7), {{.id = kA, .running = 2}}, kNow).empty()) << "no ack of this boot yet";
+  const LeaseTable next = book.issue({.boot = 2, .counter = 1}, kNow);
+  EXPECT_EQ(next.leases[0].renewal_seq, 6u) << "counts on";
+  auto told = book.on_report({.boot = 2, .counter = 1}, {{.id = kA, .running = 2}}, kNow);
+  ASSERT_EQ(told.size(), 2u);
+  EXPECT_EQ(told[0].slots, 1u);
+  EXPECT_EQ(told[1].slots, 0u) << "both slots are in use";
+  told = book.on_report({.boot = 2, .counter = 1}, {{.id = kA, .running = 1}}, kNow);
+  ASSERT_EQ(told.size(), 1u);
+  EXPECT_EQ(told[0].lease, kB);
+  EXPECT_EQ(told[0].slots, 1u);
+  book.check_invariants();
+}
+
 TEST(LeaseBookDeathTest, OC_LEASE_1001_a_table_beyond_the_declared_slots_is_a_fault) {
   LeaseBook book = book_with(3);
   book.open(kB, kHolder, Secret{}, 2, kRenewal);

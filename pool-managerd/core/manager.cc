@@ -65,6 +65,13 @@ void Manager::on(const SpawnFailed& event, Instant now, Effects& out) {
 void Manager::on(const ProcessExited& event, Instant now, Effects& out) {
   if (Replica* replica = replica_with(event.inc)) replica->on(event, now, out);
 }
+void Manager::on(const WorkersFound& event, Instant now, Effects& out) {
+  for (const WorkerFound& worker : event.workers) {
+    const auto found = replicas_.find(worker.replica_id);
+    ORCH_CHECK(found != replicas_.end());
+    found->second->adopt(worker, now, out);
+  }
+}
 void Manager::on(const InfoArrived& event, Instant now, Effects& out) {
   if (Replica* replica = replica_with(event.inc)) replica->on(event, now, out);
 }

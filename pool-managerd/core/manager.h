@@ -49,6 +49,7 @@ class Manager {
   void on(const ProcessStarted& event, Instant now, Effects& out);
   void on(const SpawnFailed& event, Instant now, Effects& out);
   void on(const ProcessExited& event, Instant now, Effects& out);
+  void on(const WorkersFound& event, Instant now, Effects& out);
   void on(const InfoArrived& event, Instant now, Effects& out);
   void on(const InfoFailed& event, Instant now, Effects& out);
   void on(const WorkerReport& event, Instant now, Effects& out);

@@ -97,6 +97,10 @@ void Manager::take_renewals(const HolderUpdate& update, bool first, Effects& out
       replica.book()->renew(id, {.link = update.link, .update_seq = update.seq});
     }
   }
+  // What a worker that is being adopted holds is not known yet.
+  const bool adopting =
+      std::any_of(replicas_.begin(), replicas_.end(), [](const auto& entry) { return entry.second->is_adopting(); });
+  if (adopting) return;
   for (const LeaseId id : unknown) {
     out.push_back(
         SendRevoke{.link = update.link, .lease = id, .stop = false, .reason = "no such lease of this holder"});
@@ -130,6 +134,9 @@ void Manager::lose_leases(Replica& replica, Effects& out) {
 void Manager::settle_leases(Replica& replica, Instant now, Effects& out) {
   if (!replica.grants()) return lose_leases(replica, out);
   LeaseBook& book = *replica.book();
+  for (const auto& [id, lease] : book.leases()) {  // adopted ones (L8)
+    if (!lease.closed) known_[replica.spec().replica_id].emplace(id, lease.holder);
+  }
   for (const LeaseId id : book.expired(now)) close_lease(book, id, false, "expired", out);
   std::vector<std::pair<LeaseId, bool>> closing;  // second: stop
   for (const auto& [id, lease] : book.leases()) {

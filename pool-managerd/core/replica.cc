@@ -45,6 +45,25 @@ void Replica::spawn(Instant now, Effects& out) {
   out.push_back(SpawnWorker{.replica_id = spec_.replica_id, .inc = inc});
 }
 
+void Replica::adopt(const WorkerFound& found, Instant now, Effects& out) {
+  ORCH_CHECK(!life_ && state_ == ReplicaState::stopped && found.inc.boot < settings_.boot);
+  last_inc_ = found.inc;
+  life_.emplace(Life{.inc = found.inc,
+                     .book = LeaseBook(found.inc, settings_.ttl, 0),
+                     .spawned = now,
+                     .started = true,
+                     .adopting = true,
+                     .last_heard = now,
+                     .progressed = now,
+                     .step_longest = {}});
+  start_at_ = Instant::never();
+  pid_ = found.pid;
+  endpoint_ = found.endpoint;
+  change_state(ReplicaState::starting, out);
+  connect(now, out);
+  out.push_back(QueryInfo{.inc = found.inc});
+}
+
 void Replica::on(const ProcessStarted& event, Instant now, Effects& out) {
   if (!is_current(event.inc)) return;
   life_->started = true;
@@ -91,7 +110,7 @@ void Replica::on(const ProcessExited& event, Instant now, Effects& out) {
   }
   const bool permanent = event.signal == 0 && is_permanent_exit(event.exit_code);
   if (!was_ending) {
-    fail(event.signal != 0 ? FailureClass::killed_by_signal : FailureClass::exited, exit_text(event),
+    fail(event.signal != 0 ? FailureClass::killed_by_signal : class_of_exit(event.exit_code), exit_text(event),
          permanent ? Remedy::give_up : Remedy::retry, now, out);
     return;
   }
@@ -143,7 +162,7 @@ void Replica::fail(FailureClass failure, std::string message, Remedy remedy, Ins
 void Replica::connect(Instant now, Effects& out) {
   life_->controlled = true;
   life_->connect_at = Instant::never();
-  out.push_back(ConnectWorker{.inc = life_->inc});
+  out.push_back(ConnectWorker{.inc = life_->inc, .wants_table = life_->adopting});
   flush_table(now, out);
 }
 
@@ -192,7 +211,9 @@ bool Replica::identity_holds(Instant now, Effects& out) {
   } else {
     return true;
   }
-  fail(failure, std::move(message), Remedy::give_up, now, out);
+  // A worker that an earlier boot started may have had another configuration: the next one has this one.
+  const bool adopted = life_->inc.boot < settings_.boot;
+  fail(failure, std::move(message), adopted ? Remedy::retry : Remedy::give_up, now, out);
   end_process(now, now, out);
   return false;
 }
@@ -200,7 +221,8 @@ bool Replica::identity_holds(Instant now, Effects& out) {
 void Replica::advance_readiness(Instant now, Effects& out) {
   if (state_ != ReplicaState::preloading || !facts_.ready || life_->check_id != 0) return;
   if (!identity_holds(now, out)) return;
-  if (!life_->heard || !life_->controlled) return;  // goes on with the first report
+  if (!life_->heard || !life_->controlled || life_->adopting) return;  // goes on with the first report
+  if (life_->proven) return become_ready(now, out);
   life_->check_id = ++serials_.self_check;
   life_->check_deadline = now + settings_.health.self_check_limit;
   life_->tokens_before_check = last_report_->tokens_out_total;
@@ -244,6 +266,12 @@ std::vector<LeaseBook::Announcement> Replica::on(const WorkerReport& event, Inst
   const std::uint32_t declared = std::min(event.slots > 0 ? event.slots : facts_.slots, spec_.slots);
   if (declared != life.book.declared()) life.book.set_declared(declared);
   job_times_.passed(life.book.running(), event.jobs_ended, now);
+  if (life.adopting) {
+    if (!event.table) return {};  // of the stream before
+    life.adopting = false;
+    life.proven = !event.table->leases.empty() || !event.uses.empty();
+    life.book.adopt(*event.table, event.uses, now);
+  }
   auto announcements = life.book.on_report(event.version, event.uses, now);
   if (event.steps_done != life.steps_done || life.book.running() == 0) life.progressed = now;
   life.steps_done = event.steps_done;
@@ -275,6 +303,9 @@ void Replica::check_limits(Instant now, Effects& out) {
     fail(failure, std::move(message), Remedy::retry, now, out);
     kill(out);
   };
+  if (life.adopting && now >= life.spawned + health.adopt_limit) {
+    return fail_and_kill(FailureClass::not_adopted, "adopt: no table within " + milliseconds(health.adopt_limit));
+  }
   if (!answered && now >= life.spawned + health.start_limit) {
     return fail_and_kill(FailureClass::start_timeout, "start: no answer within " + milliseconds(health.start_limit));
   }
@@ -317,10 +348,14 @@ void Replica::check_drain(Instant now, Effects& out) {
   if (life_->book.is_idle() || now >= drain_until_ + settings_.health.drain_settle) end_process(now, now, out);
 }
 
+// The first start of each replica waits for nobody; restarts of one host come one after another.
+Instant Replica::next_start() const { return spawns_ == 0 ? start_at_ : std::max(start_at_, serials_.next_restart); }
+
 void Replica::tick(Instant now, Effects& out) {
   if (!life_) {
-    const bool may_start = !draining_ && !start_at_.is_never() && now >= start_at_;
-    if (may_start) spawn(now, out);
+    if (draining_ || now < next_start()) return;
+    if (spawns_ > 0) serials_.next_restart = now + settings_.restart.host_interval;
+    spawn(now, out);
     return;
   }
   Life& life = *life_;
@@ -341,17 +376,19 @@ void Replica::tick(Instant now, Effects& out) {
 }
 
 void Replica::flush_table(Instant now, Effects& out) {
-  if (!life_ || life_->ending || !life_->started || !life_->controlled || !life_->book.wants_table(now)) return;
+  if (!life_ || life_->ending || !life_->started || !life_->controlled || life_->adopting) return;
+  if (!life_->book.wants_table(now)) return;
   const TableVersion version{.boot = settings_.boot, .counter = ++serials_.table};
   out.push_back(SendTable{.inc = life_->inc, .table = life_->book.issue(version, now)});
 }
 
 Instant Replica::next_wakeup() const {
-  if (!life_) return draining_ ? Instant::never() : start_at_;
+  if (!life_) return draining_ ? Instant::never() : next_start();
   const Life& life = *life_;
   Instant next = std::min({life.term_at, life.kill_at});
   if (life.ending) return next;
   next = std::min({next, life.connect_at, life.query_at, life.check_deadline});
+  if (life.adopting) next = std::min(next, life.spawned + settings_.health.adopt_limit);
   if (!life.heard || state_ == ReplicaState::starting)
     next = std::min(next, life.spawned + settings_.health.start_limit);
   if (life.heard) next = std::min(next, life.last_heard + settings_.ttl);

@@ -23,6 +23,7 @@ struct Serials {
   std::uint64_t lease = 0;
   std::uint64_t table = 0;
   std::uint64_t self_check = 0;
+  Instant next_restart;  // OC-POOL-3011: replicas that fail together do not start together
 };
 
 class Replica {
@@ -36,6 +37,8 @@ class Replica {
   void on(const InfoArrived& event, Instant now, Effects& out);
   void on(const InfoFailed& event, Instant now, Effects& out);
   void on(const ControlBroken& event, Instant now, Effects& out);
+  // L8: in place of a spawn. Nothing is granted before the worker has shown its table and acked one of this boot.
+  void adopt(const WorkerFound& found, Instant now, Effects& out);
   // Announcements are for the holders; the caller sends them.
   std::vector<LeaseBook::Announcement> on(const WorkerReport& event, Instant now, Effects& out);
   void drain(Duration deadline, Instant now, Effects& out);
@@ -52,6 +55,7 @@ class Replica {
   ReplicaState state() const { return state_; }
   Incarnation inc() const { return life_ ? life_->inc : last_inc_; }
   bool has_process() const { return life_.has_value(); }
+  bool is_adopting() const { return life_ && (life_->adopting || (life_->proven && state_ != ReplicaState::ready)); }
   // Leases may be granted.
   bool grants() const { return state_ == ReplicaState::ready; }
   LeaseBook* book() { return life_ ? &life_->book : nullptr; }
@@ -68,6 +72,8 @@ class Replica {
     LeaseBook book;
     Instant spawned;
     bool started = false;
+    bool adopting = false;    // its table has not come yet
+    bool proven = false;      // adopted with leases: it was ready before
     bool controlled = false;  // a Control stream is open or being opened
     bool heard = false;       // any report yet
     Instant last_heard;
@@ -100,6 +106,7 @@ class Replica {
   void end_process(Instant term_at, Instant now, Effects& out);
   void kill(Effects& out);
   Instant stall_deadline() const;
+  Instant next_start() const;
   std::string exit_text(const ProcessExited& event) const;
 
   ReplicaSpec spec_;

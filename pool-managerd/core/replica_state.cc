@@ -34,6 +34,10 @@ std::string_view to_string(FailureClass failure) {
       return "exited";
     case FailureClass::killed_by_signal:
       return "killed_by_signal";
+    case FailureClass::device_lost:
+      return "device_lost";
+    case FailureClass::out_of_memory:
+      return "out_of_memory";
     case FailureClass::start_timeout:
       return "start_timeout";
     case FailureClass::load_failed:
@@ -56,8 +60,14 @@ std::string_view to_string(FailureClass failure) {
       return "silent";
     case FailureClass::stalled:
       return "stalled";
+    case FailureClass::not_adopted:
+      return "not_adopted";
   }
   ORCH_CHECK(false);
+}
+
+FailureClass class_of_exit(int code) {
+  return code == 69 ? FailureClass::device_lost : code == 71 ? FailureClass::out_of_memory : FailureClass::exited;
 }
 
 bool may_change(ReplicaState from, ReplicaState to) {

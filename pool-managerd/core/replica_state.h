@@ -22,6 +22,8 @@ enum class FailureClass : std::uint8_t {
   spawn_failed,
   exited,
   killed_by_signal,
+  device_lost,    // exit code 69: the device is gone or was never there
+  out_of_memory,  // exit code 71
   start_timeout,
   load_failed,
   load_timeout,
@@ -31,12 +33,15 @@ enum class FailureClass : std::uint8_t {
   cancel_kept_slot,
   counters_stuck,
   self_check_timeout,
-  silent,   // no report for TTL (L6)
-  stalled,  // running without a finished step
+  silent,       // no report for TTL (L6)
+  stalled,      // running without a finished step
+  not_adopted,  // a worker of an earlier boot that did not show its table
 };
 
 std::string_view to_string(ReplicaState state);
 std::string_view to_string(FailureClass failure);
+
+FailureClass class_of_exit(int code);
 
 // Whether the edge exists. Every change of state is checked against it.
 bool may_change(ReplicaState from, ReplicaState to);

@@ -143,6 +143,43 @@ TEST(Replica, OC_POOL_3011_five_failures_open_the_breaker_which_lets_one_trial_t
   EXPECT_EQ(world.last<NotedFailure>().in_a_row, 1u) << "300 s ready cleared the failures in a row";
 }
 
+TEST(Replica, OC_POOL_3011_replicas_that_fail_together_are_restarted_one_after_another) {
+  Settings settings = one_replica();
+  for (int i = 1; i < 6; ++i) {
+    settings.replicas.push_back(settings.replicas[0]);
+    settings.replicas.back().replica_id = "p-" + std::to_string(i);
+  }
+  World world(settings);
+  world.start();
+  EXPECT_EQ(world.sent<SpawnWorker>().size(), 6u) << "first starts wait for nobody";
+  std::vector<Incarnation> all;
+  for (const auto& [inc, worker] : world.workers) all.push_back(inc);
+  for (const Incarnation inc : all) world.die(inc, 9);
+  std::vector<Instant> starts;
+  std::size_t spawned = 6;
+  for (int ms = 0; ms < 5000 && spawned < 12; ms += 10) {
+    world.run(Duration::milliseconds(10));
+    for (; spawned < world.sent<SpawnWorker>().size(); ++spawned) starts.push_back(world.now);
+  }
+  ASSERT_EQ(starts.size(), 6u);
+  for (std::size_t i = 1; i < starts.size(); ++i)
+    EXPECT_GE(starts[i] - starts[i - 1], settings.restart.host_interval - Duration::milliseconds(10)) << i;
+}
+
+TEST(Replica, OC_POOL_3010_crash_classes_are_told_apart) {
+  const std::map<int, FailureClass> codes{{69, FailureClass::device_lost},
+                                          {71, FailureClass::out_of_memory},
+                                          {70, FailureClass::exited},
+                                          {0, FailureClass::exited}};
+  for (const auto& [code, failure] : codes) {
+    World world(one_replica());
+    world.start();
+    world.die(world.inc(), 0, code);
+    EXPECT_EQ(to_string(world.view().last_failure), to_string(failure)) << code;
+    world.expect_state(ReplicaState::backoff);
+  }
+}
+
 TEST(Replica, OC_POOL_3002_permanent_exit_codes_are_not_restarted) {
   for (int code = 0; code < 130; ++code) {
     World world(one_replica());
@@ -262,6 +299,81 @@ TEST(Replica, drain_of_an_unknown_replica_is_not_found) {
   world.step(DrainReplica{.request = {1}, .replica_id = "q", .deadline = {}});
   EXPECT_FALSE(world.last<DrainReply>().accepted);
   EXPECT_EQ(world.last<DrainReply>().outcome, Outcome::NOT_FOUND);
+}
+
+// A worker of boot 2 holds a lease of one slot and runs a job under it when boot 3 starts.
+struct Adoption : ::testing::Test {
+  Adoption() : world(one_replica()) {
+    world.workers[kOld] = std::make_unique<FakeWorker>(4, world.manager.settings().manager, kOld);
+    LeaseTable table{.version = {.boot = 2, .counter = 40}, .ttl = Duration::seconds(15), .leases = {}};
+    table.leases.push_back(
+        {.id = kLease, .holder = orch_at(1), .slots = 1, .secret = Secret{7}, .renewal_seq = 3, .stop = false});
+    EXPECT_EQ(worker().apply(table, world.now), worker::LeaseArbiter::Applied::ok);
+    const Fence fence{.manager = world.manager.settings().manager, .inc = kOld, .lease = kLease, .secret = Secret{7}};
+    EXPECT_TRUE(worker().admit(fence, orch_at(1), {.job = JobId{Uuid{1, 1}}, .attempt = 1}, world.now).ok());
+  }
+  worker::LeaseArbiter& worker() { return world.workers.at(kOld)->arbiter; }
+  void find() { world.step(WorkersFound{{{.replica_id = "p-0", .inc = kOld, .pid = 77, .endpoint = "unix:/old"}}}); }
+  void show_table() {
+    WorkerReport report = world.report_of(kOld);
+    report.table = worker().table();
+    world.step(report);
+  }
+  static constexpr Incarnation kOld{.boot = 2, .counter = 5};
+  static constexpr LeaseId kLease{.boot = 2, .counter = 9};
+  World world;
+};
+
+TEST_F(Adoption, L8_a_worker_of_an_earlier_boot_goes_on_with_its_leases) {
+  find();
+  EXPECT_TRUE(world.last<ConnectWorker>().wants_table);
+  EXPECT_TRUE(world.sent<SendTable>().empty()) << "nothing is sent before its table is known";
+  world.attach(1, orch_at(1));
+  world.holders[1] = orch_at(1);
+  world.step(
+      HolderUpdate{.link = {1}, .seq = 1, .bids = {{.pool_id = "p", .running = 1}}, .renew = {kLease}, .release = {}});
+  EXPECT_TRUE(world.revokes.empty()) << "nobody is told that its lease is gone";
+  show_table();
+  world.expect_state(ReplicaState::ready);
+  EXPECT_TRUE(world.sent<SpawnWorker>().empty());
+  EXPECT_TRUE(world.sent<SendSelfCheck>().empty()) << "it was ready before and is busy";
+  EXPECT_EQ(world.view().inc, kOld);
+  EXPECT_EQ(world.view().running, 1u);
+  ASSERT_FALSE(world.sent<SendTable>().empty());
+  EXPECT_EQ(world.last<SendTable>().table.version.boot, 3u) << "the version is of the new boot";
+  world.step(
+      HolderUpdate{.link = {1}, .seq = 2, .bids = {{.pool_id = "p", .running = 1}}, .renew = {kLease}, .release = {}});
+  world.report(kOld);
+  world.step(Tick{});
+  ASSERT_TRUE(world.grants[1].contains(kLease)) << "the same lease";
+  EXPECT_EQ(world.grants[1].at(kLease).secret, Secret{7});
+  EXPECT_EQ(world.grants[1].at(kLease).update_seq, 2u);
+  EXPECT_TRUE(world.dispatch(1, 2).ok()) << "idle credit, granted on the adopted worker";
+}
+
+TEST_F(Adoption, L8_a_worker_that_does_not_show_its_table_is_replaced_after_its_reap) {
+  world.script.answers = false;
+  world.script.reports = false;
+  find();
+  world.run(Duration::seconds(5) - Duration{1});
+  EXPECT_TRUE(world.sent<SignalWorker>().empty());
+  world.run(Duration{1});
+  EXPECT_EQ(world.last<SignalWorker>().signal, StopSignal::kill);
+  EXPECT_EQ(world.last<NotedFailure>().failure, FailureClass::not_adopted);
+  world.script.answers = world.script.reports = true;
+  world.run(Duration::seconds(3));
+  world.expect_state(ReplicaState::ready);
+  EXPECT_EQ(world.view().inc.boot, 3u);
+}
+
+TEST_F(Adoption, L8_another_model_is_replaced_not_given_up) {
+  world.script.digest = "sha256:11";
+  find();
+  EXPECT_EQ(world.view().last_failure, FailureClass::digest_mismatch);
+  world.script.digest = kDigest;
+  world.run(Duration::seconds(3));
+  world.expect_state(ReplicaState::ready);
+  EXPECT_EQ(world.view().inc.boot, 3u);
 }
 
 TEST(Manager, shutdown_completes_only_when_every_worker_has_been_reaped) {

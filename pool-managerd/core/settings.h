@@ -30,6 +30,7 @@ struct RestartPolicy {
   Duration reset_after = Duration::seconds(300);  // ready this long clears the failures in a row
   std::uint32_t breaker_failures = 5;             // in a row
   Duration breaker_open = Duration::seconds(300);
+  Duration host_interval = Duration::milliseconds(250);  // between two restarts on this host, whatever replica
 };
 
 struct HealthPolicy {
@@ -40,7 +41,8 @@ struct HealthPolicy {
   std::int64_t stall_factor = 20;
   Duration info_poll = Duration::milliseconds(200);        // GetInfo until the worker is loaded
   Duration reconnect_delay = Duration::milliseconds(200);  // of a broken Control stream
-  Duration exit_settle = Duration::seconds(2);   // a worker that reported a load failure may exit by itself this long
+  Duration adopt_limit = Duration::seconds(5);  // a worker of an earlier boot that does not show its table by then goes
+  Duration exit_settle = Duration::seconds(2);  // a worker that reported a load failure may exit by itself this long
   Duration drain_settle = Duration::seconds(1);  // after a drain deadline, for the worker to end its jobs by itself
 };
 

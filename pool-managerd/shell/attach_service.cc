@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/base/check.h"
+#include "common/runtime/clock.h"
 #include "common/runtime/grpc_serve.h"
 #include "orch/v1/pool_manager.grpc.pb.h"
 #include "pool-managerd/shell/wire.h"
@@ -19,6 +20,8 @@ namespace {
 using AttachStream = runtime::BidiServe<v1::AttachRequest, v1::AttachEvent>;
 
 constexpr std::uint64_t kDrainLongestMs = 24ULL * 3600 * 1000;
+
+constexpr Duration kHelloLimit = Duration::seconds(10);
 
 grpc::Status busy(const std::string& what) { return {grpc::StatusCode::RESOURCE_EXHAUSTED, what}; }
 
@@ -46,6 +49,7 @@ class Door {
 struct AttachService::Shared {
   struct Stream {
     std::shared_ptr<AttachStream> rpc;
+    Instant opened;
     bool greeted = false;   // said hello: the core knows the link
     bool welcomed = false;  // the core accepted it
   };
@@ -66,6 +70,7 @@ struct AttachService::Shared {
   std::uint64_t last_drain = 0;
   bool closed = false;
 
+  void opened(LinkId link, const std::shared_ptr<AttachStream>& rpc);
   void received(LinkId link, const std::shared_ptr<AttachStream>& rpc, const v1::AttachRequest& request);
   void hello(LinkId link, Stream& stream, const v1::AttachHello& message);
   void refuse(LinkId link, Outcome outcome, const std::string& message, const std::string& field);
@@ -73,10 +78,16 @@ struct AttachService::Shared {
   void write(LinkId link, const v1::AttachEvent& event);
 };
 
+void AttachService::Shared::opened(LinkId link, const std::shared_ptr<AttachStream>& rpc) {
+  if (!closed && rpc) streams.try_emplace(link, Stream{.rpc = rpc, .opened = runtime::now()});
+}
+
 void AttachService::Shared::received(LinkId link, const std::shared_ptr<AttachStream>& rpc,
                                      const v1::AttachRequest& request) {
   if (closed || !rpc) return;
-  Stream& stream = streams.try_emplace(link, Stream{.rpc = rpc}).first->second;
+  const auto found = streams.find(link);
+  if (found == streams.end()) return;  // refused
+  Stream& stream = found->second;
   if (request.kind_case() == v1::AttachRequest::kHello && !stream.greeted) return hello(link, stream, request.hello());
   if (request.kind_case() == v1::AttachRequest::kUpdate && stream.greeted) {
     rpc->read_next();
@@ -152,6 +163,8 @@ class AttachService::Service final : public v1::PoolManager::CallbackService {
     events.on_done = [shared] { shared->open.fetch_sub(1); };
     const std::shared_ptr<AttachStream> stream = door->open(std::move(events));
     if (refused) stream->finish(busy("more than " + std::to_string(kStreamsMax) + " attach streams"));
+    const bool posted = shared->post([shared, link, door] { shared->opened(link, door->stream()); });
+    ORCH_CHECK(posted);
     return stream.get();
   }
 
@@ -232,6 +245,17 @@ void AttachService::send(const DrainReply& effect) {
   }
   found->second.reactor->Finish(grpc::Status::OK);
   shared_->drains.erase(found);
+}
+
+void AttachService::refuse_silent(Instant now) {
+  std::vector<LinkId> silent;
+  for (const auto& [link, stream] : shared_->streams) {
+    if (!stream.greeted && now >= stream.opened + kHelloLimit) silent.push_back(link);
+  }
+  for (const LinkId link : silent) {
+    shared_->refuse(link, Outcome::INVALID_PARAMS, "hello: none within " + std::to_string(kHelloLimit.ms()) + " ms",
+                    "hello");
+  }
 }
 
 void AttachService::close() {

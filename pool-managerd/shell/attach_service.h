@@ -38,6 +38,8 @@ class AttachService {
   void send(const SendRevoke& effect);
   void send(const DrainReply& effect);
   // Ends every stream; nothing is served afterwards.
+  // Streams that have not said hello within kHelloLimit end.
+  void refuse_silent(Instant now);
   void close();
   std::size_t streams() const;
 

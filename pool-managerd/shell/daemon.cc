@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <set>
 #include <system_error>
 #include <utility>
 
@@ -18,6 +19,7 @@
 #include "pool-managerd/core/manager.h"
 #include "pool-managerd/shell/admin_http.h"
 #include "pool-managerd/shell/attach_service.h"
+#include "pool-managerd/shell/known_workers.h"
 #include "pool-managerd/shell/probe.h"
 #include "pool-managerd/shell/process_supervisor.h"
 #include "pool-managerd/shell/worker_command.h"
@@ -30,6 +32,7 @@ namespace {
 constexpr std::size_t kMailboxCapacity = 16 * 1024;
 // After SIGTERM running jobs may finish for this long.
 constexpr Duration kShutdownDrain = Duration::seconds(10);
+constexpr Duration kHelloCheck = Duration::seconds(1);
 constexpr Duration kServerGrace = Duration::milliseconds(500);
 
 class KernelEntropy final : public EntropySource {
@@ -52,10 +55,12 @@ Status<Daemon::StartFailure> make_private_dir(const std::string& path) {
 struct Daemon::Parts {
   Parts(const Config& config, runtime::StateDir dir, std::string program_dir)
       : state_dir(std::move(dir)),
+        known(state_dir),
         commands(config, std::move(program_dir), std::filesystem::absolute(state_dir.path()).string()),
         manager(settings_from(config, ManagerId{state_dir.id()}, state_dir.boot()), entropy),
         mailbox(loop, kMailboxCapacity, [this](std::vector<std::function<void()>>& tasks) { run_batch(tasks); }),
         timer(loop, [this] { handle(Tick{}); }),
+        hello_timer(loop, [this] { expect_hellos(); }),
         probe(manager),
         links(manager.settings().manager, sender(), [this](Event event) { handle(event); }),
         attach(manager.settings().manager, state_dir.boot(), sender(),
@@ -71,13 +76,23 @@ struct Daemon::Parts {
     for (std::function<void()>& task : tasks) std::exchange(task, nullptr)();
   }
 
+  void expect_hellos() {
+    attach.refuse_silent(runtime::now());
+    hello_timer.set(runtime::now() + kHelloCheck);
+  }
   void start_supervisor();
+  void find_workers();
+  void adopt_workers();
+  void remove_dead_sockets() const;
+  std::string endpoint_of(const std::string& replica_id, Incarnation inc) const {
+    return "unix:" + commands.socket_path(replica_id, inc);
+  }
   void handle(const Event& event);
   void begin_shutdown();
 
   void execute(const SpawnWorker& effect);
   void execute(const SignalWorker& effect);
-  void execute(const ConnectWorker& effect) { links.connect(effect.inc); }
+  void execute(const ConnectWorker& effect) { links.connect(effect.inc, effect.wants_table); }
   void execute(const QueryInfo& effect) { links.query_info(effect.inc); }
   void execute(const SendTable& effect) { links.send(effect); }
   void execute(const SendSelfCheck& effect) { links.send(effect); }
@@ -103,12 +118,15 @@ struct Daemon::Parts {
   };
 
   runtime::StateDir state_dir;
+  KnownWorkers known;
+  std::vector<std::pair<KnownWorker, int>> found;  // of an earlier start, alive; second: pidfd
   KernelEntropy entropy;
   WorkerCommands commands;
   Manager manager;
   runtime::EventLoop loop;
   runtime::LoopMailbox<std::function<void()>> mailbox;
   runtime::LoopTimer timer;
+  runtime::LoopTimer hello_timer;
   Probe probe;
   WorkerLinks links;
   AttachService attach;
@@ -136,7 +154,13 @@ void Daemon::Parts::start_supervisor() {
               [this, must_post](Incarnation inc, std::int64_t pid) {
                 must_post([this, inc, pid] {
                   const Process& process = processes.at(inc);
-                  const std::string endpoint = "unix:" + commands.socket_path(process.replica_id, inc);
+                  const std::string endpoint = endpoint_of(process.replica_id, inc);
+                  known.remember({.replica_id = process.replica_id,
+                                  .inc = inc,
+                                  .pid = pid,
+                                  .start_time = process_start_time(pid),
+                                  .command = command_digest(commands.arguments(process.replica_id, inc)),
+                                  .control_secret = process.control_secret});
                   runtime::log_info("worker_started",
                                     {{"replica_id", process.replica_id}, {"inc", inc_text(inc)}, {"pid", pid}});
                   links.open(inc, endpoint, process.control_secret);
@@ -159,6 +183,7 @@ void Daemon::Parts::start_supervisor() {
                                                       {"exit_code", exit.exit_code},
                                                       {"signal", exit.signal}});
                   links.close(exit.inc);
+                  known.forget(exit.inc);
                   std::error_code ignored;
                   std::filesystem::remove(commands.socket_path(replica_id, exit.inc), ignored);
                   processes.erase(exit.inc);
@@ -166,6 +191,52 @@ void Daemon::Parts::start_supervisor() {
                       .inc = exit.inc, .exit_code = exit.exit_code, .signal = exit.signal, .detail = exit.last_line});
                 });
               }});
+}
+
+// L8: which of the workers that the last start wrote down still run and fit the configuration. The others end now,
+// before anything is started in their place.
+void Daemon::Parts::find_workers() {
+  std::map<std::string, std::pair<KnownWorker, int>> newest;
+  for (KnownWorker& worker : known.left_behind()) {
+    const int pid_fd = open_process(worker);
+    if (pid_fd < 0) continue;
+    const bool fits = commands.pool_of(worker.replica_id) != nullptr && worker.inc.boot < state_dir.boot() &&
+                      worker.command == command_digest(commands.arguments(worker.replica_id, worker.inc)) &&
+                      !newest.contains(worker.replica_id);
+    if (fits) {
+      std::string replica_id = worker.replica_id;
+      newest.emplace(std::move(replica_id), std::pair(std::move(worker), pid_fd));
+      continue;
+    }
+    runtime::log_warn("worker_not_adopted", {{"replica_id", worker.replica_id}, {"pid", worker.pid}});
+    if (!end_process(pid_fd)) runtime::log_error("worker_does_not_end", {{"pid", worker.pid}});
+  }
+  for (auto& [replica_id, entry] : newest) found.push_back(std::move(entry));
+}
+
+void Daemon::Parts::remove_dead_sockets() const {
+  std::set<std::string> alive;
+  for (const auto& [worker, pid_fd] : found) alive.insert(commands.socket_path(worker.replica_id, worker.inc));
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(commands.run_dir(), ignored)) {
+    if (!alive.contains(entry.path().string())) std::filesystem::remove(entry.path(), ignored);
+  }
+}
+
+void Daemon::Parts::adopt_workers() {
+  WorkersFound event;
+  for (auto& [worker, pid_fd] : std::exchange(found, {})) {
+    const std::string endpoint = endpoint_of(worker.replica_id, worker.inc);
+    runtime::log_info("worker_found",
+                      {{"replica_id", worker.replica_id}, {"inc", inc_text(worker.inc)}, {"pid", worker.pid}});
+    processes[worker.inc] = {.replica_id = worker.replica_id, .control_secret = worker.control_secret};
+    supervisor->adopt(worker.inc, pid_fd);
+    links.open(worker.inc, endpoint, worker.control_secret);
+    event.workers.push_back(
+        {.replica_id = worker.replica_id, .inc = worker.inc, .pid = worker.pid, .endpoint = endpoint});
+    known.remember(std::move(worker));
+  }
+  if (!event.workers.empty()) handle(event);
 }
 
 // Effects may raise events at once; they wait until the step's own effects are done.
@@ -252,6 +323,10 @@ void Daemon::Parts::execute(const ShutdownComplete&) {
 }
 
 void Daemon::Parts::begin_shutdown() {
+  if (shutting_down) {  // whoever asks twice does not want to wait: run() ends, and the supervisor kills and reaps
+    runtime::log_warn("stopped_at_once");
+    return loop.stop();
+  }
   runtime::log_info("shutdown_begun", {{"drain_ms", kShutdownDrain.ms()}});
   shutting_down = true;
   handle(Shutdown{.deadline = kShutdownDrain});
@@ -269,9 +344,8 @@ Result<std::unique_ptr<Daemon>, Daemon::StartFailure> Daemon::start(const Config
   auto parts = std::make_unique<Parts>(config, std::move(state_dir), std::move(program_dir));
   const auto paths = parts->commands.check_socket_paths(parts->state_dir.boot());
   if (!paths.ok()) return Err{StartFailure{78, paths.error()}};
-  // Sockets of an earlier life are dead: its workers died with it (L8).
-  std::error_code ignored;
-  std::filesystem::remove_all(parts->commands.run_dir(), ignored);
+  parts->find_workers();
+  parts->remove_dead_sockets();
   for (const std::string& dir : {parts->commands.run_dir(), parts->commands.log_dir()}) {
     const auto made = make_private_dir(dir);
     if (!made.ok()) return Err{made.error()};
@@ -303,7 +377,11 @@ void Daemon::run() {
   runtime::log_info("started", {{"manager_id", parts.manager.settings().manager.to_string()},
                                 {"boot", parts.state_dir.boot()},
                                 {"replicas", parts.manager.settings().replicas.size()}});
-  parts.loop.post([&parts] { parts.handle(Tick{}); });
+  parts.loop.post([&parts] {
+    parts.adopt_workers();
+    parts.handle(Tick{});
+    parts.expect_hellos();
+  });
   parts.loop.run();
   parts.attach.close();
   parts.admin.close();

@@ -30,6 +30,8 @@ const char* crash_class(FailureClass failure) {
   switch (failure) {
     case FailureClass::none:
     case FailureClass::exited:
+    case FailureClass::device_lost:
+    case FailureClass::out_of_memory:
       return "exit_code";
     case FailureClass::killed_by_signal:
       return "signal";
@@ -37,6 +39,7 @@ const char* crash_class(FailureClass failure) {
       return "spawn_failed";
     case FailureClass::start_timeout:
     case FailureClass::silent:
+    case FailureClass::not_adopted:
       return "silent";
     case FailureClass::stalled:
       return "stalled";

@@ -4,7 +4,6 @@
 #include <linux/close_range.h>
 #include <poll.h>
 #include <sys/eventfd.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -28,7 +27,6 @@ namespace orch::pool {
 namespace {
 
 constexpr int kChildLifelineFd = 3;
-constexpr int kExitNoParent = 126;
 
 class Pipe {
  public:
@@ -60,7 +58,6 @@ class Pipe {
 struct ChildPlan {
   std::vector<char*> arguments;
   std::vector<char*> environment;
-  pid_t parent = 0;
   int lifeline_fd = -1;
   int output_fd = -1;
   int error_fd = -1;  // errno of a failed exec goes there; closed by a successful one
@@ -74,9 +71,6 @@ struct ChildPlan {
 }
 
 [[noreturn]] void become_child(const ChildPlan& plan) {
-  // L8: the kernel kills the worker when the forking thread ends. It may have ended before this call took effect.
-  if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) give_up(plan.error_fd);
-  if (::getppid() != plan.parent) ::_exit(kExitNoParent);
   if (plan.niceness != 0) ::setpriority(PRIO_PROCESS, 0, plan.niceness);
   // An ignored signal stays ignored over exec, and so does the mask.
   for (const int number : {SIGPIPE, SIGTERM, SIGINT, SIGHUP, SIGCHLD}) ::signal(number, SIG_DFL);
@@ -135,6 +129,13 @@ class ProcessSupervisor::Loop {
     }
     wake();
   }
+  void push_adopted(Incarnation inc, int pid_fd) {
+    {
+      const std::lock_guard lock(mutex_);
+      adopted_.emplace_back(inc, pid_fd);
+    }
+    wake();
+  }
   void push(Incarnation inc, int number) {
     {
       const std::lock_guard lock(mutex_);
@@ -147,8 +148,9 @@ class ProcessSupervisor::Loop {
   struct Child {
     pid_t pid = 0;
     int pid_fd = -1;
-    int lifeline_fd = -1;  // its end tells the child that we are gone
-    std::unique_ptr<ChildOutput> output;
+    int lifeline_fd = -1;                 // its end tells the child that we are gone; adopted: none
+    std::unique_ptr<ChildOutput> output;  // adopted: none
+    bool ours = true;                     // else adopted: init reaps it
   };
 
   void wake() const {
@@ -168,6 +170,7 @@ class ProcessSupervisor::Loop {
   std::mutex mutex_;
   std::vector<ChildSpec> spawns_;                     // guarded by mutex_
   std::vector<std::pair<Incarnation, int>> signals_;  // guarded by mutex_
+  std::vector<std::pair<Incarnation, int>> adopted_;  // guarded by mutex_
   bool closing_ = false;                              // guarded by mutex_
   std::map<Incarnation, Child> children_;             // the thread's own
   std::thread thread_;
@@ -178,12 +181,20 @@ void ProcessSupervisor::Loop::run() {
   for (;;) {
     std::vector<ChildSpec> spawns;
     std::vector<std::pair<Incarnation, int>> signals;
+    std::vector<std::pair<Incarnation, int>> adopted;
     bool closing = false;
     {
       const std::lock_guard lock(mutex_);
+      adopted.swap(adopted_);
       spawns.swap(spawns_);
       signals.swap(signals_);
       closing = closing_;
+    }
+    for (const auto& [inc, pid_fd] : adopted) {
+      Child child;
+      child.pid_fd = pid_fd;
+      child.ours = false;
+      children_.emplace(inc, std::move(child));
     }
     if (!closing) {
       for (ChildSpec& spec : spawns) start(std::move(spec));
@@ -205,7 +216,7 @@ void ProcessSupervisor::Loop::wait_for_news() {
   std::vector<Incarnation> owners;
   for (const auto& [inc, child] : children_) {
     entries.push_back({.fd = child.pid_fd, .events = POLLIN, .revents = 0});
-    entries.push_back({.fd = child.output->fd(), .events = POLLIN, .revents = 0});  // -1 is skipped by poll
+    entries.push_back({.fd = child.output ? child.output->fd() : -1, .events = POLLIN, .revents = 0});  // -1: skipped
     owners.push_back(inc);
   }
   if (::poll(entries.data(), entries.size(), -1) < 0) return;  // EINTR: look again
@@ -221,6 +232,11 @@ void ProcessSupervisor::Loop::wait_for_news() {
 }
 
 bool ProcessSupervisor::Loop::reap(Incarnation inc, Child& child) {
+  if (!child.ours) {
+    ::close(child.pid_fd);
+    callbacks_.on_exit({.inc = inc, .last_line = "an adopted worker, its exit status is unknown"});
+    return true;
+  }
   siginfo_t info{};
   if (::waitid(P_PIDFD, static_cast<id_t>(child.pid_fd), &info, WEXITED | WNOHANG) != 0 || info.si_pid == 0)
     return false;
@@ -253,7 +269,6 @@ void ProcessSupervisor::Loop::start(ChildSpec spec) {
   }
   ChildPlan plan{.arguments = pointers(spec.arguments),
                  .environment = pointers(spec.environment),
-                 .parent = ::getpid(),
                  .lifeline_fd = lifeline.read_end(),
                  .output_fd = output.write_end(),
                  .error_fd = error.write_end(),
@@ -293,6 +308,7 @@ ProcessSupervisor::ProcessSupervisor(Options options, Callbacks callbacks)
     : loop_(std::make_unique<Loop>(options, std::move(callbacks))) {}
 ProcessSupervisor::~ProcessSupervisor() = default;
 void ProcessSupervisor::spawn(ChildSpec spec) { loop_->push(std::move(spec)); }
+void ProcessSupervisor::adopt(Incarnation inc, int pid_fd) { loop_->push_adopted(inc, pid_fd); }
 void ProcessSupervisor::signal(Incarnation inc, int number) { loop_->push(inc, number); }
 
 }  // namespace orch::pool

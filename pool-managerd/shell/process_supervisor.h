@@ -1,9 +1,9 @@
-// Purpose: starts worker processes, reads what they write, and reaps them by pidfd (DESIGN-RULES L6, L8). A worker dies
-// with this process: PR_SET_PDEATHSIG, which counts from the thread that forked, and the end of its lifeline pipe. So
-// one thread forks all of them and lives until everything has been reaped. Threads: spawn() and signal() from any
-// thread; callbacks come on the supervisor's own thread and must not block. Ownership: the callbacks' targets must
-// outlive the supervisor. Bounds: children by the caller; a child's log by log_bytes_max twice (the file and its
-// predecessor), logs_kept files per prefix.
+// Purpose: starts worker processes, reads what they write, and reaps them by pidfd (DESIGN-RULES L6, L8). A worker
+// learns by the end of its lifeline pipe that this process is gone; it may be adopted by the next one, which watches it
+// by pidfd without being its parent. Threads: spawn(), adopt() and signal() from any thread; callbacks come on the
+// supervisor's own thread and must not block. Ownership: the callbacks' targets must outlive the supervisor. Bounds:
+// children by the caller; a child's log by log_bytes_max twice (the file and its predecessor), logs_kept files per
+// prefix.
 #pragma once
 
 #include <cstddef>
@@ -53,6 +53,8 @@ class ProcessSupervisor {
   ProcessSupervisor& operator=(const ProcessSupervisor&) = delete;
 
   void spawn(ChildSpec spec);
+  // A process that an earlier start of the manager spawned. Takes the pidfd. Its exit status cannot be learned.
+  void adopt(Incarnation inc, int pid_fd);
   // No effect when that child has been reaped.
   void signal(Incarnation inc, int number);
 

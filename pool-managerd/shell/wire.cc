@@ -118,6 +118,25 @@ WorkerFacts parse_info(const v1::WorkerInfo& message) {
   return facts;
 }
 
+// A worker's own table; whatever is malformed in it gives a lease that nobody holds.
+LeaseTable parse_table(const v1::LeaseTable& message) {
+  LeaseTable table;
+  table.version = {.boot = message.version_boot(), .counter = message.version_counter()};
+  table.ttl = Duration::milliseconds(static_cast<std::int64_t>(std::min(message.ttl_ms(), kLongestMs)));
+  for (const v1::LeaseEntry& entry : message.leases()) {
+    LeaseEntry lease;
+    lease.id = parse_pair<LeaseId>(entry.id());
+    lease.holder.orch = OrchId{Uuid::parse(entry.holder().orch_id()).value_or(Uuid{})};
+    lease.holder.boot = entry.holder().orch_boot();
+    lease.slots = entry.slots();
+    std::copy_n(entry.secret().begin(), std::min(entry.secret().size(), lease.secret.size()), lease.secret.begin());
+    lease.renewal_seq = entry.renewal_seq();
+    lease.stop = entry.stop();
+    table.leases.push_back(lease);
+  }
+  return table;
+}
+
 WorkerReport parse_report(Incarnation inc, const v1::ControlReport& message) {
   WorkerReport report;
   report.inc = inc;
@@ -135,6 +154,7 @@ WorkerReport parse_report(Incarnation inc, const v1::ControlReport& message) {
   report.kv_pages_total = message.kv_pages_total();
   report.memory_used_bytes = message.memory_used_bytes();
   report.jobs_ended = message.jobs_ended();
+  if (message.has_table()) report.table = parse_table(message.table());
   if (message.has_self_check()) {
     const v1::SelfCheckResult& result = message.self_check();
     report.self_check = SelfCheckOutcome{.id = result.id(),
@@ -244,12 +264,13 @@ v1::AttachEvent refused_event(Outcome outcome, const std::string& message, const
   return event;
 }
 
-v1::ControlRequest control_hello(ManagerId manager, Incarnation inc, const Secret& control_secret) {
+v1::ControlRequest control_hello(ManagerId manager, Incarnation inc, const Secret& control_secret, bool wants_table) {
   v1::ControlRequest request;
   v1::ControlHello* hello = request.mutable_hello();
   hello->set_manager_id(manager.to_string());
   write_pair(inc, hello->mutable_inc());
   hello->set_control_secret(bytes_of(control_secret));
+  hello->set_want_table(wants_table);
   return request;
 }
 

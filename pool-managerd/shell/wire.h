@@ -31,7 +31,8 @@ v1::AttachEvent replica_event(const ReplicaView& view);
 v1::AttachEvent grant_event(const SendGrant& grant);
 v1::AttachEvent revoke_event(const SendRevoke& revoke);
 v1::AttachEvent refused_event(Outcome outcome, const std::string& message, const std::string& field);
-v1::ControlRequest control_hello(ManagerId manager, Incarnation inc, const Secret& control_secret);
+LeaseTable parse_table(const v1::LeaseTable& message);
+v1::ControlRequest control_hello(ManagerId manager, Incarnation inc, const Secret& control_secret, bool wants_table);
 v1::ControlRequest table_request(const LeaseTable& table);
 
 }  // namespace orch::pool::wire

@@ -109,6 +109,7 @@ std::vector<std::string> WorkerCommands::arguments(const std::string& replica_id
   add("--slots", std::to_string(pool->slots));
   add("--listen", "unix:" + socket_path(replica_id, inc));
   add("--lifeline-fd", std::to_string(kLifelineFd));
+  add("--orphan-grace-ms", std::to_string(config_.lease.orphan_grace_ms));
   return out;
 }
 

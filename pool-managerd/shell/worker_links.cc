@@ -86,7 +86,7 @@ void WorkerLinks::close(Incarnation inc) {
   shared_->links.erase(inc);
 }
 
-void WorkerLinks::connect(Incarnation inc) {
+void WorkerLinks::connect(Incarnation inc, bool wants_table) {
   Link* link = shared_->find(inc);
   if (link == nullptr) return;
   if (link->control) link->control->cancel();
@@ -118,7 +118,7 @@ void WorkerLinks::connect(Incarnation inc) {
         stub->async()->Control(context, reactor);
       },
       std::move(events), kOutboxMax);
-  shared_->send(inc, wire::control_hello(shared_->manager, inc, link->control_secret));
+  shared_->send(inc, wire::control_hello(shared_->manager, inc, link->control_secret, wants_table));
 }
 
 void WorkerLinks::query_info(Incarnation inc) {

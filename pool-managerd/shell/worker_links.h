@@ -24,7 +24,7 @@ class WorkerLinks {
   WorkerLinks& operator=(const WorkerLinks&) = delete;
 
   void open(Incarnation inc, const std::string& endpoint, const Secret& control_secret);
-  void connect(Incarnation inc);  // closes an earlier stream
+  void connect(Incarnation inc, bool wants_table);  // closes an earlier stream
   void query_info(Incarnation inc);
   void send(const SendTable& effect);
   void send(const SendSelfCheck& effect);

@@ -29,15 +29,15 @@ def alive(pid):
 class LongStream:
     """Reads a long answer in the background; `started` is set by its first token."""
 
-    def __init__(self, cluster):
+    def __init__(self, cluster, **changes):
         self.events, self.started, self.error = [], threading.Event(), None
-        self._thread = threading.Thread(target=self._read, args=(cluster,), daemon=True)
+        self._thread = threading.Thread(target=self._read, args=(cluster, {**LONG, **changes}), daemon=True)
         self._thread.start()
         assert self.started.wait(30), self.error
 
-    def _read(self, cluster):
+    def _read(self, cluster, options):
         try:
-            for _, data, _ in cluster.chat_events("Write a very long story about a ship.", **LONG):
+            for _, data, _ in cluster.chat_events("Write a very long story about a ship.", **options):
                 self.events.append(data)
                 if isinstance(data, dict) and any(c.get("delta", {}).get("content") for c in data.get("choices", [])):
                     self.started.set()
@@ -76,15 +76,40 @@ def test_kill_9_of_orchestratord_leaves_no_worker_generating_after_a_second(own_
     assert own_cluster.chat("Hello again").status == 200
 
 
-def test_kill_9_of_pool_managerd_leaves_no_orphan(own_cluster):
-    pid = own_cluster.ready_replica()["pid"]
-    stream = LongStream(own_cluster)
+def test_L8_kill_9_of_pool_managerd_leaves_no_orphan():
+    with Cluster([native_pool()], pool_managerd={"lease": {"orphan_grace_ms": 1000}}) as cluster:
+        cluster.wait_ready()
+        pid = cluster.ready_replica()["pid"]
+        stream = LongStream(cluster)
+        cluster.kill("pool-managerd").wait()
+        killed = time.monotonic()
+        wait_until(lambda: not alive(pid), 4.0, "the worker ended when its orphan grace was over")
+        lived = time.monotonic() - killed
+        print(f"ended {lived:.3f} s after its manager")
+        assert lived > 0.5, "the worker did not wait for a manager that comes back"
+        stream.finish()
+        cluster.start_manager()
+        cluster.wait_ready()
+        assert cluster.chat("Hello again").status == 200
+
+
+def test_L8_a_restarted_pool_managerd_adopts_its_worker_and_the_stream_goes_on(own_cluster):
+    before = own_cluster.ready_replica()
+    stream = LongStream(own_cluster, max_tokens=700)
     own_cluster.kill("pool-managerd").wait()
-    wait_until(lambda: not alive(pid), 2.0, "the worker died with its manager")
-    stream.finish()
+    heard = len(stream.events)
+    wait_until(lambda: len(stream.events) > heard + 5, 10, "the stream goes on without a manager")
     own_cluster.start_manager()
+    after = wait_until(own_cluster.ready_replica, 15, "the replica is ready again")
+    assert after["pid"] == before["pid"] and after["inc"] == before["inc"], "adopted, not restarted"
+    assert after["running"] == 1, "its table and what runs under it were taken over"
     own_cluster.wait_ready()
-    assert own_cluster.chat("Hello again").status == 200
+    assert own_cluster.chat("Hello beside it", timeout=60).status == 200, "new work is granted on the adopted worker"
+    events = stream.finish(120)
+    assert stream.error is None and events[-1] == "[DONE]", events[-3:]
+    assert not [e for e in events if isinstance(e, dict) and "error" in e], "the client noticed nothing"
+    own_cluster.stop()
+    assert not alive(before["pid"]), "a clean stop ends the adopted worker too"
 
 
 def test_disconnect_stops_the_work_within_a_second(own_cluster):

@@ -162,6 +162,12 @@ std::vector<LeaseUse> LeaseArbiter::uses() const {
   return uses;
 }
 
+LeaseTable LeaseArbiter::table() const {
+  LeaseTable out{.version = version_, .ttl = ttl_, .leases = {}};
+  for (const auto& [id, lease] : leases_) out.leases.push_back(lease.entry);
+  return out;
+}
+
 std::uint32_t LeaseArbiter::running_of(const Holder& holder) const {
   return static_cast<std::uint32_t>(
       std::count_if(jobs_.begin(), jobs_.end(), [&](const auto& job) { return job.second.holder == holder; }));

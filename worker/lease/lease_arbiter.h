@@ -18,6 +18,10 @@
 #include "common/base/time.h"
 #include "gen/outcome.h"
 
+namespace orch {
+struct LeaseStateProbe;
+}
+
 namespace orch::worker {
 
 class LeaseArbiter {
@@ -84,7 +88,11 @@ class LeaseArbiter {
   std::uint32_t running_of(const Holder& holder) const;
   std::uint64_t jobs_ended() const { return jobs_ended_; }
 
+  // What a manager that comes back must know (L8): the table as it was applied last.
+  LeaseTable table() const;
+
  private:
+  friend struct orch::LeaseStateProbe;  // the explicit-state check tells states apart by it
   struct Lease {
     LeaseEntry entry;
     Instant end;

@@ -53,6 +53,7 @@ Status<EngineFailure> ControlStream::hello(const v1::ControlHello& message) {
     const std::lock_guard lock(mutex_);
     if (greeted_) return Err{EngineFailure{Outcome::INVALID_PARAMS, "hello: sent twice", "hello"}};
     greeted_ = true;
+    table_due_ = message.want_table();
   }
   return state_->open_control(message.control_secret(), ManagerId{*manager},
                               {message.inc().boot(), message.inc().counter()}, shared_from_this());
@@ -130,6 +131,7 @@ void ControlStream::written(bool ok) {
 void ControlStream::pump() {
   std::optional<SelfCheckVerdict> verdict;
   bool finish = false;
+  bool with_table = false;
   {
     const std::lock_guard lock(mutex_);
     if (busy_ || closed_) return;
@@ -138,6 +140,7 @@ void ControlStream::pump() {
     busy_ = true;
     closed_ = finish;
     due_ = false;
+    with_table = !finish && std::exchange(table_due_, false);
     if (!verdicts_.empty()) {
       verdict = std::move(verdicts_.front());
       verdicts_.pop_front();
@@ -146,7 +149,9 @@ void ControlStream::pump() {
   if (finish) {
     writer_.finish(failure_);
   } else {
-    writer_.write(to_message(state_->report(), verdict));
+    v1::ControlReport report = to_message(state_->report(), verdict);
+    if (with_table) wire::write_table(state_->table(), report.mutable_table());
+    writer_.write(report);
   }
 }
 

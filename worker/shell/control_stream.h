@@ -45,6 +45,7 @@ class ControlStream final : public ControlLink, public std::enable_shared_from_t
   std::mutex mutex_;
   bool greeted_ = false;
   bool due_ = false;
+  bool table_due_ = false;  // asked for by a manager that comes back (L8)
   bool busy_ = false;
   bool closing_ = false;
   bool closed_ = false;

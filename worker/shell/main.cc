@@ -32,6 +32,7 @@ struct Flags {
   NativeModelOptions native;
   std::string listen;
   std::optional<int> lifeline_fd;
+  std::uint32_t orphan_grace_ms = 0;
   std::string log_level = "info";
   bool list_devices = false;
   bool self_test = false;
@@ -62,6 +63,7 @@ std::optional<int> parse_flags(int argc, char** argv, Flags& flags) {
   app.add_option("--memory-max-bytes", flags.native.backend.memory_max_bytes,
                  "0: what the machine or cgroup has available");
   app.add_option("--lifeline-fd", flags.lifeline_fd, "read end of the manager's pipe");
+  app.add_option("--orphan-grace-ms", flags.orphan_grace_ms, "life without the manager that holds the lifeline's end");
   app.add_option("--log-level", flags.log_level, "debug | info | warn | error | off");
   app.add_flag("--list-devices", flags.list_devices, "print the devices and leave");
   app.add_flag("--self-test", flags.self_test, "load the model, decode one token and leave");
@@ -241,6 +243,7 @@ int run(int argc, char** argv) {
   WorkerServer::Options options;
   options.listen = flags.listen;
   options.lifeline_fd = flags.lifeline_fd;
+  options.orphan_grace = Duration::milliseconds(flags.orphan_grace_ms);
   const int code = serve(engine, std::move(options));
   return process.failure_exit.code() != 0 ? process.failure_exit.code() : code;
 }

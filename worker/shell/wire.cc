@@ -139,6 +139,23 @@ Result<LeaseTable, EngineFailure> parse_table(const v1::LeaseTable& message) {
   return table;
 }
 
+void write_table(const LeaseTable& table, v1::LeaseTable* out) {
+  out->set_version_boot(table.version.boot);
+  out->set_version_counter(table.version.counter);
+  out->set_ttl_ms(static_cast<std::uint64_t>(table.ttl.ms()));
+  for (const LeaseEntry& entry : table.leases) {
+    v1::LeaseEntry* lease = out->add_leases();
+    lease->mutable_id()->set_boot(entry.id.boot);
+    lease->mutable_id()->set_counter(entry.id.counter);
+    lease->mutable_holder()->set_orch_id(entry.holder.orch.to_string());
+    lease->mutable_holder()->set_orch_boot(entry.holder.boot);
+    lease->set_slots(entry.slots);
+    lease->set_secret(entry.secret.data(), entry.secret.size());
+    lease->set_renewal_seq(entry.renewal_seq);
+    lease->set_stop(entry.stop);
+  }
+}
+
 void write_failure(const EngineFailure& failure, v1::Failure* out) {
   const OutcomeRow& row = outcome_row(failure.outcome);
   out->set_code(std::string(row.code));

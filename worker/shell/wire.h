@@ -23,6 +23,7 @@ struct Dispatch {
 Result<Dispatch, EngineFailure> parse_dispatch(const v1::GenerateRequest& message);
 Result<EnginePrompt, EngineFailure> parse_prompt(const v1::Prompt& message);
 Result<LeaseTable, EngineFailure> parse_table(const v1::LeaseTable& message);
+void write_table(const LeaseTable& table, v1::LeaseTable* out);
 Result<Holder, EngineFailure> parse_holder(const v1::Holder& message);
 
 void write_failure(const EngineFailure& failure, v1::Failure* out);

@@ -65,7 +65,7 @@ struct WorkerServer::Parts {
   bool stopped = false;
 
   void leave() {
-    runtime::log_warn("lifeline_lost");
+    runtime::log_warn("orphaned");
     state->stop_all({Outcome::CANCELED, "the manager is gone", {}});
     wait_until_idle(*state, kLostGrace);
     if (!socket_path.empty()) ::unlink(socket_path.c_str());
@@ -84,7 +84,11 @@ Result<std::unique_ptr<WorkerServer>, StartFailure> WorkerServer::start(Generati
     secret = parts->lifeline->secret();
   }
   parts->state = std::make_shared<WorkerState>(
-      engine, WorkerState::Options{.control_secret = secret, .self_check_limit = options.self_check_limit});
+      engine, WorkerState::Options{
+                  .control_secret = secret,
+                  .self_check_limit = options.self_check_limit,
+                  .orphan_grace = options.orphan_grace,
+                  .on_orphaned = [raw = parts.get()] { raw->lifeline_lost ? raw->lifeline_lost() : raw->leave(); }});
   parts->service = std::make_unique<WorkerService>(parts->state, engine, options.outbox_bytes_max);
   auto server = runtime::GrpcServer::start(listen, {parts->service.get()});
   if (!server.ok()) return Err{StartFailure{kExitAddress, server.error().message}};
@@ -100,7 +104,10 @@ Result<std::unique_ptr<WorkerServer>, StartFailure> WorkerServer::start(Generati
   Parts* const raw = parts.get();
   parts->timer = std::thread([raw] { raw->state->run_timer(); });
   if (parts->lifeline) {
-    parts->lifeline->watch([raw] { raw->lifeline_lost ? raw->lifeline_lost() : raw->leave(); });
+    parts->lifeline->watch([raw] {
+      runtime::log_warn("lifeline_lost");
+      raw->state->lifeline_lost();
+    });
   }
   return std::unique_ptr<WorkerServer>(new WorkerServer(std::move(parts)));
 }

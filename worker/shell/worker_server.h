@@ -35,8 +35,11 @@ class WorkerServer {
         lifeline_fd;  // read end of the manager's pipe: first line 32 hex digits, EOF = the manager is gone
     std::size_t outbox_bytes_max = 256 * 1024;  // per job; a reader further behind ends in SLOW_CONSUMER
     Duration self_check_limit = Duration::seconds(60);
-    // Called once on the lifeline thread, where stop() would wait for itself; empty: cancel every job and leave the
-    // process with 0 within 200 ms (L8).
+    // L8: how long a worker lives on without its manager. Jobs run on meanwhile; a control stream of the same manager's
+    // next start ends the clock.
+    Duration orphan_grace{};
+    // Called once when it is over, on the timer thread, where stop() would wait for itself; empty: cancel every job and
+    // leave the process with 0 within 200 ms.
     std::function<void()> lifeline_lost{};
   };
 

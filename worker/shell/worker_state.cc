@@ -62,6 +62,7 @@ void WorkerState::close_control(const ControlLink& link) {
   std::shared_ptr<ControlLink> gone;  // released outside the lock
   const std::lock_guard lock(mutex_);
   if (control_.get() == &link) gone = std::exchange(control_, nullptr);
+  if (lifeline_lost_) woken_ = true;  // the orphan's clock starts
 }
 
 void WorkerState::apply(const LeaseTable& table) {
@@ -106,6 +107,31 @@ StateReport WorkerState::report() const {
   out.slots = arbiter_.slots();
   out.jobs_ended = arbiter_.jobs_ended();
   return out;
+}
+
+LeaseTable WorkerState::table() const {
+  const std::lock_guard lock(mutex_);
+  return arbiter_.table();
+}
+
+void WorkerState::lifeline_lost() {
+  {
+    const std::lock_guard lock(mutex_);
+    lifeline_lost_ = true;
+  }
+  wake();
+}
+
+// L8: the clock runs while there is neither a lifeline nor a control stream.
+bool WorkerState::became_orphan(Instant now) {
+  if (!lifeline_lost_ || control_) {
+    orphan_since_ = Instant::never();
+    return false;
+  }
+  orphan_since_ = std::min(orphan_since_, now);
+  if (now < orphan_since_ + options_.orphan_grace) return false;
+  lifeline_lost_ = false;  // said once
+  return true;
 }
 
 std::uint64_t WorkerState::open_hold(const Holder& holder) {
@@ -197,6 +223,7 @@ Instant WorkerState::next_wakeup(Instant now) const {
   Instant next = arbiter_.next_wakeup();
   if (control_) next = std::min(next, next_report_);
   if (self_check_) next = std::min(next, now + SelfCheck::kPollEvery);
+  if (!orphan_since_.is_never()) next = std::min(next, orphan_since_ + options_.orphan_grace);
   return next;
 }
 
@@ -230,6 +257,7 @@ void WorkerState::tick(std::unique_lock<std::mutex>& lock) {
   std::vector<ToStop> stops = take_stops(now);
   const std::shared_ptr<ControlLink> link = control_;
   const bool due = link && now >= next_report_;
+  const bool orphaned = became_orphan(now);
   if (due) next_report_ = now + report_every();
   if (self_check_asked_ && !self_check_) {
     self_check_ = std::make_unique<SelfCheck>(engine_, *self_check_asked_, now, options_.self_check_limit,
@@ -243,6 +271,7 @@ void WorkerState::tick(std::unique_lock<std::mutex>& lock) {
   lock.unlock();
 
   stop(std::move(stops));
+  if (orphaned && options_.on_orphaned) options_.on_orphaned();
   const std::uint32_t slots = engine_.info().slots;
   if (due) link->report_due();
   const auto verdict = check ? check->advance(now) : std::nullopt;

@@ -6,6 +6,7 @@
 
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -54,6 +55,8 @@ class WorkerState : public std::enable_shared_from_this<WorkerState> {
   struct Options {
     std::optional<std::string> control_secret;  // absent: no manager, no dispatch
     Duration self_check_limit = Duration::seconds(60);
+    Duration orphan_grace{};              // L8: this long without a manager
+    std::function<void()> on_orphaned{};  // once, on the timer's thread
   };
 
   WorkerState(GenerationEngine& engine, Options options);
@@ -66,6 +69,9 @@ class WorkerState : public std::enable_shared_from_this<WorkerState> {
   void drain(Duration deadline);
   void self_check(std::uint64_t id);
   StateReport report() const;
+  LeaseTable table() const;
+  // The manager that spawned this process is gone; another of its starts may open a control stream in time (L8).
+  void lifeline_lost();
 
   // One stream per holder counts: the newest. Its end stops the holder's jobs (L5).
   std::uint64_t open_hold(const Holder& holder);
@@ -92,6 +98,7 @@ class WorkerState : public std::enable_shared_from_this<WorkerState> {
   std::vector<ToStop> take_stops(Instant now);  // mutex_ held
   Duration report_every() const;                // mutex_ held
   Instant next_wakeup(Instant now) const;       // mutex_ held
+  bool became_orphan(Instant now);              // mutex_ held
   void tick(std::unique_lock<std::mutex>& lock);
   void wake();
   static void stop(std::vector<ToStop> stops);
@@ -111,6 +118,8 @@ class WorkerState : public std::enable_shared_from_this<WorkerState> {
   std::map<Holder, std::uint64_t> holds_;  // newest stream of each holder that has one open
   std::uint64_t last_hold_ = 0;
   std::shared_ptr<ControlLink> control_;
+  bool lifeline_lost_ = false;
+  Instant orphan_since_ = Instant::never();  // without lifeline and control stream
   std::optional<std::uint64_t> self_check_asked_;
   std::unique_ptr<SelfCheck> self_check_;  // touched by the timer thread only
 };
