@@ -136,6 +136,8 @@ struct Job {
   std::uint32_t attempt = 0;  // of the last dispatch; 0: none yet
   std::uint32_t internal_retries = 0;
   std::uint32_t broken_retries = 0;
+  std::uint32_t migrations = 0;  // attempts that went on behind shown tokens (M5)
+  std::uint32_t losses = 0;      // workers that went away under it without a word (M6)
   std::uint32_t prompt_tokens = 0;
   std::uint32_t cached_prompt_tokens = 0;
   std::uint32_t tokens_seen = 0;           // ids accepted: before this attempt, then in it

@@ -48,6 +48,7 @@ void Orchestrator::settle() {
   if (fleet_changed_) end_hopeless_jobs();
   fleet_changed_ = false;
   finish_drain();  // before dispatching: at the deadline nothing more is started
+  std::erase_if(fence_waits_, [&](const auto& entry) { return entry.second.until <= now_; });
   beat_workers();
   dispatch_waiting();
   send_updates();
@@ -91,6 +92,7 @@ void Orchestrator::conclude(Job& job, Conclusion conclusion) {
   unqueue(job);
   scheduler_.closed(job.flow, job.meter);
   if (job.in_flight()) close_call(job.dispatch_id());
+  fence_waits_.erase(job.spec.id);
   job.conclusion = std::move(conclusion);
   job.move_to(JobState::concluding);
   disarm(job);
@@ -279,6 +281,7 @@ void Orchestrator::plan_wakeup() {
   consider(fleet_.next_forget());
   if (drain_end_ && !drained_) consider(*drain_end_ > now_ ? *drain_end_ : *drain_end_ + config_.limits.journal_drain);
   consider(journal_.next_change(now_));
+  for (const auto& [id, wait] : fence_waits_) consider(wait.until);
   consider(keys_.next_expiry());
   wakeup_ = next;
 }

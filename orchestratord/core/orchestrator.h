@@ -146,6 +146,15 @@ class Orchestrator {
   void call_ended(DispatchId dispatch);
   void attempt_lost(Job& job, Outcome outcome, const std::string& why);
   void put_back(Job& job, Outcome outcome);
+
+  // migration (orchestrator_migration.cc)
+  bool may_continue(const Job& job) const;
+  void continue_elsewhere(Job& job, Outcome outcome);
+  void wait_for_fence(Job& job, const Call& old);
+  void fenced(ManagerId manager, const ReplicaView& replica);
+  bool may_dispatch(const Job& job) const;
+  std::string check_migration() const;
+
   void accept_tokens(Job& job, const DispatchTokens& event);
   void note_input(Job& job, std::uint32_t tokens, std::uint32_t cached);
   void note_output(Job& job, std::uint64_t tokens);
@@ -246,7 +255,13 @@ class Orchestrator {
   std::set<std::pair<Instant, JobId>> timers_;
   std::set<std::pair<Instant, JobId>> finished_;      // by end, oldest first
   std::set<std::pair<Instant, DispatchId>> closing_;  // cancelled calls whose end is not reported yet
-  std::map<std::string, Instant> beats_;              // endpoint of a held worker -> next heartbeat
+  struct FenceWait {                                  // a waiting job whose last attempt may still run
+    ReplicaKey replica;
+    Incarnation inc;
+    Instant until;
+  };
+  std::map<JobId, FenceWait> fence_waits_;
+  std::map<std::string, Instant> beats_;  // endpoint of a held worker -> next heartbeat
   std::map<std::pair<std::string, Priority>, std::uint32_t> depths_noted_;
   Ignored ignored_;
   std::uint64_t next_seq_ = 1;

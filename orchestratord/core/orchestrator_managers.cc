@@ -66,8 +66,10 @@ void Orchestrator::replica_is_now(ManagerId manager, const ReplicaView& replica)
   }
   for (const DispatchId dispatch : lost) {
     Job& job = jobs_.at(dispatch.job);
+    ++job.losses;
     attempt_lost(job, Outcome::WORKER_RESET, "the worker was restarted while it served the job");
   }
+  fenced(manager, replica);
 }
 
 void Orchestrator::end_hopeless_jobs() {

@@ -46,7 +46,7 @@ bool Orchestrator::dispatch_of(const std::string& tenant, Priority priority, con
     for (const JobId id : queue_.heads(lane, priority, tenant, config_.limits.scan_ahead_max)) {
       Job& job = jobs_.at(id);
       PlacementDecision decision = place(job);
-      if (!decision.lease) continue;
+      if (!decision.lease || !may_dispatch(job)) continue;
       dispatch(job, std::move(decision));
       return true;
     }
@@ -325,17 +325,23 @@ void Orchestrator::on(const DispatchBroken& event) {
     ++ignored_.unknown_dispatch;
     return;
   }
-  const bool open = call->second.open;
-  const LeaseKey lease = call->second.lease;
+  const Call old = call->second;
   call_ended(event.dispatch);
-  if (!open) return;
+  if (!old.open) return;
   // The worker may be dead and its manager's word still under way: the second attempt must not go to the same process.
-  leases_.suspect(lease, now_);
-  attempt_lost(jobs_.at(event.dispatch.job), Outcome::WORKER_RESET, "the stream to the worker broke");
+  leases_.suspect(old.lease, now_);
+  Job& job = jobs_.at(event.dispatch.job);
+  ++job.losses;
+  if (may_continue(job)) {
+    continue_elsewhere(job, Outcome::WORKER_RESET);
+    wait_for_fence(job, old);
+    return;
+  }
+  attempt_lost(job, Outcome::WORKER_RESET, "the stream to the worker broke");
 }
 
-// Before its first token the job runs again once, unseen; after it there is one typed error, for the client has text
-// that another attempt need not repeat.
+// Before its first token the job runs again once, unseen; after it another replica goes on where the bytes will be the
+// same (M2), and otherwise there is one typed error, for the client has text that another attempt need not repeat.
 void Orchestrator::attempt_lost(Job& job, Outcome outcome, const std::string& why) {
   close_call(job.dispatch_id());
   const bool shown = job.token_events > 0 && !mutated(Mutation::retry_after_token);
@@ -343,6 +349,7 @@ void Orchestrator::attempt_lost(Job& job, Outcome outcome, const std::string& wh
     ++job.broken_retries;
     return put_back(job, outcome);
   }
+  if (shown && may_continue(job)) return continue_elsewhere(job, outcome);
   fail(job, {failure_for(Outcome::WORKER_RESET, why.empty() ? "the worker gave the job up" : why, job), {}});
 }
 

@@ -124,9 +124,12 @@ TEST(Dispatching, L10_another_replica_takes_the_job_of_a_broken_one_at_once) {
   EXPECT_NE(bench.dispatches[1].endpoint, first);
 }
 
-TEST(Dispatching, after_a_token_there_is_one_error_and_no_second_attempt) {
+TEST(Dispatching, M4_after_a_token_of_no_numeric_class_there_is_one_error_and_no_second_attempt) {
   Bench bench;
-  bench.ready(1);
+  ReplicaView external = ready_replica();
+  external.numeric_class = "none";
+  bench.manager_up({external});
+  bench.grant(1);
   bench.submit(spec_of(1), ReaderId{1});
   bench.token(bench.dispatches[0], 0, "a");
   const Effects effects = bench.step(DispatchBroken{bench.dispatches[0].dispatch});
@@ -189,7 +192,10 @@ TEST(Tokens, L10_of_another_fence_or_attempt_change_nothing) {
 
 TEST(Tokens, repeated_ones_are_ignored_and_a_gap_is_a_lost_worker) {
   Bench bench;
-  bench.ready(1);
+  ReplicaView external = ready_replica();
+  external.numeric_class = "none";
+  bench.manager_up({external});
+  bench.grant();
   bench.submit(spec_of(1), ReaderId{1});
   bench.token(bench.dispatches[0], 0, "a");
   EXPECT_TRUE(all_of<Deliver>(bench.token(bench.dispatches[0], 0, "a")).empty());

@@ -1,0 +1,63 @@
+// A job that has shown tokens goes on elsewhere: same digest, same numeric class, same versions, prompt and shown ids,
+// the same positions of the random counter, so the client sees neither a gap nor a repetition nor other bytes (M1, M2,
+// M3, M5, M6).
+#include <algorithm>
+
+#include "orchestratord/core/orchestrator.h"
+
+namespace orch::gateway {
+
+// M4: what cannot be computed again ends. M5, M6: not for ever, and not through ever more workers.
+bool Orchestrator::may_continue(const Job& job) const {
+  return job.token_events > 0 && !job.replica_set.empty() && job.spec.payload != nullptr && !drain_end_ &&
+         job.migrations < config_.limits.migrations_max && job.losses < config_.limits.losses_max &&
+         !mutated(Mutation::retry_after_token);
+}
+
+void Orchestrator::continue_elsewhere(Job& job, Outcome outcome) {
+  ++job.migrations;
+  job.lane.exact = job.replica_set;
+  put_back(job, outcome);
+}
+
+// M1: a broken stream is no proof that the attempt has stopped. The proof is its worker's word (then nothing waits
+// here), the next incarnation of its process, or a lease's life without a heartbeat of ours on that stream.
+void Orchestrator::wait_for_fence(Job& job, const Call& old) {
+  fence_waits_[job.spec.id] = {old.replica, old.fence.inc, now_ + leases_.ttl()};
+}
+
+void Orchestrator::fenced(ManagerId manager, const ReplicaView& replica) {
+  std::erase_if(fence_waits_, [&](const auto& entry) {
+    const FenceWait& wait = entry.second;
+    const bool same = wait.replica == ReplicaKey{manager, replica.replica_id};
+    return same && (wait.inc < replica.inc || replica.state == ReplicaState::stopped);
+  });
+}
+
+bool Orchestrator::may_dispatch(const Job& job) const {
+  if (fence_waits_.contains(job.spec.id)) return false;
+  if (job.migrations == 0) return true;
+  std::size_t running = 0;
+  std::size_t migrated = 0;
+  for (const auto& [dispatch, call] : calls_) {
+    if (!call.open) continue;
+    ++running;
+    if (jobs_.at(dispatch.job).migrations > 0) ++migrated;
+  }
+  const std::size_t bound = running * config_.limits.migrating_percent_max / 100;
+  return migrated < std::max<std::size_t>(bound, 1);
+}
+
+std::string Orchestrator::check_migration() const {
+  for (const auto& [id, wait] : fence_waits_) {
+    const auto job = jobs_.find(id);
+    if (job == jobs_.end() || job->second.state != JobState::waiting) return "only a waiting job waits for a fence";
+  }
+  for (const auto& [id, job] : jobs_) {
+    if (job.migrations > config_.limits.migrations_max) return "a job migrated too often";
+    if (job.in_flight() && job.losses >= config_.limits.losses_max) return "a job is aboard a third worker";
+  }
+  return {};
+}
+
+}  // namespace orch::gateway

@@ -1,0 +1,137 @@
+// Jobs that go on elsewhere after their worker was lost mid-stream (M1 to M7).
+#include <gtest/gtest.h>
+
+#include "orchestratord/core/core_testing.h"
+#include "orchestratord/core/orchestrator.h"
+
+namespace orch::gateway {
+namespace {
+
+using namespace testing;
+
+// Two replicas of one set, one slot each; the job runs on the first and has shown two tokens to reader 1.
+struct Fleet2 : Bench {
+  explicit Fleet2(const Config& config = {}) : Bench(config) {
+    manager_up({ready_replica("r1"), ready_replica("r2")});
+    grant(1, {1, 1}, "r1");
+    submit(spec_of(1), ReaderId{1});
+    token(dispatches.at(0), 0, "a");
+    token(dispatches.at(0), 1, "b");
+    grant(1, {1, 2}, "r2");
+  }
+  Effects restarted(const std::string& id, std::uint64_t counter) {
+    ReplicaView view = ready_replica(id);
+    view.inc = {1, counter};
+    view.state = ReplicaState::starting;
+    return step(ReplicaChanged{kLink, view});
+  }
+};
+
+TEST(Migration, M2_it_goes_on_behind_the_shown_ids_and_the_reader_sees_one_stream) {
+  Fleet2 fleet;
+  fleet.step(DispatchBroken{fleet.dispatches[0].dispatch});
+  fleet.restarted("r1", 2);
+  ASSERT_EQ(fleet.dispatches.size(), 2u);
+  const Dispatch& second = fleet.dispatches[1];
+  EXPECT_EQ(second.endpoint, "unix:/r2");
+  EXPECT_EQ(second.resume_ids, (std::vector<std::uint32_t>{100, 101}));
+  EXPECT_EQ(second.dispatch.attempt, 2u);
+  Effects told = fleet.token(second, 2, "c");
+  const Effects end = fleet.finished(second, 3);
+  told.insert(told.end(), end.begin(), end.end());
+  EXPECT_EQ(shown(told, ReaderId{1}), "4 token c, 5 end, closed");
+  ASSERT_EQ(fleet.ends.size(), 1u);
+  EXPECT_EQ(fleet.ends[0].tokens_out, 3u) << "M7: each token once";
+}
+
+TEST(Migration, M1_not_before_the_old_attempt_is_fenced) {
+  Fleet2 fleet;
+  fleet.step(DispatchBroken{fleet.dispatches[0].dispatch});
+  fleet.advance(Duration::seconds(10));
+  EXPECT_EQ(fleet.dispatches.size(), 1u) << "its worker may still compute";
+  Fleet2 reaped;
+  reaped.step(DispatchBroken{reaped.dispatches[0].dispatch});
+  reaped.restarted("r2", 2);
+  EXPECT_EQ(reaped.dispatches.size(), 1u) << "another process's life proves nothing";
+  Fleet2 told;
+  told.failed(told.dispatches[0], Outcome::POOL_UNREADY);
+  EXPECT_EQ(told.dispatches.size(), 2u) << "the worker itself said so";
+}
+
+TEST(Migration, M1_a_worker_nobody_speaks_of_is_over_with_its_lease) {
+  Fleet2 fleet;
+  fleet.step(DispatchBroken{fleet.dispatches[0].dispatch});
+  for (int i = 0; i < 16 && fleet.dispatches.size() < 2; ++i) {
+    fleet.advance(Duration::seconds(1));
+    fleet.grant(1, {1, 2}, "r2");
+  }
+  ASSERT_EQ(fleet.dispatches.size(), 2u);
+  EXPECT_EQ(fleet.dispatches[1].endpoint, "unix:/r2");
+}
+
+TEST(Migration, L10_what_the_old_attempt_still_says_changes_nothing) {
+  Fleet2 fleet;
+  fleet.failed(fleet.dispatches[0], Outcome::POOL_UNREADY);
+  EXPECT_EQ(shown(fleet.token(fleet.dispatches[0], 2, "x"), ReaderId{1}), "");
+  EXPECT_EQ(shown(fleet.token(fleet.dispatches[1], 2, "c"), ReaderId{1}), "4 token c");
+}
+
+TEST(Migration, M3_only_to_a_replica_that_computes_the_same) {
+  for (const bool same : {true, false}) {
+    Bench bench;
+    ReplicaView other = ready_replica("r2");
+    if (!same) other.quant = "Q8_0";
+    bench.manager_up({ready_replica("r1"), other});
+    bench.grant(1, {1, 1}, "r1");
+    bench.submit(spec_of(1));
+    bench.token(bench.dispatches.at(0), 0, "a");
+    bench.grant(1, {1, 2}, "r2");
+    bench.step(LeaseRevoked{kLink, {1, 1}, true});
+    bench.failed(bench.dispatches[0], Outcome::POOL_UNREADY);
+    const bool elsewhere = bench.dispatches.size() == 2 && bench.dispatches[1].endpoint == "unix:/r2";
+    EXPECT_EQ(elsewhere, same);
+  }
+}
+
+TEST(Migration, M5_at_most_twice) {
+  Fleet2 fleet;
+  for (std::uint32_t i = 0; i < 3; ++i) {
+    ASSERT_EQ(fleet.dispatches.size(), i + 1);
+    fleet.token(fleet.dispatches.back(), 2 + i, "x");
+    fleet.failed(fleet.dispatches.back(), Outcome::POOL_UNREADY);
+  }
+  EXPECT_EQ(fleet.dispatches.size(), 3u);
+  ASSERT_EQ(fleet.ends.size(), 1u);
+  EXPECT_EQ(fleet.ends[0].failure->outcome, Outcome::WORKER_RESET);
+}
+
+TEST(Migration, M5_one_at_a_time_when_few_slots_run) {
+  Bench bench;
+  bench.manager_up({ready_replica("r1"), ready_replica("r2")});
+  bench.grant(2, {1, 1}, "r1");
+  bench.submit(spec_of(1));
+  bench.submit(spec_of(2));
+  for (int i = 0; i < 2; ++i) bench.token(bench.dispatches[static_cast<std::size_t>(i)], 0, "a");
+  bench.grant(2, {1, 2}, "r2");
+  bench.failed(bench.dispatches[0], Outcome::POOL_UNREADY);
+  bench.failed(bench.dispatches[1], Outcome::POOL_UNREADY);
+  ASSERT_EQ(bench.dispatches.size(), 3u);
+  bench.token(bench.dispatches[2], 1, "b");
+  bench.finished(bench.dispatches[2], 2);
+  EXPECT_EQ(bench.dispatches.size(), 4u);
+}
+
+TEST(Migration, M6_a_job_takes_down_at_most_two_workers) {
+  Fleet2 fleet;
+  fleet.step(DispatchBroken{fleet.dispatches[0].dispatch});
+  fleet.restarted("r1", 2);
+  ASSERT_EQ(fleet.dispatches.size(), 2u);
+  fleet.step(DispatchBroken{fleet.dispatches[1].dispatch});
+  fleet.restarted("r2", 2);
+  EXPECT_EQ(fleet.dispatches.size(), 2u);
+  ASSERT_EQ(fleet.ends.size(), 1u);
+  EXPECT_EQ(fleet.ends[0].failure->outcome, Outcome::WORKER_RESET);
+}
+
+}  // namespace
+}  // namespace orch::gateway
