@@ -115,13 +115,14 @@ Failure failure_of_standing(const Lane& lane, const ModelStatus& status, const F
   return failure;
 }
 
-LaneOrFailure check_model(const JobSpec& spec, const Fleet& fleet, const Limits& limits) {
+LaneOrFailure check_model(const JobSpec& spec, const std::string& version, const Fleet& fleet, const Limits& limits) {
   LaneOrFailure out;
-  const std::optional<Lane> any = fleet.resolve(spec.model_ref);
+  std::optional<Lane> any = fleet.resolve(spec.model_ref);
   if (!any) {
     out.failure = failure_of_standing({spec.model_ref, {}, false, false}, {}, fleet, limits);
     return out;
   }
+  if (!version.empty()) any->digest = version;
   const ModelStatus plain = fleet.status(*any);
   Lane lane = *any;
   lane.require_gpu = spec.require_gpu;

@@ -30,7 +30,8 @@ struct LaneOrFailure {
   ModelStatus status;
   Failure failure;  // when lane is nullopt
 };
-LaneOrFailure check_model(const JobSpec& spec, const Fleet& fleet, const Limits& limits);
+// `version`: the digest that the life cycle has chosen for a request by name; empty: any.
+LaneOrFailure check_model(const JobSpec& spec, const std::string& version, const Fleet& fleet, const Limits& limits);
 
 // What a waiting job is told when its model can serve nobody: nullopt while there is hope.
 std::optional<Failure> hopeless(const Lane& lane, const Fleet& fleet, const Limits& limits);

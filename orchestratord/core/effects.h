@@ -34,6 +34,13 @@ struct CancelReply {
   bool found = false;
 };
 
+// The states that hold from now on are to be stored before the request is answered (OC-MODEL-1007).
+struct ModelsChanged {
+  RequestId request;
+  std::optional<Failure> failure;  // nothing has changed
+  ModelStandings standings;
+};
+
 // --- streams: StreamOpened, Deliver*, StreamClosed; or StreamRefused alone ---
 
 struct StreamOpened {
@@ -206,10 +213,11 @@ struct NotedRecovered {  // of one job an earlier life left
 // Drain is complete: the process may exit.
 struct Drained {};
 
-using Effect = std::variant<AdmissionReply, CancelReply, StreamOpened, StreamRefused, Deliver, DeliverServedBy,
-                            StreamClosed, Dispatch, CancelDispatch, BeatWorker, ForgetWorker, CountTokens, SendUpdate,
-                            JournalWrite, NotedAdmitted, NotedRefused, NotedDispatched, NotedFirstToken, NotedEnded,
-                            NotedQueueDepth, NotedRetried, NotedJournal, NotedRecovered, Drained>;
+using Effect =
+    std::variant<AdmissionReply, CancelReply, ModelsChanged, StreamOpened, StreamRefused, Deliver, DeliverServedBy,
+                 StreamClosed, Dispatch, CancelDispatch, BeatWorker, ForgetWorker, CountTokens, SendUpdate,
+                 JournalWrite, NotedAdmitted, NotedRefused, NotedDispatched, NotedFirstToken, NotedEnded,
+                 NotedQueueDepth, NotedRetried, NotedJournal, NotedRecovered, Drained>;
 
 using Effects = std::vector<Effect>;
 

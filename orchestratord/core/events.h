@@ -12,6 +12,7 @@
 #include "common/base/time.h"
 #include "orchestratord/core/job_spec.h"
 #include "orchestratord/core/journal_records.h"
+#include "orchestratord/core/model_lifecycle.h"
 #include "orchestratord/core/stream_event.h"
 
 namespace orch::gateway {
@@ -165,6 +166,17 @@ struct Recovered {
 
 // --- process ---
 
+// An operator's word on a model's state; each is answered by exactly one ModelsChanged.
+struct SetModelState {
+  RequestId request;
+  ModelKey model;
+  ModelStanding to;
+};
+struct RollBackModel {
+  RequestId request;
+  std::string name;
+};
+
 // Sent when next_wakeup() has come, and as often as the shell likes.
 struct Tick {};
 // SIGTERM: refuse new work, let running jobs end within `deadline`, then end the rest.
@@ -172,9 +184,9 @@ struct DrainBegin {
   Duration deadline;
 };
 
-using Event =
-    std::variant<Submit, OpenStream, ReaderGone, CancelJob, ManagerUp, ManagerDown, ReplicaChanged, LeaseGranted,
-                 LeaseRevoked, DispatchStarted, DispatchTokens, DispatchFinished, DispatchFailed, DispatchBroken,
-                 TokensCounted, JournalCommitted, JournalFailed, Recovered, Tick, DrainBegin>;
+using Event = std::variant<Submit, OpenStream, ReaderGone, CancelJob, ManagerUp, ManagerDown, ReplicaChanged,
+                           LeaseGranted, LeaseRevoked, DispatchStarted, DispatchTokens, DispatchFinished,
+                           DispatchFailed, DispatchBroken, TokensCounted, JournalCommitted, JournalFailed, Recovered,
+                           SetModelState, RollBackModel, Tick, DrainBegin>;
 
 }  // namespace orch::gateway

@@ -1,6 +1,7 @@
 #include "orchestratord/core/fleet.h"
 
 #include <algorithm>
+#include <set>
 
 namespace orch::gateway {
 
@@ -165,6 +166,16 @@ std::optional<Lane> Fleet::resolve(const std::string& model_ref) const {
     }
   }
   return std::nullopt;
+}
+
+std::vector<std::string> Fleet::digests(const std::string& name) const {
+  std::set<std::string> out;
+  for (const auto& [id, record] : managers_) {
+    for (const auto& [replica_id, replica] : record.replicas) {
+      if (replica.model_name == name) out.insert(replica.model_digest);
+    }
+  }
+  return {out.begin(), out.end()};
 }
 
 ModelStatus Fleet::status(const Lane& lane) const {

@@ -109,6 +109,8 @@ class Fleet {
 
   // Turns what the client wrote (a served name or "sha256:<hex>") into a lane; nullopt: no replica is known for it.
   std::optional<Lane> resolve(const std::string& model_ref) const;
+  // The digests replicas are known for under a served name, ascending; a replica that tells none counts as "".
+  std::vector<std::string> digests(const std::string& name) const;
   ModelStatus status(const Lane& lane) const;
   // Any replica of the lane, loaded or not, that fits `predicate`, attached managers only.
   bool any_attached(const Lane& lane, const std::function<bool(const ReplicaView&)>& predicate) const;

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "common/base/time.h"
+#include "orchestratord/core/model_lifecycle.h"
 
 namespace orch::gateway {
 
@@ -90,6 +91,8 @@ struct Limits {
   Duration batch_order_default = Duration::seconds(600);
   Duration deadline_max = Duration::seconds(86400);
 
+  Duration session_ttl = Duration::seconds(600);  // from its last use (ORCH-3021)
+
   // Weights between classes: weighted, never strict (ruling 2).
   std::uint32_t interactive_weight = 8;
   std::uint32_t batch_weight = 1;
@@ -123,6 +126,7 @@ struct JournalConfig {
 };
 
 struct Config {
+  ModelStandings models;  // as the last life left them
   QueueLimits queue;
   StreamLimits streams;
   JournalConfig journal;

@@ -16,6 +16,8 @@ Orchestrator::Orchestrator(const Config& config)
       scheduler_(config.limits.interactive_weight, config.limits.batch_weight),
       streams_(config.streams, config.mutation),
       times_(config.limits),
+      lifecycle_(config.models),
+      sessions_(config.limits.session_ttl),
       journal_(config.limits) {}
 
 void Orchestrator::step(const Event& event, Instant now, Effects& out) {

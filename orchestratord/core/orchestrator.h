@@ -33,8 +33,10 @@
 #include "orchestratord/core/journal.h"
 #include "orchestratord/core/lease_table.h"
 #include "orchestratord/core/limits.h"
+#include "orchestratord/core/model_lifecycle.h"
 #include "orchestratord/core/on_time.h"
 #include "orchestratord/core/service_times.h"
+#include "orchestratord/core/session_book.h"
 #include "orchestratord/core/stream_registry.h"
 
 namespace orch::gateway {
@@ -67,6 +69,7 @@ class Orchestrator {
   const StreamRegistry& streams() const { return streams_; }
   const ServiceTimes& service_times() const { return times_; }
   const DecisionLog& decisions() const { return decisions_; }
+  const ModelLifecycle& lifecycle() const { return lifecycle_; }
   const Journal& journal() const { return journal_; }
   const IdempotencyKeys& keys() const { return keys_; }
   const Ignored& ignored() const { return ignored_; }
@@ -103,6 +106,11 @@ class Orchestrator {
   void on(const CancelJob& event);
   void on(const Tick& event);
   void on(const DrainBegin& event);
+
+  // models (orchestrator_models.cc)
+  void on(const SetModelState& event);
+  void on(const RollBackModel& event);
+  std::optional<Failure> route_model(const JobSpec& spec, std::string& version) const;
   void refuse(RequestId request, const JobSpec& spec, Failure failure);
   void refuse_admitting(Job& job, Failure failure);
   void finish_admission(Job& job);
@@ -240,6 +248,8 @@ class Orchestrator {
   ReplicaSpeeds speeds_;
   PlacementIndex placement_index_;
   DecisionLog decisions_;
+  ModelLifecycle lifecycle_;
+  SessionBook sessions_;
   DrainRates drains_;
   OnTimeRecord on_time_;
   // Of the calls in flight, per model: when each is expected to end.

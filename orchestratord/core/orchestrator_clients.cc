@@ -49,7 +49,10 @@ void Orchestrator::on(const Submit& event) {
   const bool journaled = is_journaled(spec);
   if (journaled && journal_.failing()) return refuse(event.request, spec, journal_failure());  // J6
 
-  LaneOrFailure model = check_model(spec, fleet_, config_.limits);
+  std::string version;
+  if (std::optional<Failure> failure = route_model(spec, version))
+    return refuse(event.request, spec, std::move(*failure));
+  LaneOrFailure model = check_model(spec, version, fleet_, config_.limits);
   if (!model.lane) return refuse(event.request, spec, std::move(model.failure));
   const ReplicaView* primary = fleet_.find(*model.status.primary);
   ORCH_CHECK(primary != nullptr);
@@ -155,6 +158,7 @@ void Orchestrator::admit(Job& job) {
                                                       started.estimated, started.on_time_probability}});
   streams_.publish(id, started, *out_);  // ruling 4: at admission
   log_admitted(job);
+  if (!job.spec.session.empty()) sessions_.used({job.spec.tenant, job.spec.session, job.lane.model}, now_);
   if (job.first_reader) {
     const auto opened = streams_.add_reader(*job.first_reader, id, std::nullopt, *out_);
     ORCH_CHECK(opened == StreamRegistry::Opened::live);

@@ -163,16 +163,24 @@ std::vector<TenantBid> Orchestrator::waiting_of(const std::string& model) const 
 std::vector<PoolBid> Orchestrator::bids_for(ManagerId manager) const {
   std::map<std::string, PoolBid> pools;
   const ManagerRecord& record = fleet_.managers().at(manager);
-  for (const auto& [id, replica] : record.replicas) pools[replica.pool_id].pool_id = replica.pool_id;
+  for (const auto& [id, replica] : record.replicas) {
+    if (!lifecycle_.all().empty() && !lifecycle_.wanted({replica.model_name, replica.model_digest})) continue;
+    pools[replica.pool_id].pool_id = replica.pool_id;
+  }
   for (const auto& [dispatch, call] : calls_) {
     if (call.replica.manager != manager) continue;
     const auto replica = record.replicas.find(call.replica.replica_id);
-    if (replica != record.replicas.end()) ++pools[replica->second.pool_id].running;
+    if (replica == record.replicas.end()) continue;
+    PoolBid& bid = pools[replica->second.pool_id];
+    bid.pool_id = replica->second.pool_id;
+    ++bid.running;
   }
   for (const std::string& model : queue_.models()) {
     std::set<std::string> of_model;
     for (const auto& [id, replica] : record.replicas) {
-      if (replica.model_name == model) of_model.insert(replica.pool_id);
+      const bool wanted =
+          lifecycle_.all().empty() || lifecycle_.wanted({model, replica.model_digest});  // OC-MODEL-1005
+      if (replica.model_name == model && wanted) of_model.insert(replica.pool_id);
     }
     if (of_model.empty()) continue;
     const std::size_t depth = queue_.depth(model, Priority::interactive) + queue_.depth(model, Priority::batch);

@@ -30,6 +30,26 @@ void ClientDesk::cancel(JobId job, OnCancel on_cancel) {
   to_core_(CancelJob{request, job});
 }
 
+void ClientDesk::set_model_state(ModelKey model, ModelStanding to, OnModels on_models) {
+  const RequestId request{next_++};
+  models_[request] = std::move(on_models);
+  to_core_(SetModelState{request, std::move(model), to});
+}
+
+void ClientDesk::roll_back_model(std::string name, OnModels on_models) {
+  const RequestId request{next_++};
+  models_[request] = std::move(on_models);
+  to_core_(RollBackModel{request, std::move(name)});
+}
+
+void ClientDesk::answer_models(RequestId request, const std::optional<Failure>& failure) {
+  const auto found = models_.find(request);
+  if (found == models_.end()) return;
+  const OnModels reply = std::move(found->second);
+  models_.erase(found);
+  reply(failure);
+}
+
 void ClientDesk::gone(ReaderId reader) {
   if (readers_.erase(reader) > 0) to_core_(ReaderGone{reader, false});
 }

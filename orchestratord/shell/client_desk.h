@@ -27,11 +27,16 @@ class ClientDesk {
   ReaderId submit_attached(JobSpec spec, std::unique_ptr<ReaderSink> sink);
   ReaderId open(JobId job, std::optional<std::uint64_t> last_event_id, std::unique_ptr<ReaderSink> sink);
   void cancel(JobId job, OnCancel on_cancel);
+  using OnModels = std::function<void(const std::optional<Failure>&)>;
+  void set_model_state(ModelKey model, ModelStanding to, OnModels on_models);
+  void roll_back_model(std::string name, OnModels on_models);
   // The client of a reader has gone away; nothing more is told to its sink.
   void gone(ReaderId reader);
 
   void execute(const AdmissionReply& effect);
   void execute(const CancelReply& effect);
+  // After the change was stored, or with why not.
+  void answer_models(RequestId request, const std::optional<Failure>& failure);
   void execute(const StreamOpened& effect);
   void execute(const StreamRefused& effect);
   void execute(const Deliver& effect);
@@ -47,6 +52,7 @@ class ClientDesk {
   std::map<RequestId, OnAdmission> admissions_;
   std::map<RequestId, ReaderId> attached_;
   std::map<RequestId, OnCancel> cancels_;
+  std::map<RequestId, OnModels> models_;
   std::map<ReaderId, std::unique_ptr<ReaderSink>> readers_;
   std::uint64_t next_ = 1;
 };

@@ -19,6 +19,7 @@
 #include "orchestratord/shell/http_api.h"
 #include "orchestratord/shell/journal_writer.h"
 #include "orchestratord/shell/manager_links.h"
+#include "orchestratord/shell/model_store.h"
 #include "orchestratord/shell/probe.h"
 #include "orchestratord/shell/worker_calls.h"
 
@@ -45,8 +46,9 @@ FullPolicy policy_from(gateway_config::FullPolicy policy) {
   return FullPolicy::reject;
 }
 
-Config core_config(const gateway_config::Config& config) {
+Config core_config(const gateway_config::Config& config, ModelStandings models) {
   Config out;
+  out.models = std::move(models);
   out.queue.capacity = config.queue.capacity;
   out.queue.interactive_capacity = config.queue.interactive_capacity;
   out.queue.batch_capacity = config.queue.batch_capacity;
@@ -75,12 +77,12 @@ struct Overloaded : Functions... {
 }  // namespace
 
 struct Daemon::Parts {
-  Parts(const gateway_config::Config& settings, runtime::StateDir dir, runtime::KeyRing key_ring)
+  Parts(const gateway_config::Config& settings, runtime::StateDir dir, runtime::KeyRing key_ring, ModelStandings models)
       : config(settings),
         state_dir(std::move(dir)),
         keys(std::move(key_ring)),
         holder{OrchId{state_dir.id()}, state_dir.boot()},
-        core(core_config(config)),
+        core(core_config(config, std::move(models))),
         mailbox(loop, kMailboxCapacity, [this](std::vector<std::function<void()>>& tasks) { run_batch(tasks); }),
         client_mailbox(loop, kClientMailboxCapacity,
                        [this](std::vector<std::function<void()>>& tasks) { run_batch(tasks); }),
@@ -103,6 +105,7 @@ struct Daemon::Parts {
   }
   void handle(Event event);
   void execute(const Effect& effect);
+  void store_models(const ModelsChanged& changed);
   void start_journal(std::unique_ptr<JournalSqlite> opened, Recovered recovered);
   void journal_answered(const JournalWriter::Answer& answer);
   void end_clients();
@@ -145,6 +148,21 @@ void Daemon::Parts::handle(Event event) {
   timer.set(core.next_wakeup());
 }
 
+// Rare and small, so the loop waits for the disk: the answer must not be given before (OC-MODEL-1007).
+void Daemon::Parts::store_models(const ModelsChanged& changed) {
+  if (changed.failure) return desk.answer_models(changed.request, changed.failure);
+  const auto stored = state_dir.write_file(kModelsFile, standings_json(changed.standings), true);
+  std::optional<Failure> failure;
+  if (!stored.ok()) {
+    failure.emplace();
+    failure->outcome = Outcome::INTERNAL;
+    failure->message =
+        "the change holds until the next restart only: " + Result<Ok, runtime::StateDir::Error>(stored).error().message;
+    runtime::log_error("models_not_stored", {{"message", failure->message}});
+  }
+  desk.answer_models(changed.request, failure);
+}
+
 void Daemon::Parts::execute(const Effect& effect) {
   std::visit(Overloaded{[this](const Dispatch& each) { workers.dispatch(each); },
                         [this](const CancelDispatch& each) { workers.cancel(each.dispatch); },
@@ -153,6 +171,7 @@ void Daemon::Parts::execute(const Effect& effect) {
                         [this](const CountTokens& each) { workers.count(each); },
                         [this](const SendUpdate& each) { managers.send(each); },
                         [this](const JournalWrite& each) { journal->write(each); },
+                        [this](const ModelsChanged& each) { store_models(each); },
                         [this](const Drained&) {
                           runtime::log_info("drained");
                           loop.stop();
@@ -231,7 +250,9 @@ Result<std::unique_ptr<Daemon>, Daemon::StartFailure> Daemon::start(const gatewa
     if (!found.ok()) return Err{StartFailure{kExitJournal, "journal: " + found.error()}};
     recovered = std::move(found).value();
   }
-  auto parts = std::make_unique<Parts>(config, std::move(state_dir), std::move(keys));
+  auto models = load_standings(state_dir.path());
+  if (!models.ok()) return Err{StartFailure{78, std::string(kModelsFile) + ": " + models.error()}};
+  auto parts = std::make_unique<Parts>(config, std::move(state_dir), std::move(keys), std::move(models).value());
   if (journal) parts->start_journal(std::move(journal), std::move(recovered));
   const auto http_port = parts->http.listen(*http_address);
   if (!http_port.ok())

@@ -16,6 +16,7 @@
 #include "orchestratord/shell/failure_reply.h"
 #include "orchestratord/shell/http_sinks.h"
 #include "orchestratord/shell/idempotency.h"
+#include "orchestratord/shell/model_store.h"
 #include "orchestratord/shell/request_limits.h"
 #include "orchestratord/shell/state_json.h"
 #include "orchestratord/shell/task_request.h"
@@ -71,6 +72,8 @@ struct HttpApi::Parts {
   void stream_task(const HttpExchangePtr& exchange);
   void cancel_task(const HttpExchangePtr& exchange);
   void chat(const HttpExchangePtr& exchange);
+  void set_model_state(const HttpExchangePtr& exchange);
+  void roll_back_model(const HttpExchangePtr& exchange);
 
   // The {id} of the route being handled.
   std::optional<JobId> task_id() const {
@@ -109,6 +112,11 @@ void HttpApi::Parts::add_routes() {
              [=, this](const HttpExchangePtr& exchange) { reply_json(exchange, queue_json(core, runtime::now())); });
   router.add("GET", "/v1/admin/leases",
              [=, this](const HttpExchangePtr& exchange) { reply_json(exchange, leases_json(core, runtime::now())); });
+  router.add("GET", "/v1/admin/models",
+             [=, this](const HttpExchangePtr& exchange) { reply_json(exchange, admin_models_json(core)); });
+  router.add("POST", "/v1/admin/models/state", [this](const HttpExchangePtr& exchange) { set_model_state(exchange); });
+  router.add("POST", "/v1/admin/models/rollback",
+             [this](const HttpExchangePtr& exchange) { roll_back_model(exchange); });
   router.add("POST", "/v1/chat/completions", [this](const HttpExchangePtr& exchange) { chat(exchange); });
   router.add("GET", "/v1/models",
              [=, this](const HttpExchangePtr& exchange) { reply_json(exchange, models_json(core)); });
@@ -207,6 +215,25 @@ void HttpApi::Parts::cancel_task(const HttpExchangePtr& exchange) {
   desk.cancel(*job, [exchange, unknown](bool found) {
     if (!found) return unknown();
     exchange->reply(HttpResponse::empty(204));
+  });
+}
+
+void HttpApi::Parts::set_model_state(const HttpExchangePtr& exchange) {
+  auto change = parse_model_state(exchange->take_body());
+  if (!change.ok()) return exchange->reply(failure_reply(change.error(), Envelope::orch_queue));
+  desk.set_model_state(change->first, change->second, [this, exchange](const std::optional<Failure>& failure) {
+    exchange->reply(failure ? failure_reply(*failure, Envelope::orch_queue)
+                            : HttpResponse::json(200, admin_models_json(core)));
+  });
+}
+
+// OC-MODEL-1006.
+void HttpApi::Parts::roll_back_model(const HttpExchangePtr& exchange) {
+  auto name = parse_model_name(exchange->take_body());
+  if (!name.ok()) return exchange->reply(failure_reply(name.error(), Envelope::orch_queue));
+  desk.roll_back_model(std::move(name).value(), [this, exchange](const std::optional<Failure>& failure) {
+    exchange->reply(failure ? failure_reply(*failure, Envelope::orch_queue)
+                            : HttpResponse::json(200, admin_models_json(core)));
   });
 }
 

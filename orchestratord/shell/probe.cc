@@ -193,6 +193,27 @@ void Probe::refresh_replica_info() {
   replica_info_ = std::move(now);
 }
 
+// OC-MODEL-1001: one series per known model that has loaded once, for the state it is in.
+void Probe::refresh_model_state() {
+  std::set<MetricLabels> now;
+  ModelStandings all = core_.lifecycle().all();
+  for (const auto& [manager, record] : core_.fleet().managers()) {
+    for (const auto& [id, view] : record.replicas) {
+      const ModelKey key{view.model_name, view.model_digest};
+      if (!key.name.empty()) all.try_emplace(key, core_.lifecycle().of(key));
+    }
+  }
+  for (const auto& [model, standing] : all) {
+    const std::string id = model.digest.empty() ? model.name : model.name + "@" + model.digest;
+    now.insert({{"model_id", id}, {"state", model_state_name(standing.state)}});
+  }
+  for (const MetricLabels& labels : model_state_) {
+    if (!now.contains(labels)) metrics_.remove("model_state", labels);
+  }
+  for (const MetricLabels& labels : now) metrics_.set("model_state", labels, 1);
+  model_state_ = std::move(now);
+}
+
 // Every known pool has both series from its first scrape on: an empty queue reads 0, not as absent.
 void Probe::refresh_queue_depth() {
   for (const auto& [manager, record] : core_.fleet().managers()) {
@@ -214,6 +235,7 @@ void Probe::refresh_queue_depth() {
 
 std::string Probe::text(std::size_t readers, std::size_t managers) {
   refresh_replica_info();
+  refresh_model_state();
   refresh_queue_depth();
   metrics_.set("streams_open", {}, static_cast<double>(readers));
   metrics_.set("managers_attached", {}, static_cast<double>(managers));

@@ -47,12 +47,14 @@ class Probe {
   };
   Pool pool_of(const std::string& pool_id) const;
   void refresh_replica_info();
+  void refresh_model_state();
   void refresh_queue_depth();
 
   const Orchestrator& core_;
   runtime::Metrics metrics_;
   std::map<std::pair<std::string, Priority>, std::uint32_t> depth_;  // (pool, class): jobs waiting
   std::set<runtime::MetricLabels> replica_info_;                     // series on the page
+  std::set<runtime::MetricLabels> model_state_;
 };
 
 }  // namespace orch::gateway

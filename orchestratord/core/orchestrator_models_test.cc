@@ -1,0 +1,140 @@
+// The life cycle of models as requests and pools feel it.
+#include <gtest/gtest.h>
+
+#include "orchestratord/core/core_testing.h"
+#include "orchestratord/core/orchestrator.h"
+
+namespace orch::gateway {
+namespace {
+
+using namespace testing;
+
+const std::string kOld = "sha256:abc";  // of ready_replica()
+const std::string kNew = "sha256:new";
+
+std::optional<Failure> move_model(Bench& bench, const std::string& digest, ModelState state,
+                                  std::uint32_t percent = 0) {
+  const auto changed =
+      all_of<ModelsChanged>(bench.step(SetModelState{RequestId{900}, {"m", digest}, {state, percent}}));
+  EXPECT_EQ(changed.size(), 1u);
+  return changed.at(0).failure;
+}
+
+JobSpec of_session(std::uint64_t n, const std::string& session) {
+  JobSpec spec = spec_of(n);
+  spec.session = session;
+  return spec;
+}
+
+ReplicaView newer(const std::string& id = "r2") {
+  ReplicaView view = ready_replica(id);
+  view.pool_id = "p2";
+  view.model_digest = kNew;
+  return view;
+}
+
+TEST(Models, ORCH3070_a_deprecated_model_takes_no_new_session_and_keeps_those_it_has) {
+  Bench bench;
+  bench.ready(4);
+  EXPECT_FALSE(refusal(bench.submit(of_session(1, "old"))));
+  ASSERT_FALSE(move_model(bench, kOld, ModelState::deprecated));
+  const Failure failure = refused(bench, of_session(2, "fresh"));
+  EXPECT_EQ(failure.outcome, Outcome::MODEL_DEPRECATED);
+  EXPECT_EQ(failure.field, "model");
+  EXPECT_EQ(refused(bench, spec_of(3)).outcome, Outcome::MODEL_DEPRECATED) << "no session is a new one";
+  EXPECT_FALSE(refusal(bench.submit(of_session(4, "old"))));
+  bench.advance(Duration::seconds(601));
+  bench.grant(4);
+  EXPECT_EQ(refused(bench, of_session(5, "old")).outcome, Outcome::MODEL_DEPRECATED) << "a session ends by disuse";
+}
+
+TEST(Models, OC_MODEL_1005_pools_of_a_retired_model_run_empty) {
+  Bench bench;
+  bench.manager_up({ready_replica(), newer()});
+  bench.grant(1, {1, 1}, "r1");
+  bench.submit(spec_of(1));
+  ASSERT_EQ(bench.dispatches.size(), 1u);
+  const auto pools_bid_for = [&] {
+    const auto updates = all_of<SendUpdate>(bench.advance(Duration::seconds(6)));
+    std::string out;
+    if (!updates.empty()) {
+      for (const PoolBid& bid : updates.back().bids) out += bid.pool_id + ":" + std::to_string(bid.running) + " ";
+    }
+    return out;
+  };
+  EXPECT_EQ(pools_bid_for(), "p1:1 p2:0 ");
+  ASSERT_FALSE(move_model(bench, kOld, ModelState::retired));
+  EXPECT_EQ(pools_bid_for(), "p1:1 p2:0 ") << "what runs is told until it ends";
+  bench.finished(bench.dispatches[0], 1);
+  EXPECT_EQ(pools_bid_for(), "p2:0 ");
+  bench.grant(1, {1, 2}, "r2");
+  bench.submit(spec_of(2));
+  ASSERT_EQ(bench.dispatches.size(), 2u);
+  EXPECT_EQ(bench.dispatches[1].endpoint, "unix:/r2");
+}
+
+TEST(Models, OC_MODEL_1003_a_full_canary_serves_and_one_that_cannot_fails_nobody) {
+  Bench bench;
+  bench.manager_up({ready_replica(), newer()});
+  bench.grant(4, {1, 1}, "r1");
+  bench.grant(4, {1, 2}, "r2");
+  ASSERT_FALSE(move_model(bench, kNew, ModelState::canary, 100));
+  bench.submit(spec_of(1));
+  EXPECT_EQ(bench.dispatches.back().endpoint, "unix:/r2");
+  ReplicaView broken = newer();
+  broken.state = ReplicaState::failed;
+  bench.step(ReplicaChanged{kLink, broken});
+  EXPECT_FALSE(refusal(bench.submit(spec_of(2))));
+  EXPECT_EQ(bench.dispatches.back().endpoint, "unix:/r1");
+}
+
+TEST(Models, ORCH3033_a_roll_back_brings_requests_back_in_one_action) {
+  Bench bench;
+  bench.manager_up({ready_replica(), newer()});
+  bench.grant(4, {1, 1}, "r1");
+  bench.grant(4, {1, 2}, "r2");
+  ASSERT_FALSE(move_model(bench, kOld, ModelState::deprecated));
+  bench.submit(spec_of(1));
+  EXPECT_EQ(bench.dispatches.back().endpoint, "unix:/r2");
+  const auto changed = all_of<ModelsChanged>(bench.step(RollBackModel{RequestId{901}, "m"}));
+  ASSERT_EQ(changed.size(), 1u);
+  EXPECT_FALSE(changed[0].failure);
+  EXPECT_TRUE(changed[0].standings.empty());
+  JobSpec named = spec_of(2);
+  named.model_ref = kOld;
+  EXPECT_FALSE(refusal(bench.submit(named)));
+  EXPECT_EQ(bench.dispatches.back().endpoint, "unix:/r1");
+}
+
+TEST(Models, OC_MODEL_1007_states_of_an_earlier_life_hold_from_the_first_request) {
+  Config config;
+  config.models[{"m", kOld}] = {ModelState::retired, 0};
+  Bench bench{config};
+  bench.ready();
+  EXPECT_EQ(refused(bench, spec_of(1)).outcome, Outcome::MODEL_DEPRECATED);
+}
+
+TEST(Models, OC_MODEL_1002_an_impossible_change_changes_nothing) {
+  Bench bench;
+  bench.ready();
+  const auto failure = move_model(bench, kOld, ModelState::draft);
+  ASSERT_TRUE(failure);
+  EXPECT_EQ(failure->outcome, Outcome::CONFLICT);
+  EXPECT_FALSE(refusal(bench.submit(spec_of(1))));
+}
+
+TEST(SessionBook, is_bounded_and_forgets_by_disuse) {
+  SessionBook sessions(Duration::seconds(600));
+  const Instant start{1};
+  sessions.used({"t", "s", "m"}, start);
+  EXPECT_TRUE(sessions.known({"t", "s", "m"}, start + Duration::seconds(599)));
+  EXPECT_FALSE(sessions.known({"t", "s", "m"}, start + Duration::seconds(600)));
+  EXPECT_FALSE(sessions.known({"another", "s", "m"}, start));
+  for (std::size_t i = 0; i < SessionBook::kSessionsMax + 100; ++i) sessions.used({"t", std::to_string(i), "m"}, start);
+  EXPECT_EQ(sessions.size(), SessionBook::kSessionsMax);
+  sessions.used({"t", "late", "m"}, start + Duration::seconds(601));
+  EXPECT_EQ(sessions.size(), 1u);
+}
+
+}  // namespace
+}  // namespace orch::gateway
