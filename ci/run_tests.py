@@ -51,7 +51,8 @@ def preset(name):
 
 
 # What the address sanitizer sees: everything that parses, decides or shares memory, each as its own test binary.
-ASAN_TESTS = ["base_test", "sse_parser_test", "config_test", "runtime_test", "gateway_text_test", "orchestratord_core_test", "orchestratord_journal_test", "gateway_journal_test", "orchestratord_model_test",
+ASAN_TESTS = ["base_test", "sse_parser_test", "config_test", "runtime_test", "gateway_text_test", "orchestratord_core_test",
+              "orchestratord_journal_test", "gateway_journal_test", "orchestratord_model_test",
               "pool_core_test", "pool_shell_test", "lease_arbiter_test", "generation_test", "worker_model_test", "worker_core_test", "text_test",
               "worker_cpu_test", "native_engine_test", "worker_service_test", "adapter_dialects_test", "cli_test"]
 # libFuzzer targets, each for a bounded time with a fixed seed; their inputs come from generators in their sources.

@@ -24,10 +24,12 @@ def page(process="orchestratord"):
         lines += [f"# HELP {name} {family['help']}", f"# TYPE {name} {family['type']}"]
         labels = ",".join(f'{label}="{family["values"].get(label, ["v"])[0] if label not in SAMPLE_VALUES else SAMPLE_VALUES[label]}"'
                           for label in family["labels"])
+        own = f"{{{labels}}}" if labels else ""
+        before_bound = labels + "," if labels else ""
         if family["type"] == "histogram":
             for count, bound in enumerate(family["buckets"]):
-                lines.append(f'{name}_bucket{{{labels},le="{bound}"}} {count}')
-            lines += [f'{name}_bucket{{{labels},le="+Inf"}} 50', f"{name}_sum{{{labels}}} 12.5", f"{name}_count{{{labels}}} 50"]
+                lines.append(f'{name}_bucket{{{before_bound}le="{bound}"}} {count}')
+            lines += [f'{name}_bucket{{{before_bound}le="+Inf"}} 50', f"{name}_sum{own} 12.5", f"{name}_count{own} 50"]
         else:
             lines.append(f"{name}{{{labels}}} 1" if labels else f"{name} 1")
     return "\n".join(lines) + "\n"

@@ -48,7 +48,7 @@ def is_core(name):
 
 
 def is_test(name):
-    return name.endswith(("_test.cc", "_testing.h", "_fixture.h")) or "/testing/" in name
+    return name.endswith(("_test.cc", "_fuzz.cc", "_testing.h", "_fixture.h")) or "/testing/" in name
 
 
 def uncommented(line):
