@@ -73,7 +73,7 @@ class CheckMetrics(unittest.TestCase):
                 self.assert_red(old, new, expected)
 
     def test_reserved_and_foreign_families_are_refused(self):
-        for name in ("gpu_utilization", "model_state"):
+        for name in ("gpu_utilization", "vram_used_bytes"):
             self.assertTrue(any("reserved" in e for e in self.check(page() + f"# TYPE {name} gauge\n")), name)
         self.assertTrue(any("exported by pool-managerd" in e for e in self.check(page() + "# TYPE pool_ready gauge\n")))
 
