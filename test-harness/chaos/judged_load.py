@@ -31,8 +31,8 @@ class Task:
             return None
         if self.terminal:
             return "an event after the terminal one"
-        # J4: after a restart the one error stands behind every event that may have been sent and is not stored.
-        behind_all = name == "error" and data["code"] == "WORKER_RESET" and int(event_id) > self.last_id
+        # J4: after a restart the error stands behind every event that may have been sent and is not stored.
+        behind_all = name == "error" and int(event_id) > self.last_id
         if int(event_id) != self.last_id + 1 and not behind_all:
             return f"event {event_id} follows {self.last_id}"
         self.last_id = int(event_id)

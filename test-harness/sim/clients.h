@@ -23,6 +23,7 @@ struct WorkloadTotals {
   std::uint64_t ended_in_error = 0;
   std::uint64_t retried = 0;
   std::uint64_t lost_with_gateway = 0;
+  std::uint64_t taken_over = 0;
   std::map<std::string, std::uint64_t> errors;  // by code
 };
 
@@ -69,7 +70,9 @@ class Clients {
     std::optional<ReaderId> reader;  // the last one opened
     bool answered = false;
     bool admitted = false;
-    bool lost = false;  // its gateway died
+    bool lost = false;       // its gateway died and may forget it
+    bool journaled = false;  // its gateway may not
+    bool crossed = false;    // it has outlived a life of its gateway
     std::uint32_t ends = 0;
     bool well = false;
     std::string script;
@@ -85,6 +88,7 @@ class Clients {
   Reader& new_reader(ReaderId id, JobId job);
   void read_slowly(ReaderId id);
   void cancel(JobId id);
+  void outlive(JobId id, Case& each);
   Case* alive(JobId id);
   void fault(const std::string& what, JobId job);
 

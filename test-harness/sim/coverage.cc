@@ -41,9 +41,10 @@ void add_matrix(Matrix& to, const Matrix& from) {
 }
 
 constexpr std::array<const char*, kFaults> kFaultNames = {
-    "drop",   "half_open", "delay",       "duplicate",    "reorder",       "partition",          "one_way",
-    "pause",  "suspend",   "clock_jump",  "crash_worker", "crash_manager", "crash_orchestrator", "crash_at_effect",
-    "refuse", "drain",     "lost_report", "slow_reader",  "lost_state",    "engine_fault"};
+    "drop",      "half_open", "delay",       "duplicate",    "reorder",       "partition",          "one_way",
+    "pause",     "suspend",   "clock_jump",  "crash_worker", "crash_manager", "crash_orchestrator", "crash_at_effect",
+    "refuse",    "drain",     "lost_report", "slow_reader",  "lost_state",    "engine_fault",       "slow_disk",
+    "disk_fails"};
 
 }  // namespace
 
@@ -52,19 +53,21 @@ const char* fault_name(Fault fault) { return kFaultNames[static_cast<std::size_t
 bool may_change(JobPhase from, JobPhase to) {
   switch (from) {
     case JobPhase::none:
-      return to == JobPhase::admitting || to == JobPhase::waiting;  // most are admitted at once
+      // Most are admitted at once; journaled ones when it is durable, and a new life takes them over (J4).
+      return to == JobPhase::admitting || to == JobPhase::committing || to == JobPhase::waiting ||
+             to == JobPhase::ended;
     case JobPhase::admitting:
-      return to == JobPhase::waiting || to == JobPhase::gone;
+      return to == JobPhase::waiting || to == JobPhase::committing || to == JobPhase::gone;
     case JobPhase::committing:
-      return false;
-    case JobPhase::waiting:
-      return to == JobPhase::dispatching || to == JobPhase::ended;
+      return to == JobPhase::waiting || to == JobPhase::gone;
+    case JobPhase::waiting:  // only journaled jobs are seen concluding
+      return to == JobPhase::dispatching || to == JobPhase::concluding || to == JobPhase::ended;
     case JobPhase::dispatching:
-      return to == JobPhase::running || to == JobPhase::waiting || to == JobPhase::ended;
+      return to == JobPhase::running || to == JobPhase::waiting || to == JobPhase::concluding || to == JobPhase::ended;
     case JobPhase::running:
+      return to == JobPhase::waiting || to == JobPhase::concluding || to == JobPhase::ended;
+    case JobPhase::concluding:  // back: its newcomer could not be journaled
       return to == JobPhase::waiting || to == JobPhase::ended;
-    case JobPhase::concluding:
-      return false;
     case JobPhase::ended:
       return to == JobPhase::gone;
     case JobPhase::gone:

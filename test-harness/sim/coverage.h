@@ -38,8 +38,10 @@ enum class Fault : std::uint8_t {
   slow_reader,
   lost_state,
   engine_fault,
+  slow_disk,
+  disk_fails,
 };
-inline constexpr std::size_t kFaults = 20;
+inline constexpr std::size_t kFaults = 22;
 const char* fault_name(Fault fault);
 
 // A job as the simulator follows it from outside: the states of the core, before and after them.

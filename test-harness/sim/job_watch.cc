@@ -48,11 +48,14 @@ JobWatch::Shadow* JobWatch::open_call(DispatchId dispatch, const Fence& fence) {
   return in_flight && job.attempt == dispatch.attempt && job.fence == fence ? &job : nullptr;
 }
 
-void JobWatch::before(const gateway::Event& event, Instant now) {
+void JobWatch::before(const gateway::Event& event, const gateway::Orchestrator& core, Instant now) {
   closed_speaks_ = false;
   const auto answered = [&](DispatchId dispatch, const Fence& fence) {
     speaker_ = dispatch.job;
     Shadow* job = open_call(dispatch, fence);
+    const gateway::Job* real = core.find_job(dispatch.job);
+    // Its end is decided, and the journal has not been asked to keep it yet.
+    if (real != nullptr && real->state == gateway::JobState::concluding) job = nullptr;
     closed_speaks_ = job == nullptr;
     if (job != nullptr && job->phase == JobPhase::dispatching) move(dispatch.job, JobPhase::running);
     return job;
@@ -61,8 +64,12 @@ void JobWatch::before(const gateway::Event& event, Instant now) {
     answered(started->dispatch, started->fence);
   } else if (const auto* tokens = std::get_if<gateway::DispatchTokens>(&event)) {
     if (Shadow* job = answered(tokens->dispatch, tokens->fence); job != nullptr && tokens->index == job->accepted) {
+      std::uint32_t told = 0;
+      for (std::size_t k = 0; k < tokens->text_ends.size(); ++k) {
+        if (tokens->text_ends[k] > told) job->shown = job->accepted + k + 1;
+        told = tokens->text_ends[k];
+      }
       job->accepted += tokens->ids.size();
-      if (!tokens->text.empty()) job->shown = job->accepted;
     }
   } else if (const auto* finished = std::get_if<gateway::DispatchFinished>(&event)) {
     answered(finished->dispatch, finished->fence);
@@ -84,7 +91,11 @@ void JobWatch::after(const gateway::Event& event, const gateway::Effects& effect
     }
   }
   for (const gateway::Effect& effect : effects) {
-    if (const auto* noted = std::get_if<gateway::NotedAdmitted>(&effect)) {
+    if (const auto* write = std::get_if<gateway::JournalWrite>(&effect)) {
+      for (const gateway::JournalRecord& record : write->records) on(record);
+    } else if (const auto* recovered = std::get_if<gateway::NotedRecovered>(&effect)) {
+      on(*recovered, core);
+    } else if (const auto* noted = std::get_if<gateway::NotedAdmitted>(&effect)) {
       admitting_.erase(noted->job);
       jobs_[noted->job].tenant = noted->tenant;
       move(noted->job, JobPhase::waiting);
@@ -109,13 +120,47 @@ void JobWatch::after(const gateway::Event& event, const gateway::Effects& effect
       if (token && closed_speaks_) fault("a token of a closed attempt is shown", speaker_);
     }
   }
+  if (std::holds_alternative<gateway::JournalFailed>(event)) notice_taken_back(core);
   notice_gone(core);
   check_bounds(core);
+}
+
+void JobWatch::on(const gateway::JournalRecord& record) {
+  if (const auto* admit = std::get_if<gateway::AdmitRecord>(&record)) {
+    admitting_.erase(admit->spec.id);
+    jobs_[admit->spec.id].tenant = admit->spec.tenant;
+    move(admit->spec.id, JobPhase::committing);
+  } else if (const auto* end = std::get_if<gateway::EndRecord>(&record)) {
+    if (jobs_[end->job].phase != JobPhase::concluding) move(end->job, JobPhase::concluding);  // else written again
+  }
+}
+
+// What an earlier life left is taken over as it stands on the disk (J4).
+void JobWatch::on(const gateway::NotedRecovered& recovered, const gateway::Orchestrator& core) {
+  const gateway::Job* job = core.find_job(recovered.job);
+  Shadow& shadow = jobs_[recovered.job];
+  shadow.counted = job != nullptr;  // else forgotten in the same step
+  if (job != nullptr) {
+    shadow.tenant = job->spec.tenant;
+    shadow.accepted = shadow.shown = job->tokens_seen;
+    shadow.attempt = job->attempt;
+  }
+  const bool ended = recovered.way == gateway::NotedRecovered::Way::replayed;
+  move(recovered.job, ended ? JobPhase::ended : JobPhase::waiting);
+}
+
+// An eviction that could not be journaled has not happened.
+void JobWatch::notice_taken_back(const gateway::Orchestrator& core) {
+  for (auto& [id, shadow] : jobs_) {
+    const gateway::Job* job = shadow.phase == JobPhase::concluding ? core.find_job(id) : nullptr;
+    if (job != nullptr && job->live()) move(id, JobPhase::waiting);
+  }
 }
 
 void JobWatch::on(const gateway::NotedEnded& ended, Instant now) {
   move(ended.job, JobPhase::ended);
   Shadow& job = jobs_[ended.job];
+  if (job.phase != JobPhase::ended || !job.counted) return;
   if (ended.tokens_out != job.accepted) {
     return fault("it is settled with " + std::to_string(ended.tokens_out) + " tokens, accepted were " +
                      std::to_string(job.accepted),
@@ -154,8 +199,8 @@ void JobWatch::check_bounds(const gateway::Orchestrator& core) {
   const gateway::Config& config = core.config();
   std::size_t slots = 0;
   for (const auto& [key, lease] : core.leases().all()) slots += std::max(lease.slots, lease.in_use);
-  const std::size_t bound =
-      config.queue.capacity + config.limits.admitting_max + config.limits.finished_max + 8 * slots + 64;
+  const std::size_t bound = config.queue.capacity + config.limits.admitting_max + config.limits.finished_max +
+                            8 * slots + 64 + (config.journal.enabled ? 512 : 0);  // ends that are not durable yet
   if (core.jobs().size() > bound)
     world_.violation(who_ + ": " + std::to_string(core.jobs().size()) + " jobs in memory, the bound is " +
                      std::to_string(bound));
@@ -165,12 +210,17 @@ void JobWatch::look(const gateway::Orchestrator& core, Instant now, Duration sla
   for (const auto& [id, job] : core.jobs()) {
     const auto shadow = jobs_.find(id);
     if (shadow == jobs_.end()) return fault("nobody admitted it", id);
+    // The end of a job that is not journaled, or that a failing journal has not taken yet, is seen when it is told.
+    if (job.state == gateway::JobState::concluding) continue;
     if (shadow->second.phase != phase_of(job.state))
       return fault(std::string("it is ") + gateway::job_state_name(job.state) + ", its events say " +
                        phase_name(shadow->second.phase),
                    id);
     if (job.live() && !job.deadline_at.is_never() && job.deadline_at + slack < now)
-      return fault("no verdict though its deadline is over", id);
+      return fault("no verdict, " + std::string(gateway::job_state_name(job.state)) +
+                       ", though its deadline was over " + std::to_string((now - job.deadline_at).ms()) +
+                       " ms ago; its timer is " + std::to_string((job.timer_at - now).ms()) + " ms ahead",
+                   id);
   }
   if (core.draining() && !core.drained() && drain_end_ + slack < now)
     world_.violation(who_ + ": the drain's deadline is over and it has not ended");

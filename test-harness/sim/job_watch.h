@@ -21,7 +21,7 @@ class JobWatch {
   JobWatch(World& world, std::string who) : world_(world), who_(std::move(who)) {}
 
   // Around each step. `now` is local.
-  void before(const gateway::Event& event, Instant now);
+  void before(const gateway::Event& event, const gateway::Orchestrator& core, Instant now);
   void after(const gateway::Event& event, const gateway::Effects& effects, const gateway::Orchestrator& core,
              Instant now);
   // With an unpaused process: no job is past its deadline by more than `slack` (I8), every job is where we think it is.
@@ -35,6 +35,7 @@ class JobWatch {
     Fence fence;                 // of the attempt
     std::uint64_t accepted = 0;  // ids: those that this attempt began behind, then its own
     std::uint64_t shown = 0;     // of them with their text out
+    bool counted = true;         // false: not known how many
   };
   struct Ledger {
     std::uint64_t accepted = 0;
@@ -44,6 +45,9 @@ class JobWatch {
   void move(JobId id, JobPhase to);
   void fault(const std::string& what, JobId id);
   void on(const gateway::NotedEnded& ended, Instant now);
+  void on(const gateway::JournalRecord& record);
+  void on(const gateway::NotedRecovered& recovered, const gateway::Orchestrator& core);
+  void notice_taken_back(const gateway::Orchestrator& core);
   Shadow* open_call(DispatchId dispatch, const Fence& fence);
   void notice_gone(const gateway::Orchestrator& core);
   void check_bounds(const gateway::Orchestrator& core);

@@ -106,6 +106,7 @@ std::string LeaseHistory::check_told(const Life& life) const {
     for (const Use& use : life.uses) {
       if (use.from < each.at && use.to > each.at && !on_an_older_word(life, use)) ++held[use.lease];
     }
+    if (held[each.lease] >= each.slots) continue;  // it uses as much already: the word gives nothing away
     if (next != life.tables.begin()) {
       for (const auto& [id, promise] : std::prev(next)->leases) {
         const auto size = told.find(id);
@@ -166,11 +167,12 @@ std::string LeaseHistory::check_grants(const Life& life) const {
 }
 
 std::string LeaseHistory::check_across() const {
-  std::set<DispatchId> dispatches;
+  // A holder's next life does not know of an attempt whose record was not durable, and counts it anew (J4).
+  std::set<std::pair<Holder, DispatchId>> dispatches;
   std::map<std::string, std::vector<std::pair<Order, Order>>> lives;
   for (const auto& [key, life] : lives_) {
     for (const Use& use : life.uses) {
-      if (!dispatches.insert(use.dispatch).second) return "an attempt was admitted twice";
+      if (!dispatches.emplace(use.holder, use.dispatch).second) return "an attempt was admitted twice";
     }
     lives[life.replica].emplace_back(life.from, life.to);
   }

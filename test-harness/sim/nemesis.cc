@@ -19,6 +19,8 @@ void Nemesis::draw() {
   rates.refuse = rate(400);
   rates.lose_report = rate(1500);
   rates.slow_reader = rate(3000);
+  rates.slow_disk = rate(400);
+  rates.disk_fails = rate(300);
   rates.crash_at_effect = rate(200);
   for (std::uint32_t& weight : weights_) weight = rng.below(3) == 0 ? 0 : static_cast<std::uint32_t>(rng.between(1, 4));
   weights_[static_cast<std::size_t>(Kind::lose_state)] = rng.below(6) == 0 ? 1 : 0;

@@ -93,6 +93,10 @@ gateway::Config Scenario::draw_config() {
   config.queue.batch_full_policy = policies[rng.below(3)];
   config.streams.reconnect_grace = Duration::seconds(rng.between(1, 5));
   config.streams.buffer_bytes_max = rng.chance(1, 5) ? 900 : 64u << 10;
+  config.journal.enabled = rng.below(3) != 0 && options_.journal;
+  config.limits.journal_retry_max = Duration::seconds(1);
+  config.limits.journal_stall = Duration::seconds(rng.between(1, 10));
+  config.limits.recovery_wait = Duration::seconds(rng.between(5, 20));
   config.result_ttl = Duration::seconds(rng.between(2, 40));
   config.limits.queue_wait_max = Duration::seconds(rng.between(10, 30));
   config.limits.first_token_max = Duration::seconds(20);

@@ -20,6 +20,7 @@ struct ScenarioOptions {
   std::uint64_t seed = 1;
   Profile profile = Profile::swarm;
   std::size_t trace_lines = 0;  // of the trace, the last ones; 0: none
+  bool journal = false;         // two of three orchestratord have one
   gateway::Mutation mutation = gateway::Mutation::none;
   Mutant mutant = Mutant::none;
 };

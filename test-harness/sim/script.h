@@ -25,6 +25,7 @@ inline std::uint32_t script_length(JobId job, std::uint32_t max_tokens) {
 inline std::string script_text(JobId job, std::uint32_t index) {
   return std::to_string(mix(job.value.lo * 31 + index) % 1000) + ":" + std::to_string(index) + " ";
 }
+inline bool script_holds_back(JobId job, std::uint32_t index) { return mix(job.value.lo * 13 + index) % 9 == 0; }
 inline std::uint32_t script_token(JobId job, std::uint32_t index) {
   return static_cast<std::uint32_t>(mix(job.value.lo * 17 + index) % 49152);
 }

@@ -64,7 +64,10 @@ gateway::ReplicaView to_gateway(const pool::ReplicaView& view) {
 }
 
 SimGateway::SimGateway(World& world, GatewaySetup setup)
-    : world_(world), node_(world.new_node("gateway-" + std::to_string(setup.id.value.lo))), setup_(std::move(setup)) {
+    : world_(world),
+      node_(world.new_node("gateway-" + std::to_string(setup.id.value.lo))),
+      setup_(std::move(setup)),
+      journal_(world, node_) {
   node_.alive = false;
   node_.rearm = [this] { step(gateway::Tick{}); };
 }
@@ -81,6 +84,12 @@ void SimGateway::start() {
   calls_.clear();
   holds_.clear();
   if (world_.tracing()) world_.trace(node_.name, "starts, boot " + std::to_string(boot_));
+  journal_.process_died();  // the last life
+  if (setup_.config.journal.enabled) {
+    gateway::Recovered recovered = journal_.recover();
+    if (!recovered.jobs.empty()) step(recovered);
+    if (!core_) return;  // it died of it
+  }
   for (std::size_t i = 0; i < setup_.managers.size(); ++i) attach(i);
 }
 
@@ -103,7 +112,7 @@ void SimGateway::step(const gateway::Event& event) {
   if (!core_ || !node_.alive) return;
   const Instant local = node_.clock.local(world_.now());
   gateway::Effects effects;
-  watch_->before(event, local);
+  watch_->before(event, *core_, local);
   core_->step(event, local, effects);
   if (core_->next_wakeup() <= local) return world_.violation(node_.name + ": the next wakeup is not ahead");
   const std::string fault = core_->check_invariants();
@@ -173,6 +182,8 @@ void SimGateway::execute(const gateway::Effect& effect) {
   if (const auto* forgetting = std::get_if<ForgetWorker>(&effect)) return forget(*forgetting);
   if (const auto* counting = std::get_if<CountTokens>(&effect)) return count_tokens(*counting);
   if (const auto* update = std::get_if<SendUpdate>(&effect)) return send_update(*update);
+  if (const auto* write = std::get_if<JournalWrite>(&effect))
+    return journal_.write(*write, [this](const Event& event) { step(event); });
 }
 
 // --- managers ---

@@ -13,6 +13,7 @@
 #include "orchestratord/core/orchestrator.h"
 #include "sim/job_watch.h"
 #include "sim/mutant.h"
+#include "sim/sim_journal.h"
 #include "sim/sim_manager.h"
 #include "sim/world.h"
 
@@ -42,7 +43,9 @@ class SimGateway {
   void event(const gateway::Event& event);
   const gateway::Orchestrator* core() const { return core_ ? &*core_ : nullptr; }
   std::string check_rest() const;  // with all quiet: nothing held, nothing waiting; empty: well
-  void look();                     // now and then: what only time can break
+  bool journals() const { return setup_.config.journal.enabled; }
+  bool journal_has(JobId job) const { return journal_.has(job); }
+  void look();  // now and then: what only time can break
 
  private:
   struct Uplink {
@@ -75,6 +78,7 @@ class SimGateway {
   World& world_;
   Node& node_;
   GatewaySetup setup_;
+  SimJournal journal_;
   std::optional<gateway::Orchestrator> core_;
   std::optional<JobWatch> watch_;
   std::map<gateway::LeaseKey, LeasePhase> phases_;

@@ -1,4 +1,5 @@
-// sim --seed=N [--seeds=K] [--profile=smoke|swarm|soak] [--threads=T] [--minutes=M] [--demand] [--trace[=LINES]]
+// sim --seed=N [--seeds=K] [--profile=smoke|swarm|soak] [--threads=T] [--minutes=M] [--demand] [--journal]
+// [--trace[=LINES]]
 //     [--mutation=N] [--mutant=N]
 // Runs K scenarios from seed N on, at most M minutes. Exit 0 iff no rule was broken; else it prints the command that
 // replays the first one that was, and what happened before. `--demand` also fails when a fault, an edge of a state
@@ -70,6 +71,7 @@ bool take(const std::string& name, const std::string& value, Arguments& out) {
     out.options.trace_lines = kTraceLines;
     return true;
   }
+  if (name == "--journal" && value.empty()) return out.options.journal = true;
   if (name == "--demand" && value.empty()) return out.demand = true;
   if (!n) return false;
   if (name == "--trace" && *n > 0) {
@@ -113,6 +115,7 @@ std::string replay_command(const ScenarioOptions& options) {
   std::string out = "sim --seed=" + std::to_string(options.seed);
   if (options.profile == Profile::smoke) out += " --profile=smoke";
   if (options.profile == Profile::soak) out += " --profile=soak";
+  if (options.journal) out += " --journal";
   if (options.mutation != gateway::Mutation::none)
     out += " --mutation=" + std::to_string(static_cast<int>(options.mutation));
   if (options.mutant != Mutant::none) out += " --mutant=" + std::to_string(static_cast<int>(options.mutant));
@@ -148,6 +151,7 @@ class Tally {
     work_.ended_in_error += result.work.ended_in_error;
     work_.retried += result.work.retried;
     work_.lost_with_gateway += result.work.lost_with_gateway;
+    work_.taken_over += result.work.taken_over;
     for (const auto& [code, count] : result.work.errors) work_.errors[code] += count;
   }
   bool failed() const {
@@ -203,9 +207,9 @@ void Tally::print(const Arguments& arguments, double seconds) {
               seeds / cpu_seconds(), static_cast<double>(events) / cpu_seconds());
   std::printf(
       "jobs: %llu submitted, %llu admitted, %llu refused, %llu ended well, %llu in error, %llu put back, %llu lost "
-      "with their gateway\n",
+      "with their gateway, %llu outlived it\n",
       show(work_.submitted), show(work_.admitted), show(work_.refused), show(work_.ended_well),
-      show(work_.ended_in_error), show(work_.retried), show(work_.lost_with_gateway));
+      show(work_.ended_in_error), show(work_.retried), show(work_.lost_with_gateway), show(work_.taken_over));
   std::printf("outcomes:");
   for (const auto& [code, count] : work_.errors) std::printf(" %s %llu,", code.c_str(), show(count));
   std::printf("\n");

@@ -242,15 +242,17 @@ void SimWorker::step(const DispatchId& id) {
     tokens.index = call.next;
     const std::uint32_t batch =
         std::min<std::uint32_t>(call.length - call.next, 1 + static_cast<std::uint32_t>(world_.rng().below(3) == 0));
-    // Now and then a character is incomplete: its ids go ahead of its text.
-    const bool hold_back = call.next + batch < call.length && world_.rng().below(8) == 0;
-    for (std::uint32_t k = 0; k < batch; ++k) tokens.ids.push_back(script_token(id.job, call.next + k));
-    if (hold_back) {
-      call.held_back += batch;
-    } else {
-      for (std::uint32_t k = call.next - call.held_back; k < call.next + batch; ++k)
-        tokens.text += script_text(id.job, k);
-      call.held_back = 0;
+    // Now and then a character is incomplete: its ids go ahead of its text. Where, depends on the job alone, so that an
+    // attempt that goes on elsewhere makes the same events (J4, M2).
+    for (std::uint32_t k = call.next; k < call.next + batch; ++k) {
+      tokens.ids.push_back(script_token(id.job, k));
+      if (script_holds_back(id.job, k) && k + 1 < call.length) {
+        ++call.held_back;
+      } else {
+        for (std::uint32_t n = k - call.held_back; n <= k; ++n) tokens.text += script_text(id.job, n);
+        call.held_back = 0;
+      }
+      tokens.text_ends.push_back(static_cast<std::uint32_t>(tokens.text.size()));
     }
     call.next += batch;
     tokens_out_ += batch;

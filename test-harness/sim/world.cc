@@ -127,6 +127,7 @@ void World::crash(Node& node) {
   node.alive = false;
   ++node.life;
   node.paused_until = {};
+  node.held.clear();  // the next life does not wait for the pause of this one
   for (const StreamPtr& stream : std::vector(streams_)) {
     if (!stream->open || (stream->ends[0] != &node && stream->ends[1] != &node)) continue;
     break_stream(stream, stream->ends[0] == &node ? 0 : 1, Silence::possible);

@@ -32,6 +32,8 @@ struct FaultRates {
   std::uint32_t refuse = 0;           // per connection, spawn or load
   std::uint32_t lose_report = 0;      // per load report
   std::uint32_t slow_reader = 0;      // per reader
+  std::uint32_t slow_disk = 0;        // per transaction
+  std::uint32_t disk_fails = 0;       // per transaction
   std::uint32_t crash_at_effect = 0;  // in 1/1000000, per effect that is about to be executed
 };
 
