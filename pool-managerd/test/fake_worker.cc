@@ -1,6 +1,5 @@
 // Stands in for workerd in process tests: the real Worker service over a scripted engine. The "model file" is the
 // script: one word per line, each a fault to show.
-#include <sys/prctl.h>
 
 #include <chrono>
 #include <condition_variable>
@@ -131,7 +130,6 @@ int run(const std::map<std::string, std::string>& flags) {
     std::fprintf(stderr, "model: bad magic in %s\n", flags.at("--model").c_str());
     return 65;
   }
-  if (faults.contains("no_pdeathsig")) ::prctl(PR_SET_PDEATHSIG, 0);  // the lifeline alone must end it
   std::printf("hello from the fake worker\n");
   std::fflush(stdout);
 
@@ -154,7 +152,7 @@ int run(const std::map<std::string, std::string>& flags) {
   WorkerServer::Options options;
   options.listen = flags.at("--listen");
   options.lifeline_fd = std::stoi(flags.at("--lifeline-fd"));
-  if (faults.contains("deaf")) options.lifeline_lost = [] {};  // PR_SET_PDEATHSIG alone must end it
+  options.orphan_grace = Duration::milliseconds(std::stol(flags.at("--orphan-grace-ms")));
   if (faults.contains("no_term")) {
     auto server = WorkerServer::start(engine, options);
     if (!server.ok()) return server.error().exit_code;

@@ -44,7 +44,7 @@ ManagerProcess::ManagerProcess() {
   config["state_dir"] = state_dir();
   config["grpc"] = {{"listen", target()}};
   config["http"] = {{"listen", "127.0.0.1:0"}};
-  config["lease"] = {{"ttl_ms", 3000}};
+  config["lease"] = {{"ttl_ms", 3000}, {"orphan_grace_ms", 1000}};
   config["restart"] = {{"initial_ms", 50}, {"jitter_percent", 0}};
   config["stop"] = {{"term_grace_ms", 300}};
   config["pools"] = json::array({{{"id", "p"},

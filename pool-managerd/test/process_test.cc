@@ -90,37 +90,72 @@ TEST(PoolManagerd, L6_a_frozen_worker_is_killed_after_ttl_and_replaced) {
   EXPECT_THAT(manager.errors(), HasSubstr("\"failure\":\"silent\""));
 }
 
-class Orphan : public ::testing::TestWithParam<const char*> {};
-
-// L8, each trigger alone: with "deaf" the worker ignores its lifeline, with "no_pdeathsig" it has dropped the death
-// signal.
-TEST_P(Orphan, L8_kill_9_of_the_manager_leaves_no_worker) {
+TEST(PoolManagerd, L8_a_worker_outlives_its_manager_by_its_orphan_grace_and_no_longer) {
   ManagerProcess manager;
-  manager.script(GetParam());
   manager.start();
   const int worker = manager.wait_ready()["pid"].get<int>();
   ASSERT_TRUE(is_alive(worker));
+  const auto killed = std::chrono::steady_clock::now();
   manager.signal(SIGKILL);
-  EXPECT_TRUE(wait_until([&] { return !is_alive(worker); }, milliseconds(1000)));
+  EXPECT_TRUE(wait_until([&] { return !is_alive(worker); }, milliseconds(5000)));
+  EXPECT_GE(std::chrono::steady_clock::now() - killed, milliseconds(900));
   manager.wait();
 }
 
-INSTANTIATE_TEST_SUITE_P(Triggers, Orphan, ::testing::Values("both", "deaf", "no_pdeathsig"),
-                         [](const auto& test) { return std::string(test.param); });
-
-TEST(PoolManagerd, L1_each_start_has_a_higher_boot_and_the_same_identity) {
+TEST(PoolManagerd, L8_L1_the_next_start_adopts_the_worker_with_a_higher_boot_and_the_same_identity) {
   ManagerProcess manager;
+  manager.config["lease"]["orphan_grace_ms"] = 20000;
   manager.start();
-  EXPECT_EQ(manager.wait_ready()["inc"], "1.1");
+  const json first = manager.wait_ready();
+  EXPECT_EQ(first["inc"], "1.1");
   std::string identity;
   std::ifstream(manager.state_dir() + "/uuid") >> identity;
   manager.signal(SIGKILL);
   manager.wait();
   manager.start();
-  EXPECT_EQ(manager.wait_ready()["inc"], "2.1");
+  const json second = manager.wait_ready();
+  EXPECT_EQ(second["pid"], first["pid"]);
+  EXPECT_EQ(second["inc"], "1.1");
   std::string again;
   std::ifstream(manager.state_dir() + "/uuid") >> again;
   EXPECT_EQ(again, identity);
+  EXPECT_THAT(manager.errors(), HasSubstr("\"boot\":2"));
+  // Its end is seen without being its parent.
+  ::kill(second["pid"].get<int>(), SIGKILL);
+  const json third =
+      manager.wait_replica([&](const json& r) { return r["state"] == "ready" && r["pid"] != second["pid"]; });
+  EXPECT_EQ(third["inc"], "2.1");
+  manager.signal(SIGTERM);
+  EXPECT_EQ(manager.wait(), 0) << manager.errors();
+}
+
+TEST(PoolManagerd, L8_a_worker_of_another_configuration_is_replaced) {
+  ManagerProcess manager;
+  manager.config["lease"]["orphan_grace_ms"] = 20000;
+  manager.start();
+  const int first = manager.wait_ready()["pid"].get<int>();
+  manager.signal(SIGKILL);
+  manager.wait();
+  manager.config["pools"][0]["ctx"] = 1024;
+  manager.start();
+  EXPECT_EQ(manager.wait_ready()["inc"], "2.1");
+  EXPECT_FALSE(is_alive(first));
+  EXPECT_THAT(manager.errors(), HasSubstr("worker_not_adopted"));
+}
+
+TEST(PoolManagerd, stop_a_second_SIGTERM_stops_at_once) {
+  ManagerProcess manager;
+  manager.script("no_term");
+  manager.config["stop"] = {{"term_grace_ms", 60000}};
+  manager.start();
+  const int worker = manager.wait_ready()["pid"].get<int>();
+  manager.signal(SIGTERM);
+  EXPECT_TRUE(wait_until([&] { return manager.errors().find("shutdown_begun") != std::string::npos; }));
+  const auto asked = std::chrono::steady_clock::now();
+  manager.signal(SIGTERM);
+  EXPECT_EQ(manager.wait(), 0) << manager.errors();
+  EXPECT_LT(std::chrono::steady_clock::now() - asked, milliseconds(10000));
+  EXPECT_FALSE(is_alive(worker));
 }
 
 TEST(PoolManagerd, stop_SIGTERM_ends_the_worker_and_exits_0) {
