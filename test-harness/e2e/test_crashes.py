@@ -80,16 +80,16 @@ def test_L8_kill_9_of_pool_managerd_leaves_no_orphan():
     with Cluster([native_pool()], pool_managerd={"lease": {"orphan_grace_ms": 1000}}) as cluster:
         cluster.wait_ready()
         pid = cluster.ready_replica()["pid"]
-        stream = LongStream(cluster)
+        stream = LongStream(cluster, max_tokens=200)
         cluster.kill("pool-managerd").wait()
         killed = time.monotonic()
         wait_until(lambda: not alive(pid), 4.0, "the worker ended when its orphan grace was over")
         lived = time.monotonic() - killed
         print(f"ended {lived:.3f} s after its manager")
         assert lived > 0.5, "the worker did not wait for a manager that comes back"
-        stream.finish()
         cluster.start_manager()
         cluster.wait_ready()
+        stream.finish(60)
         assert cluster.chat("Hello again").status == 200
 
 
