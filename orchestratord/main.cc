@@ -6,6 +6,7 @@
 #include <fstream>
 #include <sstream>
 #include <string>
+#include <vector>
 
 #include "common/runtime/grpc_setup.h"
 #include "common/runtime/key_ring.h"
@@ -44,8 +45,13 @@ int main(int argc, char** argv) {
   if (!in) return fail(kExitConfig, "--config: cannot read " + config_path);
   const auto config = orch::gateway_config::load_config(text.str());
   if (!config.ok()) return fail(kExitConfig, config_path + ": " + config.error().text());
-  auto keys = orch::runtime::KeyRing::load(config->auth.key_files);
-  if (!keys.ok()) return fail(kExitConfig, "auth.key_files: " + keys.error());
+  std::vector<orch::runtime::KeyRing::File> key_files;
+  for (const std::string& path : config->auth.key_files) key_files.push_back({path, "default", true});
+  for (const auto& tenant : config->tenants) {
+    for (const std::string& path : tenant.key_files) key_files.push_back({path, tenant.name, false});
+  }
+  auto keys = orch::runtime::KeyRing::load(key_files);
+  if (!keys.ok()) return fail(kExitConfig, "key files: " + keys.error());
 
   orch::runtime::log_init("orchestratord", orch::runtime::log_level_from(to_string(config->log.level)), true);
   auto state_dir = orch::runtime::StateDir::open(config->state_dir);

@@ -28,8 +28,14 @@ std::string_view bearer_token(std::string_view authorization) {
 }
 
 Result<KeyRing, std::string> KeyRing::load(const std::vector<std::string>& files) {
+  std::vector<File> owned;
+  for (const std::string& file : files) owned.push_back({file, {}, true});
+  return load(owned);
+}
+
+Result<KeyRing, std::string> KeyRing::load(const std::vector<File>& files) {
   KeyRing ring;
-  for (const std::string& file : files) {
+  for (const auto& [file, owner, is_operator] : files) {
     std::ifstream in(file, std::ios::binary);
     if (!in) return Err{"key file cannot be read: " + file};
     std::string text(kKeyBytesMax + 1, '\0');
@@ -44,12 +50,22 @@ Result<KeyRing, std::string> KeyRing::load(const std::vector<std::string>& files
     }
     if (key.find_first_of(" \t\r\n") != std::string::npos) return Err{"key file holds more than one word: " + file};
     const Sha256 digest = sha256(key);
-    ring.keys_.push_back({digest, to_hex(digest).substr(0, 6)});
+    for (const Key& known : ring.keys_) {
+      if (known.digest == digest && (known.caller.owner != owner || known.caller.is_operator != is_operator))
+        return Err{"the key has another owner already: " + file};
+    }
+    ring.keys_.push_back({digest, {to_hex(digest).substr(0, 6), owner, is_operator}});
   }
   return ring;
 }
 
 std::optional<std::string> KeyRing::match(std::string_view presented) const {
+  auto caller = identify(presented);
+  if (!caller) return std::nullopt;
+  return std::move(caller->fingerprint);
+}
+
+std::optional<KeyRing::Caller> KeyRing::identify(std::string_view presented) const {
   const Sha256 digest = sha256(presented);
   const std::string_view wanted(reinterpret_cast<const char*>(digest.data()), digest.size());
   const Key* found = nullptr;
@@ -58,7 +74,7 @@ std::optional<std::string> KeyRing::match(std::string_view presented) const {
     if (equal_in_constant_time(wanted, have)) found = &key;
   }
   if (found == nullptr) return std::nullopt;
-  return found->fingerprint;
+  return found->caller;
 }
 
 }  // namespace orch::runtime

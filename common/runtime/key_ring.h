@@ -18,17 +18,30 @@ class KeyRing {
   static constexpr std::size_t kKeyBytesMin = 16;
   static constexpr std::size_t kKeyBytesMax = 4096;
 
-  // One key per file, surrounding white space ignored. The error names the file.
+  struct File {
+    std::string path;
+    std::string owner;
+    bool is_operator = false;
+  };
+  // One key per file, surrounding white space ignored; a key has one owner. The error names the file.
+  static Result<KeyRing, std::string> load(const std::vector<File>& files);
   static Result<KeyRing, std::string> load(const std::vector<std::string>& files);
 
   bool empty() const { return keys_.empty(); }
+  struct Caller {
+    std::string fingerprint;
+    std::string owner;
+    bool is_operator = false;
+  };
+  // Whose key it is.
+  std::optional<Caller> identify(std::string_view presented) const;
   // Fingerprint of the key that matches.
   std::optional<std::string> match(std::string_view presented) const;
 
  private:
   struct Key {
     Sha256 digest{};
-    std::string fingerprint;
+    Caller caller;
   };
   std::vector<Key> keys_;
 };

@@ -12,6 +12,7 @@
 #include "common/base/ids.h"
 #include "common/base/time.h"
 #include "orchestratord/core/events.h"
+#include "orchestratord/core/quota_book.h"
 
 namespace orch::gateway {
 
@@ -39,6 +40,10 @@ struct ModelsChanged {
   RequestId request;
   std::optional<Failure> failure;  // nothing has changed
   ModelStandings standings;
+};
+struct TenantsReply {
+  RequestId request;
+  std::optional<Failure> failure;  // nullopt: they are in force
 };
 
 // --- streams: StreamOpened, Deliver*, StreamClosed; or StreamRefused alone ---
@@ -130,6 +135,12 @@ struct SendUpdate {
   Duration grant_age;             // since the last of them came
 };
 
+// F4: this gateway's own counters, whole; on change, at most every fair_interval.
+struct SendFair {
+  LinkId link;
+  FairReport report;
+};
+
 // --- the journal ---
 
 // One transaction, durable as a whole or not at all; answered by JournalCommitted or JournalFailed. Tickets grow.
@@ -190,6 +201,12 @@ struct NotedEnded {
   Duration queued;
   Duration decode;
   Duration total;
+  std::optional<bool> deadline_met;  // of jobs with a deadline whose client did not leave
+};
+struct NotedQuota {  // a request went over a quota
+  std::string tenant;
+  Quota quota = Quota::concurrent_jobs;
+  bool enforced = true;  // false: a dry run, it was let in
 };
 struct NotedQueueDepth {
   std::string pool_id;
@@ -214,10 +231,10 @@ struct NotedRecovered {  // of one job an earlier life left
 struct Drained {};
 
 using Effect =
-    std::variant<AdmissionReply, CancelReply, ModelsChanged, StreamOpened, StreamRefused, Deliver, DeliverServedBy,
-                 StreamClosed, Dispatch, CancelDispatch, BeatWorker, ForgetWorker, CountTokens, SendUpdate,
-                 JournalWrite, NotedAdmitted, NotedRefused, NotedDispatched, NotedFirstToken, NotedEnded,
-                 NotedQueueDepth, NotedRetried, NotedJournal, NotedRecovered, Drained>;
+    std::variant<AdmissionReply, CancelReply, ModelsChanged, TenantsReply, StreamOpened, StreamRefused, Deliver,
+                 DeliverServedBy, StreamClosed, Dispatch, CancelDispatch, BeatWorker, ForgetWorker, CountTokens,
+                 SendUpdate, SendFair, JournalWrite, NotedAdmitted, NotedRefused, NotedDispatched, NotedFirstToken,
+                 NotedEnded, NotedQuota, NotedQueueDepth, NotedRetried, NotedJournal, NotedRecovered, Drained>;
 
 using Effects = std::vector<Effect>;
 

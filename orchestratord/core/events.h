@@ -8,12 +8,14 @@
 #include <variant>
 #include <vector>
 
+#include "common/base/fair_report.h"
 #include "common/base/ids.h"
 #include "common/base/time.h"
 #include "orchestratord/core/job_spec.h"
 #include "orchestratord/core/journal_records.h"
 #include "orchestratord/core/model_lifecycle.h"
 #include "orchestratord/core/stream_event.h"
+#include "orchestratord/core/tenants.h"
 
 namespace orch::gateway {
 
@@ -40,6 +42,12 @@ struct ReaderGone {
 struct CancelJob {
   RequestId request;
   JobId job;
+};
+
+// Replaces the tenants whole; answered by exactly one TenantsReply.
+struct TenantsChanged {
+  RequestId request;
+  TenantsConfig config;
 };
 
 // --- pool managers ---
@@ -99,6 +107,12 @@ struct LeaseRevoked {
   LinkId link;
   LeaseId lease;
   bool stop = false;
+};
+
+// F4: service and use of all other gateways, as this manager knows them.
+struct OthersReported {
+  LinkId link;
+  FairReport others;
 };
 
 // --- workers, each tied to the dispatch it answers ---
@@ -184,9 +198,9 @@ struct DrainBegin {
   Duration deadline;
 };
 
-using Event = std::variant<Submit, OpenStream, ReaderGone, CancelJob, ManagerUp, ManagerDown, ReplicaChanged,
-                           LeaseGranted, LeaseRevoked, DispatchStarted, DispatchTokens, DispatchFinished,
-                           DispatchFailed, DispatchBroken, TokensCounted, JournalCommitted, JournalFailed, Recovered,
-                           SetModelState, RollBackModel, Tick, DrainBegin>;
+using Event = std::variant<Submit, OpenStream, ReaderGone, CancelJob, TenantsChanged, ManagerUp, ManagerDown,
+                           ReplicaChanged, LeaseGranted, LeaseRevoked, OthersReported, DispatchStarted, DispatchTokens,
+                           DispatchFinished, DispatchFailed, DispatchBroken, TokensCounted, JournalCommitted,
+                           JournalFailed, Recovered, SetModelState, RollBackModel, Tick, DrainBegin>;
 
 }  // namespace orch::gateway

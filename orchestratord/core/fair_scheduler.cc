@@ -40,6 +40,7 @@ const FairScheduler::Share* FairScheduler::find(const FlowId& flow) const {
 
 template <typename Change>
 void FairScheduler::alter(Class& of, Tenants::iterator tenant, Change&& change) {
+  ++version_;
   Share& share = tenant->second;
   if (share.waiting > 0) {
     of.by_level.erase({share.level(), share.since, nullptr});
@@ -273,10 +274,12 @@ void FairScheduler::others_say(const FlowId& flow, const FlowCounters& others, s
     known.waiting = others.waiting;
     share.lift = std::max(share.lift, others.lift);
   };
+  const std::uint64_t before = version_;
   if (flow.tenant.empty()) return merge(of.self);
   const auto [tenant, fresh] = of.tenants.try_emplace(flow.tenant);
   if (fresh) tenant->second.weight = tenant->second.weight_least = std::max(weight, 1U);
   alter(of, tenant, merge);
+  version_ = before;  // not ours to tell; a lift was the others' already
 }
 
 // --- inspection ---

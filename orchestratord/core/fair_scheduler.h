@@ -122,6 +122,9 @@ class FairScheduler {
   // The sum over all other gateways, as one manager knows it; nothing ever shrinks by it but their reservations.
   void others_say(const FlowId& flow, const FlowCounters& others, std::uint32_t weight);
 
+  // Grows with every change of what own_counters() says.
+  std::uint64_t version() const { return version_; }
+
   FairnessGap gap(const std::string& domain, Priority priority) const;
   std::vector<FlowStanding> standings() const;
   std::int64_t v(const FlowId& flow) const;
@@ -202,6 +205,7 @@ class FairScheduler {
   std::size_t domains_max_;
   std::map<std::string, Domain> domains_;
   std::uint64_t serial_ = 0;
+  std::uint64_t version_ = 1;
   bool others_ = false;  // other gateways have spoken: B1 alone no longer holds here
 };
 

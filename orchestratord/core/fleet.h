@@ -53,6 +53,8 @@ struct Link {
   std::uint64_t bids_checked = 0;  // version of the gateway's load that last_bids was compared with
   std::vector<PoolBid> last_bids;
   std::vector<LeaseId> release;  // for the next update
+  std::uint64_t fair_told = 0;   // version of the counters told last; 0: none
+  Instant fair_told_at;
   std::uint64_t grants_seen = 0;
   Instant last_grant_at;
 

@@ -32,6 +32,7 @@
 #include "orchestratord/core/forecast.h"
 #include "orchestratord/core/job_queue.h"
 #include "orchestratord/core/job_spec.h"
+#include "orchestratord/core/quota_book.h"
 #include "orchestratord/core/stream_event.h"
 
 namespace orch::gateway {
@@ -105,6 +106,7 @@ struct Job {
   std::uint64_t seq = 0;                // arrival order; kept when the job is put back, which makes it the head again
   std::uint64_t tokens_bound = 0;       // prompt and completion, upper bound or exact; 0: not known
   FlowId flow;                          // whose service it is (F1)
+  QuotaHold quota;                      // what it holds of its tenant's quotas
   Meter meter;                          // what it has reserved and been charged (F2)
   Instant order_by = Instant::never();  // E1: among its tenant's jobs; ends nothing
 

@@ -6,6 +6,7 @@
 
 #include "common/base/time.h"
 #include "orchestratord/core/model_lifecycle.h"
+#include "orchestratord/core/tenants.h"
 
 namespace orch::gateway {
 
@@ -86,6 +87,8 @@ struct Limits {
   Duration load_default = Duration::seconds(5);
   Duration retry_after_max = Duration::seconds(3600);
 
+  Duration fair_interval = Duration::milliseconds(100);  // F4: between two reports of service on a link
+
   // E1: without a deadline a job is ordered as if it had this one.
   Duration interactive_order_default = Duration::seconds(60);
   Duration batch_order_default = Duration::seconds(600);
@@ -130,6 +133,7 @@ struct Config {
   QueueLimits queue;
   StreamLimits streams;
   JournalConfig journal;
+  TenantsConfig tenants;
   Duration result_ttl = Duration::seconds(600);
   Limits limits;
   Mutation mutation = Mutation::none;

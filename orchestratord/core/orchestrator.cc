@@ -14,6 +14,7 @@ Orchestrator::Orchestrator(const Config& config)
       leases_(config.limits, config.mutation),
       queue_(config.queue),
       scheduler_(config.limits.interactive_weight, config.limits.batch_weight),
+      tenants_(config.tenants),
       streams_(config.streams, config.mutation),
       times_(config.limits),
       lifecycle_(config.models),
@@ -54,6 +55,7 @@ void Orchestrator::settle() {
   beat_workers();
   dispatch_waiting();
   send_updates();
+  send_fair();
   note_depths();
   trim_finished();
   keys_.expire(now_);
@@ -92,7 +94,7 @@ void Orchestrator::conclude(Job& job, Conclusion conclusion) {
   settle_needed_ = true;
   ++load_version_;
   unqueue(job);
-  scheduler_.closed(job.flow, job.meter);
+  stop_meter(job);
   if (job.in_flight()) close_call(job.dispatch_id());
   fence_waits_.erase(job.spec.id);
   job.conclusion = std::move(conclusion);
@@ -132,6 +134,9 @@ void Orchestrator::tell_end(Job& job) {
   noted.queued = (dispatched ? job.first_dispatched_at : conclusion.at) - job.admitted_at;
   if (!job.first_token_at.is_never()) noted.decode = conclusion.at - job.first_token_at;
   noted.total = conclusion.at - job.admitted_at;
+  quotas_.settle(job.spec.tenant, job.quota, std::int64_t{noted.tokens_in} + noted.tokens_out, now_);
+  const bool left = noted.failure && noted.failure->outcome == Outcome::CANCELED;
+  if (job.spec.deadline && !left) noted.deadline_met = !noted.failure;
   emit(std::move(noted));
 
   if (job.spec.attachment == Attachment::attached && !job.journal.wanted) {
@@ -277,6 +282,7 @@ void Orchestrator::plan_wakeup() {
   for (const auto& [id, link] : fleet_.links()) {
     if (drained_) break;
     consider(link.last_renew_at + leases_.bid_every());
+    if (link.fair_told != scheduler_.version()) consider(link.fair_told_at + config_.limits.fair_interval);
     if (link.bids_checked != load_version_) consider(link.last_update_at + config_.limits.update_interval_min);
   }
   consider(leases_.next_change(now_, queue_.size() > 0));

@@ -35,9 +35,12 @@
 #include "orchestratord/core/limits.h"
 #include "orchestratord/core/model_lifecycle.h"
 #include "orchestratord/core/on_time.h"
+#include "orchestratord/core/quota_book.h"
+#include "orchestratord/core/service_shares.h"
 #include "orchestratord/core/service_times.h"
 #include "orchestratord/core/session_book.h"
 #include "orchestratord/core/stream_registry.h"
+#include "orchestratord/core/tenants.h"
 
 namespace orch::gateway {
 
@@ -66,6 +69,11 @@ class Orchestrator {
   const LeaseTable& leases() const { return leases_; }
   const JobQueue& queue() const { return queue_; }
   const FairScheduler& fairness() const { return scheduler_; }
+  const Tenants& tenants() const { return tenants_; }
+  const QuotaBook& quotas() const { return quotas_; }
+  const ServiceShares& shares() const { return shares_; }
+  // F4: when other gateways were heard of last; nullopt: never.
+  std::optional<Instant> others_heard_at() const { return others_heard_at_; }
   const StreamRegistry& streams() const { return streams_; }
   const ServiceTimes& service_times() const { return times_; }
   const DecisionLog& decisions() const { return decisions_; }
@@ -122,6 +130,22 @@ class Orchestrator {
   void unqueue(Job& job);  // when it waits
   void cancel(Job& job, const std::string& reason, std::string message);
 
+  // tenants (orchestrator_tenants.cc)
+  void on(const TenantsChanged& event);
+  void on(const OthersReported& event);
+  FairReport own_report() const;
+  void send_fair();
+  void note_quota(const std::string& tenant, const QuotaRefusal& refusal);
+  Failure quota_failure(const JobSpec& spec, const QuotaRefusal& refusal) const;
+  std::optional<Failure> begin_quota(const JobSpec& spec);
+  std::optional<Failure> reserve_tokens(Job& job);
+  std::uint32_t weight_of(const std::string& tenant) const;
+  void start_meter(Job& job);
+  void stop_meter(Job& job);
+  void note_input(Job& job, std::uint32_t tokens, std::uint32_t cached);
+  void note_output(Job& job, std::uint64_t tokens);
+  bool capped(const std::string& tenant) const;
+
   // managers (orchestrator_managers.cc)
   void on(const ManagerUp& event);
   void on(const ManagerDown& event);
@@ -164,8 +188,6 @@ class Orchestrator {
   std::string check_migration() const;
 
   void accept_tokens(Job& job, const DispatchTokens& event);
-  void note_input(Job& job, std::uint32_t tokens, std::uint32_t cached);
-  void note_output(Job& job, std::uint64_t tokens);
 
   bool show(Job& job, std::string text);
 
@@ -230,7 +252,6 @@ class Orchestrator {
   void finish_drain();
   void plan_wakeup();
   std::uint32_t position_of(const Job& job) const;
-  std::uint32_t weight_of(const std::string& tenant) const;
   Instant order_by(const Job& job) const;
   FlowId flow_of(const Job& job) const;
   ExpectedWork expected_work(const Job& job) const;
@@ -243,6 +264,12 @@ class Orchestrator {
   LeaseTable leases_;
   JobQueue queue_;
   FairScheduler scheduler_;
+  Tenants tenants_;
+  QuotaBook quotas_;
+  QuotaHold asking_;  // of the Submit under way, until its job has it
+  ServiceShares shares_;
+  std::optional<Instant> others_heard_at_;
+  std::map<std::string, std::int64_t> running_;  // dispatches in flight, by tenant
   StreamRegistry streams_;
   ServiceTimes times_;
   ReplicaSpeeds speeds_;

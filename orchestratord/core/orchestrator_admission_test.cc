@@ -9,10 +9,6 @@ namespace {
 
 using namespace testing;
 
-std::string code(const std::optional<Failure>& failure) {
-  return failure ? std::string(outcome_row(failure->outcome).code) : "none";
-}
-
 // --- POOL-ADMIT ---
 
 TEST(Admission, POOL_ADMIT_unknown_model_is_404) {

@@ -26,6 +26,11 @@ const char* policy_label(FullPolicy policy) {  // ORCH-2007
 
 // Order of DESIGN-RULES "Admission and deadlines", as far as the core decides: lifecycle, context, pool, queue.
 void Orchestrator::on(const Submit& event) {
+  if (std::string tenant = tenants_.admit(event.spec.tenant); tenant != event.spec.tenant) {
+    Submit renamed = event;
+    renamed.spec.tenant = std::move(tenant);
+    return on(renamed);
+  }
   const JobSpec& spec = event.spec;
   const auto refuse_plainly = [&](Outcome outcome, std::string message, std::string field) {
     Failure failure;
@@ -46,6 +51,7 @@ void Orchestrator::on(const Submit& event) {
     return refuse_plainly(Outcome::CONFLICT, "a task with id " + spec.id.to_string() + " exists", "task_id");
   if (spec.max_tokens == 0)
     return refuse_plainly(Outcome::INVALID_PARAMS, "max_tokens must be at least 1", "max_tokens");
+  if (std::optional<Failure> failure = begin_quota(spec)) return refuse(event.request, spec, std::move(*failure));
   const bool journaled = is_journaled(spec);
   if (journaled && journal_.failing()) return refuse(event.request, spec, journal_failure());  // J6
 
@@ -71,6 +77,7 @@ void Orchestrator::on(const Submit& event) {
   job.admission_request = event.request;
   job.first_reader = event.reader;
   job.journal.wanted = journaled;
+  job.quota = std::exchange(asking_, {});
   job.submitted_at = now_;
   job.pool_id = primary->pool_id;
   job.engine = primary->engine;
@@ -109,6 +116,7 @@ void Orchestrator::on(const TokensCounted& event) {
 }
 
 void Orchestrator::refuse(RequestId request, const JobSpec& spec, Failure failure) {
+  quotas_.give_back(spec.tenant, asking_, now_);
   emit(NotedRefused{spec.id, spec.tenant, failure.engine, failure});
   log_refused(spec, failure);
   emit(AdmissionReply{request, std::move(failure)});
@@ -118,6 +126,7 @@ void Orchestrator::refuse_admitting(Job& job, Failure failure) {
   const JobId id = job.spec.id;
   if (job.spec.idempotency) keys_.drop(job.spec.idempotency->key);  // a refused request names no job
   for (const Job::Repeat& repeat : job.repeats) emit(AdmissionReply{repeat.request, failure});
+  quotas_.give_back(job.spec.tenant, job.quota, now_);
   refuse(job.admission_request, job.spec, std::move(failure));
   std::erase_if(counting_, [&](const auto& entry) { return entry.second == id; });
   queue_.remove(id);
@@ -127,6 +136,7 @@ void Orchestrator::refuse_admitting(Job& job, Failure failure) {
 void Orchestrator::finish_admission(Job& job) {
   const JobId id = job.spec.id;
   std::erase_if(counting_, [&](const auto& entry) { return entry.second == id; });
+  if (std::optional<Failure> failure = reserve_tokens(job)) return refuse_admitting(job, std::move(*failure));
   job.admitted_at = now_;
   if (job.spec.deadline && *job.spec.deadline < Instant::never() - now_) job.deadline_at = now_ + *job.spec.deadline;
   job.order_by = order_by(job);
@@ -229,8 +239,6 @@ Instant Orchestrator::order_by(const Job& job) const {
 }
 
 FlowId Orchestrator::flow_of(const Job& job) const { return {job.lane.model, job.spec.priority, job.spec.tenant}; }
-
-std::uint32_t Orchestrator::weight_of(const std::string&) const { return 1; }
 
 // F2: the prompt, four bytes a token, and what it is expected to write.
 ExpectedWork Orchestrator::expected_work(const Job& job) const {

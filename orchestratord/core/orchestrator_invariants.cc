@@ -40,6 +40,19 @@ std::string Orchestrator::check_invariants() const {
   if (counting_.size() > config_.limits.admitting_max || counting_.size() > admitting)
     return "too many jobs being admitted";
 
+  std::map<std::string, std::int64_t> live;
+  std::map<std::string, std::int64_t> metered;
+  for (const auto& [id, job] : jobs_) {
+    if (job.quota.live) ++live[job.spec.tenant];
+    if (job.meter.open) ++metered[job.spec.tenant];
+    if (job.meter.open != job.in_flight()) return "a job's meter runs iff it is in flight (job " + id.to_string() + ")";
+  }
+  if (metered != running_) return "dispatches of a tenant differ from its jobs in flight";
+  for (const std::string& tenant : tenants_.names()) {
+    const auto of = live.find(tenant);
+    if (quotas_.live(tenant) != (of == live.end() ? 0 : of->second)) return "live jobs of tenant " + tenant;
+  }
+
   std::map<LeaseKey, std::uint32_t> in_use;
   std::size_t open_total = 0;
   for (const auto& [dispatch, call] : calls_) {

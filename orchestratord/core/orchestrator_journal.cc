@@ -406,6 +406,7 @@ void Orchestrator::recover(const RecoveredJob& found) {
   if (found.dispatch ? !continuable : job.spec.payload == nullptr)
     return end_in(Outcome::WORKER_RESET, "the service restarted while the task ran", {});
   if (found.dispatch) job.lane.exact = job.replica_set;
+  quotas_.assume(job.spec.tenant, tenants_, job.quota, now_);
   enqueue(job);
   arm(job);
   emit(NotedRecovered{id, found.dispatch ? NotedRecovered::Way::resumed : NotedRecovered::Way::run_again});

@@ -41,6 +41,7 @@ bool Orchestrator::dispatch_one(const std::string& model) {
 
 // The tenant's first head with a free replica. A head whose context fits none is stepped over.
 bool Orchestrator::dispatch_of(const std::string& tenant, Priority priority, const std::set<Lane>& open) {
+  if (capped(tenant)) return false;
   for (const Lane& lane : queue_.lanes_of(open.begin()->model, priority, tenant)) {
     if (!open.contains(lane)) continue;
     for (const JobId id : queue_.heads(lane, priority, tenant, config_.limits.scan_ahead_max)) {
@@ -84,7 +85,7 @@ void Orchestrator::dispatch(Job& job, PlacementDecision decision) {
   const ReplicaView& replica = *fleet_.find(lease.replica);
 
   unqueue(job);
-  scheduler_.dispatched(job.flow, expected_work(job), job.meter);
+  start_meter(job);
 
   job.move_to(JobState::dispatching);
   ++job.attempt;
@@ -186,14 +187,6 @@ void Orchestrator::on(const DispatchStarted& event) {
   const ReplicaView* replica = fleet_.find(call->second.replica);
   if (replica == nullptr) return;
   streams_.set_served_by(job->spec.id, served_by(*replica), *out_);
-}
-
-void Orchestrator::note_input(Job& job, std::uint32_t tokens, std::uint32_t cached) {
-  scheduler_.delivered_input(job.flow, tokens > cached ? tokens - cached : 0, job.meter);
-}
-
-void Orchestrator::note_output(Job& job, std::uint64_t tokens) {
-  scheduler_.delivered_output(job.flow, tokens, job.meter);
 }
 
 void Orchestrator::on(const DispatchTokens& event) {
@@ -355,7 +348,7 @@ void Orchestrator::attempt_lost(Job& job, Outcome outcome, const std::string& wh
 
 // Back to where it stood, with what was reserved for it undone; work that is done again is not charged (F2).
 void Orchestrator::put_back(Job& job, Outcome outcome) {
-  scheduler_.closed(job.flow, job.meter);
+  stop_meter(job);
   job.move_to(JobState::waiting);
   if (mutated(Mutation::retry_after_token)) job.shown_ids.clear();
   job.tokens_seen = static_cast<std::uint32_t>(job.shown_ids.size());

@@ -50,6 +50,12 @@ void ClientDesk::answer_models(RequestId request, const std::optional<Failure>& 
   reply(failure);
 }
 
+void ClientDesk::change_tenants(TenantsConfig config, OnTenants on_tenants) {
+  const RequestId request{next_++};
+  tenants_[request] = std::move(on_tenants);
+  to_core_(TenantsChanged{request, std::move(config)});
+}
+
 void ClientDesk::gone(ReaderId reader) {
   if (readers_.erase(reader) > 0) to_core_(ReaderGone{reader, false});
 }
@@ -82,6 +88,14 @@ void ClientDesk::execute(const CancelReply& effect) {
   const OnCancel reply = std::move(found->second);
   cancels_.erase(found);
   reply(effect.found);
+}
+
+void ClientDesk::execute(const TenantsReply& effect) {
+  const auto found = tenants_.find(effect.request);
+  if (found == tenants_.end()) return;
+  const OnTenants reply = std::move(found->second);
+  tenants_.erase(found);
+  reply(effect.failure);
 }
 
 void ClientDesk::execute(const StreamOpened& effect) {

@@ -19,6 +19,7 @@ class ClientDesk {
  public:
   using OnAdmission = std::function<void(const std::variant<Admitted, Failure>&)>;
   using OnCancel = std::function<void(bool found)>;
+  using OnTenants = std::function<void(const std::optional<Failure>& failure)>;
 
   explicit ClientDesk(std::function<void(Event)> to_core) : to_core_(std::move(to_core)) {}
 
@@ -30,6 +31,7 @@ class ClientDesk {
   using OnModels = std::function<void(const std::optional<Failure>&)>;
   void set_model_state(ModelKey model, ModelStanding to, OnModels on_models);
   void roll_back_model(std::string name, OnModels on_models);
+  void change_tenants(TenantsConfig config, OnTenants on_tenants);
   // The client of a reader has gone away; nothing more is told to its sink.
   void gone(ReaderId reader);
 
@@ -37,6 +39,7 @@ class ClientDesk {
   void execute(const CancelReply& effect);
   // After the change was stored, or with why not.
   void answer_models(RequestId request, const std::optional<Failure>& failure);
+  void execute(const TenantsReply& effect);
   void execute(const StreamOpened& effect);
   void execute(const StreamRefused& effect);
   void execute(const Deliver& effect);
@@ -53,6 +56,7 @@ class ClientDesk {
   std::map<RequestId, ReaderId> attached_;
   std::map<RequestId, OnCancel> cancels_;
   std::map<RequestId, OnModels> models_;
+  std::map<RequestId, OnTenants> tenants_;
   std::map<ReaderId, std::unique_ptr<ReaderSink>> readers_;
   std::uint64_t next_ = 1;
 };

@@ -46,9 +46,36 @@ FullPolicy policy_from(gateway_config::FullPolicy policy) {
   return FullPolicy::reject;
 }
 
+template <typename Configured>
+TenantPolicy policy_of(const Configured& from) {
+  TenantPolicy out;
+  out.weight = from.weight;
+  out.highest =
+      from.highest_class == gateway_config::HighestClass::interactive ? Priority::interactive : Priority::batch;
+  out.running_max = from.running_max;
+  out.quotas.concurrent_jobs = from.concurrent_jobs;
+  out.quotas.requests_per_second = from.requests_per_second;
+  out.quotas.request_burst = from.request_burst;
+  out.quotas.tokens_per_minute = from.tokens_per_minute;
+  return out;
+}
+
+TenantsConfig tenants_config(const gateway_config::Config& config) {
+  TenantsConfig out;
+  out.defaults = policy_of(config.tenant_defaults);
+  for (const auto& tenant : config.tenants) {
+    out.tenants.push_back(policy_of(tenant));
+    out.tenants.back().name = tenant.name;
+  }
+  out.dry_run = config.quotas.mode == gateway_config::QuotaMode::dry_run;
+  out.gateways = config.quotas.gateways;
+  return out;
+}
+
 Config core_config(const gateway_config::Config& config, ModelStandings models) {
   Config out;
   out.models = std::move(models);
+  out.tenants = tenants_config(config);
   out.queue.capacity = config.queue.capacity;
   out.queue.interactive_capacity = config.queue.interactive_capacity;
   out.queue.batch_capacity = config.queue.batch_capacity;
@@ -172,6 +199,7 @@ void Daemon::Parts::execute(const Effect& effect) {
                         [this](const SendUpdate& each) { managers.send(each); },
                         [this](const JournalWrite& each) { journal->write(each); },
                         [this](const ModelsChanged& each) { store_models(each); },
+                        [this](const SendFair& each) { managers.send(each); },
                         [this](const Drained&) {
                           runtime::log_info("drained");
                           loop.stop();
@@ -235,6 +263,8 @@ Result<std::unique_ptr<Daemon>, Daemon::StartFailure> Daemon::start(const gatewa
   if (!http_address.ok()) return Err{StartFailure{78, "http.listen: " + http_address.error()}};
   const auto grpc_address = runtime::parse_listen_address(config.grpc.listen);
   if (!grpc_address.ok()) return Err{StartFailure{78, "grpc.listen: " + grpc_address.error()}};
+
+  if (const auto fault = check_tenants(tenants_config(config))) return Err{StartFailure{78, fault->message}};
 
   std::unique_ptr<JournalSqlite> journal;
   Recovered recovered;

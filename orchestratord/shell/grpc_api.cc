@@ -60,17 +60,21 @@ struct GrpcApi::Shared {
   Shared(ClientDesk& client_desk, const runtime::KeyRing& key_ring, Post poster)
       : desk(&client_desk), keys(key_ring), post(std::move(poster)) {}
 
-  bool allowed(const grpc::CallbackServerContext& context) const {
-    if (keys.empty()) return true;
+  // nullopt: a key is missing or wrong. OC-TENANT-1001: the tenant follows from the key alone.
+  std::optional<std::string> tenant_of(const grpc::CallbackServerContext& context) const {
+    if (keys.empty()) return JobSpec{}.tenant;
     const auto& metadata = context.client_metadata();
     for (const char* name : {"authorization", "x-api-key"}) {
       const auto found = metadata.find(name);
       if (found == metadata.end()) continue;
       const std::string_view value(found->second.data(), found->second.size());
-      if (keys.match(std::string_view(name) == "authorization" ? runtime::bearer_token(value) : value)) return true;
+      const auto caller =
+          keys.identify(std::string_view(name) == "authorization" ? runtime::bearer_token(value) : value);
+      if (caller) return caller->owner;
     }
-    return false;
+    return std::nullopt;
   }
+  bool allowed(const grpc::CallbackServerContext& context) const { return tenant_of(context).has_value(); }
 
   ClientDesk* desk;  // loop only; null once closed
   const runtime::KeyRing& keys;
@@ -87,6 +91,7 @@ class GrpcApi::Service final : public v1::Orchestrator::CallbackService {
     if (const auto refused = refuse(*context)) return finish(reactor, *refused);
     auto spec = read_submit_request(*request);
     if (!spec.ok()) return finish(reactor, status_of(spec.error()));
+    spec->tenant = shared_->tenant_of(*context).value_or(JobSpec{}.tenant);
     return post(reactor, [reactor, reply, job = std::move(spec).value()](ClientDesk& desk) {
       desk.submit(job, [reactor, reply](const std::variant<Admitted, Failure>& result) {
         if (const auto* failure = std::get_if<Failure>(&result)) return reactor->Finish(status_of(*failure));

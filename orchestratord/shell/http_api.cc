@@ -20,6 +20,7 @@
 #include "orchestratord/shell/request_limits.h"
 #include "orchestratord/shell/state_json.h"
 #include "orchestratord/shell/task_request.h"
+#include "orchestratord/shell/tenants_json.h"
 
 namespace orch::gateway {
 namespace {
@@ -27,6 +28,11 @@ namespace {
 using runtime::HttpExchangePtr;
 using runtime::HttpRequest;
 using runtime::HttpResponse;
+
+std::string_view presented_key(const HttpRequest& request) {
+  const std::string_view bearer = runtime::bearer_token(request.header("Authorization"));
+  return bearer.empty() ? request.header("X-API-Key") : bearer;
+}
 
 bool is_open_path(std::string_view path) { return path == "/livez" || path == "/readyz" || path == "/metrics"; }
 
@@ -74,6 +80,10 @@ struct HttpApi::Parts {
   void chat(const HttpExchangePtr& exchange);
   void set_model_state(const HttpExchangePtr& exchange);
   void roll_back_model(const HttpExchangePtr& exchange);
+  void put_tenants(const HttpExchangePtr& exchange);
+  std::optional<runtime::KeyRing::Caller> caller_of(const HttpRequest& request) const;
+  std::string tenant_of(const HttpRequest& request) const;
+  bool may_operate(const HttpExchangePtr& exchange) const;
 
   // The {id} of the route being handled.
   std::optional<JobId> task_id() const {
@@ -124,6 +134,10 @@ void HttpApi::Parts::add_routes() {
              [=, this](const HttpExchangePtr& exchange) { reply_json(exchange, replicasets_json(core)); });
   router.add("GET", "/v1/capabilities",
              [=, this](const HttpExchangePtr& exchange) { reply_json(exchange, capabilities_json(core)); });
+  router.add("GET", "/v1/tenants", [=, this](const HttpExchangePtr& exchange) {
+    if (may_operate(exchange)) reply_json(exchange, tenants_json(core, runtime::now()));
+  });
+  router.add("PUT", "/v1/tenants", [this](const HttpExchangePtr& exchange) { put_tenants(exchange); });
   router.add("GET", "/livez",
              [](const HttpExchangePtr& exchange) { exchange->reply(HttpResponse::text(200, "ok\n")); });
   router.add("GET", "/readyz", [this](const HttpExchangePtr& exchange) {
@@ -142,8 +156,7 @@ void HttpApi::Parts::add_routes() {
 // Before a byte of the body is read (ORCH-3035, ruling 8).
 std::optional<HttpResponse> HttpApi::Parts::authenticate(const HttpRequest& request) const {
   if (keys.empty() || is_open_path(request.path)) return std::nullopt;
-  std::string_view presented = runtime::bearer_token(request.header("Authorization"));
-  if (presented.empty()) presented = request.header("X-API-Key");
+  const std::string_view presented = presented_key(request);
   if (!presented.empty() && keys.match(presented)) return std::nullopt;
   HttpResponse response = failure_reply(
       make_failure(Outcome::UNAUTHENTICATED,
@@ -151,6 +164,36 @@ std::optional<HttpResponse> HttpApi::Parts::authenticate(const HttpRequest& requ
       envelope_of(request.path));
   response.close = true;
   return response;
+}
+
+std::optional<runtime::KeyRing::Caller> HttpApi::Parts::caller_of(const HttpRequest& request) const {
+  return keys.empty() ? std::nullopt : keys.identify(presented_key(request));
+}
+
+// OC-TENANT-1001.
+std::string HttpApi::Parts::tenant_of(const HttpRequest& request) const {
+  const auto caller = caller_of(request);
+  return caller ? caller->owner : JobSpec{}.tenant;
+}
+
+// Only an operator's key may look at all tenants and change them; without keys everybody on this host is one.
+bool HttpApi::Parts::may_operate(const HttpExchangePtr& exchange) const {
+  if (keys.empty()) return true;
+  const auto caller = caller_of(exchange->request());
+  if (caller && caller->is_operator) return true;
+  exchange->reply(failure_reply(make_failure(Outcome::FORBIDDEN, "only a key of auth.key_files may do this"),
+                                Envelope::orch_queue));
+  return false;
+}
+
+void HttpApi::Parts::put_tenants(const HttpExchangePtr& exchange) {
+  if (!may_operate(exchange)) return;
+  auto parsed = parse_tenants(exchange->take_body());
+  if (!parsed.ok()) return exchange->reply(failure_reply(parsed.error(), Envelope::orch_queue));
+  desk.change_tenants(std::move(parsed).value(), [this, exchange](const std::optional<Failure>& failure) {
+    if (failure) return exchange->reply(failure_reply(*failure, Envelope::orch_queue));
+    exchange->reply(HttpResponse::json(200, tenants_json(core, runtime::now())));
+  });
 }
 
 void HttpApi::Parts::route(const HttpExchangePtr& exchange) {
@@ -172,6 +215,7 @@ void HttpApi::Parts::post_task(const HttpExchangePtr& exchange) {
   const std::string body = exchange->take_body();
   auto spec = parse_task_request(body);
   if (!spec.ok()) return exchange->reply(failure_reply(spec.error(), Envelope::orch_queue));
+  spec->tenant = tenant_of(exchange->request());
   const auto idempotency = read_idempotency(exchange->request().header("Idempotency-Key"), spec->tenant, body);
   if (!idempotency.ok()) return exchange->reply(failure_reply(idempotency.error(), Envelope::orch_queue));
   spec->idempotency = *idempotency;
@@ -243,6 +287,7 @@ void HttpApi::Parts::chat(const HttpExchangePtr& exchange) {
   auto parsed = parse_chat_request(body, id);
   if (!parsed.ok()) return exchange->reply(failure_reply(parsed.error(), Envelope::openai));
   ChatRequest request = std::move(parsed).value();
+  request.spec.tenant = tenant_of(exchange->request());
   const auto idempotency = read_idempotency(exchange->request().header("Idempotency-Key"), request.spec.tenant, body);
   if (!idempotency.ok()) return exchange->reply(failure_reply(idempotency.error(), Envelope::openai));
   request.spec.idempotency = *idempotency;

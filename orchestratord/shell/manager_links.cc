@@ -144,6 +144,12 @@ void ManagerLinks::send(const SendUpdate& update) {
   if (peer->call->send(wire::attach_update(update)) == runtime::Pushed::full) peer->call->cancel();
 }
 
+void ManagerLinks::send(const SendFair& fair) {
+  Shared::Peer* peer = shared_->find(fair.link);
+  if (peer == nullptr) return;
+  if (peer->call->send(wire::attach_fair(fair)) == runtime::Pushed::full) peer->call->cancel();
+}
+
 std::size_t ManagerLinks::attached() const {
   return static_cast<std::size_t>(std::count_if(shared_->peers.begin(), shared_->peers.end(),
                                                 [](const auto& peer) { return peer->call && peer->greeted; }));

@@ -25,6 +25,7 @@ class ManagerLinks {
   void start(const std::vector<std::string>& endpoints);
   // Dropped when the link is gone.
   void send(const SendUpdate& update);
+  void send(const SendFair& fair);
   std::size_t attached() const;
   // Ends all streams; nothing is reconnected.
   void close();

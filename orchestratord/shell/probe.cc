@@ -3,6 +3,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/runtime/clock.h"
 #include "common/runtime/log.h"
 #include "gen/metrics.h"
 
@@ -110,6 +111,13 @@ void Probe::note(const NotedEnded& noted) {
   if (noted.tokens_in > 0) metrics_.add("tokens_in_total", replica, noted.tokens_in);
   if (noted.tokens_out > 0) metrics_.add("tokens_out_total", replica, noted.tokens_out);
   if (!noted.failure) metrics_.observe("latency_decode_ms", pool_labels(noted), noted.decode.ms_double());
+  if (noted.deadline_met) {
+    auto& [met, all] = deadlines_[noted.priority];
+    met += *noted.deadline_met ? 1 : 0;
+    ++all;
+    metrics_.set("deadlines_met_ratio", {{"priority", priority_name(noted.priority)}},
+                 static_cast<double>(met) / static_cast<double>(all));
+  }
   if (!noted.cancel_reason.empty()) {
     MetricLabels canceled = replica;
     canceled["reason"] = noted.cancel_reason;
@@ -132,6 +140,34 @@ void Probe::note(const NotedEnded& noted) {
                                    {"decode_time_ms", noted.decode.ms()},
                                    {"tokens_in", noted.tokens_in},
                                    {"tokens_out", noted.tokens_out}});
+}
+
+void Probe::note(const NotedQuota& noted) {
+  const char* mode = noted.enforced ? "enforce" : "dry-run";
+  metrics_.add("quota_refusals_total", {{"tenant", noted.tenant}, {"quota", quota_name(noted.quota)}, {"mode", mode}});
+  if (!noted.enforced)
+    runtime::log_info("quota_exceeded",
+                      {{"tenant_id", noted.tenant}, {"quota", quota_name(noted.quota)}, {"mode", mode}});
+}
+
+// Counted as the core charged it, read at a scrape: the hot path of a token says nothing.
+void Probe::refresh_tenants(Instant now) {
+  for (const ServiceShare& row : core_.shares().rows(now)) {
+    const MetricLabels labels{{"tenant", row.tenant}, {"priority", priority_name(row.priority)}};
+    metrics_.set("admission_share", labels, row.share);
+    std::uint64_t& shown = service_[{row.tenant, row.priority}];
+    metrics_.add("tenant_service_tokens_total", labels, static_cast<double>(row.tokens - shown));
+    shown = row.tokens;
+  }
+  for (const Priority priority : kPriorities) {
+    FairnessGap widest;
+    for (const std::string& model : core_.queue().models()) {
+      const FairnessGap gap = core_.fairness().gap(model, priority);
+      if (gap.tenants > 1 && gap.gap >= widest.gap) widest = gap;
+    }
+    metrics_.set("fairness_gap_tokens", {{"priority", priority_name(priority)}}, widest.gap);
+    metrics_.set("fairness_bound_tokens", {{"priority", priority_name(priority)}}, widest.bound);
+  }
 }
 
 void Probe::note(const NotedQueueDepth& noted) { depth_[{noted.pool_id, noted.priority}] = noted.depth; }
@@ -237,6 +273,7 @@ std::string Probe::text(std::size_t readers, std::size_t managers) {
   refresh_replica_info();
   refresh_model_state();
   refresh_queue_depth();
+  refresh_tenants(runtime::now());
   metrics_.set("streams_open", {}, static_cast<double>(readers));
   metrics_.set("managers_attached", {}, static_cast<double>(managers));
   metrics_.set("journal_failing", {}, core_.journal().failing() ? 1 : 0);

@@ -25,6 +25,7 @@ class Probe {
   void note(const NotedFirstToken& noted);
   void note(const NotedEnded& noted);
   void note(const NotedQueueDepth& noted);
+  void note(const NotedQuota& noted);
   void note(const NotedRetried& noted);
   void note(const NotedJournal& noted);
   void note(const NotedRecovered& noted);
@@ -49,11 +50,14 @@ class Probe {
   void refresh_replica_info();
   void refresh_model_state();
   void refresh_queue_depth();
+  void refresh_tenants(Instant now);
 
   const Orchestrator& core_;
   runtime::Metrics metrics_;
-  std::map<std::pair<std::string, Priority>, std::uint32_t> depth_;  // (pool, class): jobs waiting
-  std::set<runtime::MetricLabels> replica_info_;                     // series on the page
+  std::map<std::pair<std::string, Priority>, std::uint32_t> depth_;        // (pool, class): jobs waiting
+  std::map<std::pair<std::string, Priority>, std::uint64_t> service_;      // (tenant, class): tokens on the page
+  std::map<Priority, std::pair<std::uint64_t, std::uint64_t>> deadlines_;  // met, of all
+  std::set<runtime::MetricLabels> replica_info_;                           // series on the page
   std::set<runtime::MetricLabels> model_state_;
 };
 

@@ -122,6 +122,30 @@ v1::AttachRequest attach_update(const SendUpdate& update) {
   return out;
 }
 
+v1::AttachRequest attach_fair(const SendFair& fair) {
+  v1::AttachRequest out;
+  v1::FairReport* report = out.mutable_fair();
+  for (const FairRow& row : fair.report.rows) {
+    v1::FairRow* each = report->add_rows();
+    each->set_domain(row.domain);
+    each->set_job_class(row.batch ? v1::JOB_CLASS_BATCH : v1::JOB_CLASS_INTERACTIVE);
+    each->set_tenant(row.tenant);
+    each->set_delivered(row.delivered);
+    each->set_reserved(row.reserved);
+    each->set_released(row.released);
+    each->set_lift(row.lift);
+    each->set_waiting(row.waiting);
+  }
+  for (const UseRow& row : fair.report.uses) {
+    v1::UseRow* each = report->add_uses();
+    each->set_tenant(row.tenant);
+    each->set_requests(row.requests);
+    each->set_tokens(row.tokens);
+    each->set_live(row.live);
+  }
+  return out;
+}
+
 v1::GenerateRequest generate_request(const Dispatch& dispatch, const Holder& holder) {
   v1::GenerateRequest out;
   write_fence(dispatch.fence, out.mutable_fence());
@@ -200,6 +224,16 @@ std::optional<Event> read_attach_event(LinkId link, const v1::AttachEvent& messa
         .secret = *secret,
         .update_seq = grant.update_seq(),
         .ttl = Duration::milliseconds(static_cast<std::int64_t>(std::min<std::uint64_t>(grant.ttl_ms(), 600'000)))};
+  }
+  if (message.has_others()) {
+    OthersReported event{link, {}};
+    for (const v1::FairRow& row : message.others().rows()) {
+      event.others.rows.push_back({row.domain(), row.job_class() == v1::JOB_CLASS_BATCH, row.tenant(), row.delivered(),
+                                   row.reserved(), row.released(), row.lift(), row.waiting()});
+    }
+    for (const v1::UseRow& row : message.others().uses())
+      event.others.uses.push_back({row.tenant(), row.requests(), row.tokens(), row.live()});
+    return event;
   }
   if (message.has_revoke()) return LeaseRevoked{link, read_lease(message.revoke().lease()), message.revoke().stop()};
   return std::nullopt;

@@ -19,6 +19,7 @@ void write_prompt(const Prompt& prompt, v1::Prompt* out);
 
 v1::AttachRequest attach_hello(const Holder& holder);
 v1::AttachRequest attach_update(const SendUpdate& update);
+v1::AttachRequest attach_fair(const SendFair& fair);
 v1::GenerateRequest generate_request(const Dispatch& dispatch, const Holder& holder);
 
 struct ManagerGreeting {

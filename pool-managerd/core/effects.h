@@ -110,6 +110,12 @@ struct SendRevoke {
   std::string reason;
 };
 
+// F4: the sum of all other starts; at most every fair_interval.
+struct SendOthers {
+  LinkId link;
+  FairReport others;
+};
+
 // --- operator and process ---
 
 struct DrainReply {
@@ -141,7 +147,7 @@ struct NotedFailure {
 };
 
 using Effect = std::variant<SpawnWorker, SignalWorker, ConnectWorker, QueryInfo, SendTable, SendSelfCheck, SendDrain,
-                            AttachWelcome, AttachRefused, ReplicaChanged, SendGrant, SendRevoke, DrainReply,
+                            AttachWelcome, AttachRefused, ReplicaChanged, SendGrant, SendRevoke, SendOthers, DrainReply,
                             ShutdownComplete, NotedState, NotedFailure>;
 using Effects = std::vector<Effect>;
 

@@ -8,6 +8,7 @@
 #include <variant>
 #include <vector>
 
+#include "common/base/fair_report.h"
 #include "common/base/ids.h"
 #include "common/base/lease_table.h"
 #include "common/base/time.h"
@@ -121,6 +122,11 @@ struct HolderUpdate {
   std::uint64_t grants_seen = 0;  // on this link
   Duration grant_age = {};        // since the last of them came, when this was sent
 };
+// F4: cumulative counters of this orchestrator's start.
+struct FairReported {
+  LinkId link;
+  FairReport report;
+};
 struct AttachClosed {
   LinkId link;
 };
@@ -142,6 +148,6 @@ struct Tick {};
 
 using Event =
     std::variant<ProcessStarted, SpawnFailed, ProcessExited, WorkersFound, InfoArrived, InfoFailed, WorkerReport,
-                 ControlBroken, AttachOpened, HolderUpdate, AttachClosed, DrainReplica, Shutdown, Tick>;
+                 ControlBroken, AttachOpened, HolderUpdate, FairReported, AttachClosed, DrainReplica, Shutdown, Tick>;
 
 }  // namespace orch::pool

@@ -22,7 +22,10 @@ bool same_for_links(const ReplicaView& a, const ReplicaView& b) {
 }  // namespace
 
 Manager::Manager(Settings settings, EntropySource& entropy)
-    : settings_(std::move(settings)), entropy_(entropy), attachments_(settings_.limits.links_max) {
+    : settings_(std::move(settings)),
+      entropy_(entropy),
+      attachments_(settings_.limits.links_max),
+      ledger_(settings_.ttl) {
   for (const ReplicaSpec& spec : settings_.replicas) {
     const bool is_new =
         replicas_.emplace(spec.replica_id, std::make_unique<Replica>(spec, settings_, serials_, entropy_)).second;
@@ -37,12 +40,13 @@ void Manager::step(const Event& event, Instant now, Effects& out) {
   }
   std::visit([&](const auto& each) { on(each, now, out); }, event);
   settle(now, out);
+  tell_others(now, out);
   report_changes(now, out);
   promised_wakeup_ = next_wakeup();
 }
 
 Instant Manager::next_wakeup() const {
-  Instant next = division_wakeup_;
+  Instant next = std::min(division_wakeup_, fair_wakeup_);
   for (const auto& [id, replica] : replicas_) next = std::min(next, replica->next_wakeup());
   return next;
 }
@@ -102,11 +106,51 @@ void Manager::on(const AttachOpened& event, Instant now, Effects& out) {
         .link = event.link, .outcome = Outcome::CONFLICT, .message = opened.refusal, .field = "hello.holder"});
     return;
   }
+  ledger_.attached(event.holder);
   out.push_back(AttachWelcome{.link = event.link, .replicas = replicas(now)});
 }
 
 // L7: a broken Attach is not a death. Leases stay until they expire.
-void Manager::on(const AttachClosed& event, Instant, Effects&) { attachments_.close(event.link); }
+void Manager::on(const AttachClosed& event, Instant now, Effects&) {
+  if (const Attachment* attachment = attachments_.find(event.link)) ledger_.detached(attachment->holder, now);
+  attachments_.close(event.link);
+}
+
+void Manager::on(const FairReported& event, Instant, Effects& out) {
+  const Attachment* attachment = attachments_.find(event.link);
+  if (attachment == nullptr) return;
+  const char* list = event.report.rows.size() > kFairRowsMax   ? "fair.rows"
+                     : event.report.uses.size() > kFairRowsMax ? "fair.uses"
+                                                               : nullptr;
+  if (list == nullptr) return ledger_.report(attachment->holder, event.report);
+  attachments_.close(event.link);
+  out.push_back(
+      AttachRefused{.link = event.link,
+                    .outcome = Outcome::INVALID_PARAMS,
+                    .message = std::string(list) + " has more than " + std::to_string(kFairRowsMax) + " entries",
+                    .field = list});
+}
+
+// F4. A link hears at most every fair_interval, and only what is new.
+void Manager::tell_others(Instant now, Effects& out) {
+  ledger_.expire(now);
+  fair_wakeup_ = ledger_.next_expiry();
+  if (attachments_.links().size() < 2 && !ledger_.has_past()) return;  // there are no others
+  for (const auto& [link, known] : attachments_.links()) {
+    if (known.others_told == ledger_.version()) continue;
+    const Instant due = known.others_told == 0 ? now : known.others_told_at + settings_.limits.fair_interval;
+    if (due > now) {
+      fair_wakeup_ = std::min(fair_wakeup_, due);
+      continue;
+    }
+    Attachment& attachment = *attachments_.find(link);
+    attachment.others_told = ledger_.version();
+    attachment.others_told_at = now;
+    FairReport others = ledger_.others(attachment.holder);
+    if (!others.rows.empty() || !others.uses.empty())
+      out.push_back(SendOthers{.link = link, .others = std::move(others)});
+  }
+}
 
 void Manager::on(const HolderUpdate& event, Instant now, Effects& out) {
   const Attachment* attachment = attachments_.find(event.link);

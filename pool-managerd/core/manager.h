@@ -16,6 +16,7 @@
 #include "pool-managerd/core/division.h"
 #include "pool-managerd/core/effects.h"
 #include "pool-managerd/core/events.h"
+#include "pool-managerd/core/fair_ledger.h"
 #include "pool-managerd/core/replica.h"
 #include "pool-managerd/core/settings.h"
 
@@ -56,6 +57,7 @@ class Manager {
   void on(const ControlBroken& event, Instant now, Effects& out);
   void on(const AttachOpened& event, Instant now, Effects& out);
   void on(const HolderUpdate& event, Instant now, Effects& out);
+  void on(const FairReported& event, Instant now, Effects& out);
   void on(const AttachClosed& event, Instant now, Effects& out);
   void on(const DrainReplica& event, Instant now, Effects& out);
   void on(const Shutdown& event, Instant now, Effects& out);
@@ -90,6 +92,7 @@ class Manager {
   void note_division_wakeup(const Replica& replica, Instant now);
   std::uint32_t ready_replicas(const std::string& pool_id) const;
   void report_changes(Instant now, Effects& out);
+  void tell_others(Instant now, Effects& out);
   Secret new_secret();
 
   Settings settings_;
@@ -97,6 +100,8 @@ class Manager {
   Serials serials_;
   ReplicaMap replicas_;
   Attachments attachments_;
+  FairLedger ledger_;
+  Instant fair_wakeup_ = Instant::never();
   std::map<std::string, ReplicaView> reported_;  // what links were told last
   // Leases of each replica's incarnation that holders may know of, so that they can be told when the process is gone.
   std::map<std::string, std::map<LeaseId, Holder>> known_;

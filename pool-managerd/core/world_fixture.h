@@ -309,6 +309,7 @@ class World {
     revokes.push_back(effect);
     grants[effect.link.value].erase(effect.lease);
   }
+  void react(const SendOthers&) {}
   void react(const DrainReply&) {}
   void react(const ShutdownComplete&) {}
   void react(const NotedState&) {}

@@ -94,8 +94,13 @@ void AttachService::Shared::received(LinkId link, const std::shared_ptr<AttachSt
     hooks.on_event(wire::parse_update(link, request.update()));
     return;
   }
+  if (request.kind_case() == v1::AttachRequest::kFair && stream.greeted) {
+    rpc->read_next();
+    hooks.on_event(FairReported{.link = link, .report = wire::parse_fair(request.fair())});
+    return;
+  }
   refuse(link, Outcome::INVALID_PARAMS,
-         stream.greeted ? "kind: update expected" : "kind: the first message must be hello", "kind");
+         stream.greeted ? "kind: update or fair expected" : "kind: the first message must be hello", "kind");
 }
 
 void AttachService::Shared::hello(LinkId link, Stream& stream, const v1::AttachHello& message) {
@@ -232,6 +237,7 @@ void AttachService::send(const ReplicaChanged& effect) {
   for (const LinkId link : links) shared_->write(link, event);
 }
 void AttachService::send(const SendGrant& effect) { shared_->write(effect.link, wire::grant_event(effect)); }
+void AttachService::send(const SendOthers& effect) { shared_->write(effect.link, wire::others_event(effect)); }
 void AttachService::send(const SendRevoke& effect) { shared_->write(effect.link, wire::revoke_event(effect)); }
 
 void AttachService::send(const DrainReply& effect) {

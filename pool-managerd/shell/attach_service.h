@@ -36,6 +36,7 @@ class AttachService {
   void send(const ReplicaChanged& effect);
   void send(const SendGrant& effect);
   void send(const SendRevoke& effect);
+  void send(const SendOthers& effect);
   void send(const DrainReply& effect);
   // Ends every stream; nothing is served afterwards.
   // Streams that have not said hello within kHelloLimit end.

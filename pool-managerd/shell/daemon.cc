@@ -102,6 +102,7 @@ struct Daemon::Parts {
   void execute(const ReplicaChanged& effect) { attach.send(effect); }
   void execute(const SendGrant& effect);
   void execute(const SendRevoke& effect);
+  void execute(const SendOthers& effect) { attach.send(effect); }
   void execute(const DrainReply& effect);
   void execute(const ShutdownComplete& effect);
   void execute(const NotedState& effect);

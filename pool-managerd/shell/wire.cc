@@ -86,6 +86,41 @@ HolderUpdate parse_update(LinkId link, const v1::HolderUpdate& message) {
   return update;
 }
 
+FairReport parse_fair(const v1::FairReport& message) {
+  FairReport report;
+  for (const v1::FairRow& row : message.rows()) {
+    report.rows.push_back({row.domain(), row.job_class() == v1::JOB_CLASS_BATCH, row.tenant(), row.delivered(),
+                           row.reserved(), row.released(), row.lift(), row.waiting()});
+  }
+  for (const v1::UseRow& row : message.uses())
+    report.uses.push_back({row.tenant(), row.requests(), row.tokens(), row.live()});
+  return report;
+}
+
+v1::AttachEvent others_event(const SendOthers& effect) {
+  v1::AttachEvent out;
+  v1::FairReport* report = out.mutable_others();
+  for (const FairRow& row : effect.others.rows) {
+    v1::FairRow* each = report->add_rows();
+    each->set_domain(row.domain);
+    each->set_job_class(row.batch ? v1::JOB_CLASS_BATCH : v1::JOB_CLASS_INTERACTIVE);
+    each->set_tenant(row.tenant);
+    each->set_delivered(row.delivered);
+    each->set_reserved(row.reserved);
+    each->set_released(row.released);
+    each->set_lift(row.lift);
+    each->set_waiting(row.waiting);
+  }
+  for (const UseRow& row : effect.others.uses) {
+    v1::UseRow* each = report->add_uses();
+    each->set_tenant(row.tenant);
+    each->set_requests(row.requests);
+    each->set_tokens(row.tokens);
+    each->set_live(row.live);
+  }
+  return out;
+}
+
 WorkerFacts parse_info(const v1::WorkerInfo& message) {
   WorkerFacts facts;
   facts.ready = message.ready();

@@ -21,6 +21,8 @@ struct BadMessage {
 
 Result<Holder, BadMessage> parse_attach_hello(const v1::AttachHello& message);
 HolderUpdate parse_update(LinkId link, const v1::HolderUpdate& message);
+FairReport parse_fair(const v1::FairReport& message);
+v1::AttachEvent others_event(const SendOthers& effect);
 WorkerFacts parse_info(const v1::WorkerInfo& message);
 WorkerReport parse_report(Incarnation inc, const v1::ControlReport& message);
 

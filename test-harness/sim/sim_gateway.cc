@@ -184,6 +184,7 @@ void SimGateway::execute(const gateway::Effect& effect) {
   if (const auto* update = std::get_if<SendUpdate>(&effect)) return send_update(*update);
   if (const auto* write = std::get_if<JournalWrite>(&effect))
     return journal_.write(*write, [this](const Event& event) { step(event); });
+  if (const auto* fair = std::get_if<SendFair>(&effect)) return send_fair(*fair);
 }
 
 // --- managers ---
@@ -228,6 +229,7 @@ void SimGateway::attach(std::size_t index) {
   sink.revoke = [this, ours](const pool::SendRevoke& revoke) {
     step(gateway::LeaseRevoked{ours, revoke.lease, revoke.stop});
   };
+  sink.others = [this, ours](const FairReport& report) { step(gateway::OthersReported{ours, report}); };
   const LinkId theirs = manager.attach(stream, holder(), std::move(sink));
   uplinks_[index] = Uplink{stream, ours, theirs, {}};
 }
@@ -258,6 +260,17 @@ void SimGateway::send_update(const gateway::SendUpdate& effect) {
     update.release = effect.release;
     world_.send(uplink.stream, 1, World::Copies::repeatable,
                 [manager = setup_.managers[index], link = uplink.theirs, update] { manager->update(link, update); });
+    return;
+  }
+}
+
+void SimGateway::send_fair(const gateway::SendFair& effect) {
+  for (const auto& [index, uplink] : uplinks_) {
+    if (uplink.ours != effect.link) continue;
+    world_.send(uplink.stream, 1, World::Copies::repeatable,
+                [manager = setup_.managers[index], link = uplink.theirs, report = effect.report] {
+                  manager->fair(link, report);
+                });
     return;
   }
 }

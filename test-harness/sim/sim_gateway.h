@@ -68,6 +68,7 @@ class SimGateway {
   void forget(const gateway::ForgetWorker& effect);
   void count_tokens(const gateway::CountTokens& effect);
   void send_update(const gateway::SendUpdate& effect);
+  void send_fair(const gateway::SendFair& effect);
   void check_leases();
   void follow_leases();
   void check_dispatch(const gateway::Dispatch& effect);

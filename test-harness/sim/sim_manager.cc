@@ -174,6 +174,10 @@ void SimManager::execute(const pool::Effect& effect) {
                                    std::to_string(grant->update_seq));
     }
     to_link(grant->link, [message = *grant](const LinkSink& sink) { sink.grant(message); }, World::Copies::repeatable);
+  } else if (const auto* others = std::get_if<pool::SendOthers>(&effect)) {
+    to_link(
+        others->link, [message = others->others](const LinkSink& sink) { sink.others(message); },
+        World::Copies::repeatable);
   } else if (const auto* revoke = std::get_if<pool::SendRevoke>(&effect)) {
     if (world_.tracing())
       world_.trace(node_.name, "revokes lease " + std::to_string(revoke->lease.counter) + ": " + revoke->reason);
@@ -470,6 +474,10 @@ LinkId SimManager::attach(const StreamPtr& stream, const Holder& holder, LinkSin
 void SimManager::update(LinkId link, pool::HolderUpdate update) {
   update.link = link;
   if (links_.contains(link)) step(update);
+}
+
+void SimManager::fair(LinkId link, const FairReport& report) {
+  if (links_.contains(link)) step(pool::FairReported{link, report});
 }
 
 void SimManager::link_broken(LinkId link) {

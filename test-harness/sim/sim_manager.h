@@ -37,6 +37,7 @@ struct LinkSink {
   std::function<void(const pool::ReplicaView&)> replica;
   std::function<void(const pool::SendGrant&)> grant;
   std::function<void(const pool::SendRevoke&)> revoke;
+  std::function<void(const FairReport&)> others;
 };
 
 class SimManager {
@@ -64,6 +65,7 @@ class SimManager {
   // Orchestrator's side of Attach; the link id is the manager's own.
   LinkId attach(const StreamPtr& stream, const Holder& holder, LinkSink sink);
   void update(LinkId link, pool::HolderUpdate update);
+  void fair(LinkId link, const FairReport& report);
   void link_broken(LinkId link);
 
   bool serves() const;  // its first replica is ready

@@ -1,0 +1,160 @@
+// Tenants in the control flow: quotas before and at admission, charges as work is delivered, changes at run time.
+#include <algorithm>
+#include <utility>
+
+#include "orchestratord/core/orchestrator.h"
+
+namespace orch::gateway {
+
+// --- quotas ---
+
+void Orchestrator::note_quota(const std::string& tenant, const QuotaRefusal& refusal) {
+  emit(NotedQuota{tenant, refusal.quota, !tenants_.config().dry_run});
+}
+
+Failure Orchestrator::quota_failure(const JobSpec& spec, const QuotaRefusal& refusal) const {
+  Failure failure;
+  const std::string name = quota_name(refusal.quota);
+  failure.message = "the quota " + name + " of tenant " + spec.tenant + " is " + std::to_string(refusal.limit);
+  if (refusal.never) {  // waiting does not help
+    failure.outcome = Outcome::INVALID_PARAMS;
+    failure.field = "max_tokens";
+    failure.message += "; prompt and max_tokens together are more";
+    return failure;
+  }
+  failure.outcome = Outcome::ADMISSION_REJECT;
+  failure.field = name;
+  failure.policy_label = "reject";
+  // One of the tenant's own jobs has to end first; its bucket knows its own time.
+  const std::int64_t live = std::max<std::int64_t>(quotas_.live(spec.tenant), 1);
+  failure.retry_after = refusal.retry_after.value_or(
+      std::max(times_.service(spec.model_ref, spec.priority) / live, Duration::milliseconds(1)));
+  return failure;
+}
+
+// Rate, concurrency and class, before anything else is looked at; nullopt: go on.
+std::optional<Failure> Orchestrator::begin_quota(const JobSpec& spec) {
+  if (spec.priority < tenants_.policy(spec.tenant).highest) {
+    Failure failure;
+    failure.outcome = Outcome::FORBIDDEN;
+    failure.message = "tenant " + spec.tenant + " may not ask for priority interactive";
+    failure.field = "priority";
+    return failure;
+  }
+  const std::optional<QuotaRefusal> refusal = quotas_.begin(spec.tenant, tenants_, asking_, now_);
+  if (!refusal) return std::nullopt;
+  note_quota(spec.tenant, *refusal);
+  if (tenants_.config().dry_run) return std::nullopt;
+  return quota_failure(spec, *refusal);
+}
+
+// The prompt as counted, or four bytes a token, and everything it may write; settled at the end.
+std::optional<Failure> Orchestrator::reserve_tokens(Job& job) {
+  const std::uint64_t tokens = expected_work(job).input + job.spec.max_tokens;
+  const std::optional<QuotaRefusal> refusal =
+      quotas_.reserve(job.spec.tenant, tenants_, static_cast<std::int64_t>(tokens), job.quota, now_);
+  if (!refusal) return std::nullopt;
+  note_quota(job.spec.tenant, *refusal);
+  if (tenants_.config().dry_run) return std::nullopt;
+  return quota_failure(job.spec, *refusal);
+}
+
+// --- charges (F2) ---
+
+std::uint32_t Orchestrator::weight_of(const std::string& tenant) const { return tenants_.weight(tenant); }
+
+void Orchestrator::start_meter(Job& job) {
+  scheduler_.dispatched(job.flow, expected_work(job), job.meter);
+  ++running_[job.spec.tenant];
+}
+
+void Orchestrator::stop_meter(Job& job) {
+  if (!job.meter.open) return;
+  scheduler_.closed(job.flow, job.meter);
+  const auto running = running_.find(job.spec.tenant);
+  if (--running->second == 0) running_.erase(running);
+}
+
+void Orchestrator::note_input(Job& job, std::uint32_t tokens, std::uint32_t cached) {
+  const std::uint64_t charged = scheduler_.delivered_input(job.flow, tokens > cached ? tokens - cached : 0, job.meter);
+  if (charged > 0) shares_.add(job.spec.tenant, job.spec.priority, charged, now_);
+}
+
+void Orchestrator::note_output(Job& job, std::uint64_t tokens) {
+  const std::uint64_t charged = scheduler_.delivered_output(job.flow, tokens, job.meter);
+  if (charged > 0) shares_.add(job.spec.tenant, job.spec.priority, charged, now_);
+}
+
+// At its cap: skipped, and outside the bound.
+bool Orchestrator::capped(const std::string& tenant) const {
+  const std::int64_t most = tenants_.policy(tenant).running_max;
+  if (most == 0) return false;
+  const auto running = running_.find(tenant);
+  return running != running_.end() && running->second >= most;
+}
+
+// --- several gateways (F4) ---
+
+FairReport Orchestrator::own_report() const {
+  FairReport report;
+  for (const auto& [flow, own] : scheduler_.own_counters()) {
+    if (report.rows.size() >= kFairRowsMax) break;
+    report.rows.push_back({flow.domain, flow.priority == Priority::batch, flow.tenant, own.delivered, own.reserved,
+                           own.released, own.lift, own.waiting});
+  }
+  for (const auto& [tenant, use] : quotas_.own_use())
+    report.uses.push_back({tenant, use.requests, use.tokens, use.live});
+  return report;
+}
+
+void Orchestrator::send_fair() {
+  if (drained_) return;
+  for (auto& [id, link] : fleet_.links()) {
+    if (link.fair_told == scheduler_.version()) continue;
+    if (link.fair_told != 0 && link.fair_told_at + config_.limits.fair_interval > now_) continue;
+    link.fair_told = scheduler_.version();
+    link.fair_told_at = now_;
+    emit(SendFair{id, own_report()});
+  }
+}
+
+void Orchestrator::on(const OthersReported& event) {
+  if (!fleet_.manager_of(event.link)) {
+    ++ignored_.unknown_link;
+    return;
+  }
+  others_heard_at_ = now_;
+  for (const FairRow& row : event.others.rows) {
+    const std::string tenant = row.tenant.empty() ? std::string() : tenants_.admit(row.tenant);
+    const FlowCounters counters{row.delivered, row.reserved, row.released, row.lift, row.waiting};
+    scheduler_.others_say({row.domain, row.batch ? Priority::batch : Priority::interactive, tenant}, counters,
+                          weight_of(tenant));
+  }
+  for (const UseRow& row : event.others.uses) {
+    quotas_.others_use(tenants_.admit(row.tenant), tenants_, {row.requests, row.tokens, row.live}, now_);
+  }
+  ++load_version_;
+}
+
+// --- changes at run time (OC-TENANT-1003) ---
+
+void Orchestrator::on(const TenantsChanged& event) {
+  if (const std::optional<TenantsFault> fault = check_tenants(event.config)) {
+    Failure failure;
+    failure.outcome = Outcome::INVALID_PARAMS;
+    failure.message = fault->message;
+    failure.field = fault->field;
+    emit(TenantsReply{event.request, std::move(failure)});
+    return;
+  }
+  tenants_.replace(event.config);
+  quotas_.replace(tenants_, now_);
+  for (const std::string& name : tenants_.names()) {
+    scheduler_.set_weight(name, tenants_.weight(name));
+    queue_.set_weight(name, tenants_.weight(name));
+  }
+  ++load_version_;
+  emit(TenantsReply{event.request, std::nullopt});
+}
+
+}  // namespace orch::gateway

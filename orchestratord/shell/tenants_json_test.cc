@@ -1,0 +1,65 @@
+// What PUT /v1/tenants takes, and what GET shows of it.
+#include "orchestratord/shell/tenants_json.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+namespace orch::gateway {
+namespace {
+
+std::string refusal(const std::string& body) {
+  const auto parsed = parse_tenants(body);
+  return parsed.ok() ? "none" : parsed.error().field;
+}
+
+TEST(TenantsJson, OC_TENANT_1003_takes_the_whole_replacement) {
+  const auto parsed = parse_tenants(
+      R"({"dry_run":true,"gateways":2,"defaults":{"concurrent_jobs":9},"tenants":[{"name":"a","weight":4,)"
+      R"("highest_class":"batch","running_max":3,"requests_per_second":5,"request_burst":6,"tokens_per_minute":7}]})");
+  ASSERT_TRUE(parsed.ok());
+  EXPECT_TRUE(parsed->dry_run);
+  EXPECT_EQ(parsed->gateways, 2);
+  EXPECT_EQ(parsed->defaults.quotas.concurrent_jobs, 9);
+  ASSERT_EQ(parsed->tenants.size(), 1u);
+  const TenantPolicy& a = parsed->tenants[0];
+  EXPECT_EQ(a.name, "a");
+  EXPECT_EQ(a.weight, 4);
+  EXPECT_EQ(a.highest, Priority::batch);
+  EXPECT_EQ(a.running_max, 3);
+  EXPECT_EQ(a.quotas, (TenantQuotas{1024, 5, 6, 7}));
+}
+
+TEST(TenantsJson, OC_TENANT_1003_what_is_malformed_is_refused_by_its_path) {
+  EXPECT_EQ(refusal("{}"), "tenants");
+  EXPECT_EQ(refusal(R"({"tenants":[{"weight":1}]})"), "tenants[0].name");
+  EXPECT_EQ(refusal(R"({"tenants":[{"name":"a","weight":1.5}]})"), "tenants[0].weight");
+  EXPECT_EQ(refusal(R"({"tenants":[{"name":"a","wait":1}]})"), "tenants[0].wait");
+  EXPECT_EQ(refusal(R"({"tenants":[7]})"), "tenants[0]");
+  EXPECT_EQ(refusal(R"({"tenants":[],"defaults":{"weight":"x"}})"), "defaults.weight");
+  EXPECT_EQ(refusal(R"({"tenants":[],"weights":1})"), "weights");
+  // Negative numbers reach the core, which names the limit.
+  const auto negative = parse_tenants(R"({"tenants":[{"name":"a","tokens_per_minute":-5}]})");
+  ASSERT_TRUE(negative.ok());
+  EXPECT_EQ(check_tenants(*negative)->field, "tenants[0].tokens_per_minute");
+}
+
+TEST(TenantsJson, OC_TENANT_1004_shows_policy_use_and_counters) {
+  Config config;
+  config.tenants.tenants.push_back({});
+  config.tenants.tenants[0].name = "a";
+  config.tenants.tenants[0].weight = 3;
+  config.tenants.tenants[0].quotas.tokens_per_minute = 60;
+  Orchestrator core{config};
+  const auto shown = nlohmann::json::parse(tenants_json(core, Instant{1}));
+  EXPECT_EQ(shown["gateways"], 1);
+  ASSERT_EQ(shown["tenants"].size(), 1u);
+  EXPECT_EQ(shown["tenants"][0]["name"], "a");
+  EXPECT_EQ(shown["tenants"][0]["weight"], 3);
+  EXPECT_EQ(shown["tenants"][0]["live"], 0);
+  EXPECT_TRUE(shown["tenants"][0]["requests_left"].is_null());
+  EXPECT_EQ(shown["fairness"].size(), 0u);
+}
+
+}  // namespace
+}  // namespace orch::gateway
