@@ -175,7 +175,11 @@ std::optional<Failure> hopeless(const Lane& lane, const Fleet& fleet, const Limi
   model.require_gpu = false;
   model.strict = false;
   model.digest.clear();
-  const bool coming = fleet.any_attached(model, [](const ReplicaView& replica) {
+  model.exact.clear();
+  const bool continues = !lane.exact.empty();
+  const bool coming = fleet.any_attached(model, [&](const ReplicaView& replica) {
+    // A loaded replica that is not of the set a job continues on never will be.
+    if (continues && replica.state == ReplicaState::ready) return false;
     return replica.state != ReplicaState::failed && replica.state != ReplicaState::stopped;
   });
   if (coming) return std::nullopt;
