@@ -62,6 +62,7 @@ std::optional<std::uint64_t> prompt_tokens_bound(const JobSpec& spec, const Repl
 }
 
 ContextCheck check_context(const JobSpec& spec, const ReplicaView& primary, std::uint32_t ctx_max) {
+  if (ctx_max == 0) return {Context::must_count, 0};               // its only replica has not said yet, or restarts
   if (spec.max_tokens >= ctx_max) return {Context::overflows, 0};  // a prompt has at least one token
   const std::optional<std::uint64_t> bound = prompt_tokens_bound(spec, primary);
   if (!bound) return {Context::must_count, 0};

@@ -220,6 +220,24 @@ std::optional<Uuid> decode_id(std::string_view bytes) {
   return out;
 }
 
+// The whole of it, so that a replay says what was said.
+void write_started(Writer& out, const StartedEvent& started) {
+  out.number(started.queue_position).duration(started.predicted_start).flag(started.estimated);
+  out.flag(started.on_time_probability.has_value());
+  out.number(std::bit_cast<std::uint64_t>(started.on_time_probability.value_or(0)));
+}
+
+StartedEvent read_started(Reader& in) {
+  StartedEvent out;
+  out.queue_position = in.number32();
+  out.predicted_start = in.duration();
+  out.estimated = in.flag();
+  const bool promised = in.flag();
+  const double probability = std::bit_cast<double>(in.number());
+  if (promised) out.on_time_probability = probability;
+  return out;
+}
+
 std::string encode_admit(const AdmitRecord& record) {
   Writer out;
   write_spec(out, record.spec);
@@ -227,7 +245,7 @@ std::string encode_admit(const AdmitRecord& record) {
   out.text(lane.model).text(lane.digest).flag(lane.require_gpu).flag(lane.strict).text(lane.exact);
   write_wish(out, lane.wish);
   out.text(record.pool_id).text(record.engine).text(record.engine_version);
-  out.number(record.started.queue_position).duration(record.started.predicted_start);
+  write_started(out, record.started);
   return out.take();
 }
 
@@ -245,8 +263,7 @@ std::optional<AdmitRecord> decode_admit(std::string_view bytes) {
   out.pool_id = in.text();
   out.engine = in.text();
   out.engine_version = in.text();
-  out.started.queue_position = in.number32();
-  out.started.predicted_start = in.duration();
+  out.started = read_started(in);
   return in.whole() ? std::optional(std::move(out)) : std::nullopt;
 }
 
@@ -334,14 +351,14 @@ std::shared_ptr<const StreamEvent> decode_terminal(std::string_view bytes) {
 }
 
 std::string encode_started(const StartedEvent& event) {
-  return Writer().number(event.queue_position).duration(event.predicted_start).take();
+  Writer out;
+  write_started(out, event);
+  return out.take();
 }
 
 std::optional<StartedEvent> decode_started(std::string_view bytes) {
   Reader in(bytes);
-  StartedEvent out;
-  out.queue_position = in.number32();
-  out.predicted_start = in.duration();
+  const StartedEvent out = read_started(in);
   return in.whole() ? std::optional(out) : std::nullopt;
 }
 

@@ -23,7 +23,7 @@ def ask(cluster):
 
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
-def test_a_restarted_manager_is_found_again_and_its_new_incarnation_serves(cluster, sig):
+def test_a_restarted_manager_is_found_again_and_serves(cluster, sig):
     gateway = cluster.processes["orchestratord"].pid
     for _ in range(3):
         assert ask(cluster).status == 200
@@ -41,7 +41,8 @@ def test_a_restarted_manager_is_found_again_and_its_new_incarnation_serves(clust
         cluster.wait_ready(20)
         reply = ask(cluster)
         assert reply.status == 200 and reply.json()["choices"][0]["message"]["content"].strip()
-        assert cluster.ready_replica()["inc"] != before
+        # Asked to stop, it takes its workers along; killed, it finds them again (L8).
+        assert (cluster.ready_replica()["inc"] == before) == (sig == signal.SIGKILL)
     assert cluster.processes["orchestratord"].pid == gateway and cluster.processes["orchestratord"].poll() is None
 
 
