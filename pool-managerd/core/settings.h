@@ -57,9 +57,9 @@ struct DivisionPolicy {
 
 struct Limits {
   Duration fair_interval = Duration::milliseconds(100);  // F4
-  std::size_t links_max = 64;             // attached orchestrators
-  std::size_t update_entries_max = 4096;  // per list of one HolderUpdate
-  std::size_t bid_tenants_max = 32;       // S1
+  std::size_t links_max = 64;                            // attached orchestrators
+  std::size_t update_entries_max = 4096;                 // per list of one HolderUpdate
+  std::size_t bid_tenants_max = 32;                      // S1
 };
 
 struct Settings {

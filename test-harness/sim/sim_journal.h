@@ -45,7 +45,7 @@ class SimJournal {
   std::map<JobId, Row> rows_;
   std::uint64_t last_order_ = 0;
   std::uint64_t cut_life_ = 0;  // of the process: its later transactions are lost
-  Instant free_at_;  // transactions are answered in order
+  Instant free_at_;             // transactions are answered in order
 };
 
 }  // namespace orch::sim
