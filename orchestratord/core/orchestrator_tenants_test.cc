@@ -273,6 +273,7 @@ TEST(TenantRun, F5_weights_1_2_4_under_an_aggressor_of_ten_to_one) {
   const double jain = sum * sum / (3 * squares);
   // Into the report of the run (gtest's XML).
   RecordProperty("gap_over_bound", std::to_string(worst));
+  RecordProperty("bound", std::to_string(bound));
   RecordProperty("jain", std::to_string(jain));
   RecordProperty("charged_tokens", std::to_string(total));
   EXPECT_GE(jain, 0.98);
