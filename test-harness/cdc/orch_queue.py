@@ -33,7 +33,7 @@ def check_backoff(envelope, headers):
         raise ValueError(f"Retry-After {headers['Retry-After']} is not {ms} ms rounded up")
 
 
-@dataclasses.dataclass
+@dataclasses.dataclasses.dataclass
 class Admission:
     task_id: str
     queue_position: int
@@ -72,7 +72,9 @@ class OrchQueue:
         with contextlib.closing(connection):
             if reply.status != 202:
                 raise ValueError(f"status {reply.status}")
-            return Admission(**json.loads(reply.read()))
+            body = json.loads(reply.read())
+            # A consumer reads what it needs; fields it does not know are not its business.
+            return Admission(**{field.name: body[field.name] for field in dataclasses.fields(Admission)})
 
     def stream(self, task_id, last_event_id=None):
         """Yields sse.Event until the server closes."""
