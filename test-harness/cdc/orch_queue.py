@@ -33,7 +33,7 @@ def check_backoff(envelope, headers):
         raise ValueError(f"Retry-After {headers['Retry-After']} is not {ms} ms rounded up")
 
 
-@dataclasses.dataclasses.dataclass
+@dataclasses.dataclass
 class Admission:
     task_id: str
     queue_position: int
