@@ -392,9 +392,9 @@ std::string FairScheduler::check_bound(const Domain& domain, const Class& of) {
 std::string FairScheduler::check_invariants() const {
   for (const auto& [name, at] : domains_) {
     for (const Class& of : at.classes) {
-      if (std::string fault = check_class(at, of); !fault.empty()) return fault + " in " + name;
+      if (std::string fault = check_class(at, of); !fault.empty()) return fault.append(" in ").append(name);
       if (others_) continue;
-      if (std::string fault = check_bound(at, of); !fault.empty()) return fault + " in " + name;
+      if (std::string fault = check_bound(at, of); !fault.empty()) return fault.append(" in ").append(name);
     }
     if (at.in_flight != at.classes[0].self.in_flight + at.classes[1].self.in_flight)
       return "fairness: calls in flight do not add up in " + name;

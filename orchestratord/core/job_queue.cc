@@ -154,9 +154,9 @@ std::vector<std::string> JobQueue::models() const {
 }
 
 const std::map<Lane, std::size_t>& JobQueue::lanes(const std::string& model, Priority priority) const {
-  static const std::map<Lane, std::size_t> kNone;
+  static const std::map<Lane, std::size_t> none;
   const ClassLines* of = find(model, priority);
-  return of == nullptr ? kNone : of->lanes;
+  return of == nullptr ? none : of->lanes;
 }
 
 std::vector<Lane> JobQueue::lanes_of(const std::string& model, Priority priority, const std::string& tenant) const {

@@ -94,6 +94,7 @@ bool JobQueue::within_quota(const Newcomer& newcomer, Bound bound) const {
 const QueueEntry* JobQueue::newest(const Use& use, Priority highest, const Selection& chosen) const {
   const QueueEntry* best = nullptr;
   for (std::size_t c = index(highest); c < use.by_age.size(); ++c) {
+    // NOLINTNEXTLINE(modernize-loop-convert): from the newest
     for (auto it = use.by_age[c].rbegin(); it != use.by_age[c].rend(); ++it) {
       if (chosen.jobs.contains(it->second)) continue;
       const QueueEntry& entry = entries_.at(it->second);
@@ -114,6 +115,7 @@ const QueueEntry* JobQueue::over_quota(const Newcomer& newcomer, Bound bound, co
   const QueueEntry* best = nullptr;
   double best_use = 0;
   const auto& by_use = by_use_[measure];
+  // NOLINTNEXTLINE(modernize-loop-convert): from the largest
   for (auto it = by_use.rbegin(); it != by_use.rend(); ++it) {
     if (best != nullptr && it->first <= best_use) break;  // nobody further down is more over quota
     const Use& use = uses_.at(it->second);

@@ -1,6 +1,7 @@
 #include "orchestratord/core/orchestrator.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "common/base/check.h"
@@ -338,7 +339,7 @@ std::uint32_t Orchestrator::position_of(const Job& job) const {
   const double waiting = static_cast<double>(queue_.depth(model, job.spec.priority));
   double ahead = std::min(static_cast<double>(own) / share, waiting);
   if (job.spec.priority == Priority::batch) ahead += static_cast<double>(queue_.depth(model, Priority::interactive));
-  return static_cast<std::uint32_t>(ahead + 0.5);
+  return static_cast<std::uint32_t>(std::lround(ahead));
 }
 
 void Orchestrator::note_depths() {

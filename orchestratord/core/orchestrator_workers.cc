@@ -57,11 +57,11 @@ bool Orchestrator::dispatch_of(const std::string& tenant, Priority priority, con
 
 // Is there a free replica for a job of any size?
 bool Orchestrator::place_any(const Lane& lane) {
-  static const std::string kNoSession;
+  static const std::string no_session;
   const auto& entries = placement_index_.of(lane.model, fleet_, leases_, speeds_);
   return decide({.lane = lane,
                  .entries = entries,
-                 .session = kNoSession,
+                 .session = no_session,
                  .now = now_,
                  .candidates_max = 0,
                  .mutation = config_.mutation})
