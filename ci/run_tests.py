@@ -26,7 +26,7 @@ TIERS = ["fast", "full", "nightly"]  # each contains the ones before it; gpu sta
 
 
 class Step:
-    """One command. `tests` says how its executed tests are found: ctest (junit), pytest (junit) or none."""
+    """One command. `tests` says how its executed tests are found: ctest or pytest (one junit file), behave (a folder of them) or none."""
 
     def __init__(self, name, tier, command, tests="none", timeout=1200, env=None):
         self.name, self.tier, self.command, self.tests, self.timeout, self.env = name, tier, command, tests, timeout, env or {}
@@ -44,6 +44,11 @@ def ctest(name, tier, directory, *arguments, timeout=1200):
 def pytest(name, tier, path, *arguments, timeout=1200):
     return Step(name, tier, [str(VENV_PYTHON), "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "--junitxml", "@JUNIT@", path, *arguments],
                 "pytest", timeout)
+
+
+def behave(name, tier, path):
+    # The built-in summary counts what was skipped or undefined; either fails the run.
+    return Step(name, tier, [str(VENV_PYTHON), "-m", "behave", "--no-color", "--format", "progress3", "--junit", "--junit-directory", "@JUNIT@", path], "behave")
 
 
 def preset(name):
@@ -88,6 +93,7 @@ def steps():
         ctest("ctest-full", "full", RELEASE, "-LE", "fast|nightly"),
         pytest("cdc", "full", "test-harness/cdc"),
         pytest("e2e", "full", "test-harness/e2e"),
+        behave("bdd", "full", "test-harness/bdd/features"),
         pytest("haiku-guards", "full", "test-harness/haiku"),
         script("haiku-gate", "full", "test-harness/haiku/haiku_gate.py", env=haiku),
         script("tokenizer-agreement", "full", f"{agreement}/tokenizer_agreement.py", "--model", model, "--tool", str(RELEASE / "bin/tokenize_tool")),
@@ -120,11 +126,10 @@ def git(*arguments):
 
 
 def executed(path):
-    """(passed names, failed names, [(skipped name, reason)]) of a junit file; a missing file is no test."""
+    """(passed names, failed names, [(skipped name, reason)]) of a junit file or a folder of them; a missing file is no test."""
     passed, failed, skipped = [], [], []
-    if not path.exists():
-        return passed, failed, skipped
-    for case in ElementTree.parse(path).getroot().iter("testcase"):
+    files = sorted(path.glob("*.xml")) if path.is_dir() else [path] if path.exists() else []
+    for case in (case for file in files for case in ElementTree.parse(file).getroot().iter("testcase")):
         name = ".".join(filter(None, [case.get("classname"), case.get("name")]))
         skip = case.find("skipped")
         if skip is not None or case.get("status") in ("notrun", "disabled"):
@@ -144,7 +149,7 @@ def gtest_cases(log):
 
 def closing_lines(log, count=12):
     lines = [l.rstrip() for l in log.read_text(errors="replace").splitlines() if l.strip()]
-    keep = [l for l in lines if re.search(r"tests passed|Total Test time|passed|failed|skipped|no work to do|sec\*proc|seeds|VIOLATION|FAILED|\*\*\*", l)]
+    keep = [l for l in lines if re.search(r"tests passed|Total Test time|passed|scenarios |failed|skipped|no work to do|sec\*proc|seeds|VIOLATION|FAILED|\*\*\*", l)]
     return (keep or lines)[-count:]
 
 
@@ -158,8 +163,8 @@ class Run:
         self.rows, self.seconds = [], {}
 
     def run(self, step):
-        log, junit = self.dir / "logs" / f"{step.name}.log", self.dir / "junit" / f"{step.name}.xml"
-        command = [part.replace("@JUNIT@", str(junit)) for part in step.command]
+        log, junit = self.dir / "logs" / f"{step.name}.log", self.dir / "junit" / (step.name + ("" if step.tests == "behave" else ".xml"))
+        command = [part.replace("@JUNIT@", str(junit)).replace("@JUNIT@", str(junit)) for part in step.command]
         print(f"--- {step.name}", flush=True)
         start = time.monotonic()
         env = {**os.environ, "LLAMA_ORCH_PROOF_DIR": str(self.dir), "LLAMA_ORCH_BINARIES": str(RELEASE / "bin"), "PYTHONDONTWRITEBYTECODE": "1",

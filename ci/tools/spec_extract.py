@@ -279,9 +279,11 @@ def read_results(folder):
 
 
 def result_keys(classname, name):
-    """gtest decorates parameterised tests: Prefix/Suite, Suite/0, name/param; pytest: folder.file.Class, name[param]."""
+    """gtest decorates parameterised tests: Prefix/Suite, Suite/0, name/param; pytest: folder.file.Class, name[param]; behave the rows
+    of an outline: name -- @1.1."""
     suite = [part for part in classname.split("/") if not part.isdigit()]
-    bare = name.split("/")[0].split("[")[0]
+    bare = name.split("/")[0].split("[")[0].split(" -- @")[0]
+    yield f"scenario.{bare}"
     yield f"{suite[-1]}.{bare}" if suite else name
     yield name
     for part in classname.split(".") if "." in classname else ():

@@ -94,7 +94,7 @@ Failure failure_of_standing(const Lane& lane, const ModelStatus& status, const F
     case Standing::unknown:
       failure.outcome = Outcome::MODEL_NOT_FOUND;
       failure.message = "no pool serves the model '" + lane.model + "'";
-      failure.field = "model";
+      failure.field = "model_ref";
       return failure;
     case Standing::unavailable:
       failure.outcome = Outcome::POOL_UNAVAILABLE;

@@ -18,7 +18,7 @@ TEST(Admission, POOL_ADMIT_unknown_model_is_404) {
   spec.model_ref = "nobody";
   const Failure failure = refused(bench, spec);
   EXPECT_EQ(failure.outcome, Outcome::MODEL_NOT_FOUND);
-  EXPECT_EQ(failure.field, "model");
+  EXPECT_EQ(failure.field, "model_ref");
 }
 
 TEST(Admission, POOL_ADMIT_a_detached_manager_is_unavailable_and_is_forgotten_in_the_end) {

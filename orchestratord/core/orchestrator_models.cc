@@ -27,7 +27,7 @@ std::optional<Failure> Orchestrator::route_model(const JobSpec& spec, std::strin
   if (!route.refused) return std::nullopt;
   Failure failure;
   failure.outcome = *route.refused;
-  failure.field = "model";
+  failure.field = "model_ref";
   failure.message = *route.refused == Outcome::MODEL_NOT_FOUND
                         ? "no pool serves the model '" + lane->model + "'"
                         : "the model '" + lane->model + "' is " + model_state_name(route.state) +

@@ -40,7 +40,7 @@ TEST(Models, ORCH3070_a_deprecated_model_takes_no_new_session_and_keeps_those_it
   ASSERT_FALSE(move_model(bench, kOld, ModelState::deprecated));
   const Failure failure = refused(bench, of_session(2, "fresh"));
   EXPECT_EQ(failure.outcome, Outcome::MODEL_DEPRECATED);
-  EXPECT_EQ(failure.field, "model");
+  EXPECT_EQ(failure.field, "model_ref");
   EXPECT_EQ(refused(bench, spec_of(3)).outcome, Outcome::MODEL_DEPRECATED) << "no session is a new one";
   EXPECT_FALSE(refusal(bench.submit(of_session(4, "old"))));
   bench.advance(Duration::seconds(601));

@@ -62,7 +62,8 @@ std::string openai_error_json(const Failure& failure) {
   if (failure.field.empty()) {
     object.null("param");
   } else {
-    object.string("param", failure.field);
+    // OpenAI calls it otherwise than the task routes, whose names the core uses.
+    object.string("param", failure.field == "model_ref" ? "model" : failure.field);
   }
   object.string("code", row.code);
   if (failure.retry_after) object.number("retry_after_ms", retry_after_ms(failure));

@@ -177,6 +177,9 @@ TEST(FailureReply, each_api_has_its_own_envelope) {
   const json own = json::parse(failure_reply(failure, envelope_of("/v1/tasks")).body);
   EXPECT_EQ(own, json::parse(R"({"code":"INVALID_PARAMS","message":"n must be 1","field":"n","retriable":false})"));
   EXPECT_EQ(envelope_of("/v1/models"), Envelope::openai);
+  failure.field = "model_ref";
+  EXPECT_EQ(json::parse(openai_error_json(failure))["error"]["param"], "model");
+  EXPECT_EQ(json::parse(failure_json(failure))["field"], "model_ref");
 }
 
 TEST(FailureReply, what_the_server_refuses_by_itself_keeps_its_status) {

@@ -61,7 +61,7 @@ def test_models_lists_the_served_model(client):
 def test_unknown_model_is_a_typed_404(client):
     with pytest.raises(openai.NotFoundError) as caught:
         ask(client, model="no-such-model")
-    assert caught.value.code == "MODEL_NOT_FOUND"
+    assert caught.value.code == "MODEL_NOT_FOUND" and caught.value.param == "model"
 
 
 def test_context_overflow_names_the_limit(client):
