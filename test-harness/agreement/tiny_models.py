@@ -40,6 +40,8 @@ class Variant:
     kv_heads: int = 2
     head_dim: int = 32
     window: int = 0
+    context: int = 1024
+    chat_template: str = ""
 
 
 def variants():
@@ -171,7 +173,7 @@ def add_metadata(w, v):
     f = w.file
     f.add_name(v.name)
     f.add_block_count(v.layers)
-    f.add_context_length(1024)
+    f.add_context_length(v.context)
     f.add_embedding_length(v.embedding)
     f.add_feed_forward_length(v.feed_forward)
     f.add_head_count(v.heads)
@@ -181,6 +183,8 @@ def add_metadata(w, v):
     f.add_rope_dimension_count(v.head_dim)
     f.add_rope_freq_base(1e6 if v.architecture == "gemma3" else 1e4)
     f.add_layer_norm_rms_eps(1e-6)
+    if v.chat_template:
+        f.add_chat_template(v.chat_template)
     if v.window:
         f.add_sliding_window(v.window)
     if v.scaling in ("linear", "yarn"):

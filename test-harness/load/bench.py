@@ -1,6 +1,6 @@
-"""Benchmarks with the machine described: `bench.py [engine] [gateway] [--rounds N] [--model FILE] [--json FILE]`. --model is a GGUF file
-with a chat template that both engines load, instead of the default model; the Vulkan backend, which has fewer weight types, is then left
-out."""
+"""Benchmarks with the machine described: `bench.py [engine] [weights] [gateway] [--rounds N] [--model FILE] [--types A,B] [--json FILE]`.
+--model is a GGUF file with a chat template that both engines load, instead of the default model; the Vulkan backend, which has fewer
+weight types, is then left out. `weights` makes a model of random weights of each of --types and measures both engines on it."""
 
 import argparse
 import asyncio
@@ -12,12 +12,17 @@ import pathlib
 import platform
 import statistics
 import subprocess
+import sys
+import tempfile
 import time
 
-from orch_cluster import MODEL_NAME, ROOT, Cluster, llama_server, mock_pool, native_pool, sse_events
+from orch_cluster import MODEL_NAME, ROOT, Cluster, llama_server, mock_pool, native_pool, request, sse_events
 
 PROMPT_WORDS = 220  # about as many tokens
 DECODE_TOKENS = 64
+# 135 million parameters like the default model, but of rows that K-quants can hold: 12 layers, width 1024, 16 heads over 4 of keys.
+RANDOM_SHAPE = {"layers": 12, "embedding": 1024, "feed_forward": 2816, "heads": 16, "kv_heads": 4, "head_dim": 64, "context": 2048,
+                "chat_template": "{% for message in messages %}{{ message['content'] }}{% endfor %}"}
 
 
 def machine():
@@ -83,6 +88,53 @@ def bench_engine(rounds, threads, model):
         ours, theirs = medians["native cpu"], medians["llama.cpp cpu"]
         print(f"native / llama.cpp: prefill {ours[0] / theirs[0]:.2f}x, decode {ours[2] / theirs[2]:.2f}x")
     return medians
+
+
+# --- weights ---
+
+def measure_random(url, model, rounds):
+    """(prefill tokens/s, decode tokens/s) medians. The text of random weights is noise whose characters are often held back, so
+    whole replies of one token and of many are timed instead of events."""
+    prefill, decode = [], []
+    for number in range(rounds + 1):
+        seconds, tokens = [], []
+        for length in (1, 1 + DECODE_TOKENS):
+            words = " ".join([f"{time.monotonic_ns()} measure"] + ["the name of a class"] * (PROMPT_WORDS // 5))
+            body = {"model": model, "messages": [{"role": "user", "content": words}], "max_tokens": length, "temperature": 0}
+            start = time.monotonic()
+            reply = request("POST", url + "/v1/chat/completions", body, timeout=600)
+            seconds.append(time.monotonic() - start)
+            if reply.status != 200:
+                raise RuntimeError(f"{reply.status} {reply.body[:300]}")
+            usage = reply.json()["usage"]
+            tokens.append(usage["completion_tokens"])
+            prompt = usage["prompt_tokens"]
+        if number > 0 and tokens[1] > DECODE_TOKENS // 2:  # round 0 warms up; a random model may end a text early
+            prefill.append(prompt / seconds[0])
+            decode.append((tokens[1] - tokens[0]) / (seconds[1] - seconds[0]))
+    return statistics.median(prefill), statistics.median(decode), prompt
+
+
+def bench_weights(rounds, threads, types):
+    sys.path.append(str(ROOT / "test-harness/agreement"))
+    import tiny_models  # needs the gguf package, the other benchmarks do not
+    print(f"\nweights: random models of {RANDOM_SHAPE['layers']} layers of width {RANDOM_SHAPE['embedding']}, {threads} threads, medians of {rounds} "
+          f"rounds\n{'':10}{'prefill tok/s: ours':>20}{'llama.cpp':>11}{'ratio':>8}{'decode tok/s: ours':>20}{'llama.cpp':>11}{'ratio':>8}{'GB/s ours':>11}")
+    out = {}
+    with tempfile.TemporaryDirectory() as directory:
+        for kind in types:
+            path = pathlib.Path(directory) / f"{kind}.gguf"
+            tiny_models.make(path, tiny_models.Variant(f"random-{kind}", "llama", type=kind, **RANDOM_SHAPE))
+            with Cluster([own_pool(str(path), threads=threads, slots=1)]) as cluster:
+                ours = measure_random(cluster.wait_ready(120).url, MODEL_NAME, rounds)
+            with llama_server(str(path), threads=threads) as url:
+                theirs = measure_random(url, MODEL_NAME, rounds)
+            size = path.stat().st_size
+            path.unlink()
+            out[kind] = {"ours": ours, "llama.cpp": theirs, "bytes": size}
+            print(f"{kind:10}{ours[0]:20.1f}{theirs[0]:11.1f}{ours[0] / theirs[0]:7.2f}x{ours[1]:20.1f}{theirs[1]:11.1f}{ours[1] / theirs[1]:7.2f}x"
+                  f"{ours[1] * size / 1e9:11.1f}", flush=True)
+    return out
 
 
 # --- gateway ---
@@ -173,6 +225,7 @@ def main():
     parser.add_argument("what", nargs="*", default=["engine", "gateway"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--types", default="Q4_1,Q4_0,Q8_0,Q4_K", help="weight types of `weights`")
     parser.add_argument("--model", help="GGUF file; the default model otherwise")
     parser.add_argument("--json")
     args = parser.parse_args()
@@ -180,6 +233,8 @@ def main():
     results = {"machine": machine(), "model": args.model or MODEL_NAME}
     if "engine" in args.what:
         results["engine"] = bench_engine(args.rounds, args.threads, args.model)
+    if "weights" in args.what:
+        results["weights"] = bench_weights(args.rounds, args.threads, args.types.split(","))
     if "gateway" in args.what:
         results["gateway"] = bench_gateway(args.rounds)
     if args.json:
