@@ -19,7 +19,7 @@ COLUMNS_MAX = {".h": 120, ".cc": 120, ".proto": 120, ".comp": 120, ".glsl": 120,
 SOURCE_LINES_WARN = 500
 FILE_BYTES_MAX = 1 << 20
 CPP = (".h", ".cc")
-PURE_FOLDERS = ("common/base/", "worker/text/", "worker/lease/")  # beside every core/
+PURE_FOLDERS = ("common/base/", "common/grammar/", "worker/grammar/", "worker/text/", "worker/lease/")  # beside every core/
 IMPURE_FILES = ("worker/text/gguf_vocabulary",)  # reads the vocabulary out of a mapped file
 # A JSON document is a value; dialects turn it into events and back.
 PURE_LIBRARIES = {"adapters/core/": {"nlohmann/json.hpp", "nlohmann/json_fwd.hpp"}}
