@@ -69,9 +69,9 @@ TSAN_TESTS = ["runtime_test", "orchestratord_core_test", "pool_core_test", "leas
 
 def sanitized(name, tests):
     directory = ROOT / "build" / name
-    return [Step(f"{name}-configure", "nightly", preset(name)),
-            Step(f"{name}-build", "nightly", ninja(directory, *tests), timeout=3000),
-            ctest(f"ctest-{name}", "nightly", directory, "-R", "^(" + "|".join(tests) + ")$")]
+    return [Step(f"{name}-configure", "full", preset(name)),
+            Step(f"{name}-build", "full", ninja(directory, *tests), timeout=3000),
+            ctest(f"ctest-{name}", "full", directory, "-R", "^(" + "|".join(tests) + ")$", "-j", str(os.cpu_count() or 2))]
 
 
 def script(name, tier, *command, timeout=1200, env=None):
@@ -101,11 +101,11 @@ def steps():
         script("tokenizer-agreement-tiny", "full", f"{agreement}/tokenizer_agreement.py", "--tiny", "--tool", str(RELEASE / "bin/tokenize_tool"),
                "--cases", "2000"),
         script("dequantisation-agreement", "full", f"{agreement}/dequantisation_agreement.py", "--tool", str(RELEASE / "bin/dequantise_tool")),
-        script("architecture-agreement", "nightly", f"{agreement}/architecture_agreement.py", "--tool", str(RELEASE / "bin/worker-logits"),
+        script("architecture-agreement", "full", f"{agreement}/architecture_agreement.py", "--tool", str(RELEASE / "bin/worker-logits"),
                "--positions", "48"),
         pytest("agreement-guards", "full", "test-harness/agreement"),
         script("logits-agreement", "full", *logits, "--texts", "8", "--positions", "64", "--prose", "0", timeout=900),
-        script("logits-mutants", "nightly", f"{agreement}/mutants.py", *logits[1:], timeout=900),
+        script("logits-mutants", "full", f"{agreement}/mutants.py", *logits[1:], timeout=900),
         *sanitized("asan", ASAN_TESTS + FUZZ_TESTS),
         *sanitized("tsan", TSAN_TESTS),
         script("logits-agreement-whole", "nightly", *logits, "--itself", timeout=5400),
