@@ -5,6 +5,7 @@
 
 #include "adapters/core/json_reads.h"
 #include "adapters/core/llama_cpp_generation.h"
+#include "adapters/core/unsupported.h"
 #include "adapters/core/upstream_error.h"
 
 namespace orch::adapter {
@@ -28,6 +29,7 @@ Result<std::unique_ptr<Conversation>, EngineFailure> LlamaCppDialect::generate(c
                              .message = "resume_ids: this engine cannot continue an earlier attempt",
                              .field = "resume_ids"}};
   }
+  if (auto refusal = refuse_scores(request, engine())) return Err{std::move(*refusal)};
   return std::unique_ptr<Conversation>(std::make_unique<LlamaCppGeneration>(request));
 }
 

@@ -49,10 +49,19 @@ std::string completion_body(const GenerationRequest& request, const std::string&
   body["top_k"] = request.top_k;
   body["top_p"] = request.top_p;
   body["min_p"] = request.min_p;
-  body["seed"] = fold_seed(request.seed);
-  // The order of ENGINE-RULES "Sampling"; every sampler that is not named here is off.
-  body["samplers"] = {"temperature", "top_k", "top_p", "min_p"};
-  body["repeat_penalty"] = 1.0;
+  body["seed"] = fold_seed(request.seed + request.choice);
+  // The order of ENGINE-RULES "Sampling"; every sampler that is not named here is off. The engine counts the prompt's
+  // tokens for all three penalties.
+  body["samplers"] = {"penalties", "temperature", "top_k", "top_p", "min_p"};
+  body["repeat_penalty"] = request.repetition_penalty;
+  body["frequency_penalty"] = request.frequency_penalty;
+  body["presence_penalty"] = request.presence_penalty;
+  body["repeat_last_n"] = -1;  // the whole context
+  if (!request.logit_bias.empty()) {
+    json bias = json::array();
+    for (const LogitBias& each : request.logit_bias) bias.push_back({each.id, each.bias});
+    body["logit_bias"] = std::move(bias);
+  }
   if (!request.stop.empty()) body["stop"] = request.stop;
   // The engine's prefix cache is not salted by tenant, so what one tenant sent could show in another's timing.
   body["cache_prompt"] = false;

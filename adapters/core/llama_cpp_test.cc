@@ -174,7 +174,9 @@ TEST(LlamaCpp, A11_parameters_are_mapped_and_nothing_is_left_to_the_engines_defa
   EXPECT_EQ(body["seed"], 3) << "both halves of the seed count";
   EXPECT_EQ(body["stop"], json({"\n\n", "END"}));
   EXPECT_EQ(body["repeat_penalty"], 1.0);
-  EXPECT_EQ(body["samplers"], json({"temperature", "top_k", "top_p", "min_p"}));
+  EXPECT_EQ(body["samplers"], json({"penalties", "temperature", "top_k", "top_p", "min_p"}));
+  EXPECT_EQ(body["frequency_penalty"], 0.0);
+  EXPECT_FALSE(body.contains("logit_bias"));
   EXPECT_EQ(body["cache_prompt"], false);
   request.seed = 0xFFFF'FFFFULL;
   EXPECT_NE(json::parse(generation(request)->next().body)["seed"], 0xFFFF'FFFFULL) << "means random to the engine";
@@ -187,6 +189,29 @@ TEST(LlamaCpp, A11_what_it_cannot_honour_is_refused_by_name) {
   ASSERT_FALSE(made.ok());
   EXPECT_EQ(made.error().outcome, Outcome::INVALID_PARAMS);
   EXPECT_EQ(made.error().field, "resume_ids");
+  request = ids_request();
+  request.log_probs = 0;
+  EXPECT_EQ(LlamaCppDialect().generate(request).error().field, "logprobs");
+  request.log_probs.reset();
+  request.prompt_log_probs = 2;
+  EXPECT_EQ(LlamaCppDialect().generate(request).error().field, "prompt_logprobs");
+}
+
+TEST(LlamaCpp, A11_penalties_and_bias_are_mapped) {
+  GenerationRequest request = ids_request();
+  request.repetition_penalty = 1.5F;
+  request.frequency_penalty = 0.5F;
+  request.presence_penalty = -0.25F;
+  request.logit_bias = {{7, 2.5F}, {9, -100.0F}};
+  request.seed = 10;
+  request.choice = 2;
+  const json body = json::parse(generation(request)->next().body);
+  EXPECT_EQ(body["repeat_penalty"], 1.5);
+  EXPECT_EQ(body["frequency_penalty"], 0.5);
+  EXPECT_EQ(body["presence_penalty"], -0.25);
+  EXPECT_EQ(body["repeat_last_n"], -1);
+  EXPECT_EQ(body["logit_bias"], json::parse("[[7, 2.5], [9, -100.0]]"));
+  EXPECT_EQ(body["seed"], 12) << "another choice is another draw";
 }
 
 TEST(LlamaCpp, plain_text_is_tokenized_first_so_that_it_names_no_control_token) {

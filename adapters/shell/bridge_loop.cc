@@ -160,7 +160,7 @@ void BridgeLoop::take_tokens(Job& job, Tokens tokens) {
   });
   job.has_event = true;
   job.last_event = now;
-  job.sink->tokens(tokens.index, std::move(tokens.ids), std::move(tokens.text));
+  job.sink->tokens({tokens.index, std::move(tokens.ids), std::move(tokens.text)});
 }
 
 void BridgeLoop::read_messages() {

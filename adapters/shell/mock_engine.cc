@@ -9,6 +9,7 @@
 #include <string_view>
 #include <utility>
 
+#include "adapters/core/unsupported.h"
 #include "common/runtime/clock.h"
 
 namespace orch::adapter {
@@ -108,16 +109,19 @@ void MockEngine::count(Change change) {
 
 void MockEngine::submit(worker::GenerationRequest request, std::shared_ptr<worker::GenerationSink> sink) {
   const Instant now = runtime::now();
-  auto job = std::make_unique<Job>(Job{.request = {},
-                                       .sink = std::move(sink),
-                                       .random = Prng(request.seed + options_.seed),
-                                       .submitted = now,
-                                       .next = now,
-                                       .text = {}});
+  auto job =
+      std::make_unique<Job>(Job{.request = {},
+                                .sink = std::move(sink),
+                                .random = Prng(request.seed + options_.seed + (std::uint64_t{request.choice} << 32)),
+                                .submitted = now,
+                                .next = now,
+                                .text = {}});
   job->prompt_tokens = estimate(request.prompt);
   job->length = script_words_.empty() ? kShortest + static_cast<std::uint32_t>(job->random.below(64))
                                       : static_cast<std::uint32_t>(script_words_.size()) * options_.script.repeat;
   const DispatchId id = request.id;
+  job->refusal = refuse_scores(request, "mock");
+  if (!job->refusal) job->refusal = refuse_shaping(request, "mock");
   job->request = std::move(request);
   {
     const std::lock_guard lock(mutex_);
@@ -173,6 +177,7 @@ void MockEngine::step(Job& job, Instant now) {
     canceled = job.canceled;
     job.next = now + std::max(options_.script.token_delay, Duration::microseconds(50));
   }
+  if (job.refusal) return fail(job, *job.refusal);
   if (canceled) return fail(job, {.outcome = Outcome::CANCELED, .message = "canceled", .field = {}});
   if (job.request.deadline && now >= job.submitted + *job.request.deadline) {
     return fail(job, {.outcome = Outcome::DECODE_TIMEOUT, .message = "the job's deadline passed", .field = {}});
@@ -224,7 +229,7 @@ void MockEngine::give_token(Job& job, Instant now) {
     ++counters.steps_done;
     ++counters.tokens_out_total;
   });
-  job.sink->tokens(job.given++, {word.id}, std::move(word.text));
+  job.sink->tokens({job.given++, {word.id}, std::move(word.text)});
   if (stop_at != std::string::npos) return finish(job, FinishReason::stop, now);
   if (job.given >= job.request.max_tokens) finish(job, FinishReason::length, now);
 }

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -50,6 +51,7 @@ class MockEngine final : public worker::GenerationEngine {
     std::string text;
     bool started = false;
     bool canceled = false;
+    std::optional<worker::EngineFailure> refusal = {};
   };
   struct Word {
     std::uint32_t id = 0;

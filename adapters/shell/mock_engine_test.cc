@@ -61,6 +61,26 @@ TEST(MockEngine, the_same_seed_gives_the_same_words_and_another_seed_others) {
   EXPECT_EQ(first->result().reason, worker::FinishReason::length);
 }
 
+TEST(MockEngine, OC_ADAPT_5084_what_words_cannot_have_is_refused_by_name) {
+  MockEngine engine({.model_name = "m", .script = script(R"({"token_delay_ms":0})")});
+  const auto field_of = [&](std::uint64_t seed, auto change) {
+    worker::GenerationRequest request;
+    request.id = {.job = {Uuid{.hi = 2, .lo = seed}}, .attempt = 1};
+    request.prompt.text = "hello";
+    request.max_tokens = 3;
+    change(request);
+    auto sink = std::make_shared<RecordingSink>();
+    engine.submit(std::move(request), sink);
+    EXPECT_EQ(sink->outcome(), "INVALID_PARAMS");
+    return sink->failure().field;
+  };
+  EXPECT_EQ(field_of(1, [](auto& request) { request.log_probs = 1; }), "logprobs");
+  EXPECT_EQ(field_of(2, [](auto& request) { request.prompt_log_probs = 0; }), "prompt_logprobs");
+  EXPECT_EQ(field_of(3, [](auto& request) { request.presence_penalty = 1; }), "presence_penalty");
+  EXPECT_EQ(field_of(4, [](auto& request) { request.repetition_penalty = 2; }), "repetition_penalty");
+  EXPECT_EQ(field_of(5, [](auto& request) { request.logit_bias = {{1, 1}}; }), "logit_bias");
+}
+
 TEST(MockEngine, plays_a_text_and_honours_stop_strings) {
   MockEngine engine({.model_name = "m", .script = script(R"({"text":"one two three","token_delay_ms":0})")});
   const auto whole = submit(engine, 1, 20);

@@ -29,10 +29,10 @@ class RecordingSink final : public worker::GenerationSink {
   void started(std::uint32_t prompt_tokens, std::uint32_t) override {
     note([&] { prompt_tokens_ = prompt_tokens; });
   }
-  void tokens(std::uint32_t index, std::vector<std::uint32_t>, std::string text) override {
+  void tokens(worker::GeneratedTokens tokens) override {
     note([&] {
-      last_index_ = index;
-      text_ += text;
+      last_index_ = tokens.index;
+      text_ += tokens.text;
       ++batches_;
     });
   }
@@ -64,6 +64,10 @@ class RecordingSink final : public worker::GenerationSink {
   std::string message() const {
     const std::lock_guard lock(mutex_);
     return failure_ ? failure_->message : std::string();
+  }
+  worker::EngineFailure failure() const {
+    const std::lock_guard lock(mutex_);
+    return failure_.value_or(worker::EngineFailure{});
   }
   std::string text() const {
     const std::lock_guard lock(mutex_);

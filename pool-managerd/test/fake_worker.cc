@@ -97,7 +97,7 @@ class ScriptedEngine final : public GenerationEngine {
       job.sink->failed({.outcome = Outcome::CANCELED, .message = "canceled", .field = {}});
     } else {
       if (job.index == 0) job.sink->started(1, 0);
-      if (yields) job.sink->tokens(job.index, {7}, "a");
+      if (yields) job.sink->tokens({job.index, {7}, "a"});
       if (!ends) return lock.lock();
       GenerationResult result;
       result.reason = FinishReason::length;

@@ -18,6 +18,7 @@
 #include "common/base/ids.h"
 #include "common/base/result.h"
 #include "common/base/time.h"
+#include "common/base/token_scores.h"
 #include "gen/outcome.h"
 
 namespace orch::worker {
@@ -53,6 +54,9 @@ struct EngineInfo {
   std::uint64_t model_bytes = 0;
   std::uint64_t memory_bytes = 0;
   bool token_ids = true;
+  bool interruptible_decode = false;
+  bool prefix_cache = false;
+  std::string waits_for = {};  // while it loads: what it waits for outside of itself, in words
 };
 
 // Monotone counters and gauges of the running engine.
@@ -61,6 +65,8 @@ struct EngineCounters {
   std::uint64_t step_longest_ms = 0;
   std::uint64_t tokens_out_total = 0;
   std::uint64_t tokens_in_total = 0;
+  std::uint64_t cached_prompt_tokens_total = 0;  // prompt tokens that were not computed: shared pages held them
+  std::uint64_t preemptions_total = 0;           // jobs whose pages were taken away for a while
   std::uint64_t canceled_total = 0;
   std::uint64_t kv_pages_used = 0;
   std::uint64_t kv_pages_total = 0;
@@ -81,7 +87,14 @@ struct GenerationRequest {
   std::uint32_t top_k = 0;
   float top_p = 1.0F;
   float min_p = 0.0F;
+  float repetition_penalty = 1.0F;  // 1: off
+  float frequency_penalty = 0.0F;
+  float presence_penalty = 0.0F;
+  std::vector<LogitBias> logit_bias;
   std::uint64_t seed = 0;
+  std::uint32_t choice = 0;                       // which of several answers to one prompt
+  std::optional<std::uint32_t> log_probs;         // of each token; so many of the likeliest beside it
+  std::optional<std::uint32_t> prompt_log_probs;  // likewise of each prompt token but the first
   std::uint32_t max_tokens = 0;
   std::vector<std::string> stop;
   std::optional<Duration> deadline;  // from submission
@@ -101,13 +114,57 @@ struct GenerationResult {
   Duration decode{};
 };
 
+struct GeneratedTokens {
+  std::uint32_t index = 0;                    // of the first id, among the completion's tokens
+  std::vector<std::uint32_t> ids;             // those since the last call
+  std::string text;                           // valid UTF-8, may be empty
+  std::vector<TokenLogProbs> log_probs = {};  // one per id, when asked for
+};
+
 class GenerationSink {
  public:
   virtual ~GenerationSink() = default;
   virtual void started(std::uint32_t prompt_tokens, std::uint32_t cached_prompt_tokens) = 0;
-  // `text` is valid UTF-8 and may be empty; `ids` are those since the last call. Never blocks.
-  virtual void tokens(std::uint32_t index, std::vector<std::uint32_t> ids, std::string text) = 0;
+  // Before any tokens, when asked for: one entry per prompt token from the second on, in parts, in order.
+  virtual void prompt_scored(std::vector<TokenLogProbs> log_probs) { static_cast<void>(log_probs); }
+  // Never blocks.
+  virtual void tokens(GeneratedTokens tokens) = 0;
   virtual void finished(const GenerationResult& result) = 0;
+  virtual void failed(const EngineFailure& failure) = 0;
+};
+
+struct TokenizedText {
+  std::vector<std::uint32_t> ids;
+  std::vector<std::string> pieces;  // each id's own bytes
+};
+
+// Which of the labels comes next behind a query and each item (OC-ENGINE-1021). Query and items are both texts or both
+// token ids.
+struct ScoreRequest {
+  DispatchId id;
+  std::string query_text;
+  std::vector<std::uint32_t> query_ids;
+  std::vector<std::string> item_texts;
+  std::vector<std::vector<std::uint32_t>> item_ids;
+  std::vector<std::uint32_t> labels;
+  bool apply_softmax = false;  // over the labels of an item; else the probability over the whole vocabulary
+  bool item_first = false;     // the item stands before the query, and nothing is shared between items
+  std::optional<Duration> deadline;
+  std::string tenant;
+};
+
+struct ScoreResult {
+  std::vector<std::vector<double>> scores;  // per item, per label
+  std::uint32_t prompt_tokens = 0;          // of all prompts together
+  std::uint32_t cached_prompt_tokens = 0;   // of them, not computed again
+  bool query_shared = true;
+};
+
+// Exactly one call, on the engine's thread.
+class ScoreSink {
+ public:
+  virtual ~ScoreSink() = default;
+  virtual void scored(const ScoreResult& result) = 0;
   virtual void failed(const EngineFailure& failure) = 0;
 };
 
@@ -127,6 +184,22 @@ class GenerationEngine {
   // Tokens of the prompt as it would be fed, template included; second: whether it is an estimate. May block for the
   // length of one tokenization or one HTTP exchange: never call it on a loop thread.
   virtual Result<std::pair<std::uint32_t, bool>, EngineFailure> count_tokens(const EnginePrompt& prompt) = 0;
+
+  // The tokens of a prompt as it would be fed, template included. May block like count_tokens().
+  virtual Result<TokenizedText, EngineFailure> tokenize(const EnginePrompt& prompt) {
+    static_cast<void>(prompt);
+    return Err{EngineFailure{Outcome::NOT_IMPLEMENTED, "this engine names no tokens", {}}};
+  }
+  // The text that the model's chat template makes of a conversation. May block like count_tokens().
+  virtual Result<std::string, EngineFailure> apply_template(const EnginePrompt& prompt) {
+    static_cast<void>(prompt);
+    return Err{EngineFailure{Outcome::NOT_IMPLEMENTED, "this engine shows no rendered prompts", {}}};
+  }
+  // Ends like submit(), and cancel() ends it.
+  virtual void score(ScoreRequest request, std::shared_ptr<ScoreSink> sink) {
+    static_cast<void>(request);
+    sink->failed({Outcome::NOT_IMPLEMENTED, "this engine does not score", {}});
+  }
 };
 
 }  // namespace orch::worker

@@ -4,15 +4,21 @@
 #include <string>
 #include <utility>
 
+#include "worker/core/request_check.h"
+
 namespace orch::worker {
 
 namespace {
+
+// Prompt rows with logits of one step: a row of logits is as wide as the vocabulary.
+constexpr std::uint32_t kScoredRowsMax = 32;
 
 EngineFailure failure(Outcome outcome, std::string message, std::string field = {}) {
   return {outcome, std::move(message), std::move(field)};
 }
 
-bool is_finite_at_least(float value, float low) { return value >= low && value < 3.0e38F; }
+// Its one row is outside the budget of those that are fed.
+bool decodes(const Sequence& sequence) { return sequence.pending() == 1 && sequence.request().labels.empty(); }
 
 }  // namespace
 
@@ -23,68 +29,104 @@ GenerationBatch::GenerationBatch(const BatchLimits& limits, const Tokenizer& tok
 
 Status<EngineFailure> GenerationBatch::check(const SequenceRequest& request, const BatchLimits& limits,
                                              const Tokenizer& tokenizer) {
-  if (request.prompt.empty()) return Err{failure(Outcome::INVALID_PARAMS, "the prompt has no tokens", "prompt")};
-  if (request.max_tokens == 0)
-    return Err{failure(Outcome::INVALID_PARAMS, "max_tokens is 0; at least 1", "max_tokens")};
-  const SamplerParams& sampling = request.sampling;
-  if (!is_finite_at_least(sampling.temperature, 0)) {
-    return Err{failure(Outcome::INVALID_PARAMS, "temperature is not a number of at least 0", "temperature")};
-  }
-  if (!(sampling.top_p >= 0 && sampling.top_p <= 1)) {
-    return Err{failure(Outcome::INVALID_PARAMS, "top_p is outside 0 to 1", "top_p")};
-  }
-  if (!(sampling.min_p >= 0 && sampling.min_p <= 1)) {
-    return Err{failure(Outcome::INVALID_PARAMS, "min_p is outside 0 to 1", "min_p")};
-  }
-  for (const auto* ids : {&request.prompt, &request.resume_ids}) {
-    const auto over = std::find_if(ids->begin(), ids->end(), [&](TokenId id) { return id >= tokenizer.size(); });
-    if (over != ids->end()) {
-      return Err{
-          failure(Outcome::INVALID_PARAMS,
-                  "token id " + std::to_string(*over) + "; the vocabulary has " + std::to_string(tokenizer.size()),
-                  ids == &request.prompt ? "prompt.token_ids" : "resume_ids")};
-    }
-  }
-  if (request.resume_ids.size() > request.max_tokens) {
-    return Err{failure(
-        Outcome::INVALID_PARAMS,
-        std::to_string(request.resume_ids.size()) + " resume_ids; max_tokens is " + std::to_string(request.max_tokens),
-        "resume_ids")};
-  }
-  const std::uint64_t total = request.prompt.size() + std::uint64_t{request.max_tokens};
-  if (total > limits.context) {
-    return Err{failure(Outcome::CONTEXT_OVERFLOW,
-                       "the prompt has " + std::to_string(request.prompt.size()) + " tokens and max_tokens is " +
-                           std::to_string(request.max_tokens) + ", together " + std::to_string(total) +
-                           "; the context is " + std::to_string(limits.context),
-                       "max_tokens")};
-  }
-  return Ok{};
+  return check_request(request, {tokenizer.size(), limits.context, limits.pages_total});
 }
 
-Status<EngineFailure> GenerationBatch::admit(SequenceRequest request, Instant now, std::vector<BatchEvent>& out) {
-  auto checked = check(request, limits_, tokenizer_);
-  if (!checked.ok()) return checked;
-  for (const Run& run : runs_) {
-    if (run.sequence.request().id == request.id) {
-      return Err{failure(Outcome::DUPLICATE_ATTEMPT, "this job and attempt is running")};
-    }
+Result<std::uint32_t, EngineFailure> GenerationBatch::admit(SequenceRequest request, Instant now,
+                                                            std::vector<BatchEvent>& out) {
+  const auto checked = check(request, limits_, tokenizer_);
+  if (!checked.ok()) return Err{checked.error()};
+  if (find(request.id) != runs_.end()) {
+    return Err{failure(Outcome::DUPLICATE_ATTEMPT, "this job and attempt is running")};
   }
-  if (runs_.size() >= limits_.slots) {
+  if (request.labels.empty() && slots_used() >= limits_.slots) {
     return Err{failure(Outcome::SLOT_BUSY, "all " + std::to_string(limits_.slots) + " slots are busy")};
   }
-  Run run{Sequence(std::move(request), tokenizer_), {}, now};
+  PageKeys keys(limits_.scope, request.tenant);
+  Run run{Sequence(std::move(request), tokenizer_), std::move(keys), now};
+  if (!run.sequence.resume_allowed()) {
+    return Err{
+        failure(Outcome::INVALID_PARAMS, "the constraint of the output does not allow the resume_ids", "resume_ids")};
+  }
   if (run.sequence.finished_at_start()) {
     out.push_back({run.sequence.request().id, result_of(run, *run.sequence.finished_at_start(), now)});
-    return Ok{};
+    return std::uint32_t{0};
   }
-  if (!extend(pool_, run.table, run.sequence.tokens_max())) {
-    return Err{failure(Outcome::NO_PAGES, std::to_string((run.sequence.tokens_max() + kPageTokens - 1) / kPageTokens) +
+  // Who waits for pages comes first (OC-ENGINE-1017): a newcomer gets none that an older one needs.
+  if (seated() < runs_.size() || !seat(run)) {
+    return Err{failure(Outcome::NO_PAGES, std::to_string(pages_for(run.sequence.tokens() + 1)) +
                                               " KV pages are needed, " + std::to_string(pool_.pages_available()) +
                                               " of " + std::to_string(pool_.pages_total()) + " are free")};
   }
+  run.cached_prompt = std::min(run.sequence.fed(), run.sequence.prompt_tokens());
+  counts_.prompt_tokens += run.sequence.prompt_tokens();
+  counts_.cached_prompt_tokens += run.cached_prompt;
+  const std::uint32_t cached = run.cached_prompt;
   runs_.push_back(std::move(run));
-  return Ok{};
+  return cached;
+}
+
+std::uint32_t GenerationBatch::slots_used() const {
+  return static_cast<std::uint32_t>(
+      std::count_if(runs_.begin(), runs_.end(), [](const Run& run) { return run.sequence.request().labels.empty(); }));
+}
+
+std::uint32_t GenerationBatch::seated() const {
+  return static_cast<std::uint32_t>(
+      std::count_if(runs_.begin(), runs_.end(), [](const Run& run) { return run.seated; }));
+}
+
+// All or nothing: pages for every token so far and the next one, and one that each seated sequence can grow by, so that
+// a newcomer does not push out the one before it at once.
+bool GenerationBatch::seat(Run& run) {
+  Sequence& sequence = run.sequence;
+  // The last token is always computed: its logits are what is drawn from. Prompt tokens to be scored are, too.
+  std::uint32_t sharable = sequence.tokens() - 1;
+  if (sequence.scores_prompt()) sharable = std::min(sharable, sequence.next_to_score() - 1);
+  if (!limits_.share_prefixes) sharable = 0;
+  for (std::uint32_t page = 0; (page + 1) * kPageTokens <= sharable; ++page) {
+    const auto found = pool_.acquire(run.keys.key(page, [&](std::uint32_t at) { return sequence.token_at(at); }));
+    if (!found) break;
+    run.table.pages.push_back(*found);
+  }
+  const auto shared = static_cast<std::uint32_t>(run.table.pages.size());
+  run.table.length = shared * kPageTokens;
+  const std::uint32_t wanted = pages_for(sequence.tokens() + 1) - shared;
+  if (wanted + seated() > pool_.pages_available() || !extend(pool_, run.table, sequence.tokens() + 1)) {
+    free_table(pool_, run.table);
+    return false;
+  }
+  run.seated = true;
+  run.published = shared;
+  sequence.set_fed(run.table.pages.empty() ? 0 : shared * kPageTokens);
+  return true;
+}
+
+void GenerationBatch::unseat(Run& run) {
+  free_table(pool_, run.table);
+  run.seated = false;
+  run.published = 0;
+  run.sequence.set_fed(0);
+  ++counts_.preemptions;
+}
+
+bool GenerationBatch::preempt(const DispatchId& id) {
+  const auto run = find(id);
+  if (run == runs_.end() || !run->seated) return false;
+  unseat(*run);
+  return true;
+}
+
+// Pages for `length` tokens, at the cost of younger sequences. False: the run itself was the youngest and waits now.
+bool GenerationBatch::grow(Runs::iterator run, std::uint32_t length) {
+  while (!extend(pool_, run->table, length)) {
+    auto victim = std::prev(runs_.end());
+    while (victim != run && !victim->seated) --victim;
+    ORCH_CHECK(victim != run || seated() > 1);  // alone every sequence fits
+    unseat(*victim);
+    if (victim == run) return false;
+  }
+  return true;
 }
 
 GenerationBatch::Runs::iterator GenerationBatch::drop(Runs::iterator run) {
@@ -92,9 +134,12 @@ GenerationBatch::Runs::iterator GenerationBatch::drop(Runs::iterator run) {
   return runs_.erase(run);
 }
 
+GenerationBatch::Runs::iterator GenerationBatch::find(const DispatchId& id) {
+  return std::find_if(runs_.begin(), runs_.end(), [&](const Run& run) { return run.sequence.request().id == id; });
+}
+
 bool GenerationBatch::cancel(const DispatchId& id, std::vector<BatchEvent>& out) {
-  const auto found =
-      std::find_if(runs_.begin(), runs_.end(), [&](const Run& run) { return run.sequence.request().id == id; });
+  const auto found = find(id);
   if (found == runs_.end()) return false;
   drop(found);
   out.push_back({id, failure(Outcome::CANCELED, "canceled while it ran")});
@@ -119,65 +164,137 @@ void GenerationBatch::fail_all(const EngineFailure& why, std::vector<BatchEvent>
   for (auto run = runs_.begin(); run != runs_.end(); run = drop(run)) out.push_back({run->sequence.request().id, why});
 }
 
-void GenerationBatch::add_rows(Run& run, std::uint32_t count) {
+void GenerationBatch::add_rows(Runs::iterator run, std::uint32_t count) {
+  const Sequence& sequence = run->sequence;
   const auto table = static_cast<SequenceIndex>(tables_.size());
-  tables_.push_back(run.table.pages);
+  tables_.push_back(run->table.pages);
   for (std::uint32_t i = 0; i < count; ++i) {
-    const std::uint32_t position = run.sequence.fed() + i;
-    const bool last = i + 1 == run.sequence.pending();
-    rows_.push_back({run.sequence.token_at(position), position, table, last});
+    const std::uint32_t position = sequence.fed() + i;
+    const bool scored =
+        sequence.scores_prompt() && position + 1 >= sequence.next_to_score() && position + 1 < sequence.prompt_tokens();
+    const bool wanted = scored || position + 1 == sequence.tokens();
+    rows_.push_back({sequence.token_at(position), position, table, wanted});
+    if (wanted) wanted_.push_back({run, position});
   }
-  run.planned = count;
+  run->planned = count;
 }
 
 bool GenerationBatch::plan() {
   rows_.clear();
   tables_.clear();
-  drawing_.clear();
+  wanted_.clear();
+  bool may_seat = true;  // in order: nobody overtakes one that waits for pages
   std::uint32_t decoding = 0;
   for (Run& run : runs_) {
     run.planned = 0;
-    if (run.sequence.pending() == 1) ++decoding;
+    if (!run.seated) may_seat = may_seat && seat(run);
+    if (run.seated && decodes(run.sequence)) ++decoding;
   }
   // rows_max >= slots, so decoding rows always fit.
   std::uint32_t feed_budget = limits_.rows_max - decoding;
   for (auto run = runs_.begin(); run != runs_.end(); ++run) {
-    const std::uint32_t pending = run->sequence.pending();
-    const std::uint32_t count = pending == 1 ? 1 : std::min(pending, feed_budget);
-    if (count == 0) continue;
-    if (pending != 1) feed_budget -= count;
-    add_rows(*run, count);
-    if (count == pending) drawing_.push_back(run);
+    if (!run->seated) continue;
+    const bool one = decodes(run->sequence);
+    std::uint32_t count = one ? 1 : std::min(run->sequence.pending(), feed_budget);
+    if (run->sequence.scores_prompt()) count = std::min(count, kScoredRowsMax);
+    if (count == 0 || !grow(run, run->sequence.fed() + count)) continue;
+    if (!one) feed_budget -= count;
+    add_rows(run, count);
   }
   return !rows_.empty();
 }
 
+std::vector<std::pair<DispatchId, std::uint32_t>> GenerationBatch::logit_owners() const {
+  std::vector<std::pair<DispatchId, std::uint32_t>> out;
+  for (const WantedRow& row : wanted_) out.emplace_back(row.run->sequence.request().id, row.position);
+  return out;
+}
+
+// Only what the backend has written whole may be found by others.
+void GenerationBatch::publish_full_pages(Run& run) {
+  if (!limits_.share_prefixes) return;
+  const std::uint32_t full = run.sequence.fed() / kPageTokens;
+  for (; run.published < full; ++run.published) {
+    const PageKey& key = run.keys.key(run.published, [&](std::uint32_t at) { return run.sequence.token_at(at); });
+    pool_.publish(run.table.pages[run.published], key);
+  }
+}
+
 void GenerationBatch::complete(std::span<const float> logits, Instant now, std::vector<BatchEvent>& out) {
   const std::size_t vocabulary = limits_.vocabulary;
-  ORCH_CHECK(logits.size() == drawing_.size() * vocabulary);
-  fed_total_ += rows_.size();
-  for (Run& run : runs_) run.sequence.mark_fed(std::exchange(run.planned, 0));
-  for (std::size_t i = 0; i < drawing_.size(); ++i) {
-    const auto run = drawing_[i];
-    const DispatchId id = run->sequence.request().id;
-    const std::uint32_t index = run->sequence.completion_tokens();
-    auto release = run->sequence.draw(logits.subspan(i * vocabulary, tokenizer_.size()));
-    if (!release) {
-      out.push_back({id, failure(Outcome::NUMERIC_FAULT,
-                                 "a logit at position " + std::to_string(run->sequence.fed()) + " is not finite")});
-      drop(run);
-      continue;
-    }
-    if (run->first_token.is_never()) run->first_token = now;
-    drawn_total_ += release->ids.size();
-    if (!release->ids.empty() || !release->text.empty()) {
-      out.push_back({id, BatchTokens{index, std::move(release->ids), std::move(release->text)}});
-    }
-    if (!release->finish) continue;
-    out.push_back({id, result_of(*run, *release->finish, now)});
-    drop(run);
+  ORCH_CHECK(logits.size() == wanted_.size() * vocabulary);
+  counts_.tokens_fed += rows_.size();
+  for (Run& run : runs_) {
+    run.sequence.mark_fed(std::exchange(run.planned, 0));
+    if (run.seated) publish_full_pages(run);
   }
-  drawing_.clear();
+  for (std::size_t i = 0; i < wanted_.size(); ++i) {
+    Run& run = *wanted_[i].run;
+    if (!run.over) run.over = !take_row(wanted_[i], logits.subspan(i * vocabulary, tokenizer_.size()), now, out);
+  }
+  wanted_.clear();
+  for (auto run = runs_.begin(); run != runs_.end();) run = run->over ? drop(run) : std::next(run);
+}
+
+// False: the run has ended.
+bool GenerationBatch::take_row(const WantedRow& row, std::span<const float> logits, Instant now,
+                               std::vector<BatchEvent>& out) {
+  Run& run = *row.run;
+  if (row.position + 1 == run.sequence.tokens()) return take_draw(run, logits, now, out);
+  const DispatchId id = run.sequence.request().id;
+  std::optional<TokenLogProbs> scored = run.sequence.score_next(logits);
+  if (!scored) {
+    out.push_back({id, failure(Outcome::NUMERIC_FAULT,
+                               "a logit at position " + std::to_string(row.position + 1) + " is not finite")});
+    return false;
+  }
+  auto* last = out.empty() || out.back().id != id ? nullptr : std::get_if<BatchPromptScores>(&out.back().what);
+  if (last == nullptr) {
+    out.push_back({id, BatchPromptScores{}});
+    last = std::get_if<BatchPromptScores>(&out.back().what);
+  }
+  last->log_probs.push_back(std::move(*scored));
+  return true;
+}
+
+void GenerationBatch::take_labels(const Run& run, std::span<const float> logits, std::vector<BatchEvent>& out) {
+  const SequenceRequest& request = run.sequence.request();
+  if (!all_finite(logits)) {
+    const std::string where = std::to_string(run.sequence.fed());
+    return out.push_back(
+        {request.id, failure(Outcome::NUMERIC_FAULT, "a logit at position " + where + " is not finite")});
+  }
+  const LogProbs row(logits);
+  BatchLabelScores scores;
+  for (const TokenId label : request.labels) scores.log_probabilities.push_back(row.log_probability(label));
+  out.push_back({request.id, std::move(scores)});
+}
+
+bool GenerationBatch::take_draw(Run& run, std::span<const float> logits, Instant now, std::vector<BatchEvent>& out) {
+  const DispatchId id = run.sequence.request().id;
+  if (!run.sequence.request().labels.empty()) {
+    take_labels(run, logits, out);
+    return false;
+  }
+  const std::uint32_t index = run.sequence.completion_tokens();
+  auto release = run.sequence.draw(logits, sampler_);
+  if (!release.ok()) {
+    const std::string where = std::to_string(run.sequence.fed());
+    out.push_back(
+        {id, release.error() == SampleFault::not_finite
+                 ? failure(Outcome::NUMERIC_FAULT, "a logit at position " + where + " is not finite")
+                 : failure(Outcome::INTERNAL, "the constraint of the output allows no token at position " + where)});
+    return false;
+  }
+  if (run.first_token.is_never()) run.first_token = now;
+  counts_.tokens_drawn += release->ids.size();
+  if (!release->ids.empty() || !release->text.empty()) {
+    out.push_back(
+        {id, BatchTokens{index, std::move(release->ids), std::move(release->text), std::move(release->log_probs)}});
+  }
+  if (!release->finish) return true;
+  out.push_back({id, result_of(run, *release->finish, now)});
+  return false;
 }
 
 GenerationResult GenerationBatch::result_of(const Run& run, FinishReason reason, Instant now) const {
@@ -185,6 +302,7 @@ GenerationResult GenerationBatch::result_of(const Run& run, FinishReason reason,
   out.reason = reason;
   out.prompt_tokens = run.sequence.prompt_tokens();
   out.completion_tokens = run.sequence.completion_tokens();
+  out.cached_prompt_tokens = run.cached_prompt;
   const Instant first = run.first_token.is_never() ? now : run.first_token;
   out.prefill = first - run.admitted;
   out.decode = now - first;

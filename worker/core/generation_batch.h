@@ -2,7 +2,11 @@
 // for each of them. Pure; one engine thread owns it. Iteration-level batching: a step holds one row of every sequence
 // that is decoding and, within the row budget, prompt rows of those still being fed, oldest first.
 //
-// All pages a sequence can need are taken at admission, so a running sequence never lacks one.
+// Pages (OC-ENGINE-1015 to OC-ENGINE-1018). A sequence is seated when it has pages for all its tokens and one more;
+// full pages of equal prefixes of its tenant are shared, not computed again. It takes further pages as it grows. When
+// none is left the youngest seated sequence gives up its pages and waits, keeping its slot and its place: it is fed
+// again later, from what of its pages is still there, and draws what it would have drawn. The oldest never waits for
+// anybody, and every sequence alone fits, so that something always moves.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +21,8 @@
 #include "worker/core/backend.h"
 #include "worker/core/engine_port.h"
 #include "worker/core/kv_pages.h"
+#include "worker/core/page_keys.h"
+#include "worker/core/sampler.h"
 #include "worker/core/sequence.h"
 
 namespace orch::worker {
@@ -27,17 +33,33 @@ struct BatchLimits {
   std::uint32_t rows_max = 256;  // of one step
   std::uint32_t pages_total = 0;
   std::uint32_t vocabulary = 0;  // logits of one row; at least the tokenizer's size, ids beyond it are never drawn
+  PageScope scope{};             // of all page keys
+  bool share_prefixes = true;    // false: every prompt is computed whole
 };
 
-struct BatchTokens {
-  std::uint32_t index = 0;  // of the first id, among the completion's tokens
-  std::vector<TokenId> ids;
-  std::string text;
+using BatchTokens = GeneratedTokens;
+
+struct BatchPromptScores {
+  std::vector<TokenLogProbs> log_probs;
+};
+
+// Terminal of a sequence with labels: their log-probabilities, in the order asked for.
+struct BatchLabelScores {
+  std::vector<double> log_probabilities;
 };
 
 struct BatchEvent {
   DispatchId id;
-  std::variant<BatchTokens, GenerationResult, EngineFailure> what;
+  std::variant<BatchTokens, BatchPromptScores, BatchLabelScores, GenerationResult, EngineFailure> what;
+};
+
+// Monotone counts.
+struct BatchCounts {
+  std::uint64_t tokens_fed = 0;
+  std::uint64_t tokens_drawn = 0;
+  std::uint64_t prompt_tokens = 0;         // of admitted sequences
+  std::uint64_t cached_prompt_tokens = 0;  // of them, those that shared pages held already
+  std::uint64_t preemptions = 0;
 };
 
 class GenerationBatch {
@@ -50,49 +72,72 @@ class GenerationBatch {
                                      const Tokenizer& tokenizer);
 
   // Takes a slot and pages, or says why not (CONTEXT_OVERFLOW, INVALID_PARAMS, SLOT_BUSY, NO_PAGES, DUPLICATE_ATTEMPT).
-  // A sequence that is complete already ends in the next events.
-  Status<EngineFailure> admit(SequenceRequest request, Instant now, std::vector<BatchEvent>& out);
+  // A sequence that is complete already ends in the next events. The value: prompt tokens that need not be computed.
+  Result<std::uint32_t, EngineFailure> admit(SequenceRequest request, Instant now, std::vector<BatchEvent>& out);
 
   bool cancel(const DispatchId& id, std::vector<BatchEvent>& out);
   void expire(Instant now, std::vector<BatchEvent>& out);
   void fail_all(const EngineFailure& failure, std::vector<BatchEvent>& out);
+  // Takes the sequence's pages away; it goes on when pages are free. False: unknown, or without pages.
+  bool preempt(const DispatchId& id);
 
   // Builds the next step; false: nothing runs. The input stays valid until the next call of a non-const method.
   bool plan();
   StepInput input() const { return {rows_, tables_}; }
-  std::uint32_t logit_rows() const { return static_cast<std::uint32_t>(drawing_.size()); }
+  std::uint32_t logit_rows() const { return static_cast<std::uint32_t>(wanted_.size()); }
+  // The job and the position that each logit row belongs to, in order.
+  std::vector<std::pair<DispatchId, std::uint32_t>> logit_owners() const;
   // `logits`: one row of the vocabulary's size for each logit row, in order.
   void complete(std::span<const float> logits, Instant now, std::vector<BatchEvent>& out);
 
-  std::uint32_t running() const { return static_cast<std::uint32_t>(runs_.size()); }
+  std::uint32_t running() const { return static_cast<std::uint32_t>(runs_.size()); }  // with labels included
+  // Of them those that hold a slot; sequences with labels hold none.
+  std::uint32_t slots_used() const;
   std::uint32_t pages_used() const { return pool_.pages_live(); }
-  std::uint64_t tokens_fed_total() const { return fed_total_; }
-  std::uint64_t tokens_drawn_total() const { return drawn_total_; }
+  const BatchCounts& counts() const { return counts_; }
 
  private:
   struct Run {
     Sequence sequence;
-    PageTable table;
+    PageKeys keys;
     Instant admitted;
+    PageTable table{};
+    bool seated = false;
+    std::uint32_t published = 0;  // pages of the table that have their keys
+    std::uint32_t cached_prompt = 0;
     Instant first_token = Instant::never();
     std::uint32_t planned = 0;  // rows of the step being built
+    bool over = false;          // ended within complete()
   };
   using Runs = std::list<Run>;
+  struct WantedRow {
+    Runs::iterator run;
+    std::uint32_t position = 0;
+  };
 
-  void add_rows(Run& run, std::uint32_t count);
+  std::uint32_t seated() const;
+  bool seat(Run& run);
+  bool grow(Runs::iterator run, std::uint32_t length);
+  void unseat(Run& run);
+  void publish_full_pages(Run& run);
+  void add_rows(Runs::iterator run, std::uint32_t count);
+  bool take_row(const WantedRow& row, std::span<const float> logits, Instant now, std::vector<BatchEvent>& out);
+  void take_labels(const Run& run, std::span<const float> logits, std::vector<BatchEvent>& out);
+  bool take_draw(Run& run, std::span<const float> logits, Instant now, std::vector<BatchEvent>& out);
   // Frees what the run holds.
   Runs::iterator drop(Runs::iterator run);
+  Runs::iterator find(const DispatchId& id);
   GenerationResult result_of(const Run& run, FinishReason reason, Instant now) const;
 
   BatchLimits limits_;
   const Tokenizer& tokenizer_;
   KvPagePool pool_;
+  Sampler sampler_;
   Runs runs_;  // in order of admission
   std::vector<Row> rows_;
   std::vector<std::vector<PageId>> tables_;
-  std::vector<Runs::iterator> drawing_;
-  std::uint64_t fed_total_ = 0;
-  std::uint64_t drawn_total_ = 0;
+  std::vector<WantedRow> wanted_;
+  BatchCounts counts_;
 };
 
 }  // namespace orch::worker

@@ -2,108 +2,21 @@
 
 #include <gtest/gtest.h>
 
-#include <map>
 #include <set>
 
 #include "common/base/prng.h"
-#include "worker/core/batch_fixture.h"
+#include "worker/core/batch_world.h"
 #include "worker/text/utf8.h"
 
 namespace orch::worker {
 namespace {
 
-using testing::byte_tokenizer;
+using testing::alone;
+using testing::Answer;
+using testing::job;
 using testing::kVocabulary;
-using testing::RememberingBackend;
-
-DispatchId job(std::uint64_t number) { return {{Uuid{0, number}}, 1}; }
-
-SequenceRequest request(std::uint64_t number, std::string_view prompt, std::uint32_t max_tokens,
-                        float temperature = 0) {
-  SequenceRequest out;
-  out.id = job(number);
-  for (const char c : prompt) out.prompt.push_back(testing::kFirstByte + static_cast<unsigned char>(c));
-  out.max_tokens = max_tokens;
-  out.sampling.temperature = temperature;
-  out.seed = number;
-  return out;
-}
-
-struct Answer {
-  std::vector<TokenId> ids;
-  std::string text;
-  std::vector<std::string> parts;
-  std::optional<GenerationResult> result;
-  std::optional<EngineFailure> failure;
-};
-
-// A batch over the remembering backend, stepped by hand.
-struct World {
-  explicit World(BatchLimits given = {}, RememberingBackend::Script script = {})
-      : limits(filled(given)),
-        backend(limits.pages_total, limits.rows_max, std::move(script)),
-        batch(limits, tokenizer) {}
-
-  static BatchLimits filled(BatchLimits limits) {
-    if (limits.slots == 1) limits.slots = 4;
-    if (limits.context == 0) limits.context = 512;
-    if (limits.pages_total == 0) limits.pages_total = 64;
-    limits.vocabulary = kVocabulary;
-    return limits;
-  }
-  std::optional<EngineFailure> admit(SequenceRequest what) {
-    const auto admitted = batch.admit(std::move(what), now, events);
-    absorb();
-    if (admitted.ok()) return std::nullopt;
-    return admitted.error();
-  }
-  bool step() {
-    if (!batch.plan()) return false;
-    std::vector<float> logits(std::size_t{batch.logit_rows()} * kVocabulary);
-    EXPECT_TRUE(backend.step(batch.input(), logits).ok());
-    now = now + Duration::milliseconds(1);
-    batch.complete(logits, now, events);
-    absorb();
-    return true;
-  }
-  void run() {
-    while (step()) {
-    }
-  }
-  void absorb() {
-    for (BatchEvent& event : events) {
-      Answer& answer = answers[event.id];
-      EXPECT_FALSE(answer.result || answer.failure) << "an event after the terminal one";
-      if (auto* tokens = std::get_if<BatchTokens>(&event.what)) {
-        EXPECT_EQ(tokens->index, first_index[event.id] + answer.ids.size());
-        answer.ids.insert(answer.ids.end(), tokens->ids.begin(), tokens->ids.end());
-        answer.text += tokens->text;
-        answer.parts.push_back(tokens->text);
-      } else if (const auto* result = std::get_if<GenerationResult>(&event.what)) {
-        answer.result = *result;
-      } else {
-        answer.failure = std::get<EngineFailure>(event.what);
-      }
-    }
-    events.clear();
-  }
-
-  BatchLimits limits;
-  Tokenizer tokenizer = byte_tokenizer();
-  RememberingBackend backend;
-  GenerationBatch batch;
-  Instant now{};
-  std::vector<BatchEvent> events;
-  std::map<DispatchId, Answer> answers;
-  std::map<DispatchId, std::size_t> first_index;
-};
-
-Answer alone(const SequenceRequest& what) {
-  World world;
-  EXPECT_FALSE(world.admit(what).has_value());
-  world.run();
-  return world.answers[what.id];
-}
+using testing::request;
+using testing::World;
 
 std::string long_prompt(std::uint64_t number) { return std::string(30 + number * 37, static_cast<char>('a' + number)); }
 
@@ -285,16 +198,16 @@ TEST(GenerationBatch, L3_no_more_jobs_than_slots_and_no_attempt_twice) {
 TEST(GenerationBatch, missing_pages_refuse_and_come_back_with_a_cancel) {
   World world({.pages_total = 8});
   ASSERT_FALSE(world.admit(request(1, std::string(100, 'a'), 60)).has_value());  // 160 tokens: 5 pages
-  EXPECT_EQ(world.batch.pages_used(), 5u);
-  const auto failed = world.admit(request(2, std::string(100, 'b'), 60));
+  EXPECT_EQ(world.batch.pages_used(), 4u);                                       // of them 101 so far
+  const auto failed = world.admit(request(2, std::string(130, 'b'), 60));
   ASSERT_TRUE(failed.has_value());
   EXPECT_EQ(failed->outcome, Outcome::NO_PAGES);
-  EXPECT_EQ(failed->message, "5 KV pages are needed, 3 of 8 are free");
+  EXPECT_EQ(failed->message, "5 KV pages are needed, 4 of 8 are free");
   world.step();
   world.batch.cancel(job(1), world.events);
   EXPECT_EQ(world.batch.pages_used(), 0u);
   EXPECT_EQ(world.batch.running(), 0u);
-  EXPECT_FALSE(world.admit(request(2, std::string(100, 'b'), 60)).has_value());
+  EXPECT_FALSE(world.admit(request(2, std::string(130, 'b'), 60)).has_value());
 }
 
 TEST(GenerationBatch, E5_a_running_job_ends_at_its_deadline) {
@@ -336,8 +249,8 @@ TEST(GenerationBatch, counts_what_it_did) {
   World world;
   ASSERT_FALSE(world.admit(request(1, "abc", 10)).has_value());
   world.run();
-  EXPECT_EQ(world.batch.tokens_drawn_total(), 10u);
-  EXPECT_EQ(world.batch.tokens_fed_total(), 12u);  // the last drawn token is never fed
+  EXPECT_EQ(world.batch.counts().tokens_drawn, 10u);
+  EXPECT_EQ(world.batch.counts().tokens_fed, 12u);  // the last drawn token is never fed
   const GenerationResult& result = *world.answers[job(1)].result;
   EXPECT_EQ(result.prompt_tokens, 3u);
   EXPECT_EQ(result.completion_tokens, 10u);

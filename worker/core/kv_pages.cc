@@ -3,12 +3,6 @@
 #include "common/base/check.h"
 
 namespace orch::worker {
-namespace {
-
-std::uint32_t pages_for(std::uint32_t tokens) { return tokens / kPageTokens + (tokens % kPageTokens != 0 ? 1 : 0); }
-
-}  // namespace
-
 KvPagePool::KvPagePool(std::uint32_t pages_total) : pages_(pages_total) {
   free_.reserve(pages_total);
   for (std::uint32_t i = pages_total; i > 0; --i) free_.push_back(i - 1);  // lowest id is taken first
@@ -109,7 +103,7 @@ std::optional<Fork> fork(KvPagePool& pool, const PageTable& table) {
 }
 
 void free_table(KvPagePool& pool, PageTable& table) {
-  for (const PageId page : table.pages) pool.release(page);
+  for (auto page = table.pages.rbegin(); page != table.pages.rend(); ++page) pool.release(*page);
   table = PageTable{};
 }
 

@@ -52,6 +52,10 @@ class KvPagePool {
   std::uint32_t live_ = 0;
 };
 
+constexpr std::uint32_t pages_for(std::uint32_t tokens) {
+  return tokens / kPageTokens + (tokens % kPageTokens != 0 ? 1 : 0);
+}
+
 // The pages of one sequence. `length` counts tokens written or about to be written.
 struct PageTable {
   std::vector<PageId> pages;
@@ -74,6 +78,7 @@ bool extend(KvPagePool& pool, PageTable& table, std::uint32_t length);
 void truncate(KvPagePool& pool, PageTable& table, std::uint32_t length);
 // A second sequence with the same tokens: full pages shared, a partial last page copied. nullopt: no page for the copy.
 std::optional<Fork> fork(KvPagePool& pool, const PageTable& table);
+// The last page goes first, so that the beginning of a text is kept longest.
 void free_table(KvPagePool& pool, PageTable& table);
 
 }  // namespace orch::worker

@@ -2,10 +2,12 @@
 // Pure; the engine thread owns it.
 //
 // Positions count the prompt too. A resumed sequence is fed prompt and resume ids, replays the ids through the byte
-// decoder and the stop matcher without releasing text, and draws at the same positions as if it had never stopped (M2).
+// decoder, the stop matcher, the counts and the mask without releasing text, and draws at the same positions as if it
+// had never stopped (M2). One that lost its pages is only fed again: everything else is still here.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -13,7 +15,10 @@
 #include "common/base/ids.h"
 #include "common/base/time.h"
 #include "worker/core/engine_port.h"
+#include "worker/core/log_probs.h"
 #include "worker/core/sampler.h"
+#include "worker/core/token_counts.h"
+#include "worker/core/token_mask.h"
 #include "worker/text/byte_decoder.h"
 #include "worker/text/stop_strings.h"
 #include "worker/text/tokenizer.h"
@@ -29,6 +34,12 @@ struct SequenceRequest {
   std::uint32_t max_tokens = 0;  // of the whole completion, resume ids included
   std::vector<std::string> stop;
   Instant deadline = Instant::never();
+  std::optional<std::uint32_t> log_probs;         // of each drawn token, with so many of the likeliest
+  std::optional<std::uint32_t> prompt_log_probs;  // of each prompt token from the second on, likewise
+  std::shared_ptr<const TokenMask> mask;          // in its start state; none: every token may come
+  std::string tenant;                             // whose pages of equal prefixes it may read
+  // Not empty: nothing is drawn; it ends with the log-probabilities of these as the next token. max_tokens is 1.
+  std::vector<TokenId> labels;
 };
 
 class Sequence {
@@ -37,6 +48,7 @@ class Sequence {
   struct Release {
     std::vector<TokenId> ids;
     std::string text;
+    std::vector<TokenLogProbs> log_probs;  // per id, when asked for
     std::optional<FinishReason> finish;
   };
 
@@ -45,31 +57,50 @@ class Sequence {
 
   // Set when the resume ids alone complete the generation; nothing is fed then.
   const std::optional<FinishReason>& finished_at_start() const { return finished_at_start_; }
+  // False: the mask does not allow the resume ids.
+  bool resume_allowed() const { return resume_allowed_; }
 
   const SequenceRequest& request() const { return request_; }
   std::uint32_t prompt_tokens() const { return static_cast<std::uint32_t>(request_.prompt.size()); }
-  std::uint32_t completion_tokens() const { return static_cast<std::uint32_t>(tokens_.size()) - prompt_tokens(); }
+  std::uint32_t completion_tokens() const { return tokens() - prompt_tokens(); }
+  std::uint32_t tokens() const { return static_cast<std::uint32_t>(tokens_.size()); }
   std::uint32_t tokens_max() const { return prompt_tokens() + request_.max_tokens; }
 
   // Tokens the backend has not seen: more than one while the prompt is being fed.
-  std::uint32_t pending() const { return static_cast<std::uint32_t>(tokens_.size()) - fed_; }
+  std::uint32_t pending() const { return tokens() - fed_; }
   std::uint32_t fed() const { return fed_; }
   TokenId token_at(std::uint32_t position) const { return tokens_[position]; }
   void mark_fed(std::uint32_t count) { fed_ += count; }
+  // The backend holds the first `count` tokens and no others.
+  void set_fed(std::uint32_t count) { fed_ = count; }
 
-  // Draws the next token from the logits of the last one. nullopt: a logit is not finite.
-  std::optional<Release> draw(std::span<const float> logits);
+  // Prompt tokens whose log-probability was asked for and is not known yet begin here.
+  std::uint32_t next_to_score() const { return next_to_score_; }
+  bool scores_prompt() const { return request_.prompt_log_probs && next_to_score_ < prompt_tokens(); }
+  // From the logits behind token next_to_score() - 1. nullopt: a logit is not finite.
+  std::optional<TokenLogProbs> score_next(std::span<const float> logits);
+
+  // Draws the next token from the logits of the last one.
+  Result<Release, SampleFault> draw(std::span<const float> logits, Sampler& sampler);
 
  private:
   void finish(Release& release, FinishReason reason);
+  TokenLogProbs named(const LogProbs& row, TokenId id, std::uint32_t top) const;
 
   SequenceRequest request_;
   const Tokenizer& tokenizer_;
   std::vector<TokenId> tokens_;  // prompt, resume ids, drawn
   std::uint32_t fed_ = 0;
+  std::uint32_t next_to_score_ = 1;
+  TokenCounts counts_;  // kept with penalties only
+  std::unique_ptr<TokenMask> mask_;
   ByteDecoder decoder_;
   StopStrings stops_;
   std::optional<FinishReason> finished_at_start_;
+  bool resume_allowed_ = true;
 };
+
+// A token id with its bytes: of a control token, which has no visible ones, its name.
+ScoredToken named_token(const Tokenizer& tokenizer, const ScoredId& scored);
 
 }  // namespace orch::worker

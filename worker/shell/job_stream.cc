@@ -75,7 +75,7 @@ void JobStream::pump() {
     if (!broken_) {
       item = outbox_.take();
       if (!item) return;
-      last = item->index() >= 2;  // GenerationResult and EngineFailure
+      last = is_terminal(*item);
     }
     busy_ = true;
     closed_ = broken_ || last;
@@ -95,12 +95,26 @@ void JobStream::started(std::uint32_t prompt_tokens, std::uint32_t cached_prompt
   pump();
 }
 
-void JobStream::tokens(std::uint32_t index, std::vector<std::uint32_t> ids, std::string text) {
+void JobStream::prompt_scored(std::vector<TokenLogProbs> log_probs) {
   bool fits = true;
   {
     const std::lock_guard lock(mutex_);
     if (closed_ || broken_) return;
-    fits = outbox_.tokens({.index = index, .ids = std::move(ids), .text = std::move(text)});
+    fits = outbox_.prompt_scored({std::move(log_probs)});
+  }
+  if (!fits) stop({.outcome = Outcome::SLOW_CONSUMER, .message = {}, .field = {}});
+  pump();
+}
+
+void JobStream::tokens(GeneratedTokens tokens) {
+  bool fits = true;
+  {
+    const std::lock_guard lock(mutex_);
+    if (closed_ || broken_) return;
+    fits = outbox_.tokens({.index = tokens.index,
+                           .ids = std::move(tokens.ids),
+                           .text = std::move(tokens.text),
+                           .log_probs = std::move(tokens.log_probs)});
   }
   if (!fits) stop({.outcome = Outcome::SLOW_CONSUMER, .message = {}, .field = {}});
   pump();

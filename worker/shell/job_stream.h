@@ -38,7 +38,8 @@ class JobStream final : public GenerationSink, public RunningJob, public std::en
   void stop(EngineFailure why) override;
 
   void started(std::uint32_t prompt_tokens, std::uint32_t cached_prompt_tokens) override;
-  void tokens(std::uint32_t index, std::vector<std::uint32_t> ids, std::string text) override;
+  void prompt_scored(std::vector<TokenLogProbs> log_probs) override;
+  void tokens(GeneratedTokens tokens) override;
   void finished(const GenerationResult& result) override;
   void failed(const EngineFailure& failure) override;
 

@@ -52,6 +52,7 @@ class ManualEngine final : public GenerationEngine {
       react = on_cancel_;
     }
     changed_.notify_all();
+    scored(id, Err{EngineFailure{Outcome::CANCELED, "canceled", {}}});
     if (react) {
       react(id);
     } else {
@@ -62,7 +63,49 @@ class ManualEngine final : public GenerationEngine {
     return std::pair<std::uint32_t, bool>{static_cast<std::uint32_t>(prompt.text.size()), false};
   }
 
+  // A token for each byte.
+  Result<TokenizedText, EngineFailure> tokenize(const EnginePrompt& prompt) override {
+    TokenizedText out;
+    for (const char c : prompt.text) {
+      out.ids.push_back(static_cast<unsigned char>(c));
+      out.pieces.emplace_back(1, c);
+    }
+    return out;
+  }
+  Result<std::string, EngineFailure> apply_template(const EnginePrompt& prompt) override {
+    return prompt.messages[0].first + ":" + prompt.messages[0].second;
+  }
+  void score(ScoreRequest request, std::shared_ptr<ScoreSink> sink) override {
+    {
+      const std::lock_guard lock(mutex_);
+      score_sinks_[request.id] = std::move(sink);
+      scores_seen_.push_back(std::move(request));
+    }
+    changed_.notify_all();
+  }
+
   // --- the test's hand ---
+  bool wait_score(std::size_t count) const {
+    return wait([&] { return scores_seen_.size() >= count; });
+  }
+  ScoreRequest last_score() const {
+    const std::lock_guard lock(mutex_);
+    return scores_seen_.back();
+  }
+  void scored(const DispatchId& id, const Result<ScoreResult, EngineFailure>& result) {
+    std::shared_ptr<ScoreSink> target;
+    {
+      const std::lock_guard lock(mutex_);
+      const auto found = score_sinks_.find(id);
+      if (found == score_sinks_.end()) return;
+      target = std::move(found->second);
+      score_sinks_.erase(found);
+    }
+    if (result.ok())
+      target->scored(result.value());
+    else
+      target->failed(result.error());
+  }
   template <typename Change>
   void change(Change change) {
     const std::lock_guard lock(mutex_);
@@ -81,7 +124,7 @@ class ManualEngine final : public GenerationEngine {
       const std::lock_guard lock(mutex_);
       ++counters_.tokens_out_total;
     }
-    if (const auto target = sink(id)) target->tokens(index, {token_id}, std::move(text));
+    if (const auto target = sink(id)) target->tokens({index, {token_id}, std::move(text)});
   }
   void finish(const DispatchId& id, GenerationResult result) {
     if (const auto target = take(id)) target->finished(result);
@@ -127,6 +170,8 @@ class ManualEngine final : public GenerationEngine {
   EngineInfo info_;
   EngineCounters counters_;
   std::map<DispatchId, std::shared_ptr<GenerationSink>> jobs_;
+  std::map<DispatchId, std::shared_ptr<ScoreSink>> score_sinks_;
+  std::vector<ScoreRequest> scores_seen_;
   std::vector<DispatchId> seen_;
   std::vector<DispatchId> canceled_;
   std::function<void(GenerationRequest)> on_submit_;

@@ -69,7 +69,19 @@ void NativeEngine::submit(GenerationRequest request, std::shared_ptr<GenerationS
   SequenceRequest& sequence = submission.request;
   sequence.id = request.id;
   sequence.resume_ids = std::move(request.resume_ids);
-  sequence.sampling = {request.temperature, request.top_k, request.top_p, request.min_p};
+  SamplerParams& sampling = sequence.sampling;
+  sampling.temperature = request.temperature;
+  sampling.top_k = request.top_k;
+  sampling.top_p = request.top_p;
+  sampling.min_p = request.min_p;
+  sampling.repetition_penalty = request.repetition_penalty;
+  sampling.frequency_penalty = request.frequency_penalty;
+  sampling.presence_penalty = request.presence_penalty;
+  sampling.logit_bias = std::move(request.logit_bias);
+  sampling.choice = request.choice;
+  sequence.log_probs = request.log_probs;
+  sequence.prompt_log_probs = request.prompt_log_probs;
+  sequence.tenant = std::move(request.tenant);
   sequence.seed = request.seed;
   sequence.max_tokens = request.max_tokens;
   sequence.stop = std::move(request.stop);
@@ -85,7 +97,7 @@ void NativeEngine::submit(GenerationRequest request, std::shared_ptr<GenerationS
   }
   {
     const std::lock_guard lock(mutex_);
-    submissions_.push_back(std::move(submission));
+    letters_.submissions.push_back(std::move(submission));
   }
   mail_.notify_one();
 }
@@ -93,7 +105,7 @@ void NativeEngine::submit(GenerationRequest request, std::shared_ptr<GenerationS
 void NativeEngine::cancel(const DispatchId& id) {
   {
     const std::lock_guard lock(mutex_);
-    cancels_.push_back(id);
+    letters_.cancels.push_back(id);
   }
   mail_.notify_one();
 }
@@ -104,6 +116,75 @@ Result<std::pair<std::uint32_t, bool>, EngineFailure> NativeEngine::count_tokens
   const auto ids = prompt_ids(*ready, prompt);
   if (!ids.ok()) return Err{ids.error()};
   return std::pair{static_cast<std::uint32_t>(ids.value().size()), false};
+}
+
+Result<TokenizedText, EngineFailure> NativeEngine::tokenize(const EnginePrompt& prompt) {
+  const auto ready = texts();
+  if (!ready) return Err{failure(Outcome::POOL_UNREADY, "the model is not loaded")};
+  auto ids = prompt_ids(*ready, prompt);
+  if (!ids.ok()) return Err{ids.error()};
+  TokenizedText out;
+  for (const TokenId id : ids.value()) {
+    if (id >= ready->tokenizer->size()) {
+      return Err{
+          failure(Outcome::INVALID_PARAMS,
+                  "token id " + std::to_string(id) + "; the vocabulary has " + std::to_string(ready->tokenizer->size()),
+                  "prompt.token_ids")};
+    }
+    const std::string& visible = ready->tokenizer->bytes_of(id);
+    out.pieces.push_back(visible.empty() ? ready->tokenizer->text_of(id) : visible);
+  }
+  out.ids = std::move(ids.value());
+  return out;
+}
+
+Result<std::string, EngineFailure> NativeEngine::apply_template(const EnginePrompt& prompt) {
+  const auto ready = texts();
+  if (!ready) return Err{failure(Outcome::POOL_UNREADY, "the model is not loaded")};
+  if (prompt.messages.empty()) return Err{failure(Outcome::INVALID_PARAMS, "messages must not be empty", "messages")};
+  if (ready->chat_template == nullptr) {
+    return Err{failure(Outcome::INVALID_PARAMS, "this model has no chat template; send text", "messages")};
+  }
+  const auto segments = ready->chat_template->render(prompt.messages);
+  if (!segments.ok()) return Err{failure(Outcome::INVALID_PARAMS, segments.error(), "messages")};
+  std::string out;
+  for (const TextSegment& segment : segments.value()) out += segment.text;
+  return out;
+}
+
+// One prompt per item. Query and item are one text before they become tokens, as the client would have written it.
+Result<ScoreJob, EngineFailure> NativeEngine::make_score_job(ScoreRequest request) const {
+  const auto ready = texts();
+  if (!ready) return Err{failure(Outcome::POOL_UNREADY, "the model is not loaded")};
+  if (const auto checked = check_score(request); !checked.ok()) return Err{checked.error()};
+  std::vector<std::vector<TokenId>> prompts;
+  for (const std::string& item : request.item_texts) {
+    prompts.push_back(
+        ready->tokenizer->encode(request.item_first ? item + request.query_text : request.query_text + item, false));
+  }
+  for (const std::vector<TokenId>& item : request.item_ids) {
+    prompts.push_back(request.item_first ? item : request.query_ids);
+    const std::vector<TokenId>& rest = request.item_first ? request.query_ids : item;
+    prompts.back().insert(prompts.back().end(), rest.begin(), rest.end());
+  }
+  const Instant deadline = request.deadline ? options_.clock() + *request.deadline : Instant::never();
+  return ScoreJob(std::move(request), std::move(prompts), deadline);
+}
+
+void NativeEngine::score(ScoreRequest request, std::shared_ptr<ScoreSink> sink) {
+  ScoreSubmission submission;
+  submission.id = request.id;
+  submission.sink = std::move(sink);
+  auto job = make_score_job(std::move(request));
+  if (job.ok())
+    submission.job = std::move(job.value());
+  else
+    submission.refusal = job.error();
+  {
+    const std::lock_guard lock(mutex_);
+    letters_.scores.push_back(std::move(submission));
+  }
+  mail_.notify_one();
 }
 
 // ---- engine thread
@@ -137,6 +218,9 @@ bool NativeEngine::load() {
   limits.rows_max = std::max(std::min(options_.step_rows_max, model_.backend->rows_max()), limits.slots);
   limits.pages_total = model_.backend->info().pages_total;
   limits.vocabulary = model_.vocabulary;
+  limits.scope.model_digest = model_.info.model_digest;
+  limits.scope.numeric_class = model_.info.numeric_class;
+  limits.share_prefixes = options_.share_prefixes;
   batch_ = std::make_unique<GenerationBatch>(limits, *model_.tokenizer);
   tally_.kv_pages_total = limits.pages_total;
   tally_.memory_used_bytes = model_.info.memory_bytes;
@@ -169,35 +253,34 @@ std::optional<EngineFailure> NativeEngine::self_test(NativeModel& model) {
 }
 
 void NativeEngine::serve() {
-  std::vector<Submission> submissions;
-  std::vector<DispatchId> cancels;
-  while (!lost_ && take_mail(submissions, cancels)) {
-    for (Submission& submission : submissions) admit(std::move(submission));
-    submissions.clear();
-    for (const DispatchId& id : cancels) {
-      if (batch_->cancel(id, events_)) ++tally_.canceled_total;
+  Mail mail;
+  while (!lost_ && take_mail(mail)) {
+    for (Submission& submission : mail.submissions) admit(std::move(submission));
+    for (ScoreSubmission& submission : mail.scores) admit(std::move(submission));
+    for (const DispatchId& id : mail.cancels) {
+      const bool scoring = scores_.end(id, failure(Outcome::CANCELED, "canceled while it ran"), *batch_);
+      if (scoring || batch_->cancel(id, events_)) ++tally_.canceled_total;
     }
-    cancels.clear();
+    mail = {};
     batch_->expire(options_.clock(), events_);
-    publish_counters();  // before the terminal calls: who is told that a job ended sees its slot free
-    deliver();
+    scores_.admit(*batch_, options_.clock());
+    conclude();
     if (batch_->plan()) run_step();
   }
 }
 
 // Waits for mail when nothing runs. False: stopping.
-bool NativeEngine::take_mail(std::vector<Submission>& submissions, std::vector<DispatchId>& cancels) {
+bool NativeEngine::take_mail(Mail& mail) {
   std::unique_lock lock(mutex_);
-  mail_.wait(lock, [this] { return stopping_ || !submissions_.empty() || !cancels_.empty() || batch_->running() > 0; });
-  submissions.swap(submissions_);
-  cancels.swap(cancels_);
-  if (stopping_) submissions_.swap(submissions);  // refused by refuse_rest()
-  return !stopping_;
+  mail_.wait(lock, [this] { return stopping_ || !letters_.empty() || batch_->running() > 0; });
+  if (stopping_) return false;  // refused by refuse_rest()
+  std::swap(mail, letters_);
+  return true;
 }
 
 void NativeEngine::admit(Submission submission) {
   const DispatchId id = submission.request.id;
-  if (!submission.refusal && sinks_.contains(id)) {
+  if (!submission.refusal && (sinks_.contains(id) || scores_.knows(id))) {
     submission.refusal = failure(Outcome::DUPLICATE_ATTEMPT, "this job and attempt is running");
   }
   if (submission.refusal) return submission.sink->failed(*submission.refusal);
@@ -206,9 +289,18 @@ void NativeEngine::admit(Submission submission) {
   const auto admitted = batch_->admit(std::move(submission.request), options_.clock(), ended);
   if (!admitted.ok()) return submission.sink->failed(admitted.error());
   tally_.tokens_in_total += prompt_tokens;
-  submission.sink->started(prompt_tokens, 0);
+  submission.sink->started(prompt_tokens, admitted.value());
   sinks_.emplace(id, std::move(submission.sink));
   std::move(ended.begin(), ended.end(), std::back_inserter(events_));
+}
+
+void NativeEngine::admit(ScoreSubmission submission) {
+  if (submission.job && (sinks_.contains(submission.id) || scores_.knows(submission.id))) {
+    submission.job.reset();
+    submission.refusal = failure(Outcome::DUPLICATE_ATTEMPT, "this job and attempt is running");
+  }
+  if (!submission.job) return submission.sink->failed(submission.refusal);
+  scores_.add(std::move(*submission.job), std::move(submission.sink));
 }
 
 void NativeEngine::run_step() {
@@ -220,23 +312,34 @@ void NativeEngine::run_step() {
     lost_ = true;
     const EngineFailure why = failure(stepped.error().outcome, stepped.error().message);
     batch_->fail_all(why, events_);
-    publish_counters();
-    deliver();
+    scores_.end_all(why, *batch_);
+    conclude();
     return fail(why);
   }
   batch_->complete(logits_, ended, events_);
   ++tally_.steps_done;
   tally_.step_longest_ms = std::max(tally_.step_longest_ms, static_cast<std::uint64_t>((ended - begun).ms_ceil()));
+  conclude();
+}
+
+// Counters first: who is told that a job ended sees its slot free.
+void NativeEngine::conclude() {
+  std::erase_if(events_, [this](const BatchEvent& event) { return scores_.take(event, *batch_); });
   publish_counters();
   deliver();
 }
 
 void NativeEngine::deliver() {
+  scores_.deliver();
   for (BatchEvent& event : events_) {
     const auto at = sinks_.find(event.id);
     ORCH_CHECK(at != sinks_.end());
     if (auto* tokens = std::get_if<BatchTokens>(&event.what)) {
-      at->second->tokens(tokens->index, std::move(tokens->ids), std::move(tokens->text));
+      at->second->tokens(std::move(*tokens));
+      continue;
+    }
+    if (auto* scores = std::get_if<BatchPromptScores>(&event.what)) {
+      at->second->prompt_scored(std::move(scores->log_probs));
       continue;
     }
     const std::shared_ptr<GenerationSink> sink = std::move(at->second);
@@ -251,9 +354,11 @@ void NativeEngine::deliver() {
 
 void NativeEngine::publish_counters() {
   if (batch_ != nullptr) {
-    tally_.tokens_out_total = batch_->tokens_drawn_total();
+    tally_.tokens_out_total = batch_->counts().tokens_drawn;
+    tally_.cached_prompt_tokens_total = batch_->counts().cached_prompt_tokens;
+    tally_.preemptions_total = batch_->counts().preemptions;
     tally_.kv_pages_used = batch_->pages_used();
-    tally_.running = batch_->running();
+    tally_.running = batch_->slots_used() + scores_.jobs();
   }
   const std::lock_guard lock(mutex_);
   counters_ = tally_;
@@ -272,23 +377,23 @@ void NativeEngine::fail(EngineFailure why) {
 // left.
 void NativeEngine::refuse_rest() {
   for (bool last = false; !last;) {
-    std::vector<Submission> submissions;
+    Mail mail;
     {
       std::unique_lock lock(mutex_);
-      mail_.wait(lock, [this] { return stopping_ || !submissions_.empty(); });
-      submissions.swap(submissions_);
-      cancels_.clear();
+      mail_.wait(lock, [this] { return stopping_ || !letters_.empty(); });
+      std::swap(mail, letters_);
       last = stopping_;
     }
     if (last && batch_ != nullptr) {
-      batch_->fail_all(failure(Outcome::CANCELED, "the worker is stopping"), events_);
-      publish_counters();
-      deliver();
+      const EngineFailure stopping = failure(Outcome::CANCELED, "the worker is stopping");
+      scores_.end_all(stopping, *batch_);
+      batch_->fail_all(stopping, events_);
+      conclude();
     }
-    for (const Submission& submission : submissions) {
-      submission.sink->failed(last ? failure(Outcome::CANCELED, "the worker is stopping")
-                                   : failure(Outcome::POOL_UNREADY, "the model is not loaded"));
-    }
+    const EngineFailure why = last ? failure(Outcome::CANCELED, "the worker is stopping")
+                                   : failure(Outcome::POOL_UNREADY, "the model is not loaded");
+    for (const Submission& submission : mail.submissions) submission.sink->failed(why);
+    for (const ScoreSubmission& submission : mail.scores) submission.sink->failed(why);
   }
 }
 

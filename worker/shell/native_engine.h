@@ -18,6 +18,8 @@
 
 #include "worker/core/engine_port.h"
 #include "worker/core/generation_batch.h"
+#include "worker/core/score_job.h"
+#include "worker/shell/score_desk.h"
 #include "worker/text/chat_template.h"
 #include "worker/text/tokenizer.h"
 
@@ -38,6 +40,7 @@ class NativeEngine final : public GenerationEngine {
   struct Options {
     EngineInfo initial;                 // what info() says while loading
     std::uint32_t step_rows_max = 256;  // decode rows and prompt rows of one step
+    bool share_prefixes = true;
     std::function<Instant()> clock;
     // Called once on the engine thread when loading failed or the backend is lost; may be empty.
     std::function<void(const EngineFailure&)> on_failure;
@@ -55,12 +58,27 @@ class NativeEngine final : public GenerationEngine {
   void submit(GenerationRequest request, std::shared_ptr<GenerationSink> sink) override;
   void cancel(const DispatchId& id) override;
   Result<std::pair<std::uint32_t, bool>, EngineFailure> count_tokens(const EnginePrompt& prompt) override;
+  Result<TokenizedText, EngineFailure> tokenize(const EnginePrompt& prompt) override;
+  Result<std::string, EngineFailure> apply_template(const EnginePrompt& prompt) override;
+  void score(ScoreRequest request, std::shared_ptr<ScoreSink> sink) override;
 
  private:
   struct Submission {
     SequenceRequest request;
     std::shared_ptr<GenerationSink> sink;
     std::optional<EngineFailure> refusal;
+  };
+  struct ScoreSubmission {
+    std::optional<ScoreJob> job;  // none: refused
+    DispatchId id;
+    std::shared_ptr<ScoreSink> sink;
+    EngineFailure refusal;
+  };
+  struct Mail {
+    std::vector<Submission> submissions;
+    std::vector<ScoreSubmission> scores;
+    std::vector<DispatchId> cancels;
+    bool empty() const { return submissions.empty() && scores.empty() && cancels.empty(); }
   };
   // What callers of any thread may read once the model is loaded.
   struct Texts {
@@ -69,15 +87,18 @@ class NativeEngine final : public GenerationEngine {
   };
 
   static Result<std::vector<TokenId>, EngineFailure> prompt_ids(const Texts& texts, const EnginePrompt& prompt);
+  Result<ScoreJob, EngineFailure> make_score_job(ScoreRequest request) const;
   std::optional<Texts> texts() const;
 
   void run();
   bool load();
   std::optional<EngineFailure> self_test(NativeModel& model);
   void serve();
-  bool take_mail(std::vector<Submission>& submissions, std::vector<DispatchId>& cancels);
+  bool take_mail(Mail& mail);
   void admit(Submission submission);
+  void admit(ScoreSubmission submission);
   void run_step();
+  void conclude();
   void deliver();
   void publish_counters();
   void fail(EngineFailure failure);
@@ -88,8 +109,7 @@ class NativeEngine final : public GenerationEngine {
 
   mutable std::mutex mutex_;  // guards the block below
   std::condition_variable mail_;
-  std::vector<Submission> submissions_;
-  std::vector<DispatchId> cancels_;
+  Mail letters_;
   bool stopping_ = false;
   EngineInfo info_;
   EngineCounters counters_;
@@ -99,6 +119,7 @@ class NativeEngine final : public GenerationEngine {
   NativeModel model_;
   std::unique_ptr<GenerationBatch> batch_;
   std::map<DispatchId, std::shared_ptr<GenerationSink>> sinks_;
+  ScoreDesk scores_;
   std::vector<BatchEvent> events_;
   std::vector<float> logits_;
   EngineCounters tally_;

@@ -31,13 +31,20 @@ class Collector final : public GenerationSink {
   void started(std::uint32_t prompt_tokens, std::uint32_t) override {
     change([&] { started_ = prompt_tokens; });
   }
-  void tokens(std::uint32_t index, std::vector<std::uint32_t> ids, std::string text) override {
+  void prompt_scored(std::vector<TokenLogProbs> log_probs) override {
     change([&] {
-      EXPECT_TRUE(is_valid_utf8(text));
-      if (ids_.empty()) first_index_ = index;
-      EXPECT_EQ(index, first_index_ + ids_.size());
-      ids_.insert(ids_.end(), ids.begin(), ids.end());
-      text_ += text;
+      EXPECT_TRUE(ids_.empty());
+      prompt_scores_ = std::move(log_probs);
+    });
+  }
+  void tokens(GeneratedTokens tokens) override {
+    change([&] {
+      EXPECT_TRUE(is_valid_utf8(tokens.text));
+      if (ids_.empty()) first_index_ = tokens.index;
+      EXPECT_EQ(tokens.index, first_index_ + ids_.size());
+      ids_.insert(ids_.end(), tokens.ids.begin(), tokens.ids.end());
+      text_ += tokens.text;
+      scores_.insert(scores_.end(), tokens.log_probs.begin(), tokens.log_probs.end());
     });
   }
   void finished(const GenerationResult& result) override {
@@ -63,6 +70,8 @@ class Collector final : public GenerationSink {
   std::vector<std::uint32_t> ids_;
   std::uint32_t first_index_ = 0;
   std::string text_;
+  std::vector<TokenLogProbs> scores_;
+  std::vector<TokenLogProbs> prompt_scores_;
   std::optional<GenerationResult> result_;
   std::optional<EngineFailure> failure_;
 
@@ -311,6 +320,156 @@ TEST(NativeEngine, messages_go_through_the_template_and_user_text_spells_no_cont
   ASSERT_TRUE(counted.ok());
   EXPECT_EQ(counted.value().first, 2u + 10u + 1u);  // the user's ten bytes and the template's one token
   EXPECT_FALSE(counted.value().second);
+}
+
+TEST(NativeEngine, OC_ENGINE_1020_tokens_and_templates_are_those_of_a_generation) {
+  World world({.chat_template = "{% for m in messages %}{{ m.content + '<|im_end|>' }}{% endfor %}"});
+  world.wait_ready();
+  EnginePrompt chat;
+  chat.messages = {{"user", "ab<|im_end|>"}};
+  const auto tokens = world.engine->tokenize(chat);
+  ASSERT_TRUE(tokens.ok());
+  EXPECT_EQ(tokens->ids.size(), world.engine->count_tokens(chat)->first);
+  std::string text;
+  for (const std::string& piece : tokens->pieces) text += piece;
+  EXPECT_EQ(text, "ab<|im_end|><|im_end|>");
+  EXPECT_EQ(tokens->pieces.back(), "<|im_end|>") << "one token, by its name";
+  EXPECT_EQ(tokens->ids.back(), testing::kEndToken);
+  EXPECT_EQ(*world.engine->apply_template(chat), text);
+  EnginePrompt ids;
+  ids.token_ids = {testing::kVocabulary};
+  EXPECT_EQ(world.engine->tokenize(ids).error().field, "prompt.token_ids");
+  EXPECT_EQ(world.engine->apply_template(ids).error().field, "messages");
+}
+
+class ScoreCollector final : public ScoreSink {
+ public:
+  void scored(const ScoreResult& result) override { done_.set_value(result); }
+  void failed(const EngineFailure& failure) override { done_.set_value(Err{failure}); }
+  Result<ScoreResult, EngineFailure> wait() {
+    auto future = done_.get_future();
+    ORCH_CHECK(future.wait_for(kPatience) == std::future_status::ready);
+    return future.get();
+  }
+
+ private:
+  std::promise<Result<ScoreResult, EngineFailure>> done_;
+};
+
+ScoreRequest score_request(std::uint64_t number, std::size_t items) {
+  ScoreRequest request;
+  request.id = job(number);
+  request.query_text = std::string(100, 'q');
+  for (std::size_t i = 0; i < items; ++i) request.item_texts.push_back(std::string(i % 7, static_cast<char>('a' + i)));
+  request.labels = {70, 71, 70, 200};
+  return request;
+}
+
+Result<ScoreResult, EngineFailure> score(World& world, ScoreRequest request) {
+  const auto sink = std::make_shared<ScoreCollector>();
+  world.engine->score(std::move(request), sink);
+  return sink->wait();
+}
+
+TEST(NativeEngine, OC_ENGINE_1021_items_that_share_a_query_score_as_alone) {
+  World world({.instead = tiny_llama(261), .vocabulary = 261});
+  world.wait_ready();
+  const auto running = world.submit(50, "neighbour", 200);  // generations go on beside it
+  const auto together = score(world, score_request(1, 32));
+  ASSERT_TRUE(together.ok()) << together.error().message;
+  ASSERT_EQ(together->scores.size(), 32u);
+  EXPECT_TRUE(together->query_shared);
+  EXPECT_GE(together->cached_prompt_tokens, 31u * 96u);
+  for (std::size_t item = 0; item < 32; item += 5) {
+    World fresh({.instead = tiny_llama(261), .vocabulary = 261});
+    fresh.wait_ready();
+    ScoreRequest one = score_request(2, 32);
+    one.item_texts = {one.item_texts[item]};
+    const auto alone = score(fresh, one);
+    ASSERT_TRUE(alone.ok());
+    EXPECT_EQ(alone->scores[0], together->scores[item]) << item;
+    EXPECT_EQ(alone->cached_prompt_tokens, 0u);
+  }
+  for (const auto& row : together->scores) {
+    ASSERT_EQ(row.size(), 4u);
+    EXPECT_EQ(row[0], row[2]) << "a label asked for twice";
+    EXPECT_LT(row[0] + row[1] + row[3], 1.0);
+  }
+  ScoreRequest softmax = score_request(3, 32);
+  softmax.apply_softmax = true;
+  const auto normed = score(world, softmax);
+  ASSERT_TRUE(normed.ok());
+  for (std::size_t i = 0; i < 32; ++i) {
+    const std::vector<double>& row = normed->scores[i];
+    EXPECT_NEAR(row[0] + row[1] + row[2] + row[3], 1.0, 1e-12);
+    EXPECT_NEAR(row[1] / row[0], together->scores[i][1] / together->scores[i][0], 1e-9);
+  }
+  ScoreRequest turned = score_request(4, 3);
+  turned.item_first = true;
+  const auto serial = score(world, turned);
+  ASSERT_TRUE(serial.ok());
+  EXPECT_FALSE(serial->query_shared);
+  world.engine->cancel(job(50));
+  running->wait_end();
+}
+
+TEST(NativeEngine, OC_ENGINE_1021_bad_requests_for_scores_name_kind_and_field) {
+  World world;
+  world.wait_ready();
+  const auto refusal = [&](auto change) {
+    ScoreRequest request = score_request(1, 2);
+    change(request);
+    const auto scored = score(world, std::move(request));
+    return scored.ok() ? std::string("scored") : scored.error().field + " " + scored.error().message.substr(0, 12);
+  };
+  EXPECT_EQ(refusal([](ScoreRequest& r) { r.query_text.clear(); }), "query empty_query:");
+  EXPECT_EQ(refusal([](ScoreRequest& r) { r.item_texts.clear(); }), "items empty_items:");
+  EXPECT_EQ(refusal([](ScoreRequest& r) { r.labels.clear(); }), "label_token_ids empty_label_");
+  EXPECT_EQ(refusal([](ScoreRequest& r) { r.item_ids = {{1}}; }), "items mixed_input_");
+  EXPECT_EQ(refusal([](ScoreRequest& r) { r.query_text.clear(), r.query_ids = {1}; }), "items mixed_input_");
+  EXPECT_EQ(refusal([](ScoreRequest& r) { r.labels = {testing::kVocabulary}; }), "label_token_ids token id 257");
+  EXPECT_EQ(refusal([](ScoreRequest& r) { r.item_texts.assign(1025, "x"); }), "items 1025 items; ");
+  EXPECT_EQ(refusal([](ScoreRequest& r) { r.labels.assign(129, 1); }), "label_token_ids 129 labels; ");
+  EXPECT_EQ(refusal([](ScoreRequest& r) { r.query_text.assign(600, 'x'); }).substr(0, 10), "max_tokens");
+  EXPECT_EQ(world.engine->counters().running, 0u);
+}
+
+TEST(NativeEngine, L5_a_cancel_ends_a_request_for_scores) {
+  Gate gate;
+  World world({.prepare = [&](RememberingBackend& backend) { backend.before_step = [&] { gate.pass(); }; }});
+  world.wait_ready();
+  gate.allow(2);
+  const auto sink = std::make_shared<ScoreCollector>();
+  world.engine->score(score_request(1, 500), sink);
+  world.engine->cancel(job(1));
+  gate.open();
+  const auto ended = sink->wait();
+  ASSERT_FALSE(ended.ok());
+  EXPECT_EQ(ended.error().outcome, Outcome::CANCELED);
+  EXPECT_EQ(world.engine->counters().kv_pages_used, 0u);
+}
+
+TEST(NativeEngine, OC_ENGINE_1016_a_known_prefix_is_told_and_changes_nothing) {
+  World world({.instead = tiny_llama(261), .vocabulary = 261});
+  world.wait_ready();
+  const auto ask = [&](std::uint64_t number) {
+    return world.submit(number, std::string(100, 'p'), 12, [](GenerationRequest& request) {
+      request.seed = 4;
+      request.log_probs = 2;
+      request.frequency_penalty = 0.5F;
+    });
+  };
+  const auto first = ask(1);
+  first->wait_end();
+  const auto second = ask(2);
+  second->wait_end();
+  EXPECT_EQ(first->result_->cached_prompt_tokens, 0u);
+  EXPECT_EQ(second->result_->cached_prompt_tokens, 96u);
+  EXPECT_EQ(second->ids_, first->ids_);
+  EXPECT_EQ(second->scores_, first->scores_);
+  ASSERT_EQ(first->scores_.size(), first->ids_.size());
+  EXPECT_EQ(first->scores_[0].top.size(), 2u);
+  EXPECT_EQ(world.engine->counters().cached_prompt_tokens_total, 96u);
 }
 
 TEST(NativeEngine, prompts_that_make_no_sense_are_refused_by_field) {

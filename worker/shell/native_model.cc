@@ -113,6 +113,8 @@ Result<NativeModel, ModelError> load_native_model(std::unique_ptr<GgufFile> file
   info.model_bytes = file_bytes;
   info.memory_bytes = loaded->memory.total_bytes();
   info.template_available = out.chat_template != nullptr;
+  info.interruptible_decode = true;
+  info.prefix_cache = true;
   // BOS apart, which the template's margin covers (ruling 13). 0: no bound known, every count is exact.
   const bool bounded = out.tokenizer->never_more_tokens_than_bytes();
   info.token_bytes_expansion = bounded ? 1.0F : 0.0F;

@@ -14,8 +14,8 @@ namespace {
 class PrintingSink final : public GenerationSink {
  public:
   void started(std::uint32_t, std::uint32_t) override {}
-  void tokens(std::uint32_t, std::vector<std::uint32_t>, std::string text) override {
-    std::fwrite(text.data(), 1, text.size(), stdout);
+  void tokens(GeneratedTokens tokens) override {
+    std::fwrite(tokens.text.data(), 1, tokens.text.size(), stdout);
     std::fflush(stdout);
   }
   void finished(const GenerationResult& result) override {

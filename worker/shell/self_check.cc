@@ -32,7 +32,7 @@ class SelfCheck::Probe final : public GenerationSink {
   }
 
   void started(std::uint32_t, std::uint32_t) override {}
-  void tokens(std::uint32_t, std::vector<std::uint32_t>, std::string) override {
+  void tokens(GeneratedTokens) override {
     note([](Seen& seen) { seen.token = true; });
   }
   void finished(const GenerationResult& result) override {

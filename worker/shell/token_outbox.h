@@ -23,35 +23,47 @@ struct TokenBatch {
   std::vector<std::uint32_t> ids;
   std::string text;
   std::vector<std::uint32_t> text_ends = {};  // per id: where its text ends in `text`; filled by the outbox
+  std::vector<TokenLogProbs> log_probs = {};  // per id, when asked for
 
-  std::size_t bytes() const { return ids.size() * sizeof(std::uint32_t) + text.size(); }
+  std::size_t bytes() const;
+};
+
+struct PromptScores {
+  std::vector<TokenLogProbs> log_probs;  // of prompt tokens in order, from the second on
 };
 
 class TokenOutbox {
  public:
   using Terminal = std::variant<GenerationResult, EngineFailure>;
-  using Item = std::variant<StartedNote, TokenBatch, GenerationResult, EngineFailure>;
+  using Item = std::variant<StartedNote, PromptScores, TokenBatch, GenerationResult, EngineFailure>;
 
   explicit TokenOutbox(std::size_t bytes_max) : bytes_max_(bytes_max) {}
 
   void started(StartedNote note);
   // False: the reader is further behind than bytes_max. What waits is kept, this batch and all later ones are dropped.
+  bool prompt_scored(PromptScores scores);
   bool tokens(TokenBatch batch);
   // The first one counts, later ones have no effect. After an overflow it becomes SLOW_CONSUMER.
   void finish(Terminal terminal);
 
-  bool empty() const { return !started_ && !batch_ && !terminal_; }
+  bool empty() const { return !started_ && !scores_ && !batch_ && !terminal_; }
   bool overflowed() const { return overflowed_; }
-  // The next thing to write, in order: started, tokens, terminal. Empty: nothing to write now.
+  // The next thing to write, in order: started, scores of the prompt, tokens, terminal. Empty: nothing to write now.
   std::optional<Item> take();
 
  private:
   std::size_t bytes_max_;
   std::optional<StartedNote> started_;
+  std::optional<PromptScores> scores_;
+  std::size_t scores_bytes_ = 0;
   std::optional<TokenBatch> batch_;
   std::optional<Terminal> terminal_;
   bool finished_ = false;
   bool overflowed_ = false;
 };
+
+inline bool is_terminal(const TokenOutbox::Item& item) {
+  return std::holds_alternative<GenerationResult>(item) || std::holds_alternative<EngineFailure>(item);
+}
 
 }  // namespace orch::worker

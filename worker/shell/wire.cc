@@ -6,6 +6,8 @@
 #include <cmath>
 #include <utility>
 
+#include "worker/core/sampling_limits.h"
+
 namespace orch::worker::wire {
 namespace {
 
@@ -29,6 +31,26 @@ Result<Fence, EngineFailure> parse_fence(const v1::Fence& message) {
   return fence;
 }
 
+std::optional<Duration> deadline_of(std::uint64_t ms) {
+  constexpr std::uint64_t kLongest = 7ULL * 24 * 3600 * 1000;  // keeps the sum with an instant far from overflow
+  if (ms == 0) return std::nullopt;
+  return Duration::milliseconds(static_cast<std::int64_t>(std::min(ms, kLongest)));
+}
+
+// Limits of single values are the batch's (request_check.h); here only what would be too large to carry.
+Status<EngineFailure> parse_shaping(const v1::Sampling& message, GenerationRequest& out) {
+  out.frequency_penalty = message.frequency_penalty();
+  out.presence_penalty = message.presence_penalty();
+  out.repetition_penalty = message.repetition_penalty() == 0 ? 1.0F : message.repetition_penalty();
+  if (static_cast<std::size_t>(message.logit_bias_size()) > kLogitBiasEntriesMax) {
+    return invalid("sampling.logit_bias", "more than " + std::to_string(kLogitBiasEntriesMax) + " entries");
+  }
+  for (const auto& entry : message.logit_bias()) out.logit_bias.push_back({entry.id(), entry.bias()});
+  if (message.choice() > kChoiceMax) return invalid("sampling.choice", "above " + std::to_string(kChoiceMax));
+  out.choice = message.choice();
+  return Ok{};
+}
+
 Status<EngineFailure> parse_sampling(const v1::Sampling& message, GenerationRequest& out) {
   if (!std::isfinite(message.temperature()) || message.temperature() < 0) {
     return invalid("sampling.temperature", "must be finite and at least 0");
@@ -44,6 +66,15 @@ Status<EngineFailure> parse_sampling(const v1::Sampling& message, GenerationRequ
   out.top_p = message.top_p();
   out.min_p = message.min_p();
   out.seed = message.seed();
+  return parse_shaping(message, out);
+}
+
+Status<EngineFailure> parse_log_probs(const v1::GenerateRequest& message, GenerationRequest& out) {
+  const std::string limit = "must be at most " + std::to_string(kTopLogProbsMax);
+  if (message.has_logprobs()) out.log_probs = message.logprobs();
+  if (message.has_prompt_logprobs()) out.prompt_log_probs = message.prompt_logprobs();
+  if (out.log_probs.value_or(0) > kTopLogProbsMax) return invalid("logprobs", limit);
+  if (out.prompt_log_probs.value_or(0) > kTopLogProbsMax) return invalid("prompt_logprobs", limit);
   return Ok{};
 }
 
@@ -107,14 +138,40 @@ Result<Dispatch, EngineFailure> parse_dispatch(const v1::GenerateRequest& messag
   request.max_tokens = message.max_tokens();
   request.resume_ids.assign(message.resume_ids().begin(), message.resume_ids().end());
   request.tenant = message.tenant_id();
-  if (message.deadline_ms() > 0) {
-    constexpr std::uint64_t kLongest = 7ULL * 24 * 3600 * 1000;  // keeps the sum with an instant far from overflow
-    request.deadline =
-        Duration::milliseconds(static_cast<std::int64_t>(std::min<std::uint64_t>(message.deadline_ms(), kLongest)));
-  }
+  request.deadline = deadline_of(message.deadline_ms());
   if (const auto sampling = parse_sampling(message.sampling(), request); !sampling.ok()) return Err{sampling.error()};
+  if (const auto scores = parse_log_probs(message, request); !scores.ok()) return Err{scores.error()};
   if (const auto stops = parse_stops(message, request); !stops.ok()) return Err{stops.error()};
   return out;
+}
+
+Result<ScoreDispatch, EngineFailure> parse_score(const v1::ScoreRequest& message) {
+  ORCH_TRY(fence, parse_fence(message.fence()));
+  ORCH_TRY(holder, parse_holder(message.holder()));
+  const auto job = Uuid::parse(message.job_id());
+  if (!job) return invalid("job_id", "not a UUID");
+  ScoreDispatch out{.fence = fence, .holder = holder, .request = {}};
+  ScoreRequest& request = out.request;
+  request.id = {.job = {*job}, .attempt = message.attempt()};
+  request.tenant = message.tenant_id();
+  request.deadline = deadline_of(message.deadline_ms());
+  request.query_text = message.query();
+  request.query_ids.assign(message.query_ids().ids().begin(), message.query_ids().ids().end());
+  request.item_texts.assign(message.items().begin(), message.items().end());
+  for (const auto& item : message.item_ids()) request.item_ids.emplace_back(item.ids().begin(), item.ids().end());
+  request.labels.assign(message.label_token_ids().begin(), message.label_token_ids().end());
+  request.apply_softmax = message.apply_softmax();
+  request.item_first = message.item_first();
+  return out;
+}
+
+void write_scores(const ScoreResult& result, v1::ScoreReply* out) {
+  for (const std::vector<double>& row : result.scores) {
+    out->add_rows()->mutable_scores()->Add(row.begin(), row.end());
+  }
+  out->mutable_usage()->set_prompt_tokens(result.prompt_tokens);
+  out->mutable_usage()->set_cached_prompt_tokens(result.cached_prompt_tokens);
+  out->set_query_shared(result.query_shared);
 }
 
 Result<LeaseTable, EngineFailure> parse_table(const v1::LeaseTable& message) {
@@ -170,12 +227,32 @@ void write_one(const StartedNote& note, v1::GenerateEvent* out) {
   out->mutable_started()->set_cached_prompt_tokens(note.cached_prompt_tokens);
 }
 
+void write_scored(const ScoredToken& scored, v1::ScoredToken* out) {
+  out->set_id(scored.id);
+  out->set_logprob(scored.log_probability);
+  out->set_token(scored.bytes);
+}
+
+template <typename Messages>
+void write_scores(const std::vector<TokenLogProbs>& scores, Messages* out) {
+  for (const TokenLogProbs& each : scores) {
+    v1::TokenLogprobs* entry = out->Add();
+    write_scored(each.token, entry->mutable_token());
+    for (const ScoredToken& top : each.top) write_scored(top, entry->add_top());
+  }
+}
+
+void write_one(const PromptScores& scores, v1::GenerateEvent* out) {
+  write_scores(scores.log_probs, out->mutable_prompt_logprobs()->mutable_logprobs());
+}
+
 void write_one(const TokenBatch& batch, v1::GenerateEvent* out) {
   auto* tokens = out->mutable_tokens();
   tokens->set_index(batch.index);
   tokens->mutable_ids()->Add(batch.ids.begin(), batch.ids.end());
   tokens->set_text(batch.text);
   tokens->mutable_text_ends()->Add(batch.text_ends.begin(), batch.text_ends.end());
+  write_scores(batch.log_probs, tokens->mutable_logprobs());
 }
 
 void write_one(const GenerationResult& result, v1::GenerateEvent* out) {
@@ -223,6 +300,9 @@ void write_info(const EngineInfo& info, v1::WorkerInfo* out) {
   out->set_memory_bytes(info.memory_bytes);
   out->set_process_id(std::to_string(::getpid()));
   out->set_token_ids(info.token_ids);
+  out->set_waits_for(info.waits_for);
+  out->set_interruptible_decode(info.interruptible_decode);
+  out->set_prefix_cache(info.prefix_cache);
 }
 
 void write_counters(const EngineCounters& counters, v1::ControlReport* out) {
@@ -233,6 +313,8 @@ void write_counters(const EngineCounters& counters, v1::ControlReport* out) {
   out->set_kv_pages_used(counters.kv_pages_used);
   out->set_kv_pages_total(counters.kv_pages_total);
   out->set_memory_used_bytes(counters.memory_used_bytes);
+  out->set_cached_prompt_tokens_total(counters.cached_prompt_tokens_total);
+  out->set_preemptions_total(counters.preemptions_total);
 }
 
 }  // namespace orch::worker::wire

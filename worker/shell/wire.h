@@ -22,6 +22,14 @@ struct Dispatch {
 // The error names the field and the limit.
 Result<Dispatch, EngineFailure> parse_dispatch(const v1::GenerateRequest& message);
 Result<EnginePrompt, EngineFailure> parse_prompt(const v1::Prompt& message);
+// One parsed request for scores; what is scored is checked by the engine.
+struct ScoreDispatch {
+  Fence fence;
+  Holder holder;
+  ScoreRequest request;
+};
+Result<ScoreDispatch, EngineFailure> parse_score(const v1::ScoreRequest& message);
+void write_scores(const ScoreResult& result, v1::ScoreReply* out);
 Result<LeaseTable, EngineFailure> parse_table(const v1::LeaseTable& message);
 void write_table(const LeaseTable& table, v1::LeaseTable* out);
 Result<Holder, EngineFailure> parse_holder(const v1::Holder& message);

@@ -4,12 +4,13 @@
 
 #include "worker/shell/control_stream.h"
 #include "worker/shell/job_stream.h"
+#include "worker/shell/score_run.h"
 #include "worker/shell/wire.h"
 
 namespace orch::worker {
 namespace {
 
-constexpr std::size_t kCountsWaitingMax = 32;
+constexpr std::size_t kQuestionsWaitingMax = 32;
 
 grpc::Status to_status(const EngineFailure& failure) {
   const OutcomeRow& row = outcome_row(failure.outcome);
@@ -121,6 +122,34 @@ class HoldCall final : public grpc::ServerBidiReactor<v1::HoldBeat, v1::HoldAck>
   std::uint64_t stream_ = 0;
 };
 
+class ScoreCall final : public grpc::ServerUnaryReactor, public ScoreWriter {
+ public:
+  ScoreCall(const std::shared_ptr<WorkerState>& state, GenerationEngine& engine, v1::ScoreReply* reply)
+      : run_(std::make_shared<ScoreRun>(state, engine, *this)), reply_(reply) {}
+
+  void begin(const v1::ScoreRequest& request) {
+    const std::shared_ptr<ScoreRun> run = run_;  // a refusal may end and free this call before begin() returns
+    auto dispatch = wire::parse_score(request);
+    if (!dispatch.ok()) return run->refuse(dispatch.error());
+    run->begin(dispatch->fence, dispatch->holder, std::move(dispatch->request));
+  }
+
+  void scored(const ScoreResult& result) override {
+    wire::write_scores(result, reply_);
+    Finish(grpc::Status::OK);
+  }
+  void failed(const EngineFailure& failure) override { Finish(to_status(failure)); }
+
+  void OnCancel() override {
+    run_->stop({.outcome = Outcome::CANCELED, .message = "the caller went away", .field = {}});
+  }
+  void OnDone() override { delete this; }
+
+ private:
+  const std::shared_ptr<ScoreRun> run_;
+  v1::ScoreReply* reply_;
+};
+
 }  // namespace
 
 BlockingQueue::BlockingQueue(std::size_t waiting_max) : waiting_max_(waiting_max), thread_([this] { run(); }) {}
@@ -158,7 +187,10 @@ void BlockingQueue::run() {
 }
 
 WorkerService::WorkerService(std::shared_ptr<WorkerState> state, GenerationEngine& engine, std::size_t outbox_bytes_max)
-    : state_(std::move(state)), engine_(engine), outbox_bytes_max_(outbox_bytes_max), counts_(kCountsWaitingMax) {}
+    : state_(std::move(state)),
+      engine_(engine),
+      outbox_bytes_max_(outbox_bytes_max),
+      questions_(kQuestionsWaitingMax) {}
 
 grpc::ServerUnaryReactor* WorkerService::GetInfo(grpc::CallbackServerContext* context, const v1::GetInfoRequest*,
                                                  v1::WorkerInfo* reply) {
@@ -183,23 +215,72 @@ grpc::ServerWriteReactor<v1::GenerateEvent>* WorkerService::Generate(grpc::Callb
   return call;
 }
 
+grpc::ServerUnaryReactor* WorkerService::ask(grpc::CallbackServerContext* context,
+                                             std::function<grpc::Status()> question) {
+  auto* reactor = context->DefaultReactor();
+  const bool queued = questions_.push([question = std::move(question), reactor] { reactor->Finish(question()); });
+  if (!queued) {
+    reactor->Finish(
+        to_status({Outcome::SLOT_BUSY, "more than " + std::to_string(kQuestionsWaitingMax) + " questions wait", {}}));
+  }
+  return reactor;
+}
+
 grpc::ServerUnaryReactor* WorkerService::CountTokens(grpc::CallbackServerContext* context,
                                                      const v1::CountTokensRequest* request,
                                                      v1::CountTokensReply* reply) {
-  auto* reactor = context->DefaultReactor();
-  const bool queued = counts_.push([this, request, reply, reactor] {
+  return ask(context, [this, request, reply] {
     const auto prompt = wire::parse_prompt(request->prompt());
-    if (!prompt.ok()) return reactor->Finish(to_status(prompt.error()));
+    if (!prompt.ok()) return to_status(prompt.error());
     const auto counted = engine_.count_tokens(*prompt);
-    if (!counted.ok()) return reactor->Finish(to_status(counted.error()));
+    if (!counted.ok()) return to_status(counted.error());
     reply->set_tokens(counted.value().first);
     reply->set_estimated(counted.value().second);
-    reactor->Finish(grpc::Status::OK);
+    return grpc::Status::OK;
   });
-  if (!queued) {
-    reactor->Finish(
-        to_status({Outcome::SLOT_BUSY, "more than " + std::to_string(kCountsWaitingMax) + " counts wait", {}}));
-  }
+}
+
+// OC-ENGINE-1020.
+grpc::ServerUnaryReactor* WorkerService::Tokenize(grpc::CallbackServerContext* context,
+                                                  const v1::TokenizeRequest* request, v1::TokenizeReply* reply) {
+  return ask(context, [this, request, reply] {
+    const auto prompt = wire::parse_prompt(request->prompt());
+    if (!prompt.ok()) return to_status(prompt.error());
+    const auto tokens = engine_.tokenize(*prompt);
+    if (!tokens.ok()) return to_status(tokens.error());
+    reply->mutable_ids()->Add(tokens->ids.begin(), tokens->ids.end());
+    if (request->with_pieces()) reply->mutable_pieces()->Add(tokens->pieces.begin(), tokens->pieces.end());
+    return grpc::Status::OK;
+  });
+}
+
+grpc::ServerUnaryReactor* WorkerService::ApplyTemplate(grpc::CallbackServerContext* context,
+                                                       const v1::ApplyTemplateRequest* request,
+                                                       v1::ApplyTemplateReply* reply) {
+  return ask(context, [this, request, reply] {
+    v1::Prompt message;
+    *message.mutable_chat() = request->chat();
+    const auto prompt = wire::parse_prompt(message);
+    if (!prompt.ok()) return to_status(prompt.error());
+    auto text = engine_.apply_template(*prompt);
+    if (!text.ok()) return to_status(text.error());
+    reply->set_text(std::move(text).value());
+    return grpc::Status::OK;
+  });
+}
+
+// OC-ENGINE-1021.
+grpc::ServerUnaryReactor* WorkerService::Score(grpc::CallbackServerContext*, const v1::ScoreRequest* request,
+                                               v1::ScoreReply* reply) {
+  auto* call = new ScoreCall(state_, engine_, reply);
+  call->begin(*request);
+  return call;
+}
+
+grpc::ServerUnaryReactor* WorkerService::Embed(grpc::CallbackServerContext* context, const v1::EmbedRequest*,
+                                               v1::EmbedReply*) {
+  auto* reactor = context->DefaultReactor();
+  reactor->Finish(to_status({Outcome::NOT_IMPLEMENTED, "embeddings are not built yet", {}}));
   return reactor;
 }
 

@@ -1,6 +1,6 @@
 // The gRPC face of the Worker service: reactors that only move messages between gRPC and JobStream, ControlStream and
-// WorkerState. Threads: gRPC's, plus one for CountTokens, which may block. Ownership: shares the state; the engine must
-// outlive it. Only .cc files of the shell include this.
+// WorkerState. Threads: gRPC's, plus one for questions about text, which may block. Ownership: shares the state; the
+// engine must outlive it. Only .cc files of the shell include this.
 #pragma once
 
 #include <condition_variable>
@@ -47,12 +47,23 @@ class WorkerService final : public v1::Worker::CallbackService {
                                                         const v1::GenerateRequest* request) override;
   grpc::ServerUnaryReactor* CountTokens(grpc::CallbackServerContext* context, const v1::CountTokensRequest* request,
                                         v1::CountTokensReply* reply) override;
+  grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context, const v1::TokenizeRequest* request,
+                                     v1::TokenizeReply* reply) override;
+  grpc::ServerUnaryReactor* ApplyTemplate(grpc::CallbackServerContext* context, const v1::ApplyTemplateRequest* request,
+                                          v1::ApplyTemplateReply* reply) override;
+  grpc::ServerUnaryReactor* Score(grpc::CallbackServerContext* context, const v1::ScoreRequest* request,
+                                  v1::ScoreReply* reply) override;
+  grpc::ServerUnaryReactor* Embed(grpc::CallbackServerContext* context, const v1::EmbedRequest* request,
+                                  v1::EmbedReply* reply) override;
 
  private:
+  // `question` runs behind the others that wait, on a thread that may block; its status ends the call.
+  grpc::ServerUnaryReactor* ask(grpc::CallbackServerContext* context, std::function<grpc::Status()> question);
+
   std::shared_ptr<WorkerState> state_;
   GenerationEngine& engine_;
   std::size_t outbox_bytes_max_;
-  BlockingQueue counts_;
+  BlockingQueue questions_;
 };
 
 }  // namespace orch::worker

@@ -1,0 +1,114 @@
+// A batch over the remembering backend, stepped by hand, for tests of batching.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "worker/core/batch_fixture.h"
+#include "worker/core/generation_batch.h"
+
+namespace orch::worker::testing {
+
+inline DispatchId job(std::uint64_t number) { return {{Uuid{0, number}}, 1}; }
+
+inline SequenceRequest request(std::uint64_t number, std::string_view prompt, std::uint32_t max_tokens,
+                               float temperature = 0) {
+  SequenceRequest out;
+  out.id = job(number);
+  for (const char c : prompt) out.prompt.push_back(kFirstByte + static_cast<unsigned char>(c));
+  out.max_tokens = max_tokens;
+  out.sampling.temperature = temperature;
+  out.seed = number;
+  return out;
+}
+
+struct Answer {
+  std::vector<TokenId> ids;
+  std::string text;
+  std::vector<std::string> parts;
+  std::vector<TokenLogProbs> scores;         // per id, when asked for
+  std::vector<TokenLogProbs> prompt_scores;  // likewise of the prompt
+  std::optional<GenerationResult> result;
+  std::optional<EngineFailure> failure;
+};
+
+struct World {
+  explicit World(BatchLimits given = {}, RememberingBackend::Script script = {})
+      : limits(filled(given)),
+        backend(limits.pages_total, limits.rows_max, std::move(script)),
+        batch(limits, tokenizer) {}
+
+  static BatchLimits filled(BatchLimits limits) {
+    if (limits.slots == 1) limits.slots = 4;
+    if (limits.context == 0) limits.context = 512;
+    if (limits.pages_total == 0) limits.pages_total = 64;
+    limits.vocabulary = kVocabulary;
+    return limits;
+  }
+  std::optional<EngineFailure> admit(SequenceRequest what) {
+    const auto admitted = batch.admit(std::move(what), now, events);
+    absorb();
+    if (!admitted.ok()) return admitted.error();
+    cached = admitted.value();
+    return std::nullopt;
+  }
+  bool step() {
+    if (!batch.plan()) return false;
+    std::vector<float> logits(std::size_t{batch.logit_rows()} * kVocabulary);
+    EXPECT_TRUE(backend.step(batch.input(), logits).ok());
+    now = now + Duration::milliseconds(1);
+    batch.complete(logits, now, events);
+    absorb();
+    return true;
+  }
+  void run() {
+    while (step()) {
+    }
+  }
+  void absorb() {
+    for (BatchEvent& event : events) {
+      Answer& answer = answers[event.id];
+      EXPECT_FALSE(answer.result || answer.failure) << "an event after the terminal one";
+      if (auto* tokens = std::get_if<BatchTokens>(&event.what)) {
+        EXPECT_EQ(tokens->index, first_index[event.id] + answer.ids.size());
+        answer.ids.insert(answer.ids.end(), tokens->ids.begin(), tokens->ids.end());
+        answer.text += tokens->text;
+        answer.parts.push_back(tokens->text);
+        for (TokenLogProbs& each : tokens->log_probs) answer.scores.push_back(std::move(each));
+      } else if (auto* scores = std::get_if<BatchPromptScores>(&event.what)) {
+        EXPECT_TRUE(answer.ids.empty());
+        for (TokenLogProbs& each : scores->log_probs) answer.prompt_scores.push_back(std::move(each));
+      } else if (const auto* result = std::get_if<GenerationResult>(&event.what)) {
+        answer.result = *result;
+      } else {
+        answer.failure = std::get<EngineFailure>(event.what);
+      }
+    }
+    events.clear();
+  }
+
+  BatchLimits limits;
+  Tokenizer tokenizer = byte_tokenizer();
+  RememberingBackend backend;
+  GenerationBatch batch;
+  Instant now{};
+  std::vector<BatchEvent> events;
+  std::map<DispatchId, Answer> answers;
+  std::map<DispatchId, std::size_t> first_index;
+  std::uint32_t cached = 0;  // prompt tokens the last admitted job found in shared pages
+};
+
+inline Answer alone(const SequenceRequest& what) {
+  World world;
+  EXPECT_FALSE(world.admit(what).has_value());
+  world.run();
+  return world.answers[what.id];
+}
+
+}  // namespace orch::worker::testing

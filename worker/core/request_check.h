@@ -1,0 +1,19 @@
+// What a request must be like whatever else runs: each violation by its field and limit. Pure.
+#pragma once
+
+#include <cstdint>
+
+#include "common/base/result.h"
+#include "worker/core/sequence.h"
+
+namespace orch::worker {
+
+struct RequestBounds {
+  std::uint32_t vocabulary = 0;   // token ids are below it
+  std::uint32_t context = 0;      // tokens of prompt and completion
+  std::uint32_t pages_total = 0;  // KV pages there are
+};
+
+Status<EngineFailure> check_request(const SequenceRequest& request, const RequestBounds& bounds);
+
+}  // namespace orch::worker

@@ -1,0 +1,52 @@
+// One request for scores: the prompts it is made of, which of them may run now, and what their labels'
+// log-probabilities mean (OC-ENGINE-1021). Pure; the engine thread owns it. The first prompt runs alone, so that the
+// others find the pages of the query it wrote; where the item stands first nothing is shared, and they run one by one.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "common/base/result.h"
+#include "common/base/time.h"
+#include "worker/core/engine_port.h"
+#include "worker/core/sequence.h"
+
+namespace orch::worker {
+
+inline constexpr std::size_t kScoreItemsMax = 1024;
+inline constexpr std::size_t kScoreLabelsMax = 128;
+inline constexpr std::size_t kScorePromptsAtOnce = 32;
+
+// The violation, its kind first, by field: missing_query, empty_items, mixed_input_types and so on.
+Status<EngineFailure> check_score(const ScoreRequest& request);
+
+// Probabilities of the labels from their log-probabilities: over the vocabulary, or, with softmax, over the labels,
+// max-subtracted, in double, by the contract's own exp.
+std::vector<double> label_scores(const std::vector<double>& log_probabilities, bool softmax);
+
+class ScoreJob {
+ public:
+  // `prompts`: one per item, in order.
+  ScoreJob(ScoreRequest request, std::vector<std::vector<TokenId>> prompts, Instant deadline);
+
+  const DispatchId& id() const { return request_.id; }
+  // The next prompt to run, when one more may; `as` becomes the sequence's id.
+  std::optional<SequenceRequest> next(const DispatchId& as) const;
+  void began(std::uint32_t cached_prompt_tokens);  // the one of next()
+  void ended(std::size_t item, const std::vector<double>& log_probabilities);
+  std::size_t begun() const { return begun_; }
+  std::size_t running() const { return begun_ - done_; }
+  bool complete() const { return done_ == prompts_.size(); }
+  const ScoreResult& result() const { return result_; }
+
+ private:
+  ScoreRequest request_;
+  std::vector<std::vector<TokenId>> prompts_;
+  Instant deadline_;
+  std::size_t begun_ = 0;
+  std::size_t done_ = 0;
+  ScoreResult result_;
+};
+
+}  // namespace orch::worker
