@@ -162,6 +162,29 @@ class JournalBench : public Bench {
   Effects recovery;
 };
 
+inline std::string outcome_code(const std::optional<Failure>& failure) {
+  return failure ? std::string(outcome_row(failure->outcome).code) : "none";
+}
+inline JobSpec attached(std::uint64_t n) {
+  JobSpec spec = spec_of(n);
+  spec.attachment = Attachment::attached;
+  return spec;
+}
+inline JobSpec keyed(std::uint64_t n, std::uint8_t key, std::uint8_t body) {
+  JobSpec spec = spec_of(n);
+  spec.idempotency = Idempotency{};
+  spec.idempotency->key[0] = key;
+  spec.idempotency->body[0] = body;
+  return spec;
+}
+inline std::vector<Admitted> admissions(const Effects& effects) {
+  std::vector<Admitted> out;
+  for (const AdmissionReply& reply : all_of<AdmissionReply>(effects)) {
+    if (const auto* admitted = std::get_if<Admitted>(&reply.result)) out.push_back(*admitted);
+  }
+  return out;
+}
+
 inline Effects operator+(Effects a, const Effects& b) {
   a.insert(a.end(), b.begin(), b.end());
   return a;

@@ -1,0 +1,85 @@
+// Which request names which job by its Idempotency-Key (J5).
+#include <gtest/gtest.h>
+
+#include "orchestratord/core/journal_testing.h"
+
+namespace orch::gateway {
+namespace {
+
+using namespace testing;
+
+TEST(Idempotency, J5_the_same_body_names_the_same_job_and_another_is_a_conflict) {
+  JournalBench bench;
+  bench.ready();
+  bench.submit(keyed(1, 1, 1));
+  bench.commit();
+  const auto again = admissions(bench.submit(keyed(2, 1, 1)));
+  ASSERT_EQ(again.size(), 1u);
+  EXPECT_EQ(again[0].job, job_id(1));
+  EXPECT_TRUE(again[0].repeated);
+  const auto other = refusal(bench.submit(keyed(3, 1, 2)));
+  EXPECT_EQ(outcome_code(other), "CONFLICT");
+  EXPECT_EQ(other->field, "Idempotency-Key");
+  bench.submit(keyed(4, 2, 1));
+  EXPECT_EQ(admissions(bench.commit()).at(0).job, job_id(4));
+}
+
+TEST(Idempotency, J5_a_repeat_during_the_commit_is_answered_with_the_first) {
+  for (const bool committed : {true, false}) {
+    JournalBench bench;
+    bench.ready();
+    bench.submit(keyed(1, 1, 1));
+    EXPECT_TRUE(all_of<AdmissionReply>(bench.submit(keyed(2, 1, 1))).empty());
+    const Effects told = committed ? bench.commit() : bench.refuse();
+    EXPECT_EQ(all_of<AdmissionReply>(told).size(), 2u);
+    EXPECT_EQ(admissions(told).size(), committed ? 2u : 0u);
+    EXPECT_EQ(bench.core.keys().size(), committed ? 1u : 0u) << "a refused request names no job";
+  }
+}
+
+TEST(Idempotency, J5_it_survives_a_restart_and_the_result_and_expires_after_a_day) {
+  JournalBench first;
+  first.ready();
+  first.submit(keyed(1, 1, 1));
+  first.commit();
+  first.commit();
+  first.finished(first.dispatches[0], 1);
+  first.commit();
+  first.advance(Duration::seconds(700));  // the result is gone
+  first.commit();
+  EXPECT_EQ(first.disk.size(), 0u);
+  JournalBench second{first, Duration::seconds(3600)};
+  EXPECT_EQ(admissions(second.submit(keyed(2, 1, 1))).at(0).job, job_id(1));
+  EXPECT_EQ(outcome_code(refusal(second.submit(keyed(2, 1, 9)))), "CONFLICT");
+  second.advance(Duration::seconds(86400));
+  EXPECT_EQ(second.core.keys().size(), 0u);
+}
+
+TEST(Idempotency, J5_keys_are_bounded) {
+  Config config = journaled();
+  config.journal.idempotency_keys_max = 1;
+  JournalBench bench{config};
+  bench.ready();
+  bench.submit(keyed(1, 1, 1));
+  bench.commit();
+  const auto refused = refusal(bench.submit(keyed(2, 2, 1)));
+  EXPECT_EQ(outcome_code(refused), "ADMISSION_REJECT");
+  ASSERT_TRUE(refused->retry_after);
+  EXPECT_NE(refused->message.find("idempotency_keys_max = 1"), std::string::npos);
+  Bench off;
+  off.ready();
+  EXPECT_EQ(outcome_code(refusal(off.submit(keyed(1, 1, 1)))), "NOT_IMPLEMENTED");
+}
+
+TEST(Idempotency, J5_a_repeated_chat_request_reads_the_first_ones_answer) {
+  JournalBench bench;
+  bench.ready();
+  bench.submit(keyed(1, 1, 1), ReaderId{1});
+  bench.commit();
+  bench.commit();
+  bench.token(bench.dispatches[0], 0, "a");
+  EXPECT_EQ(shown(bench.submit(keyed(2, 1, 1), ReaderId{2}), ReaderId{2}), "opened, 1 started, 2 token a");
+}
+
+}  // namespace
+}  // namespace orch::gateway

@@ -1,0 +1,47 @@
+// The journal's encoding against what a damaged file may hold.
+#include "orchestratord/shell/journal_codec.h"
+
+#include <gtest/gtest.h>
+
+#include "orchestratord/shell/journal_file_testing.h"
+
+namespace orch::gateway {
+namespace {
+
+using namespace testing;
+
+TEST(JournalCodec, what_is_cut_short_or_random_is_refused) {
+  const std::string whole[] = {journal_codec::encode_admit(admit(1)), journal_codec::encode_dispatch(dispatch(1)),
+                               journal_codec::encode_tokens(tokens(1, 2, 5).events),
+                               journal_codec::encode_terminal(*error_of(1, 3).terminal),
+                               journal_codec::encode_started({3, ms(1)})};
+  const auto decodes = [](std::size_t kind, std::string_view bytes) {
+    journal_codec::TokenEvents events;
+    switch (kind) {
+      case 0:
+        return journal_codec::decode_admit(bytes).has_value();
+      case 1:
+        return journal_codec::decode_dispatch(bytes, job_id(1)).has_value();
+      case 2:
+        return journal_codec::decode_tokens(bytes, events);
+      case 3:
+        return journal_codec::decode_terminal(bytes) != nullptr;
+      default:
+        return journal_codec::decode_started(bytes).has_value();
+    }
+  };
+  for (std::size_t kind = 0; kind < 5; ++kind) {
+    EXPECT_TRUE(decodes(kind, whole[kind]));
+    for (std::size_t size = 0; size < whole[kind].size(); ++size)
+      EXPECT_FALSE(decodes(kind, std::string_view(whole[kind]).substr(0, size))) << kind << " " << size;
+    EXPECT_FALSE(decodes(kind, whole[kind] + "x"));
+    for (std::size_t at = 0; at < whole[kind].size(); ++at) {  // no byte may hurt
+      std::string spoiled = whole[kind];
+      spoiled[at] = static_cast<char>(spoiled[at] ^ 0xFF);
+      decodes(kind, spoiled);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace orch::gateway

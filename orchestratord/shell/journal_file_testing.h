@@ -1,0 +1,131 @@
+// Builders for tests of the journal's file: a directory of its own, one record of each kind, and what a reader of the
+// file finds, in words.
+#pragma once
+
+#include <cstdlib>
+#include <filesystem>
+#include <sstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "orchestratord/core/journal_testing.h"
+#include "orchestratord/shell/journal_sqlite.h"
+
+namespace orch::gateway::testing {
+
+class Directory {
+ public:
+  Directory() {
+    std::string name = (std::filesystem::temp_directory_path() / "journal.XXXXXX").string();
+    path_ = ::mkdtemp(name.data());
+  }
+  ~Directory() { std::filesystem::remove_all(path_); }
+  Directory(const Directory&) = delete;
+  Directory& operator=(const Directory&) = delete;
+  const std::string& path() const { return path_; }
+  std::string file() const { return path_ + "/journal.db"; }
+
+ private:
+  std::string path_;
+};
+
+struct Clock {
+  std::int64_t ms = 1'000'000;
+};
+
+inline JournalSqlite::Options options(const Directory& at, const Clock* clock = nullptr, const char* vfs = nullptr) {
+  JournalSqlite::Options out;
+  out.path = at.file();
+  out.vfs = vfs;
+  if (clock != nullptr) out.wall_ms = [clock] { return clock->ms; };
+  return out;
+}
+
+inline JobSpec full_spec(std::uint64_t n) {
+  JobSpec spec = spec_of(n, Priority::batch);
+  spec.tenant = "acme";
+  spec.session = "s";
+  spec.deadline = ms(4000);
+  spec.require_gpu = true;
+  JobPayload payload;
+  payload.prompt.messages = {{"system", "be kind"}, {"user", std::string("nul \0 inside", 12)}};
+  payload.sampling = {0.7F, 40, 0.9F, 0.05F, 0x7FFF'FFFF'FFFF'FFFF};
+  payload.stop = {"END", "\n"};
+  spec.payload = std::make_shared<const JobPayload>(std::move(payload));
+  return spec;
+}
+inline AdmitRecord admit(std::uint64_t n) {
+  return {full_spec(n), {"m", {}, true, false, {}}, "p1", "native", "1", {3, ms(120)}};
+}
+inline AdmitRecord keyed_admit(std::uint64_t n, std::uint8_t key) {
+  AdmitRecord record = admit(n);
+  record.spec.idempotency = Idempotency{};
+  record.spec.idempotency->key[0] = key;
+  return record;
+}
+inline DispatchRecord dispatch(std::uint64_t n) {
+  return {job_id(n), 2, {"m", "sha256:a", "native", "1", "X", "cpu", "r1"}, "set"};
+}
+inline TokensRecord tokens(std::uint64_t n, std::uint64_t first, std::uint64_t last) {
+  TokensRecord record{job_id(n), {}};
+  for (std::uint64_t id = first; id <= last; ++id) {
+    const auto i = static_cast<std::uint32_t>(id - 2);
+    record.events.push_back(
+        std::make_shared<StreamEvent>(StreamEvent{id, TokenEvent{i, {100 + i}, "t" + std::to_string(i)}}));
+  }
+  return record;
+}
+inline EndRecord end_of(std::uint64_t n, std::uint64_t id) {
+  return {job_id(n),
+          std::make_shared<StreamEvent>(StreamEvent{id, EndEvent{FinishReason::length, 7, 5, true, ms(90)}})};
+}
+inline EndRecord error_of(std::uint64_t n, std::uint64_t id) {
+  Failure failure;
+  failure.outcome = Outcome::QUEUE_FULL_DROP_LRU;
+  failure.message = "full";
+  failure.retry_after = ms(700);
+  return {job_id(n), std::make_shared<StreamEvent>(StreamEvent{id, ErrorEvent{failure}})};
+}
+inline JournalWrite write_of(std::vector<JournalRecord> records) {
+  static std::uint64_t ticket = 0;
+  return {JournalTicket{++ticket}, std::move(records)};
+}
+
+// Everything a life of the gateway writes: one transaction each.
+inline std::vector<JournalWrite> life() {
+  return {write_of({admit(1)}),
+          write_of({admit(2), dispatch(1)}),
+          write_of({tokens(1, 2, 4)}),
+          write_of({tokens(1, 5, 6), end_of(1, 7)}),
+          write_of({error_of(2, 2), admit(3)}),
+          write_of({tokens(3, 2, 40), dispatch(3)}),
+          write_of({EraseRecord{job_id(1)}, tokens(3, 30, 80)}),
+          write_of({keyed_admit(4, 9)}),
+          write_of({ProbeRecord{}})};
+}
+
+inline std::string describe(const Recovered& recovered) {
+  std::ostringstream out;
+  for (const RecoveredJob& job : recovered.jobs) {
+    out << job.admit.spec.id.value.lo << (job.admit.spec.payload ? "+prompt" : "");
+    if (job.dispatch) out << " attempt " << job.dispatch->attempt << " on " << job.dispatch->served_by.replica_id;
+    out << " tokens";
+    for (const auto& event : job.tokens) out << " " << event->id << std::get<TokenEvent>(event->body).text;
+    if (job.terminal)
+      out << (std::holds_alternative<EndEvent>(job.terminal->body) ? " end " : " error ") << job.terminal->id;
+    out << "; ";
+  }
+  for (const RecoveredKey& key : recovered.keys)
+    out << "key " << int{key.idempotency.key[0]} << " " << key.job.value.lo;
+  return out.str();
+}
+
+inline std::string recovered_from(const Directory& at, const Clock* clock = nullptr) {
+  auto journal = JournalSqlite::open(options(at, clock));
+  if (!journal.ok()) return "refused: " + journal.error();
+  auto found = journal.value()->recover();
+  return found.ok() ? describe(*found) : "refused: " + found.error();
+}
+
+}  // namespace orch::gateway::testing
