@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "common/base/check.h"
 
@@ -62,7 +63,8 @@ void FairScheduler::alter(Class& of, Tenants::iterator tenant, Change&& change) 
 }
 
 // F3. The floor is the least v of those that wait inside the bound; a tenant that was skipped lags for reasons of its
-// own and is no measure. With nobody waiting it is the v at which somebody was served.
+// own and is no measure. With nobody waiting it is the highest v at which somebody inside the bound was served: the
+// last one may have lagged, and a floor that goes back hands out credit.
 void FairScheduler::waits(const FlowId& flow, std::uint32_t weight) {
   ORCH_CHECK(weight > 0 && !flow.tenant.empty());
   Domain& at = domain(flow.domain);
@@ -246,20 +248,23 @@ void FairScheduler::closed(const FlowId& flow, Meter& meter) {
 
 // --- several gateways (F4) ---
 
-std::vector<std::pair<FlowId, FlowCounters>> FairScheduler::own_counters() const {
-  std::vector<std::pair<FlowId, FlowCounters>> out;
-  const auto add = [&](const std::string& domain, Priority priority, const std::string& tenant, const Share& share) {
-    out.push_back(
-        {{domain, priority, tenant}, {share.delivered, share.reserved, share.released, share.lift, share.waiting > 0}});
-  };
+template <typename Visit>
+void FairScheduler::each_share(Visit&& visit) const {
   for (const auto& [name, at] : domains_) {
     for (const Priority priority : kPriorities) {
       const Class& of = at.classes[index(priority)];
       if (of.tenants.empty()) continue;
-      add(name, priority, {}, of.self);
-      for (const auto& [tenant, share] : of.tenants) add(name, priority, tenant, share);
+      visit(FlowId{name, priority, {}}, of.self);
+      for (const auto& [tenant, share] : of.tenants) visit(FlowId{name, priority, tenant}, share);
     }
   }
+}
+
+std::vector<std::pair<FlowId, FlowCounters>> FairScheduler::own_counters() const {
+  std::vector<std::pair<FlowId, FlowCounters>> out;
+  each_share([&](FlowId flow, const Share& share) {
+    out.push_back({std::move(flow), {share.delivered, share.reserved, share.released, share.lift, share.waiting > 0}});
+  });
   return out;
 }
 
@@ -299,23 +304,11 @@ FairnessGap FairScheduler::gap(const std::string& domain, Priority priority) con
 
 std::vector<FlowStanding> FairScheduler::standings() const {
   std::vector<FlowStanding> out;
-  const auto add = [&](const std::string& domain, Priority priority, const std::string& tenant, const Share& share) {
-    out.push_back({{domain, priority, tenant},
-                   share.weight,
-                   static_cast<double>(share.v()) / static_cast<double>(kUnit),
-                   static_cast<double>(share.rho()) / static_cast<double>(kUnit),
-                   share.waiting,
-                   share.in_flight,
+  each_share([&](FlowId flow, const Share& share) {
+    out.push_back({std::move(flow), share.weight, static_cast<double>(share.v()) / static_cast<double>(kUnit),
+                   static_cast<double>(share.rho()) / static_cast<double>(kUnit), share.waiting, share.in_flight,
                    share.outside});
-  };
-  for (const auto& [name, at] : domains_) {
-    for (const Priority priority : kPriorities) {
-      const Class& of = at.classes[index(priority)];
-      if (of.tenants.empty()) continue;
-      add(name, priority, {}, of.self);
-      for (const auto& [tenant, share] : of.tenants) add(name, priority, tenant, share);
-    }
-  }
+  });
   return out;
 }
 

@@ -191,6 +191,9 @@ class FairScheduler {
   Domain& domain(const std::string& name);
   const Class* find_class(const std::string& domain, Priority priority) const;
   const Share* find(const FlowId& flow) const;
+  // Of each class with tenants and then of its tenants.
+  template <typename Visit>
+  void each_share(Visit&& visit) const;
   // Takes the share out of the sets, lets `change` work on it, and puts it back.
   template <typename Change>
   void alter(Class& of, Tenants::iterator tenant, Change&& change);

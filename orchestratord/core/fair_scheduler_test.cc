@@ -132,6 +132,47 @@ TEST(FairScheduler, F3_an_idle_tenant_brings_no_credit_along) {
   EXPECT_EQ(tokens(scheduler.v(flow("third"))), 100 * 30);
 }
 
+// A tenant that was skipped is served long after the others: were the floor where the last one was served, whoever
+// comes next would start that far behind them.
+TEST(FairScheduler, F3_the_floor_ignores_who_is_served_outside_the_bound) {
+  FairScheduler scheduler{8, 1};
+  scheduler.waits(flow("pinned"), 1);
+  scheduler.waits(flow("free"), 1);
+  for (int i = 0; i < 50; ++i) {
+    serve(scheduler, flow("free"), 10, 10);
+    scheduler.skipped(flow("pinned"));
+  }
+  Meter running;
+  scheduler.dispatched(flow("free"), {10, 10, 10}, running);  // the class does not come to rest
+  scheduler.leaves(flow("free"));
+  serve(scheduler, flow("pinned"), 10, 10);
+  scheduler.leaves(flow("pinned"));
+  scheduler.waits(flow("new"), 1);
+  scheduler.waits(flow("free"), 1);
+  EXPECT_EQ(tokens(scheduler.v(flow("new"))), 50 * 30);
+  EXPECT_EQ(scheduler.check_invariants(), "");  // F5
+}
+
+TEST(FairScheduler, F3_the_floor_never_goes_back) {
+  FairScheduler scheduler{8, 1};
+  scheduler.waits(flow("a"), 1);
+  scheduler.waits(flow("b"), 1);
+  Meter lost;
+  scheduler.dispatched(flow("a"), {100, 0, 0}, lost);
+  serve(scheduler, flow("b"), 90, 0);
+  Meter at_90;
+  scheduler.dispatched(flow("b"), {1, 0, 0}, at_90);
+  scheduler.closed(flow("a"), lost);  // it delivered nothing
+  Meter at_0;
+  scheduler.dispatched(flow("a"), {1, 0, 0}, at_0);  // served last, at 0
+  scheduler.leaves(flow("a"));
+  scheduler.leaves(flow("b"));
+  scheduler.waits(flow("new"), 1);
+  EXPECT_EQ(tokens(scheduler.v(flow("new"))), 90);
+  scheduler.closed(flow("a"), at_0);
+  scheduler.closed(flow("b"), at_90);
+}
+
 TEST(FairScheduler, F3_dropping_a_reservation_rebuilds_no_credit) {
   FairScheduler scheduler{8, 1};
   scheduler.waits(flow("a"), 1);

@@ -196,6 +196,52 @@ TEST(Deadlines, ORCH3081_an_end_says_whether_its_deadline_was_met) {
   EXPECT_EQ(bench.ends.at(2).deadline_met, false);
 }
 
+// One replica of two is the pinned tenant's; the other serves everybody.
+TEST(TenantRun, OC_FAIR_F7_a_pinned_tenant_is_charged_alike_and_stands_outside_once_it_is_passed_over) {
+  Bench bench;
+  ReplicaView other = ready_replica("r2");
+  other.pool_id = "p2";
+  other.endpoint = "unix:/r2";
+  bench.manager_up({ready_replica(), other});
+  bench.grant(1, {1, 1}, "r1");
+  bench.grant(1, {1, 2}, "r2");
+  std::uint64_t next = 1;
+  const auto offer = [&](const std::string& tenant, const std::string& pin) {
+    JobSpec spec = spec_from(tenant, next++);
+    spec.wish.pin = pin;
+    EXPECT_FALSE(refusal(bench.submit(spec)));
+  };
+  const auto standing = [&](const std::string& tenant) {
+    for (const FlowStanding& each : bench.core.fairness().standings()) {
+      if (each.flow.tenant == tenant && each.flow.priority == Priority::interactive) return each;
+    }
+    return FlowStanding{};
+  };
+  offer("pinned", "p2");
+  offer("free", "");
+  ASSERT_EQ(bench.dispatches.size(), 2u);
+  for (int i = 0; i < 3; ++i) offer("pinned", "p2");
+  EXPECT_FALSE(standing("pinned").outside);  // nobody was served in its place
+  const auto gap = [&] { return bench.core.fairness().gap("m", Priority::interactive); };
+  double widest = 0;
+  for (int i = 0; i < 60; ++i) {  // p2 stays busy with one long job; r1 serves the others
+    offer("free", "");
+    offer("third", "");
+    const Dispatch& last = bench.dispatches.back();
+    ASSERT_EQ(last.endpoint, "unix:/r1");
+    bench.started(last);
+    bench.finished(last, 10);
+    widest = std::max(widest, gap().gap / std::max(gap().bound, 1.0));
+  }
+  EXPECT_TRUE(standing("pinned").outside);
+  EXPECT_EQ(gap().tenants, 2u);  // the gap is between the others, and within B1
+  EXPECT_LE(widest, 1.0);
+  EXPECT_GT(standing("free").v - standing("pinned").v, gap().bound);
+  const double before = standing("pinned").v;
+  bench.started(bench.dispatches[0]);
+  EXPECT_EQ(standing("pinned").v, before + 7);
+}
+
 // Three tenants at weights 1:2:4, always backlogged; the one of weight 1 sends ten jobs for each of the others', five
 // times as long. The counts of the ends are the journal that the shares are held against.
 TEST(TenantRun, F5_weights_1_2_4_under_an_aggressor_of_ten_to_one) {
