@@ -143,9 +143,9 @@ const std::vector<BadCase> bad_orchestrator{
     {"listen_long_socket", orchestrator_yaml + "http: {listen: 'unix:/" + std::string(107, 'a') + "'}\n", "http.listen",
      "at most 107 bytes"},
     {"open_http_without_keys", orchestrator_yaml + "http: {listen: '0.0.0.0:8080'}\n", "http.listen",
-     "while auth.key_files is empty"},
+     "while auth.key_files and tenants[].key_files are empty"},
     {"open_grpc_without_keys", orchestrator_yaml + "grpc: {listen: '[::]:8081'}\n", "grpc.listen",
-     "while auth.key_files is empty"},
+     "while auth.key_files and tenants[].key_files are empty"},
     {"key_file_a_flag", orchestrator_yaml + "auth: {key_files: [true]}\n", "auth.key_files[0]", "must be a string"},
     {"key_files_a_string", orchestrator_yaml + "auth: {key_files: k}\n", "auth.key_files", "must be a list"},
 };
@@ -198,6 +198,15 @@ TEST(Config, an_open_address_is_accepted_with_a_key_file) {
   const auto config =
       gateway_config::load_config(orchestrator_yaml + "http: {listen: '0.0.0.0:8080'}\nauth: {key_files: [k]}\n");
   EXPECT_TRUE(config.ok()) << config.error().text();
+}
+
+TEST(Config, OC_CONFIG_6030_and_with_a_key_file_of_a_tenant) {
+  const std::string open = orchestrator_yaml + "http: {listen: '0.0.0.0:8080'}\ngrpc: {listen: '0.0.0.0:8081'}\n";
+  const auto keyed = gateway_config::load_config(open + "tenants: [{name: a}, {name: b, key_files: [k]}]\n");
+  EXPECT_TRUE(keyed.ok()) << keyed.error().text();
+  const auto keyless = gateway_config::load_config(open + "tenants: [{name: a}, {name: b}]\n");
+  ASSERT_FALSE(keyless.ok());
+  EXPECT_NE(keyless.error().text().find("http.listen"), std::string::npos) << keyless.error().text();
 }
 
 TEST(Config, deep_nesting_is_refused_not_followed) {

@@ -185,6 +185,11 @@ void MockEngine::step(Job& job, Instant now) {
   if (!std::exchange(job.started, true)) {
     job.sink->started(job.prompt_tokens, 0);
     count([&job](auto& counters) { counters.tokens_in_total += job.prompt_tokens; });
+    if (options_.script.first_token_delay.ns > 0 && !spares(job.request.id)) {
+      const std::lock_guard lock(mutex_);
+      job.next = now + options_.script.first_token_delay;
+      return;
+    }
   }
   if (!fault_strikes(job)) give_token(job, now);
 }

@@ -57,6 +57,7 @@ bool take(const std::string& key, const nlohmann::json& value, MockScript& out) 
   if (key == "load_ms") return take_milliseconds(value, out.load);
   if (key == "load_failure") return take_string(value, out.load_failure);
   if (key == "token_delay_ms") return take_milliseconds(value, out.token_delay);
+  if (key == "first_token_delay_ms") return take_milliseconds(value, out.first_token_delay);
   if (key == "fault") return take_fault(value, out.fault);
   if (key == "fault_after") return take_number(value, out.fault_after);
   return false;

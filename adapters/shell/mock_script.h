@@ -33,6 +33,7 @@ struct MockScript {
   Duration load = {};
   std::string load_failure;
   Duration token_delay = Duration::milliseconds(2);
+  Duration first_token_delay = {};  // as a long prompt would take; the self-check is spared
   Fault fault = Fault::none;
   std::uint32_t fault_after = 0;
 

@@ -16,7 +16,8 @@ The dialect of a schema file:
   A key with `default` or `optional: true` may be left out; a struct may when all its keys may; any other is required.
   rules: checks over several keys
     loopback         path                      an address must be reachable from this host only
-    loopback_unless  path, nonempty            the same while the list `nonempty` is empty
+    loopback_unless  path, nonempty            the same while the list `nonempty`, or each of several, is empty; LIST[].KEY
+                                               stands for the lists of all items
     unique           list, key                 no two items share the key
     at_most          path, limit               one integer bounds another
     required_when    list, key, when, is       the item's key is required when its enum `when` has that value
@@ -232,6 +233,17 @@ def reader_lines(function, type_name, keys, out):
     out += ["}", ""]
 
 
+def listed(names):
+    return names if isinstance(names, list) else [names]
+
+
+def is_empty(name):
+    if "[]." not in name:
+        return f"config.{name}.empty()"
+    items, key = name.split("[].")
+    return f"std::all_of(config.{items}.begin(), config.{items}.end(), [](const auto& item) {{ return item.{key}.empty(); }})"
+
+
 def rule_lines(rule):
     kind = rule["rule"]
     if kind == "loopback":
@@ -239,9 +251,11 @@ def rule_lines(rule):
                 f"    sink.report({quoted(rule['path'])},",
                 f'                "must be a loopback address or a Unix socket, is \\"" + config.{rule["path"]} + "\\"");', "  }"]
     if kind == "loopback_unless":
-        return [f"  if (!is_loopback(config.{rule['path']}) && config.{rule['nonempty']}.empty()) {{",
+        empty = " && ".join(is_empty(name) for name in listed(rule["nonempty"]))
+        named = " and ".join(listed(rule["nonempty"])) + (" are" if isinstance(rule["nonempty"], list) else " is")
+        return [f"  if (!is_loopback(config.{rule['path']}) && {empty}) {{",
                 f"    sink.report({quoted(rule['path'])},",
-                f'                "must be a loopback address or a Unix socket while {rule["nonempty"]} is empty, is \\"" +',
+                f'                "must be a loopback address or a Unix socket while {named} empty, is \\"" +',
                 f'                    config.{rule["path"]} + "\\"");', "  }"]
     if kind == "unique":
         return ["  {", "    std::set<std::string> seen;", f"    for (std::size_t i = 0; i < config.{rule['list']}.size(); ++i) {{",
@@ -268,7 +282,7 @@ def source(schema):
     readers = []
     reader_lines("read_config", "Config", schema["keys"], readers)
     lines = [f"// Generated from contracts/config-schema/{schema['process']}.yaml by ci/tools/gen_config.py.",
-             f'#include "gen/config_{stem}.h"', "", "#include <set>", "", '#include "contracts/config_reader.h"', "",
+             f'#include "gen/config_{stem}.h"', "", "#include <algorithm>", "#include <set>", "", '#include "contracts/config_reader.h"', "",
              f"namespace {schema['namespace']} {{", "namespace {", "", "using config::ErrorSink;", "using config::Format;",
              "using config::IntRange;", "using config::ListSize;", "using config::Need;", "using config::Section;",
              "using config::is_loopback;", ""]
@@ -303,7 +317,9 @@ def docs(schemas):
             if kind == "loopback":
                 text = f"`{rule['path']}` is a loopback address or a Unix socket."
             elif kind == "loopback_unless":
-                text = f"`{rule['path']}` is a loopback address or a Unix socket while `{rule['nonempty']}` is empty."
+                empty = " and ".join(f"`{name}`" for name in listed(rule["nonempty"]))
+                empty += " are" if isinstance(rule["nonempty"], list) else " is"
+                text = f"`{rule['path']}` is a loopback address or a Unix socket while {empty} empty."
             elif kind == "unique":
                 text = f"`{rule['list']}[].{rule['key']}` is unique."
             elif kind == "at_most":

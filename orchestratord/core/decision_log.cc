@@ -40,10 +40,19 @@ void DecisionLog::add_placement(JobId job, PlacementRecord placement) {
   record->placements.push_back(std::move(placement));
 }
 
-void DecisionLog::put_back(JobId job, std::uint32_t attempt, Outcome outcome) {
+PlacementRecord* DecisionLog::last_placement(JobId job, std::uint32_t attempt) {
   DecisionRecord* record = find(job);
-  if (record != nullptr && !record->placements.empty() && record->placements.back().attempt == attempt)
-    record->placements.back().put_back = outcome;
+  if (record == nullptr || record->placements.empty()) return nullptr;
+  PlacementRecord& last = record->placements.back();
+  return last.attempt == attempt ? &last : nullptr;
+}
+
+void DecisionLog::put_back(JobId job, std::uint32_t attempt, Outcome outcome) {
+  if (PlacementRecord* last = last_placement(job, attempt)) last->put_back = outcome;
+}
+
+void DecisionLog::preempted(JobId job, std::uint32_t attempt, JobId by) {
+  if (PlacementRecord* last = last_placement(job, attempt)) last->preempted_by = by;
 }
 
 }  // namespace orch::gateway

@@ -25,7 +25,8 @@ struct PlacementRecord {
   std::string replica_id;
   std::string pool_id;
   PlacementDecision decision;
-  std::optional<Outcome> put_back;  // an internal outcome undid it
+  std::optional<Outcome> put_back;    // an internal outcome undid it
+  std::optional<JobId> preempted_by = {};  // its slot went to this one (OC-PREEMPT-1004)
 };
 
 struct DecisionRecord {
@@ -57,6 +58,7 @@ class DecisionLog {
   const DecisionRecord* find(JobId job) const;
   void add_placement(JobId job, PlacementRecord placement);
   void put_back(JobId job, std::uint32_t attempt, Outcome outcome);
+  void preempted(JobId job, std::uint32_t attempt, JobId by);
   std::size_t size() const { return records_.size(); }
 
  private:
@@ -64,6 +66,8 @@ class DecisionLog {
     DecisionRecord record;
     std::uint64_t serial = 0;
   };
+  PlacementRecord* last_placement(JobId job, std::uint32_t attempt);
+
   std::map<JobId, Kept> records_;
   std::map<std::uint64_t, JobId> by_age_;
   std::uint64_t next_ = 0;

@@ -11,7 +11,9 @@
 
 #include "common/base/ids.h"
 #include "common/base/time.h"
+#include "orchestratord/core/budget.h"
 #include "orchestratord/core/events.h"
+#include "orchestratord/core/limits.h"
 #include "orchestratord/core/quota_book.h"
 
 namespace orch::gateway {
@@ -25,12 +27,17 @@ struct Admitted {
   bool repeated = false;                                     // an Idempotency-Key named a job that exists (J5)
   bool estimated = false;                                    // by class defaults: nothing was measured yet
   std::optional<double> on_time_probability = std::nullopt;  // with a deadline only
+  BudgetLeft budget = {};                                    // after it
 };
 struct AdmissionReply {
   RequestId request;
   std::variant<Admitted, Failure> result;
 };
 struct CancelReply {
+  RequestId request;
+  bool found = false;
+};
+struct SessionEnded {
   RequestId request;
   bool found = false;
 };
@@ -176,6 +183,7 @@ struct NotedDispatched {
   std::string engine_version;
   Priority priority = Priority::interactive;
   Duration queued;
+  bool resumed = false;  // it had been preempted
 };
 struct NotedFirstToken {
   JobId job;
@@ -202,6 +210,12 @@ struct NotedEnded {
   Duration decode;
   Duration total;
   std::optional<bool> deadline_met;  // of jobs with a deadline whose client did not leave
+};
+struct NotedPreempted {
+  JobId job;  // hard: the batch job that lost its slot; soft: the interactive one that took a turn of the class
+  JobId by;   // the interactive job
+  std::string engine;
+  PreemptionMode mode = PreemptionMode::soft;
 };
 struct NotedQuota {  // a request went over a quota
   std::string tenant;
@@ -231,10 +245,11 @@ struct NotedRecovered {  // of one job an earlier life left
 struct Drained {};
 
 using Effect =
-    std::variant<AdmissionReply, CancelReply, ModelsChanged, TenantsReply, StreamOpened, StreamRefused, Deliver,
-                 DeliverServedBy, StreamClosed, Dispatch, CancelDispatch, BeatWorker, ForgetWorker, CountTokens,
-                 SendUpdate, SendFair, JournalWrite, NotedAdmitted, NotedRefused, NotedDispatched, NotedFirstToken,
-                 NotedEnded, NotedQuota, NotedQueueDepth, NotedRetried, NotedJournal, NotedRecovered, Drained>;
+    std::variant<AdmissionReply, CancelReply, SessionEnded, ModelsChanged, TenantsReply, StreamOpened, StreamRefused,
+                 Deliver, DeliverServedBy, StreamClosed, Dispatch, CancelDispatch, BeatWorker, ForgetWorker,
+                 CountTokens, SendUpdate, SendFair, JournalWrite, NotedAdmitted, NotedRefused, NotedDispatched,
+                 NotedFirstToken, NotedEnded, NotedPreempted, NotedQuota,
+                 NotedQueueDepth, NotedRetried, NotedJournal, NotedRecovered, Drained>;
 
 using Effects = std::vector<Effect>;
 

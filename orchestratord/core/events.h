@@ -32,6 +32,7 @@ struct OpenStream {
   ReaderId reader;
   JobId job;
   std::optional<std::uint64_t> last_event_id;  // deliver only events with a higher id
+  std::optional<std::string> tenant = {};      // whose job it must be; nullopt: an operator asks (OC-TENANT-1006)
 };
 // The reader is gone: closed by the client, or cut by the shell because its buffer overflowed.
 struct ReaderGone {
@@ -42,6 +43,14 @@ struct ReaderGone {
 struct CancelJob {
   RequestId request;
   JobId job;
+  std::optional<std::string> tenant = {};  // as in OpenStream
+};
+
+// Forgets a session and what it has used; answered by exactly one SessionEnded.
+struct EndSession {
+  RequestId request;
+  std::string tenant;
+  std::string session;
 };
 
 // Replaces the tenants whole; answered by exactly one TenantsReply.
@@ -52,7 +61,7 @@ struct TenantsChanged {
 
 // --- pool managers ---
 
-enum class ReplicaState : std::uint8_t { starting, preloading, ready, draining, backoff, failed, stopped };
+using orch::ReplicaState;
 
 // What the manager says of one replica. Replaced whole by each report.
 struct ReplicaView {
@@ -198,9 +207,10 @@ struct DrainBegin {
   Duration deadline;
 };
 
-using Event = std::variant<Submit, OpenStream, ReaderGone, CancelJob, TenantsChanged, ManagerUp, ManagerDown,
-                           ReplicaChanged, LeaseGranted, LeaseRevoked, OthersReported, DispatchStarted, DispatchTokens,
-                           DispatchFinished, DispatchFailed, DispatchBroken, TokensCounted, JournalCommitted,
-                           JournalFailed, Recovered, SetModelState, RollBackModel, Tick, DrainBegin>;
+using Event =
+    std::variant<Submit, OpenStream, ReaderGone, CancelJob, EndSession, TenantsChanged, ManagerUp, ManagerDown,
+                 ReplicaChanged, LeaseGranted, LeaseRevoked, OthersReported, DispatchStarted,
+                 DispatchTokens, DispatchFinished, DispatchFailed, DispatchBroken, TokensCounted, JournalCommitted,
+                 JournalFailed, Recovered, SetModelState, RollBackModel, Tick, DrainBegin>;
 
 }  // namespace orch::gateway

@@ -28,6 +28,7 @@
 #include "common/base/check.h"
 #include "common/base/ids.h"
 #include "common/base/time.h"
+#include "orchestratord/core/budget_ledger.h"
 #include "orchestratord/core/fair_scheduler.h"
 #include "orchestratord/core/forecast.h"
 #include "orchestratord/core/job_queue.h"
@@ -97,6 +98,7 @@ struct Conclusion {
   std::string cancel_reason;
   EndEvent end;
   Instant at;
+  Duration held;  // a slot, by the attempt that was under way
 };
 
 struct Job {
@@ -107,6 +109,7 @@ struct Job {
   std::uint64_t tokens_bound = 0;       // prompt and completion, upper bound or exact; 0: not known
   FlowId flow;                          // whose service it is (F1)
   QuotaHold quota;                      // what it holds of its tenant's quotas
+  BudgetHold budget;                    // and of its session's and tenant's budgets
   Meter meter;                          // what it has reserved and been charged (F2)
   Instant order_by = Instant::never();  // E1: among its tenant's jobs; ends nothing
 
@@ -138,8 +141,10 @@ struct Job {
   std::uint32_t attempt = 0;  // of the last dispatch; 0: none yet
   std::uint32_t internal_retries = 0;
   std::uint32_t broken_retries = 0;
-  std::uint32_t migrations = 0;  // attempts that went on behind shown tokens (M5)
-  std::uint32_t losses = 0;      // workers that went away under it without a word (M6)
+  std::uint32_t migrations = 0;   // attempts that went on behind shown tokens (M5)
+  std::uint32_t losses = 0;       // workers that went away under it without a word (M6)
+  std::uint32_t preemptions = 0;  // dispatches taken from it
+  bool resumes = false;           // its last dispatch was taken from it, the next one is its resumption
   std::uint32_t prompt_tokens = 0;
   std::uint32_t cached_prompt_tokens = 0;
   std::uint32_t tokens_seen = 0;           // ids accepted: before this attempt, then in it

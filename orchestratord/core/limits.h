@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "common/base/time.h"
+#include "orchestratord/core/budget.h"
 #include "orchestratord/core/model_lifecycle.h"
 #include "orchestratord/core/tenants.h"
 
@@ -86,8 +87,10 @@ struct Limits {
   Duration batch_service_default = Duration::seconds(10);
   Duration load_default = Duration::seconds(5);
   Duration retry_after_max = Duration::seconds(3600);
+  Duration budget_retry_max = Duration::seconds(86'400);
 
-  Duration fair_interval = Duration::milliseconds(100);  // F4: between two reports of service on a link
+  Duration preempt_settle = Duration::milliseconds(250);  // from a hard preemption to the free slot, as expected
+  Duration fair_interval = Duration::milliseconds(100);   // F4: between two reports of service on a link
 
   // E1: without a deadline a job is ordered as if it had this one.
   Duration interactive_order_default = Duration::seconds(60);
@@ -128,12 +131,26 @@ struct JournalConfig {
   std::uint32_t idempotency_keys_max = 65'536;
 };
 
+// OC-PREEMPT-1001 to 1003.
+enum class PreemptionMode : std::uint8_t {
+  disabled,
+  soft,  // interactive work takes the turn of waiting batch work
+  hard,  // and the slot of dispatched batch work before its first token
+};
+struct Preemption {
+  PreemptionMode mode = PreemptionMode::hard;
+  std::uint32_t per_minute = 30;
+  std::uint32_t per_job = 2;
+};
+
 struct Config {
   ModelStandings models;  // as the last life left them
+  Preemption preemption;
   QueueLimits queue;
   StreamLimits streams;
   JournalConfig journal;
   TenantsConfig tenants;
+  BudgetConfig budgets;
   Duration result_ttl = Duration::seconds(600);
   Limits limits;
   Mutation mutation = Mutation::none;

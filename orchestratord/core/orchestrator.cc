@@ -16,6 +16,7 @@ Orchestrator::Orchestrator(const Config& config)
       queue_(config.queue),
       scheduler_(config.limits.interactive_weight, config.limits.batch_weight),
       tenants_(config.tenants),
+      budgets_(config.budgets),
       streams_(config.streams, config.mutation),
       times_(config.limits),
       lifecycle_(config.models),
@@ -85,7 +86,7 @@ Failure Orchestrator::failure_for(Outcome outcome, std::string message, const Jo
 // NotedEnded, which wait for the journal when the job is journaled (J1).
 void Orchestrator::finish(Job& job, std::optional<Failure> failure, const std::string& cancel_reason,
                           const EndEvent& event) {
-  conclude(job, {std::move(failure), cancel_reason, event, now_});
+  conclude(job, {std::move(failure), cancel_reason, event, now_, {}});
   if (job.journal.wanted) return stage_end(job);
   tell_end(job);
 }
@@ -96,7 +97,10 @@ void Orchestrator::conclude(Job& job, Conclusion conclusion) {
   ++load_version_;
   unqueue(job);
   stop_meter(job);
-  if (job.in_flight()) close_call(job.dispatch_id());
+  if (job.in_flight()) {
+    conclusion.held = now_ - job.dispatched_at;
+    close_call(job.dispatch_id());
+  }
   fence_waits_.erase(job.spec.id);
   job.conclusion = std::move(conclusion);
   job.move_to(JobState::concluding);
@@ -136,6 +140,7 @@ void Orchestrator::tell_end(Job& job) {
   if (!job.first_token_at.is_never()) noted.decode = conclusion.at - job.first_token_at;
   noted.total = conclusion.at - job.admitted_at;
   quotas_.settle(job.spec.tenant, job.quota, std::int64_t{noted.tokens_in} + noted.tokens_out, now_);
+  settle_budget(job, noted, conclusion.held);
   const bool left = noted.failure && noted.failure->outcome == Outcome::CANCELED;
   if (job.spec.deadline && !left) noted.deadline_met = !noted.failure;
   emit(std::move(noted));

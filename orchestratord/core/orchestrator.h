@@ -22,6 +22,7 @@
 #include <utility>
 #include <vector>
 
+#include "orchestratord/core/budget_ledger.h"
 #include "orchestratord/core/decision_log.h"
 #include "orchestratord/core/drain_rates.h"
 #include "orchestratord/core/effects.h"
@@ -72,6 +73,9 @@ class Orchestrator {
   const Tenants& tenants() const { return tenants_; }
   const QuotaBook& quotas() const { return quotas_; }
   const ServiceShares& shares() const { return shares_; }
+  const BudgetLedger& budgets() const { return budgets_; }
+  // Of a tenant as its key names it; an empty session: of the tenant alone.
+  BudgetLeft budget_left(const std::string& tenant, const std::string& session, Instant now) const;
   // F4: when other gateways were heard of last; nullopt: never.
   std::optional<Instant> others_heard_at() const { return others_heard_at_; }
   const StreamRegistry& streams() const { return streams_; }
@@ -83,6 +87,9 @@ class Orchestrator {
   const Ignored& ignored() const { return ignored_; }
   const Job* find_job(JobId id) const;
   const std::map<JobId, Job>& jobs() const { return jobs_; }
+  // OC-TENANT-1006: is it a job of this tenant, as its key names it? nullopt: an operator, who may see all.
+  bool may_see(JobId job, const std::optional<std::string>& tenant) const;
+  bool may_see_decisions(JobId job, const std::optional<std::string>& tenant) const;
   std::uint32_t in_flight() const;
   bool draining() const { return drain_end_.has_value(); }
   bool drained() const { return drained_; }
@@ -130,6 +137,17 @@ class Orchestrator {
   void unqueue(Job& job);  // when it waits
   void cancel(Job& job, const std::string& reason, std::string message);
 
+  // preemption (orchestrator_preempt.cc)
+  Job* next_of(const std::string& model, Priority priority);
+  bool saved_by_a_slot(const Job& job, Instant next_slot, Duration after) const;
+  Instant next_free_slot(const std::string& model) const;
+  bool take_the_turn(const std::string& model);
+  Job* preemptable_for(const Job& job);
+  bool may_preempt();
+  void preempt_dispatched(const std::string& model);
+  void preempt(Job& victim, const Job& by);
+  void stopped(DispatchId dispatch);
+
   // tenants (orchestrator_tenants.cc)
   void on(const TenantsChanged& event);
   void on(const OthersReported& event);
@@ -145,6 +163,14 @@ class Orchestrator {
   void note_input(Job& job, std::uint32_t tokens, std::uint32_t cached);
   void note_output(Job& job, std::uint64_t tokens);
   bool capped(const std::string& tenant) const;
+
+  // budgets (orchestrator_budgets.cc)
+  void on(const EndSession& event);
+  BudgetLedger::Account budget_account(const JobSpec& spec) const;
+  BudgetUse budget_wanted(const Job& job) const;
+  std::optional<Failure> reserve_budget(Job& job);
+  void settle_budget(Job& job, const NotedEnded& noted, Duration held);
+  void restore_budget(Job& job, const StreamEvent* terminal);
 
   // managers (orchestrator_managers.cc)
   void on(const ManagerUp& event);
@@ -178,6 +204,7 @@ class Orchestrator {
   void call_ended(DispatchId dispatch);
   void attempt_lost(Job& job, Outcome outcome, const std::string& why);
   void put_back(Job& job, Outcome outcome);
+  void back_to_queue(Job& job);
 
   // migration (orchestrator_migration.cc)
   bool may_continue(const Job& job) const;
@@ -267,7 +294,9 @@ class Orchestrator {
   Tenants tenants_;
   QuotaBook quotas_;
   QuotaHold asking_;  // of the Submit under way, until its job has it
+  BudgetLedger budgets_;
   ServiceShares shares_;
+  std::optional<TokenBucket> preemptions_;
   std::optional<Instant> others_heard_at_;
   std::map<std::string, std::int64_t> running_;  // dispatches in flight, by tenant
   StreamRegistry streams_;

@@ -127,6 +127,7 @@ void Orchestrator::refuse_admitting(Job& job, Failure failure) {
   if (job.spec.idempotency) keys_.drop(job.spec.idempotency->key);  // a refused request names no job
   for (const Job::Repeat& repeat : job.repeats) emit(AdmissionReply{repeat.request, failure});
   quotas_.give_back(job.spec.tenant, job.quota, now_);
+  budgets_.give_back(job.spec.tenant, job.budget);
   refuse(job.admission_request, job.spec, std::move(failure));
   std::erase_if(counting_, [&](const auto& entry) { return entry.second == id; });
   queue_.remove(id);
@@ -137,6 +138,7 @@ void Orchestrator::finish_admission(Job& job) {
   const JobId id = job.spec.id;
   std::erase_if(counting_, [&](const auto& entry) { return entry.second == id; });
   if (std::optional<Failure> failure = reserve_tokens(job)) return refuse_admitting(job, std::move(*failure));
+  if (std::optional<Failure> failure = reserve_budget(job)) return refuse_admitting(job, std::move(*failure));
   job.admitted_at = now_;
   if (job.spec.deadline && *job.spec.deadline < Instant::never() - now_) job.deadline_at = now_ + *job.spec.deadline;
   job.order_by = order_by(job);
@@ -164,8 +166,9 @@ void Orchestrator::admit(Job& job) {
   const StartedEvent& started = job.started;
   emit(NotedAdmitted{id, job.spec.tenant, job.spec.priority, job.pool_id, job.engine, job.engine_version,
                      started.queue_position, started.predicted_start});
-  emit(AdmissionReply{job.admission_request, Admitted{id, started.queue_position, started.predicted_start, false,
-                                                      started.estimated, started.on_time_probability}});
+  emit(AdmissionReply{job.admission_request,
+                      Admitted{id, started.queue_position, started.predicted_start, false, started.estimated,
+                               started.on_time_probability, budgets_.left(budget_account(job.spec), now_)}});
   streams_.publish(id, started, *out_);  // ruling 4: at admission
   log_admitted(job);
   if (!job.spec.session.empty()) sessions_.used({job.spec.tenant, job.spec.session, job.lane.model}, now_);
@@ -251,7 +254,9 @@ ExpectedWork Orchestrator::expected_work(const Job& job) const {
 }
 
 void Orchestrator::on(const OpenStream& event) {
-  const auto opened = streams_.add_reader(event.reader, event.job, event.last_event_id, *out_);
+  const bool known = may_see(event.job, event.tenant);  // a stranger is told what a guess would be
+  const auto opened = known ? streams_.add_reader(event.reader, event.job, event.last_event_id, *out_)
+                            : StreamRegistry::Opened::unknown_job;
   Failure failure;
   switch (opened) {
     case StreamRegistry::Opened::live: {
@@ -330,10 +335,10 @@ void Orchestrator::on(const ReaderGone& event) {
 
 // Ruling 3: canceled jobs end in `error` CANCELED; an unknown id is 404; a repeated cancel is like the first.
 void Orchestrator::on(const CancelJob& event) {
-  const auto it = jobs_.find(event.job);
-  emit(CancelReply{event.request, it != jobs_.end()});
-  if (it == jobs_.end()) return;
-  Job& job = it->second;
+  const bool known = may_see(event.job, event.tenant);
+  emit(CancelReply{event.request, known});
+  if (!known) return;
+  Job& job = jobs_.at(event.job);
   if (job.state == JobState::admitting)
     return refuse_admitting(job, failure_for(Outcome::CANCELED, "canceled by the caller", job));
   if (job.state == JobState::committing) job.cancel_at_admission = true;

@@ -159,7 +159,8 @@ void Orchestrator::log_admitted(const Job& job) {
 }
 
 void Orchestrator::log_refused(const JobSpec& spec, const Failure& failure) {
-  if (failure.outcome == Outcome::CONFLICT && decisions_.find(spec.id) != nullptr) return;  // the record is another's
+  const DecisionRecord* known = decisions_.find(spec.id);  // of another task: it stays
+  if (known != nullptr && (failure.outcome == Outcome::CONFLICT || known->tenant != spec.tenant)) return;
   DecisionRecord& record = decisions_.open(spec.id);
   record.tenant = spec.tenant;
   record.session = spec.session;

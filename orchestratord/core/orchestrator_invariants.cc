@@ -8,6 +8,7 @@ std::string Orchestrator::check_invariants() const {
   if (std::string fault = queue_.check_invariants(); !fault.empty()) return fault;
   if (std::string fault = scheduler_.check_invariants(); !fault.empty()) return fault;
   if (std::string fault = streams_.check_invariants(); !fault.empty()) return fault;
+  if (std::string fault = budgets_.check_invariants(); !fault.empty()) return fault;
 
   std::size_t waiting = 0;
   std::size_t admitting = 0;
@@ -40,13 +41,18 @@ std::string Orchestrator::check_invariants() const {
   if (counting_.size() > config_.limits.admitting_max || counting_.size() > admitting)
     return "too many jobs being admitted";
 
+  std::uint64_t in_sessions = 0;
   std::map<std::string, std::int64_t> live;
   std::map<std::string, std::int64_t> metered;
   for (const auto& [id, job] : jobs_) {
     if (job.quota.live) ++live[job.spec.tenant];
     if (job.meter.open) ++metered[job.spec.tenant];
+    if (job.budget.open && job.state == JobState::ended)
+      return "an ended job holds a budget (job " + id.to_string() + ")";
+    if (job.budget.open && !job.budget.session.empty()) ++in_sessions;
     if (job.meter.open != job.in_flight()) return "a job's meter runs iff it is in flight (job " + id.to_string() + ")";
   }
+  if (in_sessions != budgets_.live()) return "live tasks of sessions differ from the jobs that hold their budgets";
   if (metered != running_) return "dispatches of a tenant differ from its jobs in flight";
   for (const std::string& tenant : tenants_.names()) {
     const auto of = live.find(tenant);

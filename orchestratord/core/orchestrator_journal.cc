@@ -78,7 +78,7 @@ void Orchestrator::answer_repeat(const Job::Repeat& repeat, JobId job, const Sta
   if (repeat.reader && !streams_.closed(job) && streams_.readers(job) >= config_.streams.readers_per_job_max)
     return refuse_it(Outcome::CONFLICT, "the task has too many readers already");
   emit(AdmissionReply{repeat.request, Admitted{job, admitted.queue_position, admitted.predicted_start, true,
-                                               admitted.estimated, admitted.on_time_probability}});
+                                               admitted.estimated, admitted.on_time_probability, {}}});
   if (repeat.reader) on(OpenStream{*repeat.reader, job, std::nullopt});
 }
 
@@ -91,7 +91,7 @@ void Orchestrator::commit_admission(Job& job, const Room& room) {
   std::vector<JournalItem> items;
   for (const JobId victim_id : room.victims) {
     Job& victim = jobs_.at(victim_id);
-    conclude(victim, {eviction_of(victim, job, room.by_quota), {}, {}, now_});
+    conclude(victim, {eviction_of(victim, job, room.by_quota), {}, {}, now_, {}});
     if (victim.journal.wanted) append_records(victim, records, items);
     std::erase_if(items, [&](const JournalItem& item) { return item.job == victim_id; });
     items.push_back({JournalItem::Kind::evict, victim_id, 0});
@@ -390,9 +390,11 @@ void Orchestrator::recover(const RecoveredJob& found) {
     finished_.emplace(job.ended_at, id);
     finished_bytes_ += streams_.bytes(id);
     arm(job);
+    restore_budget(job, found.terminal.get());
     emit(NotedRecovered{id, NotedRecovered::Way::replayed});
     return;
   }
+  restore_budget(job, nullptr);
   // Besides started, a job tells at most one event per token and one for what is held back to the end.
   const std::uint64_t tail_end = std::uint64_t{job.spec.max_tokens} + 3;
   streams_.restore(id, events, std::move(served_by), found.dispatch ? tail_end : 0);

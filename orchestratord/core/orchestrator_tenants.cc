@@ -6,6 +6,18 @@
 
 namespace orch::gateway {
 
+// --- whose a job is ---
+
+bool Orchestrator::may_see(JobId id, const std::optional<std::string>& tenant) const {
+  const auto job = jobs_.find(id);
+  return job != jobs_.end() && (!tenant || job->second.spec.tenant == tenants_.known_as(*tenant));
+}
+
+bool Orchestrator::may_see_decisions(JobId id, const std::optional<std::string>& tenant) const {
+  const DecisionRecord* record = decisions_.find(id);
+  return record != nullptr && (!tenant || record->tenant == tenants_.known_as(*tenant));
+}
+
 // --- quotas ---
 
 void Orchestrator::note_quota(const std::string& tenant, const QuotaRefusal& refusal) {

@@ -12,11 +12,13 @@ void Orchestrator::dispatch_waiting() {
   for (const std::string& model : queue_.models()) {
     while (dispatch_one(model)) {
     }
+    preempt_dispatched(model);
   }
 }
 
 // F1: class, then tenant, then job. Who comes first and fits no free replica is skipped, and said to be.
 bool Orchestrator::dispatch_one(const std::string& model) {
+  if (take_the_turn(model)) return true;
   std::optional<Priority> class_skipped;
   for (const Priority priority : scheduler_.order(model)) {
     std::set<Lane> open;  // lanes with a free replica for a job of any size
@@ -124,10 +126,12 @@ void Orchestrator::dispatch(Job& job, PlacementDecision decision) {
   calls_.emplace(effect.dispatch, std::move(call));
 
   emit(NotedDispatched{job.spec.id, job.attempt, job.replica_id, job.pool_id, job.engine, job.engine_version,
-                       job.spec.priority, now_ - job.admitted_at});
+                       job.spec.priority, now_ - job.admitted_at, std::exchange(job.resumes, false)});
   emit(std::move(effect));
   if (job.journal.wanted && job.token_events == 0) hold_for_dispatch_record(job);
-  streams_.publish_metrics(job.spec.id, MetricsEvent{static_cast<std::uint32_t>(queue_.size())}, *out_);
+  MetricsEvent metrics{static_cast<std::uint32_t>(queue_.size())};
+  metrics.budget = budgets_.left(budget_account(job.spec), now_);
+  streams_.publish_metrics(job.spec.id, metrics, *out_);
   arm(job);
 }
 
@@ -261,6 +265,7 @@ void Orchestrator::on(const DispatchFinished& event) {
   if (call != calls_.end() && call->second.fence == event.fence) {
     replica = call->second.replica;
     call_ended(event.dispatch);
+    stopped(event.dispatch);
   }
   if (job == nullptr) return;
   note_served(*job, event, replica);
@@ -279,6 +284,7 @@ void Orchestrator::on(const DispatchFailed& event) {
   if (call == calls_.end() || call->second.fence != event.fence) return;
   const LeaseKey lease = call->second.lease;
   call_ended(event.dispatch);
+  stopped(event.dispatch);
   const Outcome outcome = event.failure.outcome;
   // What the refusal says about the lease holds whether or not the job still cares.
   if (outcome == Outcome::STALE_LEASE) leases_.mark_stale(lease);
@@ -348,6 +354,12 @@ void Orchestrator::attempt_lost(Job& job, Outcome outcome, const std::string& wh
 
 // Back to where it stood, with what was reserved for it undone; work that is done again is not charged (F2).
 void Orchestrator::put_back(Job& job, Outcome outcome) {
+  emit(NotedRetried{job.spec.id, job.attempt, outcome});
+  decisions_.put_back(job.spec.id, job.attempt, outcome);
+  back_to_queue(job);
+}
+
+void Orchestrator::back_to_queue(Job& job) {
   stop_meter(job);
   job.move_to(JobState::waiting);
   if (mutated(Mutation::retry_after_token)) job.shown_ids.clear();
@@ -356,8 +368,6 @@ void Orchestrator::put_back(Job& job, Outcome outcome) {
   job.journal.dispatch_sent = 0;
   job.pending_ids.clear();
   job.prompt_tokens = 0;
-  emit(NotedRetried{job.spec.id, job.attempt, outcome});
-  decisions_.put_back(job.spec.id, job.attempt, outcome);
   if (!mutated(Mutation::lose_put_back)) enqueue(job);
   arm(job);
   settle_needed_ = true;

@@ -9,6 +9,7 @@
 
 #include "common/base/time.h"
 #include "gen/outcome.h"
+#include "orchestratord/core/budget.h"
 
 namespace orch::gateway {
 
@@ -38,6 +39,8 @@ struct TokenEvent {
 };
 struct MetricsEvent {
   std::uint32_t queue_depth = 0;
+  bool preempted = false;  // its slot was given to an interactive job; it waits again
+  BudgetLeft budget = {};  // at a dispatch
 };
 struct EndEvent {
   FinishReason reason = FinishReason::stop;

@@ -6,7 +6,7 @@
 namespace orch::gateway {
 namespace {
 
-constexpr const char* kOther = "other";
+const std::string kOther = "other";
 
 bool is_name(const std::string& text) {
   return !text.empty() && text.size() <= 128 && std::all_of(text.begin(), text.end(), [](char c) {
@@ -39,6 +39,9 @@ std::optional<TenantsFault> check_policy(const TenantPolicy& policy, const std::
       {"requests_per_second", quotas.requests_per_second, {0, kTenantRequestsMax}},
       {"request_burst", quotas.request_burst, {0, quotas.requests_per_second == 0 ? 0 : kTenantRequestsMax}},
       {"tokens_per_minute", quotas.tokens_per_minute, {0, kTenantTokensMax}},
+      {"budget_tokens", policy.budget.tokens, {0, kBudgetTokensMax}},
+      {"budget_time_ms", policy.budget.time.ms(), {0, kBudgetTimeMsMax}},
+      {"budget_cost_micros", policy.budget.cost / 1000, {0, kBudgetCostMicrosMax}},
   };
   for (const auto& number : numbers) {
     if (auto fault = outside(path + "." + number.key, number.value, number.range)) return fault;
@@ -90,6 +93,11 @@ std::string Tenants::admit(const std::string& name) {
   if (names_.size() >= kTenantsMax) return kOther;
   names_.insert(name);
   return name;
+}
+
+const std::string& Tenants::known_as(const std::string& name) const {
+  const bool known = index_.contains(name) || names_.contains(name);
+  return known || names_.size() < kTenantsMax ? name : kOther;
 }
 
 const TenantPolicy& Tenants::policy(const std::string& name) const {

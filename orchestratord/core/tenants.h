@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "orchestratord/core/budget.h"
 #include "orchestratord/core/job_spec.h"
 
 namespace orch::gateway {
@@ -31,6 +32,7 @@ struct TenantPolicy {
   Priority highest = Priority::interactive;  // batch: no interactive jobs
   std::int64_t running_max = 0;  // dispatches in flight; 0: no limit. Such a tenant stands outside F5's bound
   TenantQuotas quotas = {};
+  BudgetLimits budget = {};  // of all its sessions together, a window
 };
 
 struct TenantsConfig {
@@ -50,6 +52,9 @@ inline constexpr std::int64_t kTenantWeightMax = 1000;
 inline constexpr std::int64_t kTenantJobsMax = 1'000'000;
 inline constexpr std::int64_t kTenantRequestsMax = 1'000'000;  // a second
 inline constexpr std::int64_t kTenantTokensMax = 100'000'000;  // a minute
+inline constexpr std::int64_t kBudgetTokensMax = 1'000'000'000'000;
+inline constexpr std::int64_t kBudgetTimeMsMax = 1'000'000'000'000;
+inline constexpr std::int64_t kBudgetCostMicrosMax = 1'000'000'000'000;  // millionths of the currency
 inline constexpr std::int64_t kGatewaysMax = 64;
 
 // The first thing that is wrong with it.
@@ -63,6 +68,8 @@ class Tenants {
 
   // The name to account under: `name`, or "other" when there is no room for one more.
   std::string admit(const std::string& name);
+  // The same without room being made: who was never admitted is `other`.
+  const std::string& known_as(const std::string& name) const;
   const TenantPolicy& policy(const std::string& name) const;
   std::uint32_t weight(const std::string& name) const { return static_cast<std::uint32_t>(policy(name).weight); }
   const TenantsConfig& config() const { return config_; }

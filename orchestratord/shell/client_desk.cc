@@ -17,17 +17,24 @@ ReaderId ClientDesk::submit_attached(JobSpec spec, std::unique_ptr<ReaderSink> s
   return reader;
 }
 
-ReaderId ClientDesk::open(JobId job, std::optional<std::uint64_t> last_event_id, std::unique_ptr<ReaderSink> sink) {
+ReaderId ClientDesk::open(JobId job, std::optional<std::uint64_t> last_event_id, Owner owner,
+                          std::unique_ptr<ReaderSink> sink) {
   const ReaderId reader{next_++};
   readers_[reader] = std::move(sink);
-  to_core_(OpenStream{reader, job, last_event_id});
+  to_core_(OpenStream{reader, job, last_event_id, std::move(owner)});
   return reader;
 }
 
-void ClientDesk::cancel(JobId job, OnCancel on_cancel) {
+void ClientDesk::cancel(JobId job, Owner owner, OnCancel on_cancel) {
   const RequestId request{next_++};
   cancels_[request] = std::move(on_cancel);
-  to_core_(CancelJob{request, job});
+  to_core_(CancelJob{request, job, std::move(owner)});
+}
+
+void ClientDesk::end_session(std::string tenant, std::string session, OnCancel on_ended) {
+  const RequestId request{next_++};
+  cancels_[request] = std::move(on_ended);
+  to_core_(EndSession{request, std::move(tenant), std::move(session)});
 }
 
 void ClientDesk::set_model_state(ModelKey model, ModelStanding to, OnModels on_models) {
@@ -82,13 +89,17 @@ void ClientDesk::execute(const AdmissionReply& effect) {
   reply(effect.result);
 }
 
-void ClientDesk::execute(const CancelReply& effect) {
-  const auto found = cancels_.find(effect.request);
-  if (found == cancels_.end()) return;
-  const OnCancel reply = std::move(found->second);
-  cancels_.erase(found);
-  reply(effect.found);
+void ClientDesk::answer(RequestId request, bool found) {
+  const auto waiting = cancels_.find(request);
+  if (waiting == cancels_.end()) return;
+  const OnCancel reply = std::move(waiting->second);
+  cancels_.erase(waiting);
+  reply(found);
 }
+
+void ClientDesk::execute(const CancelReply& effect) { answer(effect.request, effect.found); }
+
+void ClientDesk::execute(const SessionEnded& effect) { answer(effect.request, effect.found); }
 
 void ClientDesk::execute(const TenantsReply& effect) {
   const auto found = tenants_.find(effect.request);

@@ -26,8 +26,11 @@ class ClientDesk {
   void submit(JobSpec spec, OnAdmission on_admission);
   // An attached job with its one reader; a refusal reaches the sink. The reader's id, for gone().
   ReaderId submit_attached(JobSpec spec, std::unique_ptr<ReaderSink> sink);
-  ReaderId open(JobId job, std::optional<std::uint64_t> last_event_id, std::unique_ptr<ReaderSink> sink);
-  void cancel(JobId job, OnCancel on_cancel);
+  // Whose job it must be; nullopt: anybody's.
+  using Owner = std::optional<std::string>;
+  ReaderId open(JobId job, std::optional<std::uint64_t> last_event_id, Owner owner, std::unique_ptr<ReaderSink> sink);
+  void cancel(JobId job, Owner owner, OnCancel on_cancel);
+  void end_session(std::string tenant, std::string session, OnCancel on_ended);
   using OnModels = std::function<void(const std::optional<Failure>&)>;
   void set_model_state(ModelKey model, ModelStanding to, OnModels on_models);
   void roll_back_model(std::string name, OnModels on_models);
@@ -37,6 +40,7 @@ class ClientDesk {
 
   void execute(const AdmissionReply& effect);
   void execute(const CancelReply& effect);
+  void execute(const SessionEnded& effect);
   // After the change was stored, or with why not.
   void answer_models(RequestId request, const std::optional<Failure>& failure);
   void execute(const TenantsReply& effect);
@@ -50,6 +54,7 @@ class ClientDesk {
 
  private:
   ReaderSink* find(ReaderId reader) const;
+  void answer(RequestId request, bool found);
 
   const std::function<void(Event)> to_core_;
   std::map<RequestId, OnAdmission> admissions_;

@@ -57,6 +57,9 @@ TenantPolicy policy_of(const Configured& from) {
   out.quotas.requests_per_second = from.requests_per_second;
   out.quotas.request_burst = from.request_burst;
   out.quotas.tokens_per_minute = from.tokens_per_minute;
+  out.budget.tokens = static_cast<std::int64_t>(from.budget_tokens);
+  out.budget.time = Duration::milliseconds(static_cast<std::int64_t>(from.budget_time_ms));
+  out.budget.cost = static_cast<std::int64_t>(from.budget_cost_micros) * 1000;
   return out;
 }
 
@@ -72,10 +75,38 @@ TenantsConfig tenants_config(const gateway_config::Config& config) {
   return out;
 }
 
+BudgetConfig budget_config(const gateway_config::Config& config) {
+  BudgetConfig out;
+  out.ttl = Duration::milliseconds(config.sessions.ttl_ms);
+  out.sessions_max = config.sessions.sessions_max;
+  out.session.turns = config.sessions.turns;
+  out.session.tokens = static_cast<std::int64_t>(config.sessions.tokens);
+  out.session.time = Duration::milliseconds(static_cast<std::int64_t>(config.sessions.time_ms));
+  out.session.cost = static_cast<std::int64_t>(config.sessions.cost_micros) * 1000;
+  out.window = Duration::milliseconds(static_cast<std::int64_t>(config.budgets.window_ms));
+  out.input_price = config.budgets.price_input_nanos;
+  out.output_price = config.budgets.price_output_nanos;
+  return out;
+}
+
 Config core_config(const gateway_config::Config& config, ModelStandings models) {
   Config out;
   out.models = std::move(models);
   out.tenants = tenants_config(config);
+  out.budgets = budget_config(config);
+  switch (config.preemption.mode) {
+    case gateway_config::PreemptionMode::disabled:
+      out.preemption.mode = PreemptionMode::disabled;
+      break;
+    case gateway_config::PreemptionMode::soft:
+      out.preemption.mode = PreemptionMode::soft;
+      break;
+    case gateway_config::PreemptionMode::hard:
+      out.preemption.mode = PreemptionMode::hard;
+      break;
+  }
+  out.preemption.per_minute = config.preemption.per_minute;
+  out.preemption.per_job = config.preemption.per_job;
   out.queue.capacity = config.queue.capacity;
   out.queue.interactive_capacity = config.queue.interactive_capacity;
   out.queue.batch_capacity = config.queue.batch_capacity;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "common/runtime/json_text.h"
+#include "orchestratord/shell/budget_text.h"
 
 namespace orch::gateway {
 using runtime::append_json_string;
@@ -49,6 +50,8 @@ struct Append {
   std::string_view operator()(const MetricsEvent& event) const {
     JsonObject object(out);
     object.number("queue_depth", std::uint64_t{event.queue_depth});
+    if (event.preempted) object.boolean("preempted", true);
+    append_budget(object, event.budget);
     object.close();
     return "metrics";
   }

@@ -48,6 +48,7 @@ void append_placement(const PlacementRecord& placement, Instant since, std::stri
       .string("decided_by", decided_by_name(placement.decision.decided_by))
       .boolean("fallback", placement.decision.fallback);
   if (placement.put_back) json.string("put_back", outcome_row(*placement.put_back).code);
+  if (placement.preempted_by) json.string("preempted_by", placement.preempted_by->to_string());
   append_list(json.key("candidates"), placement.decision.candidates, append_candidate);
   json.close();
 }

@@ -6,6 +6,7 @@
 
 #include "common/runtime/grpc_serve.h"
 #include "orch/v1/orchestrator.grpc.pb.h"
+#include "orchestratord/shell/idempotency.h"
 #include "orchestratord/shell/submit_request.h"
 
 namespace orch::gateway {
@@ -32,6 +33,12 @@ Failure not_found() {
 grpc::Status busy() { return {grpc::StatusCode::RESOURCE_EXHAUSTED, "ADMISSION_REJECT: too many calls wait"}; }
 
 grpc::Status shutting_down() { return {grpc::StatusCode::UNAVAILABLE, "POOL_UNREADY: the service is shutting down"}; }
+
+std::string_view metadata_of(const grpc::CallbackServerContext& context, const char* name) {
+  const auto found = context.client_metadata().find(name);
+  return found == context.client_metadata().end() ? std::string_view()
+                                                  : std::string_view(found->second.data(), found->second.size());
+}
 
 class GrpcSink final : public ReaderSink {
  public:
@@ -60,21 +67,29 @@ struct GrpcApi::Shared {
   Shared(ClientDesk& client_desk, const runtime::KeyRing& key_ring, Post poster)
       : desk(&client_desk), keys(key_ring), post(std::move(poster)) {}
 
-  // nullopt: a key is missing or wrong. OC-TENANT-1001: the tenant follows from the key alone.
-  std::optional<std::string> tenant_of(const grpc::CallbackServerContext& context) const {
-    if (keys.empty()) return JobSpec{}.tenant;
+  // nullopt: a key is missing or wrong.
+  std::optional<runtime::KeyRing::Caller> caller_of(const grpc::CallbackServerContext& context) const {
     const auto& metadata = context.client_metadata();
     for (const char* name : {"authorization", "x-api-key"}) {
       const auto found = metadata.find(name);
       if (found == metadata.end()) continue;
       const std::string_view value(found->second.data(), found->second.size());
-      const auto caller =
-          keys.identify(std::string_view(name) == "authorization" ? runtime::bearer_token(value) : value);
-      if (caller) return caller->owner;
+      auto caller = keys.identify(std::string_view(name) == "authorization" ? runtime::bearer_token(value) : value);
+      if (caller) return caller;
     }
     return std::nullopt;
   }
-  bool allowed(const grpc::CallbackServerContext& context) const { return tenant_of(context).has_value(); }
+  bool allowed(const grpc::CallbackServerContext& context) const { return keys.empty() || caller_of(context); }
+  // OC-TENANT-1001: it follows from the key alone.
+  std::string tenant_of(const grpc::CallbackServerContext& context) const {
+    const auto caller = keys.empty() ? std::nullopt : caller_of(context);
+    return caller ? caller->owner : JobSpec{}.tenant;
+  }
+  // OC-TENANT-1006: nullopt: an operator.
+  ClientDesk::Owner owner_of(const grpc::CallbackServerContext& context) const {
+    const auto caller = keys.empty() ? std::nullopt : caller_of(context);
+    return caller && !caller->is_operator ? ClientDesk::Owner(caller->owner) : std::nullopt;
+  }
 
   ClientDesk* desk;  // loop only; null once closed
   const runtime::KeyRing& keys;
@@ -91,7 +106,11 @@ class GrpcApi::Service final : public v1::Orchestrator::CallbackService {
     if (const auto refused = refuse(*context)) return finish(reactor, *refused);
     auto spec = read_submit_request(*request);
     if (!spec.ok()) return finish(reactor, status_of(spec.error()));
-    spec->tenant = shared_->tenant_of(*context).value_or(JobSpec{}.tenant);
+    spec->tenant = shared_->tenant_of(*context);
+    const auto idempotency =
+        read_idempotency(metadata_of(*context, "idempotency-key"), spec->tenant, request->SerializeAsString());
+    if (!idempotency.ok()) return finish(reactor, status_of(idempotency.error()));
+    spec->idempotency = *idempotency;
     return post(reactor, [reactor, reply, job = std::move(spec).value()](ClientDesk& desk) {
       desk.submit(job, [reactor, reply](const std::variant<Admitted, Failure>& result) {
         if (const auto* failure = std::get_if<Failure>(&result)) return reactor->Finish(status_of(*failure));
@@ -102,6 +121,8 @@ class GrpcApi::Service final : public v1::Orchestrator::CallbackService {
             static_cast<std::uint64_t>(std::max<std::int64_t>(0, admitted.predicted_start.ms())));
         reply->set_estimated(admitted.estimated);
         if (admitted.on_time_probability) reply->set_on_time_probability(*admitted.on_time_probability);
+        reply->set_repeated(admitted.repeated);
+        write_budget(admitted.budget, *reply->mutable_budget());
         reactor->Finish(grpc::Status::OK);
       });
     });
@@ -128,10 +149,11 @@ class GrpcApi::Service final : public v1::Orchestrator::CallbackService {
       stream->finish(status_of(not_found()));
     } else {
       const auto last = request->has_last_event_id() ? std::optional(request->last_event_id()) : std::nullopt;
-      const bool posted = shared_->post([shared, stream, reader, last, id = JobId{*job}] {
-        if (shared->desk == nullptr) return stream->finish(shutting_down());
-        *reader = shared->desk->open(id, last, std::make_unique<GrpcSink>(stream));
-      });
+      const bool posted =
+          shared_->post([shared, stream, reader, last, owner = shared_->owner_of(*context), id = JobId{*job}] {
+            if (shared->desk == nullptr) return stream->finish(shutting_down());
+            *reader = shared->desk->open(id, last, owner, std::make_unique<GrpcSink>(stream));
+          });
       if (!posted) stream->finish(busy());
     }
     return stream.get();
@@ -143,8 +165,9 @@ class GrpcApi::Service final : public v1::Orchestrator::CallbackService {
     if (const auto refused = refuse(*context)) return finish(reactor, *refused);
     const auto job = Uuid::parse(request->task_id());
     if (!job) return finish(reactor, status_of(not_found()));
-    return post(reactor, [reactor, id = JobId{*job}](ClientDesk& desk) {
-      desk.cancel(id, [reactor](bool found) { reactor->Finish(found ? grpc::Status::OK : status_of(not_found())); });
+    return post(reactor, [reactor, owner = shared_->owner_of(*context), id = JobId{*job}](ClientDesk& desk) {
+      desk.cancel(id, owner,
+                  [reactor](bool found) { reactor->Finish(found ? grpc::Status::OK : status_of(not_found())); });
     });
   }
 

@@ -11,6 +11,7 @@
 #include "common/runtime/http_router.h"
 #include "common/runtime/json_text.h"
 #include "common/runtime/metrics.h"
+#include "orchestratord/shell/budget_text.h"
 #include "orchestratord/shell/chat_request.h"
 #include "orchestratord/shell/explain_json.h"
 #include "orchestratord/shell/failure_reply.h"
@@ -58,6 +59,8 @@ std::string admitted_json(const Admitted& admitted) {
   return out;
 }
 
+bool is_admin_path(std::string_view path) { return path.starts_with("/v1/admin/"); }
+
 }  // namespace
 
 std::uint32_t default_chat_tokens(const Orchestrator& core, const std::string& model_ref) {
@@ -81,8 +84,12 @@ struct HttpApi::Parts {
   void set_model_state(const HttpExchangePtr& exchange);
   void roll_back_model(const HttpExchangePtr& exchange);
   void put_tenants(const HttpExchangePtr& exchange);
+  void explain_task(const HttpExchangePtr& exchange);
+  void get_session(const HttpExchangePtr& exchange);
+  void delete_session(const HttpExchangePtr& exchange);
   std::optional<runtime::KeyRing::Caller> caller_of(const HttpRequest& request) const;
   std::string tenant_of(const HttpRequest& request) const;
+  ClientDesk::Owner owner_of(const HttpRequest& request) const;
   bool may_operate(const HttpExchangePtr& exchange) const;
 
   // The {id} of the route being handled.
@@ -90,8 +97,12 @@ struct HttpApi::Parts {
     const auto id = params.empty() ? std::nullopt : Uuid::parse(params.front().second);
     return id ? std::optional(JobId{*id}) : std::nullopt;
   }
-  SinkLimits sink_limits() const {
-    return {config.streams.buffer_bytes_max, Duration::milliseconds(config.streams.heartbeat_ms)};
+  // With what is left of the budgets when the head is written.
+  SinkLimits sink_limits(std::string tenant, std::string session) const {
+    return {config.streams.buffer_bytes_max, Duration::milliseconds(config.streams.heartbeat_ms),
+            [this, tenant = std::move(tenant), session = std::move(session)](HttpResponse& head) {
+              add_budget_headers(head, core.budget_left(tenant, session, runtime::now()));
+            }};
   }
 
   const gateway_config::Config& config;
@@ -111,13 +122,9 @@ void HttpApi::Parts::add_routes() {
   router.add("POST", "/v1/tasks", [this](const HttpExchangePtr& exchange) { post_task(exchange); });
   router.add("GET", "/v1/tasks/{id}/stream", [this](const HttpExchangePtr& exchange) { stream_task(exchange); });
   router.add("POST", "/v1/tasks/{id}/cancel", [this](const HttpExchangePtr& exchange) { cancel_task(exchange); });
-  router.add("GET", "/v1/tasks/{id}/explain", [=, this](const HttpExchangePtr& exchange) {
-    const auto job = task_id();
-    std::optional<std::string> text = job ? explain_json(core, *job, runtime::now()) : std::nullopt;
-    if (text) return reply_json(exchange, std::move(*text));
-    exchange->reply(failure_reply(make_failure(Outcome::NOT_FOUND, "no decision about this task is kept", "task_id"),
-                                  Envelope::orch_queue));
-  });
+  router.add("GET", "/v1/tasks/{id}/explain", [this](const HttpExchangePtr& exchange) { explain_task(exchange); });
+  router.add("GET", "/v1/sessions/{id}", [this](const HttpExchangePtr& exchange) { get_session(exchange); });
+  router.add("DELETE", "/v1/sessions/{id}", [this](const HttpExchangePtr& exchange) { delete_session(exchange); });
   router.add("GET", "/v1/admin/queue",
              [=, this](const HttpExchangePtr& exchange) { reply_json(exchange, queue_json(core, runtime::now())); });
   router.add("GET", "/v1/admin/leases",
@@ -176,7 +183,13 @@ std::string HttpApi::Parts::tenant_of(const HttpRequest& request) const {
   return caller ? caller->owner : JobSpec{}.tenant;
 }
 
-// Only an operator's key may look at all tenants and change them; without keys everybody on this host is one.
+// OC-TENANT-1006: whose tasks the caller may read, cancel and ask about. Without keys everybody on this host is one.
+ClientDesk::Owner HttpApi::Parts::owner_of(const HttpRequest& request) const {
+  const auto caller = caller_of(request);
+  return caller && !caller->is_operator ? ClientDesk::Owner(caller->owner) : std::nullopt;
+}
+
+// Only an operator's key may look at all tenants, change them and use /v1/admin (OC-TENANT-1006).
 bool HttpApi::Parts::may_operate(const HttpExchangePtr& exchange) const {
   if (keys.empty()) return true;
   const auto caller = caller_of(exchange->request());
@@ -199,6 +212,7 @@ void HttpApi::Parts::put_tenants(const HttpExchangePtr& exchange) {
 void HttpApi::Parts::route(const HttpExchangePtr& exchange) {
   const HttpRequest& request = exchange->request();
   auto match = router.find(request.method, request.path);
+  if (is_admin_path(request.path) && !may_operate(exchange)) return;
   if (match.handler != nullptr) {
     params = std::move(match.params);
     return (*match.handler)(exchange);
@@ -225,6 +239,7 @@ void HttpApi::Parts::post_task(const HttpExchangePtr& exchange) {
     const Admitted& admitted = std::get<Admitted>(result);
     HttpResponse response = HttpResponse::json(202, admitted_json(admitted));
     if (admitted.repeated) response.with("Idempotent-Replayed", "true");
+    add_budget_headers(response, admitted.budget);
     exchange->reply(std::move(response));
   });
 }
@@ -246,7 +261,10 @@ void HttpApi::Parts::stream_task(const HttpExchangePtr& exchange) {
     }
     last = value;
   }
-  const ReaderId reader = desk.open(*job, last, make_task_sink(exchange, sink_limits()));
+  const Job* known = core.find_job(*job);
+  SinkLimits limits = sink_limits(known == nullptr ? std::string() : known->spec.tenant,
+                                  known == nullptr ? std::string() : known->spec.session);
+  const ReaderId reader = desk.open(*job, last, owner_of(request), make_task_sink(exchange, std::move(limits)));
   exchange->on_disconnect([this, reader] { desk.gone(reader); });
 }
 
@@ -256,9 +274,37 @@ void HttpApi::Parts::cancel_task(const HttpExchangePtr& exchange) {
   };
   const auto job = task_id();
   if (!job) return unknown();
-  desk.cancel(*job, [exchange, unknown](bool found) {
+  desk.cancel(*job, owner_of(exchange->request()), [exchange, unknown](bool found) {
     if (!found) return unknown();
     exchange->reply(HttpResponse::empty(204));
+  });
+}
+
+void HttpApi::Parts::explain_task(const HttpExchangePtr& exchange) {
+  const auto job = task_id();
+  std::optional<std::string> text;
+  if (job && core.may_see_decisions(*job, owner_of(exchange->request())))
+    text = explain_json(core, *job, runtime::now());
+  if (text) return exchange->reply(HttpResponse::json(200, std::move(*text)));
+  exchange->reply(failure_reply(make_failure(Outcome::NOT_FOUND, "no decision about this task is kept", "task_id"),
+                                Envelope::orch_queue));
+}
+
+// ORCH-2004. A session is its tenant's; an operator's key sees those of tenant `default`.
+void HttpApi::Parts::get_session(const HttpExchangePtr& exchange) {
+  const std::string& id = params.front().second;
+  const auto standing = core.budgets().session(tenant_of(exchange->request()), id, runtime::now());
+  if (standing) return exchange->reply(HttpResponse::json(200, session_json(id, *standing)));
+  exchange->reply(
+      failure_reply(make_failure(Outcome::NOT_FOUND, "no such session", "session_id"), Envelope::orch_queue));
+}
+
+// ORCH-2005.
+void HttpApi::Parts::delete_session(const HttpExchangePtr& exchange) {
+  desk.end_session(tenant_of(exchange->request()), params.front().second, [exchange](bool found) {
+    if (found) return exchange->reply(HttpResponse::empty(204));
+    exchange->reply(
+        failure_reply(make_failure(Outcome::NOT_FOUND, "no such session", "session_id"), Envelope::orch_queue));
   });
 }
 
@@ -296,10 +342,11 @@ void HttpApi::Parts::chat(const HttpExchangePtr& exchange) {
   if (request.spec.max_tokens == 0) request.spec.max_tokens = default_chat_tokens(core, request.spec.model_ref);
   const std::string task_id = id.to_string();
   ChatIdentity identity{"chatcmpl-" + task_id, request.model, static_cast<std::int64_t>(std::time(nullptr))};
+  SinkLimits limits = sink_limits(request.spec.tenant, request.spec.session);
   std::unique_ptr<ReaderSink> sink =
       request.stream
-          ? make_chat_stream_sink(exchange, sink_limits(), std::move(identity), request.include_usage, task_id)
-          : make_chat_whole_sink(exchange, std::move(identity), task_id);
+          ? make_chat_stream_sink(exchange, std::move(limits), std::move(identity), request.include_usage, task_id)
+          : make_chat_whole_sink(exchange, std::move(limits), std::move(identity), task_id);
   const ReaderId reader = desk.submit_attached(std::move(request.spec), std::move(sink));
   exchange->on_disconnect([this, reader] { desk.gone(reader); });
 }

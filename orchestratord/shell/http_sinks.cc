@@ -37,12 +37,13 @@ void add_served_by(HttpResponse& head, const ServedBy& served_by, const std::str
 class TaskSink final : public ReaderSink {
  public:
   TaskSink(HttpExchangePtr exchange, SinkLimits limits)
-      : writer_(std::move(exchange), limits.pending_bytes_max), heartbeat_(limits.heartbeat) {}
+      : writer_(std::move(exchange), limits.pending_bytes_max), limits_(std::move(limits)) {}
 
   void opened(JobId job) override {
     HttpResponse head = event_stream_head();
     head.with("X-Orch-Task-Id", job.to_string());
-    writer_.begin(std::move(head), heartbeat_);
+    if (limits_.add_to_head) limits_.add_to_head(head);
+    writer_.begin(std::move(head), limits_.heartbeat);
   }
   void served_by(const ServedBy&) override {}
   Took event(const StreamEvent& event) override {
@@ -58,7 +59,7 @@ class TaskSink final : public ReaderSink {
 
  private:
   runtime::SseWriter writer_;
-  Duration heartbeat_;
+  const SinkLimits limits_;
   std::string data_;  // reused
 };
 
@@ -68,6 +69,7 @@ class ChatStreamSink final : public ReaderSink {
                  std::string task_id)
       : writer_(std::move(exchange), limits.pending_bytes_max),
         heartbeat_(limits.heartbeat),
+        add_to_head_(std::move(limits.add_to_head)),
         identity_(std::move(identity)),
         include_usage_(include_usage),
         task_id_(std::move(task_id)) {}
@@ -122,6 +124,7 @@ class ChatStreamSink final : public ReaderSink {
     writer_.comment("waiting");
   }
   void begin(HttpResponse head) {
+    if (add_to_head_) add_to_head_(head);
     writer_.begin(std::move(head), heartbeat_);
     static_cast<void>(send([&](std::string& out) { append_chat_role_chunk(out, identity_, include_usage_); }));
   }
@@ -143,6 +146,7 @@ class ChatStreamSink final : public ReaderSink {
 
   runtime::SseWriter writer_;
   Duration heartbeat_;
+  std::function<void(HttpResponse&)> add_to_head_;
   ChatIdentity identity_;
   bool include_usage_;
   bool answered_ = false;
@@ -153,8 +157,11 @@ class ChatStreamSink final : public ReaderSink {
 
 class ChatWholeSink final : public ReaderSink {
  public:
-  ChatWholeSink(HttpExchangePtr exchange, ChatIdentity identity, std::string task_id)
-      : exchange_(std::move(exchange)), identity_(std::move(identity)), task_id_(std::move(task_id)) {}
+  ChatWholeSink(HttpExchangePtr exchange, SinkLimits limits, ChatIdentity identity, std::string task_id)
+      : exchange_(std::move(exchange)),
+        add_to_head_(std::move(limits.add_to_head)),
+        identity_(std::move(identity)),
+        task_id_(std::move(task_id)) {}
 
   void opened(JobId job) override {
     task_id_ = job.to_string();
@@ -168,6 +175,7 @@ class ChatWholeSink final : public ReaderSink {
       append_chat_completion(body, identity_, text_, end->reason, {end->prompt_tokens, end->tokens_out});
       HttpResponse response = HttpResponse::json(200, std::move(body));
       if (served_by_) add_served_by(response, *served_by_, task_id_);
+      if (add_to_head_) add_to_head_(response);
       exchange_->reply(std::move(response));
     }
     if (const auto* error = std::get_if<ErrorEvent>(&event.body)) refused(error->failure);
@@ -179,6 +187,7 @@ class ChatWholeSink final : public ReaderSink {
 
  private:
   HttpExchangePtr exchange_;
+  std::function<void(HttpResponse&)> add_to_head_;
   ChatIdentity identity_;
   std::string task_id_;
   std::optional<ServedBy> served_by_;
@@ -188,17 +197,19 @@ class ChatWholeSink final : public ReaderSink {
 }  // namespace
 
 std::unique_ptr<ReaderSink> make_task_sink(HttpExchangePtr exchange, SinkLimits limits) {
-  return std::make_unique<TaskSink>(std::move(exchange), limits);
+  return std::make_unique<TaskSink>(std::move(exchange), std::move(limits));
 }
 
 std::unique_ptr<ReaderSink> make_chat_stream_sink(HttpExchangePtr exchange, SinkLimits limits, ChatIdentity identity,
                                                   bool include_usage, std::string task_id) {
-  return std::make_unique<ChatStreamSink>(std::move(exchange), limits, std::move(identity), include_usage,
+  return std::make_unique<ChatStreamSink>(std::move(exchange), std::move(limits), std::move(identity), include_usage,
                                           std::move(task_id));
 }
 
-std::unique_ptr<ReaderSink> make_chat_whole_sink(HttpExchangePtr exchange, ChatIdentity identity, std::string task_id) {
-  return std::make_unique<ChatWholeSink>(std::move(exchange), std::move(identity), std::move(task_id));
+std::unique_ptr<ReaderSink> make_chat_whole_sink(HttpExchangePtr exchange, SinkLimits limits, ChatIdentity identity,
+                                                 std::string task_id) {
+  return std::make_unique<ChatWholeSink>(std::move(exchange), std::move(limits), std::move(identity),
+                                         std::move(task_id));
 }
 
 }  // namespace orch::gateway

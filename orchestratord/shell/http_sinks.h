@@ -2,6 +2,7 @@
 // only.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -15,6 +16,7 @@ namespace orch::gateway {
 struct SinkLimits {
   std::size_t pending_bytes_max = 262'144;
   Duration heartbeat = Duration::seconds(15);
+  std::function<void(runtime::HttpResponse&)> add_to_head = nullptr;  // called when the head is written
 };
 
 // Opens at once with 200; errors after that are `error` events (OC-CTRL-2028).
@@ -26,7 +28,7 @@ std::unique_ptr<ReaderSink> make_chat_stream_sink(runtime::HttpExchangePtr excha
                                                   ChatIdentity identity, bool include_usage, std::string task_id);
 
 // Collects the text and answers once. The text is bounded by the job's max_tokens.
-std::unique_ptr<ReaderSink> make_chat_whole_sink(runtime::HttpExchangePtr exchange, ChatIdentity identity,
-                                                 std::string task_id);
+std::unique_ptr<ReaderSink> make_chat_whole_sink(runtime::HttpExchangePtr exchange, SinkLimits limits,
+                                                 ChatIdentity identity, std::string task_id);
 
 }  // namespace orch::gateway

@@ -87,6 +87,7 @@ void Probe::note(const NotedRefused& noted) {
 }
 
 void Probe::note(const NotedDispatched& noted) {
+  if (noted.resumed) metrics_.add("resumptions_total", {{"engine", noted.engine}});
   if (noted.attempt <= 1) {
     MetricLabels labels = replica_labels(noted);
     labels["priority"] = priority_name(noted.priority);
@@ -140,6 +141,12 @@ void Probe::note(const NotedEnded& noted) {
                                    {"decode_time_ms", noted.decode.ms()},
                                    {"tokens_in", noted.tokens_in},
                                    {"tokens_out", noted.tokens_out}});
+}
+
+void Probe::note(const NotedPreempted& noted) {
+  const char* mode = noted.mode == PreemptionMode::hard ? "hard" : "soft";
+  metrics_.add("preemptions_total", {{"mode", mode}, {"engine", noted.engine}});
+  runtime::log_info("preempted", {{"job_id", noted.job.to_string()}, {"by", noted.by.to_string()}, {"mode", mode}});
 }
 
 void Probe::note(const NotedQuota& noted) {

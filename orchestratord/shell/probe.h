@@ -26,6 +26,7 @@ class Probe {
   void note(const NotedEnded& noted);
   void note(const NotedQueueDepth& noted);
   void note(const NotedQuota& noted);
+  void note(const NotedPreempted& noted);
   void note(const NotedRetried& noted);
   void note(const NotedJournal& noted);
   void note(const NotedRecovered& noted);

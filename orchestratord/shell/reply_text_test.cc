@@ -41,6 +41,9 @@ TEST(EventText, ORCH_2002_task_events) {
             R"(started {"queue_position":3,"predicted_start_ms":250,"estimated":true,"on_time_probability":0.75})");
   EXPECT_EQ(transcript(TokenEvent{7, {1}, "a\"\n\xC3\xA9"}), "token {\"t\":\"a\\\"\\n\xC3\xA9\",\"i\":7,\"ids\":[1]}");
   EXPECT_EQ(transcript(MetricsEvent{2}), R"(metrics {"queue_depth":2})");
+  EXPECT_EQ(transcript(MetricsEvent{2, true, {3, 40, Duration::milliseconds(5), 1'500'000'000}}),
+            R"(metrics {"queue_depth":2,"preempted":true,"turns_budget_remaining":3,"tokens_budget_remaining":40,)"
+            R"("time_budget_remaining_ms":5,"cost_budget_remaining":1.5})");
   EndEvent end;
   end.tokens_out = 16;
   end.decode = Duration::microseconds(12'900);

@@ -63,6 +63,40 @@ Status<Failure> read_sampling(const v1::SubmitRequest& message, const std::strin
   return Ok{};
 }
 
+Status<Failure> read_names(const google::protobuf::RepeatedPtrField<std::string>& names, const std::string& path,
+                           std::vector<std::string>& out) {
+  if (static_cast<std::size_t>(names.size()) > kPlacementNamesMax)
+    return Err{invalid(path, path + " must have at most " + std::to_string(kPlacementNamesMax) + " items")};
+  for (const std::string& name : names) {
+    if (name.empty() || name.size() > kPlacementNameBytesMax) {
+      return Err{invalid(path, path + " must hold names of 1.." + std::to_string(kPlacementNameBytesMax) + " bytes")};
+    }
+    out.push_back(name);
+  }
+  std::sort(out.begin(), out.end());
+  out.erase(std::unique(out.begin(), out.end()), out.end());
+  return Ok{};
+}
+
+// OC-CORE-1015.
+Status<Failure> read_wish(const v1::SubmitRequest& message, PlacementWish& out) {
+  if (!message.has_placement()) return Ok{};
+  const v1::PlacementWish& wish = message.placement();
+  if (wish.pin().size() > kPlacementNameBytesMax) {
+    return Err{invalid("placement.pin",
+                       "placement.pin must have at most " + std::to_string(kPlacementNameBytesMax) + " bytes")};
+  }
+  out.pin = wish.pin();
+  ORCH_TRY(prefer, read_names(wish.prefer(), "placement.prefer", out.prefer));
+  ORCH_TRY(avoid, read_names(wish.avoid(), "placement.avoid", out.avoid));
+  ORCH_TRY(devices, read_names(wish.devices(), "placement.devices", out.devices));
+  static_cast<void>(prefer);
+  static_cast<void>(avoid);
+  static_cast<void>(devices);
+  out.allow_fallback = !wish.has_allow_fallback() || wish.allow_fallback();
+  return Ok{};
+}
+
 }  // namespace
 
 Result<JobSpec, Failure> read_submit_request(const v1::SubmitRequest& message) {
@@ -108,10 +142,20 @@ Result<JobSpec, Failure> read_submit_request(const v1::SubmitRequest& message) {
   spec.require_gpu = message.require_gpu();
   ORCH_TRY(sampling, read_sampling(message, spec.id.to_string(), payload.sampling));
   ORCH_TRY(prompt, read_prompt(message.prompt(), payload.prompt));
+  ORCH_TRY(wish, read_wish(message, spec.wish));
   static_cast<void>(sampling);
   static_cast<void>(prompt);
+  static_cast<void>(wish);
   attach_payload(spec, std::move(payload));
   return spec;
+}
+
+void write_budget(const BudgetLeft& left, v1::BudgetLeft& out) {
+  const auto whole = [](std::int64_t value) { return static_cast<std::uint64_t>(std::max<std::int64_t>(value, 0)); };
+  if (left.turns) out.set_turns(whole(*left.turns));
+  if (left.tokens) out.set_tokens(whole(*left.tokens));
+  if (left.time) out.set_time_ms(whole(left.time->ms()));
+  if (left.cost) out.set_cost_billionths(whole(*left.cost));
 }
 
 v1::TaskEvent write_task_event(const StreamEvent& event) {
@@ -129,6 +173,8 @@ v1::TaskEvent write_task_event(const StreamEvent& event) {
     for (const std::uint32_t id : token->ids) out.mutable_token()->add_ids(id);
   } else if (const auto* metrics = std::get_if<MetricsEvent>(&event.body)) {
     out.mutable_metrics()->set_queue_depth(metrics->queue_depth);
+    out.mutable_metrics()->set_preempted(metrics->preempted);
+    write_budget(metrics->budget, *out.mutable_metrics()->mutable_budget());
   } else if (const auto* end = std::get_if<EndEvent>(&event.body)) {
     out.mutable_end()->set_tokens_out(end->tokens_out);
     out.mutable_end()->set_decode_ms(static_cast<std::uint64_t>(std::max<std::int64_t>(0, end->decode.ms())));

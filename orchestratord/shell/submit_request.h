@@ -10,6 +10,8 @@ namespace orch::gateway {
 
 Result<JobSpec, Failure> read_submit_request(const v1::SubmitRequest& message);
 
+void write_budget(const BudgetLeft& left, v1::BudgetLeft& out);
+
 // One event of a stream as its message.
 v1::TaskEvent write_task_event(const StreamEvent& event);
 

@@ -1,11 +1,13 @@
 #include "orchestratord/shell/tenants_json.h"
 
+#include <algorithm>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
 
 #include "common/runtime/json_text.h"
+#include "orchestratord/shell/budget_text.h"
 #include "orchestratord/shell/json_fields.h"
 
 namespace orch::gateway {
@@ -24,6 +26,9 @@ void write_policy(JsonObject& json, const TenantPolicy& policy) {
   number("requests_per_second", policy.quotas.requests_per_second);
   number("request_burst", policy.quotas.request_burst);
   number("tokens_per_minute", policy.quotas.tokens_per_minute);
+  number("budget_tokens", policy.budget.tokens);
+  number("budget_time_ms", policy.budget.time.ms());
+  number("budget_cost_micros", policy.budget.cost / 1000);
 }
 
 std::string tenant_json(const Orchestrator& core, const std::string& name, Instant now) {
@@ -38,6 +43,7 @@ std::string tenant_json(const Orchestrator& core, const std::string& name, Insta
   };
   left("requests_left", core.quotas().requests_left(name, now));
   left("tokens_left", core.quotas().tokens_left(name, now));
+  append_budget(json, core.budget_left(name, {}, now));
   json.close();
   return out;
 }
@@ -87,6 +93,13 @@ TenantPolicy read_policy(JsonFields& fields) {
   out.quotas.requests_per_second = integer(fields, "requests_per_second", out.quotas.requests_per_second);
   out.quotas.request_burst = integer(fields, "request_burst", out.quotas.request_burst);
   out.quotas.tokens_per_minute = integer(fields, "tokens_per_minute", out.quotas.tokens_per_minute);
+  // Beyond what fits, one too much is as impossible, and is refused by the core.
+  const auto fitting = [](std::int64_t value, std::int64_t most) {
+    return std::clamp<std::int64_t>(value, -1, most + 1);
+  };
+  out.budget.tokens = integer(fields, "budget_tokens", 0);
+  out.budget.time = Duration::milliseconds(fitting(integer(fields, "budget_time_ms", 0), kBudgetTimeMsMax));
+  out.budget.cost = fitting(integer(fields, "budget_cost_micros", 0), kBudgetCostMicrosMax) * 1000;
   return out;
 }
 

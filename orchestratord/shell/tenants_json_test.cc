@@ -16,7 +16,8 @@ std::string refusal(const std::string& body) {
 TEST(TenantsJson, OC_TENANT_1003_takes_the_whole_replacement) {
   const auto parsed = parse_tenants(
       R"({"dry_run":true,"gateways":2,"defaults":{"concurrent_jobs":9},"tenants":[{"name":"a","weight":4,)"
-      R"("highest_class":"batch","running_max":3,"requests_per_second":5,"request_burst":6,"tokens_per_minute":7}]})");
+      R"("highest_class":"batch","running_max":3,"requests_per_second":5,"request_burst":6,"tokens_per_minute":7,)"
+      R"("budget_tokens":8,"budget_time_ms":9,"budget_cost_micros":10}]})");
   ASSERT_TRUE(parsed.ok());
   EXPECT_TRUE(parsed->dry_run);
   EXPECT_EQ(parsed->gateways, 2);
@@ -28,6 +29,7 @@ TEST(TenantsJson, OC_TENANT_1003_takes_the_whole_replacement) {
   EXPECT_EQ(a.highest, Priority::batch);
   EXPECT_EQ(a.running_max, 3);
   EXPECT_EQ(a.quotas, (TenantQuotas{1024, 5, 6, 7}));
+  EXPECT_EQ(a.budget, (BudgetLimits{0, 8, Duration::milliseconds(9), 10'000}));
 }
 
 TEST(TenantsJson, OC_TENANT_1003_what_is_malformed_is_refused_by_its_path) {
@@ -42,6 +44,15 @@ TEST(TenantsJson, OC_TENANT_1003_what_is_malformed_is_refused_by_its_path) {
   const auto negative = parse_tenants(R"({"tenants":[{"name":"a","tokens_per_minute":-5}]})");
   ASSERT_TRUE(negative.ok());
   EXPECT_EQ(check_tenants(*negative)->field, "tenants[0].tokens_per_minute");
+  for (const char* key : {"budget_tokens", "budget_time_ms", "budget_cost_micros"}) {
+    for (const char* value : {"-1", "9223372036854775807"}) {
+      const auto parsed = parse_tenants(std::string(R"({"tenants":[{"name":"a",")") + key + "\":" + value + "}]}");
+      ASSERT_TRUE(parsed.ok()) << key << value;
+      const auto fault = check_tenants(*parsed);
+      ASSERT_TRUE(fault) << key << value;
+      EXPECT_EQ(fault->field, std::string("tenants[0].") + key);
+    }
+  }
 }
 
 TEST(TenantsJson, OC_TENANT_1004_shows_policy_use_and_counters) {

@@ -59,3 +59,35 @@ def test_bad_input_names_the_field(stub, changes, field):
         calls.Submit(submit_request(messages, common, **changes))
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert field in caught.value.details()
+
+
+def test_J5_an_idempotency_key_in_the_metadata_names_the_task(stub):
+    calls, messages, common = stub
+    key = (("idempotency-key", str(uuid.uuid4())),)
+    wanted = submit_request(messages, common)
+    first = calls.Submit(wanted, metadata=key)
+    assert not first.repeated
+    again = calls.Submit(wanted, metadata=key)
+    assert again.repeated and again.task_id == wanted.task_id
+    with pytest.raises(grpc.RpcError) as other_body:
+        calls.Submit(submit_request(messages, common), metadata=key)
+    assert other_body.value.code() == grpc.StatusCode.ALREADY_EXISTS and other_body.value.details().startswith("CONFLICT")
+    with pytest.raises(grpc.RpcError) as bad_key:
+        calls.Submit(submit_request(messages, common), metadata=(("idempotency-key", "with space"),))
+    assert bad_key.value.code() == grpc.StatusCode.INVALID_ARGUMENT and "Idempotency-Key" in bad_key.value.details()
+
+
+def test_OC_CORE_1015_a_wish_for_a_replica_that_does_not_exist_is_refused(stub):
+    calls, messages, common = stub
+    with pytest.raises(grpc.RpcError) as refused:
+        calls.Submit(submit_request(messages, common, placement=messages.PlacementWish(pin="nowhere")))
+    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT and "placement.pin" in refused.value.details()
+    wanted = submit_request(messages, common, placement=messages.PlacementWish(pin="default"))
+    assert calls.Submit(wanted).task_id == wanted.task_id
+    assert list(calls.Stream(messages.StreamRequest(task_id=wanted.task_id)))[-1].WhichOneof("kind") == "end"
+
+
+def test_ORCH_3021_a_reply_says_what_the_session_has_left(stub):
+    calls, messages, common = stub
+    reply = calls.Submit(submit_request(messages, common, session_id=str(uuid.uuid4())))
+    assert reply.budget.turns == 7 and not reply.budget.HasField("tokens")

@@ -38,6 +38,7 @@ std::optional<JobId> Clients::submit(std::size_t index, const std::string& model
   const std::uint64_t kind = rng.below(4);
   spec.attachment = plain || kind == 0 ? Attachment::attached : kind == 1 ? Attachment::detached : Attachment::task;
   spec.payload = std::make_shared<JobPayload>();
+  if (!plain && id.value.lo % 4 == 0) spec.session = "s" + std::to_string(id.value.lo / 50);
 
   Case each;
   each.gateway = index;
@@ -165,6 +166,8 @@ void Clients::receive(std::size_t gateway, const gateway::Effect& effect) {
     if (cancels_.erase(cancelled->request) == 0) world_.violation("a cancel was answered twice");
   } else if (std::holds_alternative<gateway::NotedRetried>(effect)) {
     ++totals_.retried;
+  } else if (std::holds_alternative<gateway::NotedPreempted>(effect)) {
+    ++totals_.preempted;
   }
 }
 

@@ -22,6 +22,7 @@ struct WorkloadTotals {
   std::uint64_t ended_well = 0;
   std::uint64_t ended_in_error = 0;
   std::uint64_t retried = 0;
+  std::uint64_t preempted = 0;
   std::uint64_t lost_with_gateway = 0;
   std::uint64_t taken_over = 0;
   std::map<std::string, std::uint64_t> errors;  // by code

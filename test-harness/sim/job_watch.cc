@@ -113,6 +113,11 @@ void JobWatch::after(const gateway::Event& event, const gateway::Effects& effect
     } else if (const auto* retried = std::get_if<gateway::NotedRetried>(&effect)) {
       move(retried->job, JobPhase::waiting);
       jobs_[retried->job].accepted = jobs_[retried->job].shown;  // what nobody saw is not counted (M7)
+    } else if (const auto* preempted = std::get_if<gateway::NotedPreempted>(&effect)) {
+      if (preempted->mode != gateway::PreemptionMode::hard) continue;
+      if (jobs_[preempted->job].shown > 0) fault("a job that has shown tokens is preempted", preempted->job);
+      move(preempted->job, JobPhase::waiting);
+      jobs_[preempted->job].accepted = 0;
     } else if (const auto* ended = std::get_if<gateway::NotedEnded>(&effect)) {
       on(*ended, now);
     } else if (const auto* deliver = std::get_if<gateway::Deliver>(&effect)) {

@@ -34,7 +34,7 @@ bool for_clients(const gateway::Effect& effect) {
          std::holds_alternative<StreamOpened>(effect) || std::holds_alternative<StreamRefused>(effect) ||
          std::holds_alternative<Deliver>(effect) || std::holds_alternative<StreamClosed>(effect) ||
          std::holds_alternative<NotedEnded>(effect) || std::holds_alternative<NotedRetried>(effect) ||
-         std::holds_alternative<Drained>(effect);
+         std::holds_alternative<NotedPreempted>(effect) || std::holds_alternative<Drained>(effect);
 }
 
 }  // namespace

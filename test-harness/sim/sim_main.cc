@@ -150,6 +150,7 @@ class Tally {
     work_.ended_well += result.work.ended_well;
     work_.ended_in_error += result.work.ended_in_error;
     work_.retried += result.work.retried;
+    work_.preempted += result.work.preempted;
     work_.lost_with_gateway += result.work.lost_with_gateway;
     work_.taken_over += result.work.taken_over;
     for (const auto& [code, count] : result.work.errors) work_.errors[code] += count;
@@ -206,10 +207,11 @@ void Tally::print(const Arguments& arguments, double seconds) {
   std::printf("%.1f s, %.0f seeds/s; %.0f seeds and %.0f events per second of CPU time\n", seconds, seeds / seconds,
               seeds / cpu_seconds(), static_cast<double>(events) / cpu_seconds());
   std::printf(
-      "jobs: %llu submitted, %llu admitted, %llu refused, %llu ended well, %llu in error, %llu put back, %llu lost "
-      "with their gateway, %llu outlived it\n",
+      "jobs: %llu submitted, %llu admitted, %llu refused, %llu ended well, %llu in error, %llu put back, %llu "
+      "preempted, %llu lost with their gateway, %llu outlived it\n",
       show(work_.submitted), show(work_.admitted), show(work_.refused), show(work_.ended_well),
-      show(work_.ended_in_error), show(work_.retried), show(work_.lost_with_gateway), show(work_.taken_over));
+      show(work_.ended_in_error), show(work_.retried), show(work_.preempted), show(work_.lost_with_gateway),
+      show(work_.taken_over));
   std::printf("outcomes:");
   for (const auto& [code, count] : work_.errors) std::printf(" %s %llu,", code.c_str(), show(count));
   std::printf("\n");

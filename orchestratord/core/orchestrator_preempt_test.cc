@@ -1,0 +1,229 @@
+// Preemption: only when it saves a deadline, by whom, how often, and what is left for the job that made way.
+#include <gtest/gtest.h>
+
+#include "orchestratord/core/core_testing.h"
+#include "orchestratord/core/orchestrator.h"
+
+namespace orch::gateway {
+namespace {
+
+using namespace testing;
+
+JobSpec urgent_spec(std::uint64_t n, Duration deadline) {
+  JobSpec spec = spec_of(n);
+  spec.deadline = deadline;
+  return spec;
+}
+
+std::vector<NotedPreempted> preemptions(const Effects& effects) { return all_of<NotedPreempted>(effects); }
+
+// One slot and a batch job dispatched to it, which is expected to hold it for ten seconds.
+struct Stage {
+  explicit Stage(const Config& config = {}) : bench(config) {
+    bench.ready(1);
+    bench.submit(spec_of(1, Priority::batch));
+  }
+  Effects urgent(std::uint64_t n, Duration deadline) { return bench.submit(urgent_spec(n, deadline)); }
+  Bench bench;
+};
+
+TEST(Preemption, OC_PREEMPT_1002_a_dispatched_batch_job_gives_its_slot_before_its_first_token) {
+  Stage stage;
+  const Effects effects = stage.urgent(2, ms(2500));  // the next slot that comes free by itself would be too late
+  const auto noted = preemptions(effects);
+  ASSERT_EQ(noted.size(), 1u);
+  EXPECT_EQ(noted[0].job, job_id(1));
+  EXPECT_EQ(noted[0].by, job_id(2));
+  EXPECT_EQ(noted[0].mode, PreemptionMode::hard);
+  ASSERT_EQ(all_of<CancelDispatch>(effects).size(), 1u);
+  EXPECT_EQ(stage.bench.dispatches.size(), 1u);                // the slot is the worker's to free
+  EXPECT_TRUE(preemptions(stage.bench.step(Tick{})).empty());  // one slot is enough
+  stage.bench.failed(stage.bench.dispatches[0], Outcome::CANCELED);
+  ASSERT_EQ(stage.bench.dispatches.size(), 2u);
+  EXPECT_EQ(stage.bench.dispatches[1].dispatch.job, job_id(2));
+  const auto resumed = all_of<NotedDispatched>(stage.bench.finished(stage.bench.dispatches[1], 1));
+  ASSERT_EQ(resumed.size(), 1u);
+  EXPECT_EQ(resumed[0].job, job_id(1));
+  EXPECT_TRUE(resumed[0].resumed);
+  stage.bench.started(stage.bench.dispatches[2]);
+  stage.bench.finished(stage.bench.dispatches[2], 3);
+  ASSERT_EQ(stage.bench.ends.size(), 2u);
+  EXPECT_FALSE(stage.bench.ends[1].failure);
+}
+
+TEST(Preemption, OC_PREEMPT_1004_readers_and_the_explanation_say_so) {
+  Stage stage;
+  const ReaderId reader{9};
+  stage.bench.step(OpenStream{reader, job_id(1), std::nullopt});
+  int told = 0;
+  for (const Deliver& each : all_of<Deliver>(stage.urgent(2, ms(2500)))) {
+    const auto* metrics = std::get_if<MetricsEvent>(&each.event->body);
+    told += each.reader == reader && metrics != nullptr && metrics->preempted ? 1 : 0;
+  }
+  EXPECT_EQ(told, 1);
+  const DecisionRecord* record = stage.bench.core.decisions().find(job_id(1));
+  ASSERT_TRUE(record != nullptr && record->placements.size() == 1);
+  EXPECT_EQ(record->placements[0].preempted_by, job_id(2));
+}
+
+TEST(Preemption, OC_PREEMPT_1002_nothing_is_charged_twice_or_kept_reserved) {
+  Stage stage;
+  stage.bench.started(stage.bench.dispatches[0]);  // its prompt is computed and charged: 7
+  const FlowId batch{"m", Priority::batch, "default"};
+  const std::int64_t v = stage.bench.core.fairness().v(batch);
+  EXPECT_GT(v, 0);
+  ASSERT_EQ(preemptions(stage.urgent(2, ms(2500))).size(), 1u);
+  EXPECT_EQ(stage.bench.core.fairness().rho(batch), 0);
+  stage.bench.failed(stage.bench.dispatches[0], Outcome::CANCELED);
+  stage.bench.finished(stage.bench.dispatches[1], 1);
+  stage.bench.started(stage.bench.dispatches[2]);  // the same prompt again
+  EXPECT_EQ(stage.bench.core.fairness().v(batch), v);
+}
+
+TEST(Preemption, OC_MIGR_M1_the_next_attempt_waits_until_the_old_one_is_fenced) {
+  Stage stage;
+  ASSERT_EQ(preemptions(stage.urgent(2, ms(2500))).size(), 1u);
+  stage.bench.step(DispatchBroken{stage.bench.dispatches[0].dispatch});  // our own cancel: not the worker's word
+  ASSERT_EQ(stage.bench.dispatches.size(), 2u);
+  stage.bench.finished(stage.bench.dispatches[1], 1);
+  stage.bench.advance(ms(14'000));
+  EXPECT_EQ(stage.bench.dispatches.size(), 2u);
+  stage.bench.manager_up();  // the lease went with its life
+  stage.bench.grant(1, {1, 2});
+  stage.bench.advance(ms(2'000));
+  ASSERT_EQ(stage.bench.dispatches.size(), 3u);
+  EXPECT_EQ(stage.bench.dispatches[2].dispatch.job, job_id(1));
+}
+
+TEST(Preemption, OC_PREEMPT_1001_not_without_need_and_not_in_vain) {
+  for (const Duration deadline : {ms(60'000), ms(200)}) {  // it can wait; it is lost anyway
+    Stage stage;
+    EXPECT_TRUE(preemptions(stage.urgent(2, deadline)).empty());
+  }
+  Stage without_deadline;
+  EXPECT_TRUE(preemptions(without_deadline.bench.submit(spec_of(2))).empty());
+  Bench free_slot;
+  free_slot.ready(2);
+  free_slot.submit(spec_of(1, Priority::batch));
+  EXPECT_TRUE(preemptions(free_slot.submit(urgent_spec(2, ms(2500)))).empty());
+  EXPECT_EQ(free_slot.dispatches.size(), 2u);
+}
+
+TEST(Preemption, OC_PREEMPT_1001_not_where_the_slot_would_not_help) {
+  Bench too_small;
+  ReplicaView wide = ready_replica("r2");
+  wide.ctx_max = 4000;
+  too_small.manager_up({ready_replica(), wide});
+  too_small.grant(1);  // of the other one
+  too_small.submit(spec_of(1, Priority::batch));
+  JobSpec large = urgent_spec(2, ms(2500));
+  large.max_tokens = 2000;
+  const Effects admitted = too_small.submit(large);
+  EXPECT_FALSE(refusal(admitted));
+  EXPECT_TRUE(preemptions(admitted).empty());
+  Stage shrunk;
+  shrunk.bench.grant(0);  // the slot goes back to the manager when the job ends
+  EXPECT_TRUE(preemptions(shrunk.urgent(2, ms(2500))).empty());
+  Stage coming;
+  coming.bench.submit(spec_of(3, Priority::batch));
+  coming.bench.step(CancelJob{RequestId{77}, job_id(1)});  // a slot is on its way
+  EXPECT_TRUE(preemptions(coming.urgent(2, ms(2500))).empty());
+}
+
+TEST(Preemption, OC_PREEMPT_1002_not_after_the_first_token_and_not_of_interactive_jobs) {
+  Stage shown_one;
+  shown_one.bench.started(shown_one.bench.dispatches[0]);
+  shown_one.bench.token(shown_one.bench.dispatches[0], 0, "x");
+  EXPECT_TRUE(preemptions(shown_one.urgent(2, ms(2500))).empty());
+  Stage half_a_character;  // accepted, and nothing to show yet
+  half_a_character.bench.started(half_a_character.bench.dispatches[0]);
+  half_a_character.bench.token(half_a_character.bench.dispatches[0], 0, "");
+  EXPECT_TRUE(preemptions(half_a_character.urgent(2, ms(2500))).empty());
+  Bench peers;
+  peers.ready(1);
+  peers.submit(spec_of(1));
+  EXPECT_TRUE(preemptions(peers.submit(urgent_spec(2, ms(1500)))).empty());
+}
+
+// Two slots with batch jobs, two urgent jobs one after the other.
+std::size_t hard_preemptions(const Config& config) {
+  Bench bench{config};
+  bench.ready(2);
+  bench.submit(spec_of(1, Priority::batch));
+  bench.submit(spec_of(2, Priority::batch));
+  std::size_t count = preemptions(bench.submit(urgent_spec(3, ms(1500)))).size();
+  if (count == 0) return 0;
+  bench.failed(bench.dispatches[1], Outcome::CANCELED);  // the one dispatched last
+  EXPECT_EQ(bench.dispatches.back().dispatch.job, job_id(3));
+  count += preemptions(bench.submit(urgent_spec(4, ms(1500)))).size();
+  return count;
+}
+
+TEST(Preemption, OC_PREEMPT_1003_is_bounded_per_minute_and_per_job) {
+  EXPECT_EQ(hard_preemptions({}), 2u);
+  for (const std::uint32_t rate : {0u, 1u}) {
+    Config config;
+    config.preemption.per_minute = rate;
+    EXPECT_EQ(hard_preemptions(config), rate);
+  }
+  Config never;
+  never.preemption.per_job = 0;
+  EXPECT_EQ(hard_preemptions(never), 0u);
+  Config soft_only;
+  soft_only.preemption.mode = PreemptionMode::soft;
+  EXPECT_EQ(hard_preemptions(soft_only), 0u);
+}
+
+TEST(Preemption, OC_PREEMPT_1003_the_same_job_makes_way_so_often_and_no_more) {
+  Config config;
+  config.preemption.per_job = 1;
+  Stage stage{config};
+  ASSERT_EQ(preemptions(stage.urgent(2, ms(2500))).size(), 1u);
+  stage.bench.failed(stage.bench.dispatches[0], Outcome::CANCELED);
+  stage.bench.finished(stage.bench.dispatches[1], 1);
+  ASSERT_EQ(stage.bench.dispatches.back().dispatch.job, job_id(1));
+  EXPECT_TRUE(preemptions(stage.urgent(3, ms(2500))).empty());
+}
+
+// One slot held by an interactive job that has put its class far ahead, with batch and interactive work behind it.
+Effects turn_of_batch(std::optional<Duration> deadline, Bench& bench) {
+  bench.ready(1);
+  JobSpec large = spec_of(1);
+  large.max_tokens = 900;
+  bench.submit(large);
+  bench.submit(spec_of(2, Priority::batch));
+  bench.submit(spec_of(3));
+  bench.started(bench.dispatches[0]);
+  for (std::uint32_t i = 0; i < 200; ++i) bench.token(bench.dispatches[0], i, "x");
+  JobSpec spec = spec_of(4);
+  spec.deadline = deadline;
+  bench.submit(spec);
+  return bench.finished(bench.dispatches[0], 200);
+}
+
+TEST(Preemption, OC_PREEMPT_1002_soft_takes_the_turn_of_waiting_batch_work) {
+  Config config;
+  config.preemption.mode = PreemptionMode::soft;
+  Bench bench{config};
+  const auto noted = preemptions(turn_of_batch(ms(2500), bench));
+  ASSERT_EQ(bench.dispatches.size(), 2u);
+  EXPECT_EQ(bench.dispatches[1].dispatch.job, job_id(4));
+  ASSERT_EQ(noted.size(), 1u);
+  EXPECT_EQ(noted[0].mode, PreemptionMode::soft);
+}
+
+TEST(Preemption, OC_PREEMPT_1001_soft_leaves_the_turn_where_nothing_is_at_stake) {
+  Config disabled;
+  disabled.preemption.mode = PreemptionMode::disabled;
+  for (const auto& [config, deadline] : {std::pair<Config, std::optional<Duration>>{Config{}, std::nullopt},
+                                         {Config{}, ms(60'000)},
+                                         {disabled, ms(2500)}}) {
+    Bench bench{config};
+    EXPECT_TRUE(preemptions(turn_of_batch(deadline, bench)).empty());
+    ASSERT_EQ(bench.dispatches.size(), 2u);
+    EXPECT_EQ(bench.dispatches[1].dispatch.job, job_id(2));
+  }
+}
+
+}  // namespace
+}  // namespace orch::gateway

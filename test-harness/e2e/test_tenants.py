@@ -1,0 +1,135 @@
+"""Whose a task is, what a session may use, and who makes way: through keys, headers and events of real processes."""
+
+import json
+import uuid
+
+import pytest
+
+from orch_cluster import Cluster, ClusterError, mock_pool, request, wait_until
+
+MODEL = "mock-model"
+KEYS = {"operator": "operator-key-0123456789", "red": "red-key-0123456789abcdef", "blue": "blue-key-0123456789abcdef"}
+
+
+def as_(who):
+    return {"authorization": f"Bearer {KEYS[who]}"}
+
+
+def task(cluster, who=None, expect=202, **changes):
+    body = {"task_id": str(uuid.uuid4()), "model_ref": MODEL, "prompt": "one two", "max_tokens": 4, **changes}
+    reply = request("POST", cluster.url + "/v1/tasks", body, as_(who) if who else None)
+    assert reply.status == expect, reply.body
+    return body["task_id"], reply
+
+
+def stream(cluster, task_id, who=None):
+    return list(cluster.task_events(task_id, headers=as_(who) if who else None))
+
+
+def mock_cluster(tmp_path, script, gateway, **manager):
+    path = tmp_path / "script.json"
+    path.write_text(json.dumps(script))
+    return Cluster([mock_pool(mock_script=str(path))], orchestratord=gateway, pool_managerd=manager)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """Keys of two tenants and of an operator."""
+    folder = tmp_path_factory.mktemp("keys")
+    for name, key in KEYS.items():
+        (folder / name).write_text(key)
+    gateway = {"auth": {"key_files": [str(folder / "operator")]},
+               "tenants": [{"name": name, "key_files": [str(folder / name)]} for name in ("red", "blue")],
+               "sessions": {"turns": 2, "tokens": 100}}
+    with mock_cluster(folder, {"text": "a b c d", "token_delay_ms": 1}, gateway) as cluster:
+        yield cluster.wait_ready()
+
+
+def test_OC_TENANT_1006_a_task_is_its_tenants_alone(shared):
+    mine, _ = task(shared, "red", detached=True)
+    assert stream(shared, mine, "red")[-1][0] == "end"
+    assert stream(shared, mine, "operator")[-1][0] == "end"
+    with pytest.raises(ClusterError, match="HTTP 404.*NOT_FOUND"):
+        stream(shared, mine, "blue")
+    for method, route in (("GET", "explain"), ("POST", "cancel")):
+        url = f"{shared.url}/v1/tasks/{mine}/{route}"
+        assert request(method, url, headers=as_("blue")).status == 404
+        assert request(method, url).status == 401
+        assert request(method, url, headers=as_("red")).status in (200, 204)
+
+
+def test_OC_TENANT_1006_admin_routes_want_an_operators_key(shared):
+    for route in ("/v1/admin/queue", "/v1/admin/leases", "/v1/admin/models", "/v1/tenants"):
+        assert request("GET", shared.url + route, headers=as_("red")).status == 403, route
+        assert request("GET", shared.url + route, headers=as_("operator")).status == 200, route
+    refused = request("POST", shared.url + "/v1/admin/models/state", {"name": MODEL, "digest": "", "state": "retired"}, as_("red"))
+    assert refused.status == 403 and refused.json()["code"] == "FORBIDDEN"
+    task(shared, "red")  # it still serves
+
+
+def test_ORCH_3021_3099_a_session_counts_down_and_is_refused_by_name(shared):
+    session = str(uuid.uuid4())
+    first, reply = task(shared, "red", session_id=session)
+    assert reply.headers["x-budget-turns-remaining"] == "1"
+    left = int(reply.headers["x-budget-tokens-remaining"])
+    assert 0 < left < 100
+    assert stream(shared, first, "red")[-1][0] == "end"
+    info = request("GET", f"{shared.url}/v1/sessions/{session}", headers=as_("red")).json()
+    assert info["turns"] == 1 and info["live"] == 0 and info["tokens"] > 0 and 0 < info["ttl_ms_remaining"] <= 600_000
+    assert info["tokens_budget_remaining"] == 100 - info["tokens"] >= left
+    assert request("GET", f"{shared.url}/v1/sessions/{session}", headers=as_("blue")).status == 404
+    second, _ = task(shared, "red", session_id=session)
+    stream(shared, second, "red")
+    _, refused = task(shared, "red", session_id=session, expect=429)
+    body = refused.json()
+    assert body["code"] == "BUDGET_EXHAUSTED" and body["field"] == "session_id" and body["policy_label"] == "reject"
+    assert refused.headers["x-backoff-ms"] == str(body["retry_after_ms"])
+    assert request("DELETE", f"{shared.url}/v1/sessions/{session}", headers=as_("blue")).status == 404
+    assert request("DELETE", f"{shared.url}/v1/sessions/{session}", headers=as_("red")).status == 204
+    task(shared, "red", session_id=session)
+
+
+def test_OC_BUDGET_1007_a_restart_keeps_the_turns(tmp_path):
+    session = str(uuid.uuid4())
+    gateway = {"sessions": {"turns": 1}}
+    with mock_cluster(tmp_path, {"text": "a b", "token_delay_ms": 1}, gateway) as cluster:
+        cluster.wait_ready()
+        done, _ = task(cluster, session_id=session)
+        assert stream(cluster, done)[-1][0] == "end"
+        cluster.kill("orchestratord").wait()
+        cluster.start_gateway()
+        cluster.wait_ready()
+        _, refused = task(cluster, session_id=session, expect=429)
+        assert refused.json()["code"] == "BUDGET_EXHAUSTED"
+
+
+def test_OC_PREEMPT_1002_1004_a_batch_task_makes_way_for_a_deadline_and_ends_well(tmp_path):
+    """One slot: the batch task has it and is expected to keep it for ten seconds."""
+    script = {"text": "a b", "token_delay_ms": 1, "first_token_delay_ms": 2000}
+    with mock_cluster(tmp_path, script, {}, lease={"ttl_ms": 2000}) as cluster:
+        cluster.wait_ready()
+        batch, _ = task(cluster, priority="batch")
+        events = cluster.task_events(batch)
+        assert next(events)[0] == "started"
+        wait_until(lambda: request("GET", f"{cluster.url}/v1/tasks/{batch}/explain").json()["placements"], 5, "it is dispatched")
+        urgent, _ = task(cluster, deadline_ms=9000)
+        assert stream(cluster, urgent)[-1][0] == "end"
+        rest = list(events)
+        assert any(name == "metrics" and data.get("preempted") for name, data, _ in rest), rest
+        assert "".join(data["t"] for name, data, _ in rest if name == "token").strip() == "a b"
+        assert [name for name, _, _ in rest if name in ("end", "error")] == ["end"]
+        placements = request("GET", f"{cluster.url}/v1/tasks/{batch}/explain").json()["placements"]
+        assert placements[0]["preempted_by"] == urgent and len(placements) == 2
+        assert cluster.metric_sum("preemptions_total", mode="hard", engine="mock") == 1
+        assert cluster.metric_sum("resumptions_total", engine="mock") == 1
+
+
+def test_OC_CONFIG_6030_keys_of_tenants_alone_may_bind_any_address(tmp_path):
+    (tmp_path / "key").write_text(KEYS["red"])
+    open_http = {"http": {"listen": "0.0.0.0:0"}, "grpc": {"listen": "0.0.0.0:0"}}
+    with pytest.raises(ClusterError, match="must be a loopback address"):
+        with mock_cluster(tmp_path, {"text": "a"}, open_http):
+            pass
+    with mock_cluster(tmp_path, {"text": "a"}, {**open_http, "tenants": [{"name": "red", "key_files": [str(tmp_path / "key")]}]}) as cluster:
+        assert request("GET", cluster.url + "/v1/models").status == 401
+        assert request("GET", cluster.url + "/v1/models", headers=as_("red")).status == 200
