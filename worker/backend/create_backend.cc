@@ -108,6 +108,7 @@ Result<LoadedBackend, ModelError> create_on_vulkan(const GgufFile& file, const B
   vulkan_options.device.software = SoftwareDevices::allow;  // this device was chosen above
   vulkan_options.context = memory.context;
   vulkan_options.pages = memory.pages;
+  vulkan_options.pipeline_cache_directory = pipeline_cache_directory();
   auto backend = create_vulkan_backend(std::move(model).value(), vulkan_options);
   if (!backend.ok()) return Err{from_vulkan(backend.error())};
   loaded.backend = std::move(backend).value();

@@ -1,7 +1,8 @@
 // One split of 256 keys of one row for kHeads query heads that share a kv head: m = maximum score, l = R(exp(s - m)),
 // o[d] = sum in key order of p * v[d]. Partials go to out as {m, l, 0, 0, o[0..dims)} per (row, head, split). Grid: x
 // = kv head * chunks + chunk of kHeads heads, y = rows, z = splits; a workgroup beyond a row's splits ends at once.
-// Pages: rope_store_kv.comp. Fully masked splits do not exist here; masked keys are +0 in R and left out elsewhere.
+// Pages: rope_store_kv.comp. Under a window the keys before it are masked:
+// +0 in R and left out elsewhere; a split of nothing else ends at once.
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_basic : require
@@ -31,6 +32,7 @@ layout(push_constant) uniform Push {
   uint heads_per_kv;
   uint chunks;        // ceil(heads_per_kv / kHeads)
   uint splits_max;    // partials per (row, head)
+  uint window;        // keys a row sees, its own included; 0: all
   float scale;
 };
 
@@ -64,15 +66,16 @@ vec4 add_scaled(vec4 acc, float p, vec4 v) {
 
 uint page_of(uint table, uint key) { return step_word(table + key / 32u); }
 
-// Scores of this lane's keys into weights[]; their exact maximum per head.
-vec4 score(uint table, uint kv_head, uint query_base, uint keys, uint split_start) {
+// Scores of this lane's keys begin .. keys - 1 of the split into weights[]; their exact maximum per head.
+vec4 score(uint table, uint kv_head, uint query_base, uint begin, uint keys, uint split_start) {
   vec4 top = vec4(uintBitsToFloat(0xFF800000u));
   uint page_texels = 8u * kv_heads * kDims;  // 32 keys * 2 * kv_heads * dims f16, 8 a texel
-  for (uint pass = 0u; pass < keys; pass += WIDTH * kKeys) {
+  uint pass_keys = WIDTH * kKeys;
+  for (uint pass = begin / pass_keys * pass_keys; pass < keys; pass += pass_keys) {
     uint at[kKeys];
     float s[kHeadsMax * kKeys];
     [[unroll]] for (uint i = 0u; i < kKeys; ++i) {
-      uint key = split_start + min(pass + i * WIDTH + gl_LocalInvocationID.x, keys - 1u);
+      uint key = split_start + clamp(pass + i * WIDTH + gl_LocalInvocationID.x, begin, keys - 1u);
       at[i] = page_of(table, key) * page_texels + kv_head * (kDims / 8u) * 32u + (key & 31u);
       [[unroll]] for (uint h = 0u; h < kHeads; ++h) s[h * kKeys + i] = 0.0;
     }
@@ -95,7 +98,7 @@ vec4 score(uint table, uint kv_head, uint query_base, uint keys, uint split_star
     }
     [[unroll]] for (uint i = 0u; i < kKeys; ++i) {
       uint j = pass + i * WIDTH + gl_LocalInvocationID.x;
-      if (j >= keys) continue;
+      if (j < begin || j >= keys) continue;
       [[unroll]] for (uint h = 0u; h < kHeads; ++h) {
         float scaled = times(s[h * kKeys + i], scale);
         weights[h * kSplit + j] = scaled;
@@ -116,23 +119,23 @@ float maximum_of_lanes(uint h) {
 }
 
 // exp(score - m) of key j, kept for the sum over values; masked keys are +0.
-float take(uint h, uint j, uint keys, float m) {
-  float p = j < keys ? nx_exp(plus(weights[h * kSplit + j], -m)) : 0.0;
+float take(uint h, uint j, uvec2 seen, float m) {
+  float p = j >= seen.x && j < seen.y ? nx_exp(plus(weights[h * kSplit + j], -m)) : 0.0;
   weights[h * kSplit + j] = p;
   return p;
 }
 
-float fold(uint h, uint j, uint keys, float m) { return plus(take(h, j, keys, m), take(h, j + 16u, keys, m)); }
+float fold(uint h, uint j, uvec2 seen, float m) { return plus(take(h, j, seen, m), take(h, j + 16u, seen, m)); }
 
 // One leaf of 32 keys from `first`: the stride-halving tree. Columns i, i + 4, i + 8, ... of it for i = 0, 2, 1, 3,
 // so that few values wait.
-float leaf_sum(uint h, uint first, uint keys, float m) {
+float leaf_sum(uint h, uint first, uvec2 seen, float m) {
   float pair[2];
   float waiting = 0.0;
   for (uint c = 0u; c < 4u; ++c) {
     uint j = first + ((c & 1u) << 1) + (c >> 1);
-    float column = plus(plus(fold(h, j, keys, m), fold(h, j + 8u, keys, m)),
-                        plus(fold(h, j + 4u, keys, m), fold(h, j + 12u, keys, m)));
+    float column = plus(plus(fold(h, j, seen, m), fold(h, j + 8u, seen, m)),
+                        plus(fold(h, j + 4u, seen, m), fold(h, j + 12u, seen, m)));
     if ((c & 1u) == 0u) {
       waiting = column;
     } else {
@@ -149,21 +152,23 @@ void main() {
   uint split = gl_WorkGroupID.z;
   uint position = step_word(kRowsWord + 4u * row + 1u);
   uint table = step_word(kRowsWord + 4u * row + 2u);
-  if (split * kSplit > position) return;
+  uint first_key = window != 0u && position + 1u > window ? position + 1u - window : 0u;
+  if (split * kSplit > position || (split + 1u) * kSplit <= first_key) return;
   uint kv_head = gl_WorkGroupID.x / chunks;
   uint first_in_group = gl_WorkGroupID.x % chunks * kHeads;
   uint first_head = kv_head * heads_per_kv + first_in_group;
   uint heads_here = min(kHeads, heads_per_kv - first_in_group);
   uint split_start = split * kSplit;
+  uint begin = max(first_key, split_start) - split_start;
   uint keys = min(position + 1u - split_start, kSplit);
   uint lane = gl_LocalInvocationID.x;
 
-  vec4 top = score(table, kv_head, row * stride + query + first_head * (kDims / 4u), keys, split_start);
+  vec4 top = score(table, kv_head, row * stride + query + first_head * (kDims / 4u), begin, keys, split_start);
   [[unroll]] for (uint h = 0u; h < kHeads; ++h) lane_maxima[h * kWidthMax + lane] = top[h];
   barrier();
   for (uint unit = lane; unit < kHeads * kLeaves; unit += WIDTH) {
     uint h = unit / kLeaves;
-    leaf_sums[unit] = leaf_sum(h, unit % kLeaves * 32u, keys, maximum_of_lanes(h));
+    leaf_sums[unit] = leaf_sum(h, unit % kLeaves * 32u, uvec2(begin, keys), maximum_of_lanes(h));
   }
   barrier();
 
@@ -179,14 +184,14 @@ void main() {
       high[h] = vec4(0.0);
     }
     const uint block = min(WIDTH, 32u);  // keys of one page
-    for (uint first = 0u; first < keys; first += block) {
+    for (uint first = begin / block * block; first < keys; first += block) {
       uint v_at = page_of(table, split_start + first) * page_texels + v_base + (first & 31u) * (kDims / 8u) + d8;
       uint own[kHeadsMax];
       [[unroll]] for (uint h = 0u; h < kHeads; ++h) {
         own[h] = kShuffle != 0 ? floatBitsToUint(weights[h * kSplit + min(first + lane, kSplit - 1u)]) : 0u;
       }
       uint here = min(block, keys - first);
-      for (uint j = 0u; j < here; ++j) {
+      for (uint j = max(begin, first) - first; j < here; ++j) {
         uvec4 v = texelFetch(pages, int(v_at + j * (kDims / 8u)));
         vec4 v_low = vec4(unpackHalf2x16(v.x), unpackHalf2x16(v.y));
         vec4 v_high = vec4(unpackHalf2x16(v.z), unpackHalf2x16(v.w));

@@ -15,6 +15,7 @@ layout(push_constant) uniform Push {
   uint splits_max;
   uint stride;    // of an activation row, in texels
   uint attended;  // offset in it, in texels
+  uint window;    // attention.comp
 };
 
 float add_product(float acc, float a, float b) {
@@ -39,17 +40,19 @@ void main() {
   if (item >= heads * quarter) return;
   uint head = item / quarter;
   uint d4 = item % quarter;
-  uint splits = step_word(kRowsWord + 4u * row + 1u) / 256u + 1u;
+  uint position = step_word(kRowsWord + 4u * row + 1u);
+  uint splits = position / 256u + 1u;
+  uint first_split = window != 0u && position + 1u > window ? (position + 1u - window) / 256u : 0u;
   uint texels = quarter + 1u;  // of one partial
   uint base = (row * heads + head) * splits_max * texels;
-  float top = uintBitsToFloat(texelFetch(partials, int(base)).x);
-  for (uint s = 1u; s < splits; ++s) {
+  float top = uintBitsToFloat(texelFetch(partials, int(base + first_split * texels)).x);
+  for (uint s = first_split + 1u; s < splits; ++s) {
     float m = uintBitsToFloat(texelFetch(partials, int(base + s * texels)).x);
     top = m > top ? m : top;
   }
   float l = 0.0;
   vec4 o = vec4(0.0);
-  for (uint s = 0u; s < splits; ++s) {
+  for (uint s = first_split; s < splits; ++s) {
     uint at = base + s * texels;
     vec2 ml = uintBitsToFloat(texelFetch(partials, int(at)).xy);
     vec4 part = uintBitsToFloat(texelFetch(partials, int(at + 1u + d4)));

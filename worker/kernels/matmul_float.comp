@@ -1,13 +1,13 @@
-// out[row][n] = store((W x + bias) + residual) for f16 and f32 weights: one product and one addition per element in
-// order, the splits of plan.h. A lane computes one weight row for one activation row. Grid: x covers the weight rows,
-// y = activation rows. Device layout in texels of 4 words (tensor_upload.h): f32 (tile * 8 + k / 4) * 16 + row; f16
-// (tile * 4 + k / 8) * 16 + row.
+// out[row][n] = store((W x + bias) + residual) for f16, bf16 and f32 weights: one product and one addition per element
+// in order, the splits of plan.h. A lane computes one weight row for one activation row. Grid: x covers the weight rows,
+// y = activation rows. Device layout in texels of 4 words (weight_store.h): f32 (tile * 8 + k / 4) * 16 + row; f16 and
+// bf16 (tile * 4 + k / 8) * 16 + row.
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "step.glsl"
 #include "numerics.glsl"
 
-layout(constant_id = 1) const uint kHalf = 0;  // 1: f16 weights
+layout(constant_id = 1) const uint kType = 4;  // 3 f16, 4 f32, 5 bf16
 
 layout(set = 0, binding = 1) uniform usamplerBuffer weights;    // 4 words a texel
 layout(set = 0, binding = 3) uniform usamplerBuffer inputs;     // 4 words a texel: f32 rows of blocks * 32
@@ -52,10 +52,14 @@ void main() {
     uint x_at = record_base + (token * blocks + b) * 8u;
     for (uint i = 0u; i < 8u; ++i) {
       vec4 w;
-      if (kHalf != 0) {
+      if (kType != 4) {
         uvec4 texel = texelFetch(weights, int((((tile_row + b) * 4u + (i >> 1)) << 4) + (row & 15u)));
         uvec2 words = (i & 1u) == 0u ? texel.xy : texel.zw;
-        w = vec4(unpackHalf2x16(words.x), unpackHalf2x16(words.y));
+        if (kType == 3) {
+          w = vec4(unpackHalf2x16(words.x), unpackHalf2x16(words.y));
+        } else {
+          w = uintBitsToFloat(uvec4(words.x << 16, words.x & 0xFFFF0000u, words.y << 16, words.y & 0xFFFF0000u));
+        }
       } else {
         w = uintBitsToFloat(texelFetch(weights, int((((tile_row + b) * 8u + i) << 4) + (row & 15u))));
       }

@@ -3,13 +3,14 @@
 // all of them. Order of the float steps: plan.h. Grid: x covers the weight rows by WIDTH * kRows, y the activation
 // rows by kTokens.
 //
-// Device layout of weights, in texels of 4 words (tensor_upload.h): nibble types tile * 16 + row: word j = the tile's
+// Device layout of weights, in texels of 4 words (weight_store.h): nibble types tile * 16 + row: word j = the tile's
 // word [j][row]; q8_0 tile * 32 + half * 16 + row: words 4 half .. 4 half + 3. Scales: one word per tile row, d | m
-// << 16.
+// << 16; 5-bit types have a second one with the fifth bits.
 //
 // Two nibbles 16 bits apart times (x[k] << 16) + x[k + 2] give, modulo 2^32, (n0 x[k] + n1 x[k + 2]) << 16 plus n0
 // x[k + 2]. A sum of 8 such stays inside 16 signed bits in both halves (8 * 2 * 15 * 127 = 30,480), so two sums cover
-// a block of 32; adding 0x8000 first keeps the low half from borrowing.
+// a block of 32; adding 0x8000 first keeps the low half from borrowing. Of 5-bit quants a sum takes 4 (4 * 2 * 31 * 127
+// = 31,496).
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_basic : require
@@ -19,7 +20,7 @@
 
 layout(constant_id = 1) const uint kTokens = 1;
 layout(constant_id = 2) const uint kRows = 2;
-layout(constant_id = 3) const uint kType = 1;     // 0 q4_0, 1 q4_1, 2 q8_0
+layout(constant_id = 3) const uint kType = 1;     // 0 q4_0, 1 q4_1, 2 q8_0, 6 q5_0, 7 q5_1
 layout(constant_id = 4) const uint kShuffle = 0;  // 1: lanes fetch different texels and exchange words
 
 const uint kTokensMax = 8;
@@ -45,6 +46,9 @@ layout(push_constant) uniform Push {
   uint flags;            // 1 bias, 2 residual
 };
 
+const bool kFiveBits = kType == 6 || kType == 7;
+const bool kHasMinimum = kType == 1 || kType == 7;
+const uint kScaleWords = kFiveBits ? 2 : 1;
 const uint kRecordTexels = kType == 2 ? 3 : 5;
 const uint kTail = kRecordTexels - 1;
 
@@ -61,7 +65,7 @@ uvec4 shared_texel(uvec4 own, uint token, uint block, uint i) {
 
 float block_term(float d, float m, float dx, float s, int idot) {
   precise float t = (d * dx) * float(idot);
-  if (kType == 1) {
+  if (kHasMinimum) {
     precise float with_minimum = t + m * s;
     return with_minimum;
   }
@@ -100,8 +104,12 @@ void main() {
     int dot_low[kCells];
     int dot_high[kCells];
     [[unroll]] for (uint c = 0u; c < kTokens * kRows; ++c) {
-      dot_low[c] = kType == 2 ? 0 : 0x8000;
+      dot_low[c] = kType == 2 || kFiveBits ? 0 : 0x8000;
       dot_high[c] = dot_low[c];
+    }
+    uint scale_words[kRowsMax];
+    [[unroll]] for (uint i = 0u; i < kRows; ++i) {
+      scale_words[i] = texelFetch(scales, int((tile_row[i] + b * 16u) * kScaleWords)).x;
     }
     if (kType == 2) {
       [[unroll]] for (uint half_block = 0u; half_block < 2u; ++half_block) {
@@ -122,6 +130,27 @@ void main() {
           }
         }
       }
+    } else if (kFiveBits) {
+      uvec4 w[kRowsMax];
+      uint fifth[kRowsMax];
+      [[unroll]] for (uint i = 0u; i < kRows; ++i) {
+        w[i] = texelFetch(weights, int(tile_row[i] + b * 16u));
+        fifth[i] = texelFetch(scales, int((tile_row[i] + b * 16u) * 2u + 1u)).x;
+      }
+      [[unroll]] for (uint j = 0u; j < 4u; ++j) {
+        [[unroll]] for (uint t = 0u; t < kTokens; ++t) {
+          uvec4 x = shared_texel(own[t], first_token + t, b, j);
+          [[unroll]] for (uint i = 0u; i < kRows; ++i) {
+            int products = 0x8000;
+            [[unroll]] for (uint n = 0u; n < 4u; ++n) {
+              // Bit j of a byte is for its low nibble (n = 0, 2), bit j + 4 for its high one.
+              uint upper = ((fifth[i] >> (4u * n + j)) & 0x00010001u) << 4;
+              products += int(((w[i][j] >> (4u * n)) & 0x000F000Fu) | upper) * int(x[n]);
+            }
+            dot_low[t * kRows + i] += products >> 16;
+          }
+        }
+      }
     } else {
       uvec4 w[kRowsMax];
       [[unroll]] for (uint i = 0u; i < kRows; ++i) w[i] = texelFetch(weights, int(tile_row[i] + b * 16u));
@@ -139,14 +168,13 @@ void main() {
       }
     }
     bool split_ends = (b & 7u) == 7u || b + 1u == blocks;
-    uint scale_words[kRowsMax];
-    [[unroll]] for (uint i = 0u; i < kRows; ++i) scale_words[i] = texelFetch(scales, int(tile_row[i] + b * 16u)).x;
     [[unroll]] for (uint t = 0u; t < kTokens; ++t) {
       uvec4 tail = shared_texel(own[t], first_token + t, b, kTail);
       [[unroll]] for (uint i = 0u; i < kRows; ++i) {
         uint c = t * kRows + i;
-        int idot = kType == 2 ? dot_low[c] : (dot_low[c] >> 16) + (dot_high[c] >> 16);
+        int idot = kType == 2 || kFiveBits ? dot_low[c] : (dot_low[c] >> 16) + (dot_high[c] >> 16);
         if (kType == 0) idot -= 8 * int(tail.z);
+        if (kType == 6) idot -= 16 * int(tail.z);
         vec2 dm = unpackHalf2x16(scale_words[i]);
         float sum = plus(acc[c], block_term(dm.x, dm.y, uintBitsToFloat(tail.x), uintBitsToFloat(tail.y), idot));
         float total = plus(tot[c], sum);

@@ -76,6 +76,16 @@ float nx_silu_mul(float gate, float up) {
   return nx_store(y);
 }
 
+float nx_gelu_mul(float gate, float up) {
+  precise float x = gate > 16.0 ? 16.0 : (gate < -16.0 ? -16.0 : gate);
+  precise float cube = (x * x) * x;
+  precise float sum = x + cube * uintBitsToFloat(0x3D372713u);  // 0.044715
+  precise float u2 = sum * uintBitsToFloat(0x3FCC422Au);          // 2 sqrt(2 / pi)
+  precise float gelu = gate * nx_sigmoid(u2);
+  precise float y = gelu * up;
+  return nx_store(y);
+}
+
 uint nx_f32_to_f16(float x) {
   uint bits = floatBitsToUint(x);
   uint sign = (bits >> 16) & 0x8000u;

@@ -55,6 +55,7 @@ uint answer(uint a_bits, uint b_bits) {
     case 11u: return four_products(a_bits, b_bits);
     case 12u: return floatBitsToUint(nx_store(a));
     case 13u: return a_bits * b_bits;
+    case 14u: return floatBitsToUint(nx_gelu_mul(a, b));
     default: return 0u;
   }
 }

@@ -22,22 +22,30 @@ Result<std::unique_ptr<Device>, VulkanError> Device::Create(VkPhysicalDevice phy
     return failure("opening " + facts.entry.name, result);
   }
   vkGetDeviceQueue(device->handle_, facts.compute_family, 0, &device->queue_);
-  VkFenceCreateInfo fence{};
-  fence.sType = VK_STRUCTURE_TYPE_FENCE_CREATE_INFO;
-  if (const VkResult result = vkCreateFence(device->handle_, &fence, nullptr, &device->fence_); result != VK_SUCCESS) {
-    return failure("creating a fence", result);
-  }
   return device;
 }
 
 Device::~Device() {
   if (handle_ == VK_NULL_HANDLE) return;
-  vkDeviceWaitIdle(handle_);
-  if (fence_ != VK_NULL_HANDLE) vkDestroyFence(handle_, fence_, nullptr);
+  if (fence_ != VK_NULL_HANDLE) {  // else nothing was ever submitted
+    vkDeviceWaitIdle(handle_);
+    vkDestroyFence(handle_, fence_, nullptr);
+  }
   vkDestroyDevice(handle_, nullptr);
 }
 
+Status<VulkanError> Device::make_fence() {
+  if (fence_ != VK_NULL_HANDLE) return Ok{};
+  VkFenceCreateInfo fence{};
+  fence.sType = VK_STRUCTURE_TYPE_FENCE_CREATE_INFO;
+  const VkResult result = vkCreateFence(handle_, &fence, nullptr, &fence_);
+  if (result != VK_SUCCESS) return failure("creating a fence", result);
+  return Ok{};
+}
+
 Status<VulkanError> Device::run(VkCommandBuffer commands, std::uint64_t timeout_ns) {
+  ORCH_TRY(fence, make_fence());
+  static_cast<void>(fence);
   VkSubmitInfo submit{};
   submit.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO;
   submit.commandBufferCount = 1;

@@ -29,11 +29,12 @@ class Device {
 
  private:
   explicit Device(const PhysicalDeviceFacts& facts) : facts_(facts) {}
+  Status<VulkanError> make_fence();
 
   PhysicalDeviceFacts facts_;
   VkDevice handle_ = VK_NULL_HANDLE;
   VkQueue queue_ = VK_NULL_HANDLE;
-  VkFence fence_ = VK_NULL_HANDLE;
+  VkFence fence_ = VK_NULL_HANDLE;  // made by the first submission: drivers for absent hardware have none
 };
 
 }  // namespace orch::worker::vulkan

@@ -39,6 +39,7 @@ Result<std::unique_ptr<KernelDevice>, VulkanError> KernelDevice::Create(const Ke
 
 Status<VulkanError> KernelDevice::open(const KernelDeviceOptions& options) {
   kernels_ = options.kernels;
+  compiles_only_ = options.compiles_only;
   auto instance = Instance::Create(options.validation);
   if (!instance.ok()) return Err{instance.error()};
   instance_ = std::move(instance).value();
@@ -57,13 +58,19 @@ Status<VulkanError> KernelDevice::open(const KernelDeviceOptions& options) {
   auto layout = BindingLayout::Create(*device_);
   if (!layout.ok()) return Err{layout.error()};
   layout_ = std::move(layout).value();
-  auto cache = PipelineCache::Create(*device_);
+  const PhysicalDeviceFacts& mine = device_->facts();
+  cache_file_ = std::make_unique<PipelineCacheFile>(
+      options.pipeline_cache_directory,
+      PipelineCacheKey{mine.entry.uuid, mine.driver_uuid, mine.cache_uuid, kernels_digest(kernels_)});
+  kept_pipelines_ = cache_file_->read();
+  auto cache = PipelineCache::Create(*device_, kept_pipelines_);
   if (!cache.ok()) return Err{cache.error()};
   cache_ = std::move(cache).value();
   auto pool = BindingPool::Create(*device_, *layout_);
   if (!pool.ok()) return Err{pool.error()};
   pool_ = std::move(pool).value();
-  auto device_memory = MemoryArena::Create(*device_, MemoryUse::device);
+  // Hardware that is not there has no memory of its own.
+  auto device_memory = MemoryArena::Create(*device_, compiles_only_ ? MemoryUse::host : MemoryUse::device);
   if (!device_memory.ok()) return Err{device_memory.error()};
   device_memory_ = std::move(device_memory).value();
   auto host_memory = MemoryArena::Create(*device_, MemoryUse::host);
@@ -162,7 +169,22 @@ Result<const ComputePipeline*, VulkanError> KernelDevice::pipeline(Kernel kernel
   return slot.get();
 }
 
+std::vector<std::pair<Kernel, std::vector<std::uint32_t>>> KernelDevice::compiled() const {
+  std::vector<std::pair<Kernel, std::vector<std::uint32_t>>> keys;
+  keys.reserve(pipelines_.size());
+  for (const auto& entry : pipelines_) keys.push_back(entry.first);
+  return keys;
+}
+
+void KernelDevice::keep_pipelines() {
+  if (cache_file_->path().empty()) return;
+  std::vector<std::byte> bytes = cache_->bytes();
+  if (bytes == kept_pipelines_ || !cache_file_->write(bytes)) return;
+  kept_pipelines_ = std::move(bytes);
+}
+
 Status<VulkanError> KernelDevice::run(const CommandRecorder& recorder) {
+  if (compiles_only_) return Ok{};
   return device_->run(recorder.handle(), kRunTimeoutNs);
 }
 

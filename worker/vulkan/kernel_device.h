@@ -21,6 +21,7 @@
 #include "worker/vulkan/kernel_set.h"
 #include "worker/vulkan/memory_arena.h"
 #include "worker/vulkan/pipeline_cache.h"
+#include "worker/vulkan/pipeline_cache_file.h"
 
 namespace orch::worker::vulkan {
 
@@ -38,6 +39,8 @@ struct KernelDeviceOptions {
   VulkanSelection device;
   Validation validation = Validation::off;
   KernelSet kernels = embedded_kernels();
+  bool compiles_only = false;            // nothing is submitted; for drivers of hardware that is not there
+  std::string pipeline_cache_directory;  // empty: compiled pipelines are not kept between starts
 };
 
 class KernelDevice {
@@ -59,6 +62,10 @@ class KernelDevice {
 
   // constants[0] is constant_id 1; the width (id 0) is added here. Compiled at the first call.
   Result<const ComputePipeline*, VulkanError> pipeline(Kernel kernel, std::vector<std::uint32_t> constants);
+  // The kernels compiled so far, with their constants.
+  std::vector<std::pair<Kernel, std::vector<std::uint32_t>>> compiled() const;
+  // Writes what was compiled to the cache file, when there is something new.
+  void keep_pipelines();
   Result<VkDescriptorSet, VulkanError> bind(const Bindings& bindings) { return pool_->make(bindings); }
   Result<std::unique_ptr<CommandRecorder>, VulkanError> make_recorder() {
     return CommandRecorder::Create(*device_, *layout_);
@@ -77,6 +84,8 @@ class KernelDevice {
   std::unique_ptr<Instance> instance_;
   std::unique_ptr<Device> device_;
   std::unique_ptr<BindingLayout> layout_;
+  std::unique_ptr<PipelineCacheFile> cache_file_;
+  std::vector<std::byte> kept_pipelines_;  // the file's content
   std::unique_ptr<PipelineCache> cache_;
   std::unique_ptr<BindingPool> pool_;
   std::unique_ptr<MemoryArena> device_memory_;
@@ -86,6 +95,7 @@ class KernelDevice {
   std::map<std::pair<Kernel, std::vector<std::uint32_t>>, std::unique_ptr<ComputePipeline>> pipelines_;
   KernelSet kernels_;
   Tuning tuning_;
+  bool compiles_only_ = false;
 };
 
 }  // namespace orch::worker::vulkan

@@ -8,6 +8,8 @@
 #include "gen/kernels/embed.h"
 #include "gen/kernels/matmul_float.h"
 #include "gen/kernels/matmul_quant.h"
+#include "gen/kernels/matmul_wide.h"
+#include "gen/kernels/norm.h"
 #include "gen/kernels/prepare.h"
 #include "gen/kernels/probe.h"
 #include "gen/kernels/rope_store_kv.h"
@@ -41,9 +43,9 @@ bool is_rounding_request(SpirvWords instruction) {
 }  // namespace
 
 const KernelSet& embedded_kernels() {
-  static const KernelSet kSet{{SpirvWords(embed), SpirvWords(prepare), SpirvWords(matmul_quant),
-                               SpirvWords(matmul_float), SpirvWords(rope_store_kv), SpirvWords(attention),
-                               SpirvWords(attention_merge), SpirvWords(probe)}};
+  static const KernelSet kSet{{SpirvWords(embed), SpirvWords(prepare), SpirvWords(norm), SpirvWords(matmul_quant),
+                               SpirvWords(matmul_wide), SpirvWords(matmul_float), SpirvWords(rope_store_kv),
+                               SpirvWords(attention), SpirvWords(attention_merge), SpirvWords(probe)}};
   return kSet;
 }
 

@@ -12,14 +12,16 @@ namespace orch::worker::vulkan {
 enum class Kernel : std::uint8_t {
   embed,
   prepare,
+  norm,
   matmul_quant,
+  matmul_wide,
   matmul_float,
   rope_store_kv,
   attention,
   attention_merge,
   probe,  // single functions of numerics.glsl, for the self-test
 };
-inline constexpr std::size_t kKernels = 8;
+inline constexpr std::size_t kKernels = 10;
 
 using SpirvWords = std::span<const std::uint32_t>;
 

@@ -8,6 +8,7 @@
 #include "worker/cpu/kernels.h"
 #include "worker/model/repack.h"
 #include "worker/testing/tiny_model.h"
+#include "worker/vulkan/kernel_arguments.h"
 #include "worker/vulkan/kernel_runner.h"
 #include "worker/vulkan/self_test.h"
 #include "worker/vulkan/weight_store.h"
@@ -48,32 +49,29 @@ TEST_F(KernelTest, OC_NUM_1102_every_function_answers_as_numerics_h) {
 
 TEST_F(KernelTest, OC_NUM_1306_embed_equals_dequantise_row_for_every_type) {
   constexpr std::uint32_t kRows = 37;
-  constexpr std::uint32_t kCols = 96;
-  for (const TensorType type :
-       {TensorType::q4_0, TensorType::q4_1, TensorType::q8_0, TensorType::f16, TensorType::f32}) {
-    const QTensor tensor = testing::random_tensor(type, kRows, kCols, 3);
+  constexpr float kScale = 1.7F;
+  for (const TensorType type : kTensorTypes) {
+    const std::uint32_t cols = is_wide(type) ? 512 : 96;
+    const QTensor tensor = testing::random_tensor(type, kRows, cols, 3);
     const std::vector<std::pair<std::uint32_t, std::uint32_t>> rows{{0, 0}, {36, 1}, {17, 2}};
     KernelCall call;
     call.kernel = Kernel::embed;
-    call.constants = {type == TensorType::q4_0   ? 0U
-                      : type == TensorType::q4_1 ? 1U
-                      : type == TensorType::q8_0 ? 2U
-                      : type == TensorType::f16  ? 3U
-                                                 : 4U};
+    call.constants = {type_code(type)};
     call.reads[0] = {step_words(rows, {0}), View::words};
     call.reads[1] = {device_quants(tensor), View::texels};
     call.reads[2] = {device_scales(tensor), View::words};
-    call.writes[0] = Words(rows.size() * kCols);
-    call.push = {kCols / 32, kCols, kCols / 4, 0};
-    call.groups = {lanes(kCols / 32), static_cast<std::uint32_t>(rows.size()), 1};
+    call.writes[0] = Words(rows.size() * cols);
+    call.push = {cols / 32, cols, cols / 4, 0, std::bit_cast<std::uint32_t>(kScale)};
+    call.groups = {lanes(cols / 32), static_cast<std::uint32_t>(rows.size()), 1};
     const Words got = run_kernel(*device_, call)[0];
-    std::vector<float> want(rows.size() * kCols);
-    for (std::size_t i = 0; i < rows.size(); ++i) dequantise_row(tensor, rows[i].first, want.data() + i * kCols);
+    std::vector<float> want(rows.size() * cols);
+    for (std::size_t i = 0; i < rows.size(); ++i) dequantise_row(tensor, rows[i].first, want.data() + i * cols);
+    for (float& value : want) value = numerics::store(value * kScale);
     EXPECT_EQ(got, words_of(want)) << to_string(type);
   }
 }
 
-// prepare.comp on `source`; {records, floats}.
+// prepare.comp on `source`; {records, floats}. Wide records are behind those of 32.
 std::array<Words, kWriteBindings> prepare(KernelDevice& device, const std::vector<float>& source, std::uint32_t rows,
                                           std::uint32_t cols, const std::vector<float>& norm, std::uint32_t outputs) {
   KernelCall call;
@@ -83,14 +81,15 @@ std::array<Words, kWriteBindings> prepare(KernelDevice& device, const std::vecto
   call.reads[1] = {words_of(source), View::texels};
   call.reads[2] = {words_of(norm), View::texels};
   const std::uint32_t groups = cols / 32;
-  call.writes[0] = Words(std::size_t{rows} * groups * 8 * 4);
+  call.writes[0] = Words(std::size_t{rows} * (groups * 8 + groups / 8 * kWideRecordTexels) * 4);
   call.writes[1] = Words(std::size_t{rows} * cols);
   call.push = {groups,
                cols / 4,
                0,
                0,
                0,
-               rows * groups * 5,
+               rows * groups * kNibbleRecordTexels,
+               rows * groups * (kNibbleRecordTexels + kByteRecordTexels),
                0,
                std::bit_cast<std::uint32_t>(1.0F / static_cast<float>(cols)),
                std::bit_cast<std::uint32_t>(1e-5F)};
@@ -100,6 +99,10 @@ std::array<Words, kWriteBindings> prepare(KernelDevice& device, const std::vecto
 }
 
 struct Quantised {
+  std::vector<std::int8_t> wide_xq;
+  std::vector<float> wide_dx;
+  std::vector<std::int16_t> sum16;
+  std::vector<std::int16_t> sum32;
   std::vector<std::int8_t> xq;
   std::vector<float> dx;
   std::vector<float> s;
@@ -117,6 +120,13 @@ Quantised quantise(const std::vector<float>& x, std::uint32_t rows, std::uint32_
     cpu::scalar_kernels().quantise(x.data() + row * cols, cols, q.xq.data() + row * cols, q.dx.data() + g,
                                    q.s.data() + g, q.sum.data() + g);
   }
+  if (cols % 256 != 0) return q;
+  q.wide_xq.resize(x.size());
+  q.wide_dx.resize(x.size() / 256);
+  q.sum16.resize(x.size() / 16);
+  q.sum32.resize(x.size() / 32);
+  cpu::scalar_kernels().quantise_wide(x.data(), static_cast<std::uint32_t>(x.size()), q.wide_xq.data(),
+                                      q.wide_dx.data(), q.sum16.data(), q.sum32.data());
   return q;
 }
 
@@ -148,23 +158,97 @@ TEST_F(KernelTest, OC_NUM_1205_norm_and_quantiser_equal_the_scalar_ones) {
   }
 }
 
+std::uint32_t pair_word(std::int32_t high, std::int32_t low) {
+  return static_cast<std::uint32_t>(high) * 65536U + static_cast<std::uint32_t>(low);
+}
+
+TEST_F(KernelTest, OC_NUM_1205_the_wide_quantiser_equals_the_scalar_one) {
+  constexpr std::uint32_t kRows = 3;
+  for (const std::uint32_t cols : {256U, 1024U}) {
+    std::vector<float> x = random_floats(std::size_t{kRows} * cols, cols, 2.0F);
+    for (std::uint32_t i = 0; i < 256; ++i) x[cols + i] = 0.0F;  // a silent group
+    x[2 * cols] = 1e-19F;
+    const Words records = prepare(*device_, x, kRows, cols, {}, kWideRecords)[0];
+    const Quantised q = quantise(x, kRows, cols);
+    const std::size_t groups = x.size() / 256;
+    const std::uint32_t* record = records.data() + groups * 8 * (kNibbleRecordTexels + kByteRecordTexels) * 4;
+    for (std::size_t g = 0; g < groups; ++g, record += std::size_t{kWideRecordTexels} * 4) {
+      for (std::size_t k = 0; k < 256; k += 4) {
+        const std::int8_t* xq = q.wide_xq.data() + g * 256 + k;
+        ASSERT_EQ(record[k / 2], pair_word(xq[0], xq[2])) << cols << " group " << g << " at " << k;
+        ASSERT_EQ(record[k / 2 + 1], pair_word(xq[1], xq[3])) << cols << " group " << g << " at " << k;
+      }
+      EXPECT_EQ(record[128], std::bit_cast<std::uint32_t>(q.wide_dx[g]));
+      for (std::size_t i = 0; i < 8; ++i) {
+        const std::int16_t* sums = q.sum16.data() + g * 16 + 2 * i;
+        EXPECT_EQ(record[132 + i], static_cast<std::uint16_t>(sums[0]) |
+                                       static_cast<std::uint32_t>(static_cast<std::uint16_t>(sums[1])) << 16U);
+      }
+    }
+  }
+}
+
+// Norms of heads, and the norm of what is added; spans shorter and longer than a leaf.
+TEST_F(KernelTest, OC_NUM_1302_norms_of_spans_equal_the_scalar_ones) {
+  constexpr std::uint32_t kRows = 3;
+  constexpr std::uint32_t kSpans = 5;
+  for (const std::uint32_t width : {8U, 24U, 32U, 40U, 128U, 264U}) {
+    const std::uint32_t stride = kSpans * width + 8;
+    const std::vector<float> x = random_floats(std::size_t{kRows} * stride, width, 2.0F);
+    const std::vector<float> w = random_floats(width, 5, 1.0F);
+    for (const bool adds : {false, true}) {
+      const std::uint32_t source = adds ? 8 + width : 8;
+      KernelCall call;
+      call.kernel = Kernel::norm;
+      call.constants = {adds ? 1U : 0U};
+      call.reads[0] = {step_words({{0, 0}}, {0}), View::words};
+      call.reads[1] = {words_of(x), View::texels};
+      call.reads[2] = {words_of(w), View::texels};
+      call.aliases[0] = 1;
+      call.push = {width / 4,
+                   stride / 4,
+                   source / 4,
+                   adds ? 0U : source / 4,
+                   0,
+                   std::bit_cast<std::uint32_t>(1.0F / static_cast<float>(width)),
+                   std::bit_cast<std::uint32_t>(1e-5F)};
+      // What is added goes to the first span, in front of its source.
+      call.groups = {adds ? 1 : kSpans, kRows, 1};
+      Words got = run_kernel(*device_, call)[0];
+      got.resize(x.size());
+      std::vector<float> want = x;
+      for (std::uint32_t r = 0; r < kRows; ++r) {
+        for (std::uint32_t span = 0; span < (adds ? 1 : kSpans); ++span) {
+          const float* from = x.data() + r * stride + source + std::size_t{span} * width;
+          std::vector<float> y(width);
+          cpu::scalar_kernels().rms_norm(from, w.data(), width, 1e-5F, y.data());
+          float* to = want.data() + r * stride + (adds ? 0 : source) + std::size_t{span} * width;
+          for (std::uint32_t i = 0; i < width; ++i) {
+            to[i] = adds ? numerics::store(y[i] + x[r * stride + i]) : y[i];
+          }
+        }
+      }
+      EXPECT_EQ(got, words_of(want)) << width << (adds ? " added" : "");
+    }
+  }
+}
+
 // One matmul through prepare.comp and the kernel of its type.
 Words device_matmul(KernelDevice& device, const QTensor& w, const std::vector<float>& x, std::uint32_t rows,
                     std::uint32_t tokens_per_group, const std::vector<float>& bias,
                     const std::vector<float>& residual) {
   const bool quantised = is_quantised(w.type);
-  const std::uint32_t outputs = !quantised ? 4 : (w.type == TensorType::q8_0 ? 2 : 1);
-  auto prepared = prepare(device, x, rows, w.cols, {}, outputs);
+  auto prepared = prepare(device, x, rows, w.cols, {}, record_kind(w.type));
   KernelCall call;
-  call.kernel = quantised ? Kernel::matmul_quant : Kernel::matmul_float;
+  call.kernel = matmul_kernel(w.type);
   const Tuning& tuning = device.tuning();
-  const std::uint32_t code = w.type == TensorType::q4_0 ? 0 : (w.type == TensorType::q4_1 ? 1 : 2);
+  const std::uint32_t code = matmul_type_code(w.type);
   if (quantised)
     call.constants = {tokens_per_group, tuning.rows_per_lane, code, tuning.shuffle};
   else
-    call.constants = {w.type == TensorType::f16 ? 1U : 0U};
+    call.constants = {code};
   Words input = quantised ? prepared[0] : prepared[1];
-  input.resize(input.size() + 8UL * w.blocks() * 20, 0);  // a wide group reads rows past the last
+  input.resize(input.size() + 8UL * w.blocks() * kWideRecordTexels * 4, 0);  // groups of 8 read rows past the last
   call.reads[0] = {step_words(std::vector<std::pair<std::uint32_t, std::uint32_t>>(rows), {0}), View::words};
   call.reads[1] = {device_quants(w), View::texels};
   call.reads[2] = {device_scales(w), View::words};
@@ -174,7 +258,10 @@ Words device_matmul(KernelDevice& device, const QTensor& w, const std::vector<fl
   if (residual.empty()) call.reads[4] = {Words(4), View::words};
   if (bias.empty()) call.reads[5] = {Words(4), View::words};
   call.writes[0] = Words(std::size_t{rows} * w.rows);
-  const std::uint32_t base = w.type == TensorType::q8_0 ? rows * w.blocks() * 5 : 0;
+  const std::uint32_t groups = rows * (w.cols / 32);
+  const std::uint32_t base = is_wide(w.type)              ? groups * (kNibbleRecordTexels + kByteRecordTexels)
+                             : w.type == TensorType::q8_0 ? groups * kNibbleRecordTexels
+                                                          : 0;
   call.push = {w.blocks(), w.rows,         w.rows,
                0,          w.rows,         0,
                base,       kRowsCountWord, (bias.empty() ? 0U : 1U) | (residual.empty() ? 0U : 2U)};
@@ -189,12 +276,13 @@ Words device_matmul(KernelDevice& device, const QTensor& w, const std::vector<fl
 TEST_F(KernelTest, OC_NUM_1202_matmul_equals_the_scalar_one_for_every_type_tile_and_short_split) {
   constexpr std::uint32_t kRows = 5;
   constexpr std::uint32_t kWeightRows = 43;
-  for (const TensorType type :
-       {TensorType::q4_0, TensorType::q4_1, TensorType::q8_0, TensorType::f16, TensorType::f32}) {
-    for (const std::uint32_t cols : {32U, 256U, 320U, 576U}) {
+  for (const TensorType type : kTensorTypes) {
+    for (std::uint32_t cols : {32U, 256U, 320U, 576U}) {
+      if (is_wide(type)) cols = cols / 256 * 256 + 256;  // 256, 512, 768
       const QTensor w = testing::random_tensor(type, kWeightRows, cols, cols);
       const std::vector<float> x = random_floats(std::size_t{kRows} * cols, 11, 3.0F);
-      const std::vector<float> bias = cols == 320 ? random_floats(kWeightRows, 12, 1.0F) : std::vector<float>();
+      const std::vector<float> bias =
+          cols == 320 || cols == 512 ? random_floats(kWeightRows, 12, 1.0F) : std::vector<float>();
       const std::vector<float> residual =
           cols >= 320 ? random_floats(kRows * kWeightRows, 13, 1.0F) : std::vector<float>();
       const Quantised q = quantise(x, kRows, cols);
@@ -206,6 +294,7 @@ TEST_F(KernelTest, OC_NUM_1202_matmul_equals_the_scalar_one_for_every_type_tile_
       args.out = want.data();
       args.out_stride = kWeightRows;
       args.in = {cols, x.data(), q.xq.data(), q.dx.data(), q.s.data(), q.sum.data(), {}};
+      args.in.wide = {q.wide_xq.data(), q.wide_dx.data(), q.sum16.data(), q.sum32.data()};
       args.rows = kRows;
       args.group_end = w.row_groups();
       cpu::scalar_kernels().matmul(args);
@@ -218,13 +307,15 @@ TEST_F(KernelTest, OC_NUM_1202_matmul_equals_the_scalar_one_for_every_type_tile_
 }
 
 struct AttentionShape {
-  std::uint32_t kv_heads, heads_per_kv, dims;
+  std::uint32_t kv_heads, heads_per_kv, dims, window;
 };
 
 TEST_F(KernelTest, OC_NUM_1303_attention_equals_the_scalar_one_over_pages_in_any_order_and_several_splits) {
   constexpr float kScale = 0.125F;
   for (const AttentionShape shape :
-       {AttentionShape{2, 3, 16}, AttentionShape{1, 4, 64}, AttentionShape{2, 7, 32}, AttentionShape{1, 1, 128}}) {
+       {AttentionShape{2, 3, 16, 0}, AttentionShape{1, 4, 64, 0}, AttentionShape{2, 7, 32, 0},
+        AttentionShape{1, 1, 128, 0}, AttentionShape{2, 3, 16, 40}, AttentionShape{1, 4, 64, 257},
+        AttentionShape{1, 1, 32, 1}, AttentionShape{1, 2, 16, 445}}) {
     const std::uint32_t heads = shape.kv_heads * shape.heads_per_kv;
     const std::uint32_t width = heads * shape.dims;
     const std::uint32_t chunks = (shape.heads_per_kv + 3) / 4;
@@ -253,8 +344,15 @@ TEST_F(KernelTest, OC_NUM_1303_attention_equals_the_scalar_one_over_pages_in_any
     call.reads[1] = {words_of(query), View::texels};
     call.reads[2] = {kv_words, View::texels};
     call.writes[0] = Words(rows.size() * heads * kSplits * (shape.dims + 4));
-    call.push = {width / 4,          0,      heads,   shape.kv_heads,
-                 shape.heads_per_kv, chunks, kSplits, std::bit_cast<std::uint32_t>(kScale)};
+    call.push = {width / 4,
+                 0,
+                 heads,
+                 shape.kv_heads,
+                 shape.heads_per_kv,
+                 chunks,
+                 kSplits,
+                 shape.window,
+                 std::bit_cast<std::uint32_t>(kScale)};
     call.groups = {shape.kv_heads * chunks, static_cast<std::uint32_t>(rows.size()), kSplits};
     const Words partials = run_kernel(*device_, call)[0];
     KernelCall merge;
@@ -262,7 +360,7 @@ TEST_F(KernelTest, OC_NUM_1303_attention_equals_the_scalar_one_over_pages_in_any
     merge.reads[0] = call.reads[0];
     merge.reads[1] = {partials, View::texels};
     merge.writes[0] = Words(q.size());
-    merge.push = {heads, shape.dims, kSplits, width / 4, 0};
+    merge.push = {heads, shape.dims, kSplits, width / 4, 0, shape.window};
     merge.groups = {lanes(width / 4), static_cast<std::uint32_t>(rows.size()), 1};
     Words got = run_kernel(*device_, merge)[0];
     got.resize(q.size());
@@ -280,6 +378,7 @@ TEST_F(KernelTest, OC_NUM_1303_attention_equals_the_scalar_one_over_pages_in_any
         args.head_dim = shape.dims;
         args.first_position = positions[row];
         args.scale = kScale;
+        args.window = shape.window;
         args.kv_base = kv.data();
         args.page_stride = page_values;
         args.key_offset = std::size_t{head} * shape.dims * 32;
@@ -288,7 +387,8 @@ TEST_F(KernelTest, OC_NUM_1303_attention_equals_the_scalar_one_over_pages_in_any
         cpu::scalar_kernels().attention(args);
       }
     }
-    EXPECT_EQ(got, words_of(want)) << shape.kv_heads << " x " << shape.heads_per_kv << " x " << shape.dims;
+    EXPECT_EQ(got, words_of(want)) << shape.kv_heads << " x " << shape.heads_per_kv << " x " << shape.dims
+                                   << ", window " << shape.window;
   }
 }
 

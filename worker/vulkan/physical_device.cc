@@ -82,6 +82,8 @@ PhysicalDeviceFacts inspect(VkPhysicalDevice device, std::uint32_t index) {
   VulkanDeviceEntry& entry = facts.entry;
   entry.index = index;
   entry.uuid = hex(properties11.deviceUUID);
+  facts.driver_uuid = hex(properties11.driverUUID);
+  facts.cache_uuid = hex(properties.properties.pipelineCacheUUID);
   entry.name = properties.properties.deviceName;
   entry.driver = std::string(properties12.driverName) + " " + properties12.driverInfo;
   entry.type = type_name(properties.properties.deviceType);

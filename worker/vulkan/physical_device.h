@@ -11,7 +11,9 @@ struct PhysicalDeviceFacts {
   VulkanDeviceEntry entry;
   std::uint32_t compute_family = 0;
   bool rte_float32 = false;  // RoundingModeRTE 32 may be asked for
-  bool shuffle = false;      // subgroup shuffle in compute
+  std::string driver_uuid;   // with cache_uuid: what compiled pipelines belong to
+  std::string cache_uuid;
+  bool shuffle = false;  // subgroup shuffle in compute
   VkDeviceSize allocation_bytes_max = 0;
   VkDeviceSize storage_range_max = 0;  // bytes of one storage-buffer binding
   VkDeviceSize texels_max = 0;         // of one texel-buffer view

@@ -1,7 +1,5 @@
 #include "worker/vulkan/program_builder.h"
 
-#include <cstring>
-
 #include "worker/core/numerics.h"
 #include "worker/vulkan/step_layout.h"
 
@@ -9,84 +7,7 @@ namespace orch::worker::vulkan {
 namespace {
 
 constexpr std::uint32_t kHeadsPerWorkgroupMax = 4;  // attention.comp
-constexpr std::uint32_t kLeavesMax = 1024;          // prepare.comp
-
-// Outputs of prepare.comp.
-constexpr std::uint32_t kNibbleRecords = 1;
-constexpr std::uint32_t kByteRecords = 2;
-constexpr std::uint32_t kFloats = 4;
-
-// The push constants of the kernels, field by field as in worker/kernels/*.comp.
-struct PreparePush {
-  std::uint32_t groups, stride, source, second, nibble_base, byte_base, wanted;
-  float inverse, eps;
-};
-struct MatmulPush {
-  std::uint32_t blocks, rows, out_stride, out_offset, residual_stride, residual_offset, record_base, count_word, flags;
-};
-struct EmbedPush {
-  std::uint32_t blocks, columns, out_stride, out_offset;
-};
-struct RopePush {
-  std::uint32_t stride, query, key, value, heads, kv_heads, dims, rope_dims, saturated;
-};
-struct AttentionPush {
-  std::uint32_t stride, query, heads, kv_heads, heads_per_kv, chunks, splits_max;
-  float scale;
-};
-struct MergePush {
-  std::uint32_t heads, dims, splits_max, stride, attended;
-};
-
-template <typename T>
-std::vector<std::byte> bytes_of(const T& push) {
-  std::vector<std::byte> bytes(sizeof(T));
-  std::memcpy(bytes.data(), &push, sizeof(T));
-  return bytes;
-}
-
-std::uint32_t type_code(TensorType type) {
-  switch (type) {
-    case TensorType::q4_0:
-      return 0;
-    case TensorType::q4_1:
-      return 1;
-    case TensorType::q8_0:
-      return 2;
-    case TensorType::f16:
-      return 3;
-    case TensorType::f32:
-      return 4;
-    default:
-      return 0;  // refused by build()
-  }
-}
-
-std::uint32_t record_kind(TensorType type) {
-  switch (type) {
-    case TensorType::q4_0:
-    case TensorType::q4_1:
-      return kNibbleRecords;
-    case TensorType::q8_0:
-      return kByteRecords;
-    case TensorType::f16:
-    case TensorType::f32:
-      return kFloats;
-    default:
-      return 0;  // refused by build()
-  }
-}
-
-bool has_kernel(TensorType type) {
-  return type == TensorType::q4_0 || type == TensorType::q4_1 || type == TensorType::q8_0 || type == TensorType::f16 ||
-         type == TensorType::f32;
-}
-
-// Norms of heads, windows, a scaled embedding, gelu and norms of what is added have no kernels.
-bool has_kernel(const Op& op) {
-  if (op.kind == OpKind::gelu_mul || op.kind == OpKind::norm_add) return false;
-  return op.query_norm == kNoTensor && op.key_norm == kNoTensor && !op.local && op.window == 0 && op.scale == 1.0F;
-}
+constexpr std::uint32_t kLeavesMax = 1024;          // row_norm.glsl
 
 Err<VulkanError> unsupported(std::string message) {
   return Err{VulkanError{VulkanErrorKind::unsupported_model, std::move(message)}};
@@ -94,7 +15,7 @@ Err<VulkanError> unsupported(std::string message) {
 
 }  // namespace
 
-Result<std::vector<PlannedDispatch>, VulkanError> ProgramBuilder::build() {
+Status<VulkanError> ProgramBuilder::check_shape() const {
   const ModelConfig& config = model_.config;
   if (config.head_dim % 8 != 0 || config.rope_dims % 2 != 0) {
     return unsupported("head dimension " + std::to_string(config.head_dim) +
@@ -108,16 +29,13 @@ Result<std::vector<PlannedDispatch>, VulkanError> ProgramBuilder::build() {
     return unsupported("width " + std::to_string(config.embedding) + "; the Vulkan norm takes at most " +
                        std::to_string(kLeavesMax * numerics::kLeaf));
   }
-  for (const QTensor& tensor : model_.weights.tensors) {
-    if (has_kernel(tensor.type)) continue;
-    return unsupported("tensor " + tensor.name + " has type " + to_string(tensor.type) +
-                       "; the Vulkan kernels take F32, F16, Q8_0, Q4_1, Q4_0");
-  }
+  return Ok{};
+}
+
+Result<std::vector<PlannedDispatch>, VulkanError> ProgramBuilder::build() {
+  ORCH_TRY(checked, check_shape());
+  static_cast<void>(checked);
   for (const Op& op : model_.plan.ops) {
-    if (!has_kernel(op)) {
-      return unsupported(std::string("architecture ") + config.architecture.name +
-                         " has operations without a Vulkan kernel; it runs on the CPU");
-    }
     ORCH_TRY(added, add(op));
     static_cast<void>(added);
   }
@@ -137,11 +55,20 @@ Status<VulkanError> ProgramBuilder::add(const Op& op) {
     case OpKind::matmul_residual:
       return add_matmul_residual(op);
     case OpKind::silu_mul:
-      activated_pending_ = true;
+      activation_ = MatmulSource::silu_mul;
       return Ok{};
     case OpKind::gelu_mul:
-    case OpKind::norm_add:
-      break;  // refused by build()
+      activation_ = MatmulSource::gelu_mul;
+      return Ok{};
+    case OpKind::norm_add: {
+      NormSpans spans;
+      spans.norm = op.norm;
+      spans.in = op.in;
+      spans.out = op.out;
+      spans.residual = op.residual;
+      spans.width = buffer_width(model_.config, op.in);
+      return add_norm(spans);
+    }
   }
   return unsupported("an operation without a Vulkan kernel");
 }
@@ -170,9 +97,10 @@ Status<VulkanError> ProgramBuilder::add_embed(const Op& op) {
   if (matrix->scales != nullptr) bindings.reads[2] = matrix->scales->words();
   bindings.writes[0] = buffers_.activations().handle();
   PlannedDispatch dispatch;
-  dispatch.push = bytes_of(EmbedPush{matrix->blocks, buffer_width(model_.config, op.out), buffers_.row_words() / 4,
-                                     buffers_.offset(op.out) / 4});
-  dispatch.x = lanes(matrix->blocks);
+  const std::uint32_t blocks = matrix->blocks * (tile_cols(matrix->type) / kTileCols);
+  dispatch.push = bytes_of(EmbedPush{blocks, buffer_width(model_.config, op.out), buffers_.row_words() / 4,
+                                     buffers_.offset(op.out) / 4, op.scale});
+  dispatch.x = lanes(blocks);
   dispatch.barrier_before = false;
   return push_back(Kernel::embed, {type_code(matrix->type)}, bindings, std::move(dispatch));
 }
@@ -196,14 +124,26 @@ Status<VulkanError> ProgramBuilder::add_prepare(const MatmulInput& input, const 
   push.source = buffers_.offset(input.in) / 4;
   push.second = input.second == Buffer::none ? push.source : buffers_.offset(input.second) / 4;
   push.byte_base = buffers_.byte_record_base();
+  push.wide_base = buffers_.wide_record_base();
   push.wanted = op.wanted_rows_only ? 1 : 0;
   push.inverse = 1.0F / static_cast<float>(width);
   push.eps = model_.config.rms_epsilon;
   PlannedDispatch dispatch;
   dispatch.push = bytes_of(push);
-  dispatch.x = input.source == MatmulInput::Source::rms_norm ? 1 : lanes(groups);
+  dispatch.x = input.source == MatmulSource::rms_norm ? 1 : lanes(groups);
   dispatch.y = op.wanted_rows_only ? RowRule::wanted : RowRule::rows;
   return push_back(Kernel::prepare, {static_cast<std::uint32_t>(input.source), outputs}, bindings, std::move(dispatch));
+}
+
+std::uint32_t ProgramBuilder::record_base(TensorType type) const {
+  switch (record_kind(type)) {
+    case kByteRecords:
+      return buffers_.byte_record_base();
+    case kWideRecords:
+      return buffers_.wide_record_base();
+    default:
+      return 0;
+  }
 }
 
 bool ProgramBuilder::can_join(const std::vector<MatmulPart>& parts) const {
@@ -247,7 +187,7 @@ Status<VulkanError> ProgramBuilder::add_matmul(const std::vector<MatmulPart>& pa
   push.out_offset = to_logits ? 0 : buffers_.offset(parts[0].out);
   push.residual_stride = buffers_.row_words();
   push.residual_offset = op.residual == Buffer::none ? 0 : buffers_.offset(op.residual);
-  push.record_base = matrix->type == TensorType::q8_0 ? buffers_.byte_record_base() : 0;
+  push.record_base = record_base(matrix->type);
   push.count_word = op.wanted_rows_only ? kWantedCountWord : kRowsCountWord;
   push.flags = (biases.empty() ? 0U : 1U) | (op.residual == Buffer::none ? 0U : 2U);
 
@@ -255,21 +195,22 @@ Status<VulkanError> ProgramBuilder::add_matmul(const std::vector<MatmulPart>& pa
   PlannedDispatch dispatch;
   dispatch.push = bytes_of(push);
   dispatch.barrier_before = first;
+  const Kernel kernel = matmul_kernel(matrix->type);
+  const std::uint32_t code = matmul_type_code(matrix->type);
   if (!quantised) {
     dispatch.x = lanes(matrix->rows);
     dispatch.y = op.wanted_rows_only ? RowRule::wanted : RowRule::rows;
-    return push_back(Kernel::matmul_float, {matrix->type == TensorType::f16 ? 1U : 0U}, bindings, std::move(dispatch));
+    return push_back(kernel, {code}, bindings, std::move(dispatch));
   }
   dispatch.x = lanes((matrix->rows + tuning.rows_per_lane - 1) / tuning.rows_per_lane);
   dispatch.y = op.wanted_rows_only ? RowRule::wanted_tiles : RowRule::row_tiles;
-  return push_back(Kernel::matmul_quant,
-                   {tokens_per_group_, tuning.rows_per_lane, type_code(matrix->type), tuning.shuffle}, bindings,
+  return push_back(kernel, {tokens_per_group_, tuning.rows_per_lane, code, tuning.shuffle}, bindings,
                    std::move(dispatch));
 }
 
 Status<VulkanError> ProgramBuilder::add_norm_matmul(const Op& op) {
   MatmulInput input;
-  input.source = MatmulInput::Source::rms_norm;
+  input.source = MatmulSource::rms_norm;
   input.in = op.in;
   input.norm = op.norm;
   ORCH_TRY(prepared, add_prepare(input, op));
@@ -286,22 +227,52 @@ Status<VulkanError> ProgramBuilder::add_matmul_residual(const Op& op) {
   MatmulInput input;
   input.in = op.in;
   if (op.in == Buffer::activated) {
-    ORCH_CHECK(activated_pending_);
-    input.source = MatmulInput::Source::silu_mul;
+    ORCH_CHECK(activation_.has_value());
+    input.source = *activation_;
     input.in = Buffer::gate;
     input.second = Buffer::up;
-    activated_pending_ = false;
+    activation_.reset();
   }
   ORCH_TRY(prepared, add_prepare(input, op));
   static_cast<void>(prepared);
   return add_matmul(op.parts, op, true);
 }
 
+Status<VulkanError> ProgramBuilder::add_norm(const NormSpans& spans) {
+  if (spans.norm == kNoTensor) return Ok{};
+  ORCH_TRY(norm, weights_.vector({spans.norm}));
+  Bindings bindings;
+  bindings.reads[1] = buffers_.activations().texels();
+  bindings.reads[2] = norm->texels();
+  bindings.writes[0] = buffers_.activations().handle();
+  const bool adds = spans.residual != Buffer::none;
+  NormPush push{};
+  push.texels = spans.width / 4;
+  push.stride = buffers_.row_words() / 4;
+  push.source = buffers_.offset(spans.in) / 4;
+  push.target = buffers_.offset(spans.out) / 4;
+  push.residual = adds ? buffers_.offset(spans.residual) / 4 : push.source;
+  push.inverse = 1.0F / static_cast<float>(spans.width);
+  push.eps = model_.config.rms_epsilon;
+  PlannedDispatch dispatch;
+  dispatch.push = bytes_of(push);
+  dispatch.x = spans.count;
+  dispatch.barrier_before = spans.barrier_before;
+  return push_back(Kernel::norm, {adds ? 1U : 0U}, bindings, std::move(dispatch));
+}
+
 Status<VulkanError> ProgramBuilder::add_rope(const Op& op) {
   const ModelConfig& config = model_.config;
+  // The norms of q and k touch different elements and run side by side.
+  ORCH_TRY(query,
+           add_norm({op.query_norm, Buffer::query, Buffer::query, Buffer::none, config.head_dim, config.heads, true}));
+  static_cast<void>(query);
+  ORCH_TRY(key, add_norm({op.key_norm, Buffer::key, Buffer::key, Buffer::none, config.head_dim, config.kv_heads,
+                          op.query_norm == kNoTensor}));
+  static_cast<void>(key);
   Bindings bindings;
   bindings.reads[1] = buffers_.activations().words();
-  bindings.reads[2] = buffers_.rope().words();
+  bindings.reads[2] = buffers_.rope(op.local).words();
   bindings.writes[0] = buffers_.activations().handle();
   bindings.writes[1] = buffers_.kv(op.layer).handle();
   PlannedDispatch dispatch;
@@ -323,7 +294,7 @@ Status<VulkanError> ProgramBuilder::add_attention(const Op& op) {
   bindings.writes[0] = buffers_.partials().handle();
   PlannedDispatch splits;
   splits.push = bytes_of(AttentionPush{buffers_.row_words() / 4, buffers_.offset(Buffer::query) / 4, config.heads,
-                                       config.kv_heads, config.heads_per_kv(), chunks, buffers_.splits_max(),
+                                       config.kv_heads, config.heads_per_kv(), chunks, buffers_.splits_max(), op.window,
                                        config.attention_scale()});
   splits.x = config.kv_heads * chunks;
   splits.per_split = true;
@@ -336,7 +307,7 @@ Status<VulkanError> ProgramBuilder::add_attention(const Op& op) {
   merge_bindings.writes[0] = buffers_.activations().handle();
   PlannedDispatch merge;
   merge.push = bytes_of(MergePush{config.heads, config.head_dim, buffers_.splits_max(), buffers_.row_words() / 4,
-                                  buffers_.offset(op.out) / 4});
+                                  buffers_.offset(op.out) / 4, op.window});
   merge.x = lanes(config.heads * config.head_dim / 4);
   return push_back(Kernel::attention_merge, {}, merge_bindings, std::move(merge));
 }

@@ -4,17 +4,28 @@
 #include <optional>
 #include <vector>
 
+#include "worker/vulkan/kernel_arguments.h"
 #include "worker/vulkan/step_program.h"
 
 namespace orch::worker::vulkan {
 
 // The input of a matmul: where it comes from and how it is made (worker/kernels/prepare.comp).
 struct MatmulInput {
-  enum class Source : std::uint32_t { plain = 0, silu_mul = 1, rms_norm = 2 };
-  Source source = Source::plain;
+  MatmulSource source = MatmulSource::plain;
   Buffer in = Buffer::none;
-  Buffer second = Buffer::none;  // silu_mul: the other factor
+  Buffer second = Buffer::none;  // silu_mul, gelu_mul: the other factor
   TensorId norm = kNoTensor;
+};
+
+// Spans of an activation row that worker/kernels/norm.comp norms.
+struct NormSpans {
+  TensorId norm = kNoTensor;
+  Buffer in = Buffer::none;
+  Buffer out = Buffer::none;
+  Buffer residual = Buffer::none;
+  std::uint32_t width = 0;  // of a span, in elements
+  std::uint32_t count = 1;
+  bool barrier_before = true;
 };
 
 class ProgramBuilder {
@@ -31,13 +42,16 @@ class ProgramBuilder {
   Status<VulkanError> add_norm_matmul(const Op& op);
   Status<VulkanError> add_matmul_residual(const Op& op);
   Status<VulkanError> add_rope(const Op& op);
+  Status<VulkanError> add_norm(const NormSpans& spans);
   Status<VulkanError> add_attention(const Op& op);
   Status<VulkanError> add_prepare(const MatmulInput& input, const Op& op);
   // Parts whose results are neighbours and whose weights join run as one dispatch.
   Status<VulkanError> add_matmul(const std::vector<MatmulPart>& parts, const Op& op, bool first);
   Status<VulkanError> push_back(Kernel kernel, std::vector<std::uint32_t> constants, const Bindings& bindings,
                                 PlannedDispatch dispatch);
+  Status<VulkanError> check_shape() const;
   bool can_join(const std::vector<MatmulPart>& parts) const;
+  std::uint32_t record_base(TensorType type) const;
   std::uint32_t lanes(std::uint32_t items) const {
     return (items + device_.tuning().width - 1) / device_.tuning().width;
   }
@@ -48,7 +62,7 @@ class ProgramBuilder {
   const Model& model_;
   std::uint32_t tokens_per_group_;
   std::vector<PlannedDispatch> dispatches_;
-  bool activated_pending_ = false;  // silu_mul is computed by the matmul that reads Buffer::activated
+  std::optional<MatmulSource> activation_;  // the gate is computed by the matmul that reads Buffer::activated
 };
 
 }  // namespace orch::worker::vulkan

@@ -68,9 +68,9 @@ bool is_nan(std::uint32_t bits) { return (bits & num::kAbsMask) > num::kInfBits;
 
 const char* to_string(Probe probe) {
   constexpr std::array kNames{
-      "a + b",    "a * b",          "a * b - 1",  "rcp",          "rsqrt",        "exp",
-      "silu_mul", "f32_to_f16",     "f16_to_f32", "quantise_one", "int to float", "four int8 products",
-      "store",    "integer product"};
+      "a + b",    "a * b",           "a * b - 1",  "rcp",          "rsqrt",        "exp",
+      "silu_mul", "f32_to_f16",      "f16_to_f32", "quantise_one", "int to float", "four int8 products",
+      "store",    "integer product", "gelu_mul"};
   static_assert(kNames.size() == kProbes);
   return kNames[static_cast<std::size_t>(probe)];
 }
@@ -107,6 +107,8 @@ std::uint32_t expected(Probe probe, std::uint32_t a_bits, std::uint32_t b_bits) 
       return num::bits_of(num::store(a));
     case Probe::int_multiply:
       return a_bits * b_bits;
+    case Probe::gelu_mul:
+      return num::bits_of(num::gelu_mul(a, b));
   }
   return 0;
 }
@@ -132,6 +134,7 @@ std::vector<ProbeCase> self_test_cases() {
   cases.push_back(random_case(Probe::silu_mul, spread, -20, 6, kAny));
   cases.push_back(random_case(Probe::quantise, spread, -12, 2, kAny));
   cases.push_back(random_case(Probe::store, spread, -70, -50, kAny));
+  cases.push_back(random_case(Probe::gelu_mul, spread, -20, 6, kAny));
   cases.push_back(integer_case(Probe::int_to_float, spread));
   cases.push_back(integer_case(Probe::four_products, spread));
   cases.push_back(integer_case(Probe::int_multiply, spread));

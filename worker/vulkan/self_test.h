@@ -1,6 +1,6 @@
 // Known answers of the class-X contract, asked of the device at start: rounding of + - *, no fused multiply-add,
-// reciprocal, square root, exponential, SiLU, every f16 widening, 2^20 narrowings, integer products. The expected bytes
-// are computed here by worker/core/numerics.h. A device that answers anything else does not serve.
+// reciprocal, square root, exponential, SiLU, GELU, every f16 widening, 2^20 narrowings, integer products. The expected
+// bytes are computed here by worker/core/numerics.h. A device that answers anything else does not serve.
 #pragma once
 
 #include <cstdint>
@@ -27,8 +27,9 @@ enum class Probe : std::uint32_t {
   four_products,
   store,
   int_multiply,
+  gelu_mul,
 };
-inline constexpr std::uint32_t kProbes = 14;
+inline constexpr std::uint32_t kProbes = 15;
 
 const char* to_string(Probe probe);
 

@@ -4,21 +4,20 @@
 
 #include "worker/core/backend.h"
 #include "worker/core/numerics.h"
+#include "worker/vulkan/kernel_arguments.h"
 #include "worker/vulkan/step_layout.h"
 
 namespace orch::worker::vulkan {
 namespace {
 
 constexpr std::uint64_t kScratchBytesMax = 64ULL << 20U;  // of partials and of logits: longer steps are cut into pieces
-constexpr std::uint32_t kTokensPerGroupMax = 8;   // matmul_quant.comp; reads records of up to 7 rows past the last
-constexpr std::uint32_t kNibbleRecordTexels = 5;  // prepare.comp
-constexpr std::uint32_t kByteRecordTexels = 3;
-constexpr std::uint32_t kPartialHeadWords = 4;  // attention.comp
+constexpr std::uint32_t kTokensPerGroupMax = 8;  // matmul_quant.comp; reads records of up to 7 rows past the last
+constexpr std::uint32_t kPartialHeadWords = 4;   // attention.comp
 constexpr std::uint64_t kTexelBytes = 16;
 
 // In the order that lets a norm_matmul write its parts with one dispatch: q, k, v and gate, up are neighbours.
-constexpr std::array kRowOrder{Buffer::residual, Buffer::query, Buffer::key, Buffer::value,
-                               Buffer::attended, Buffer::gate,  Buffer::up,  Buffer::activated};
+constexpr std::array kRowOrder{Buffer::residual, Buffer::query, Buffer::key,       Buffer::value, Buffer::attended,
+                               Buffer::gate,     Buffer::up,    Buffer::activated, Buffer::branch};
 
 std::uint64_t partial_bytes(const ModelConfig& config, std::uint32_t splits_max) {
   return std::uint64_t{config.heads} * splits_max * (config.head_dim + kPartialHeadWords) * sizeof(float);
@@ -38,15 +37,18 @@ void StepBuffers::lay_out(const ModelConfig& config) {
 }
 
 Result<std::unique_ptr<StepBuffers>, VulkanError> StepBuffers::Create(KernelDevice& device, const ModelConfig& config,
-                                                                      const RopeTable& rope, const StepShape& shape) {
+                                                                      const Weights& weights, const StepShape& shape) {
   std::unique_ptr<StepBuffers> buffers(new StepBuffers());
   buffers->lay_out(config);
   ORCH_TRY(made, buffers->make(device, config, shape));
   static_cast<void>(made);
   ORCH_TRY(kv, buffers->make_kv(device, config));
   static_cast<void>(kv);
-  ORCH_TRY(uploaded, buffers->upload_rope(device, rope));
-  static_cast<void>(uploaded);
+  ORCH_TRY(rope, buffers->upload_rope(device, make_rope_table(config, weights, shape.context)));
+  buffers->rope_ = std::move(rope);
+  if (config.window == 0) return buffers;
+  ORCH_TRY(local, buffers->upload_rope(device, make_local_rope_table(config, shape.context)));
+  buffers->local_rope_ = std::move(local);
   return buffers;
 }
 
@@ -61,7 +63,10 @@ Status<VulkanError> StepBuffers::make(KernelDevice& device, const ModelConfig& c
   const std::uint64_t rows = rows_max_ + kTokensPerGroupMax - 1;
   const std::uint64_t groups = rows * ((shape.columns_max + numerics::kQuantBlock - 1) / numerics::kQuantBlock);
   byte_record_base_ = static_cast<std::uint32_t>(groups * kNibbleRecordTexels);
-  const std::uint64_t record_bytes = groups * (kNibbleRecordTexels + kByteRecordTexels) * kTexelBytes;
+  wide_record_base_ = static_cast<std::uint32_t>(groups * (kNibbleRecordTexels + kByteRecordTexels));
+  const std::uint64_t wide_groups = shape.wide_records ? groups * numerics::kQuantBlock / numerics::kWideGroup : 0;
+  const std::uint64_t record_bytes =
+      (groups * (kNibbleRecordTexels + kByteRecordTexels) + wide_groups * kWideRecordTexels) * kTexelBytes;
   const std::uint64_t step_bytes = (std::uint64_t{kTablesWord} + table_words_max()) * sizeof(std::uint32_t);
 
   struct Wish {
@@ -99,7 +104,8 @@ Status<VulkanError> StepBuffers::make_kv(KernelDevice& device, const ModelConfig
 }
 
 // Per position its cosines, then its sines.
-Status<VulkanError> StepBuffers::upload_rope(KernelDevice& device, const RopeTable& rope) {
+Result<std::unique_ptr<DeviceBuffer>, VulkanError> StepBuffers::upload_rope(KernelDevice& device,
+                                                                            const RopeTable& rope) {
   std::vector<float> rows;
   rows.reserve(rope.cosine.size() + rope.sine.size());
   for (std::size_t at = 0; rope.pairs != 0 && at < rope.cosine.size(); at += rope.pairs) {
@@ -108,13 +114,14 @@ Status<VulkanError> StepBuffers::upload_rope(KernelDevice& device, const RopeTab
   }
   auto buffer = device.make_buffer(MemoryUse::device, "RoPE tables", rows.size() * sizeof(float));
   if (!buffer.ok()) return Err{buffer.error()};
-  rope_ = std::move(buffer).value();
-  return device.write(*rope_, 0, std::as_bytes(std::span(rows)));
+  ORCH_TRY(written, device.write(**buffer, 0, std::as_bytes(std::span(rows))));
+  static_cast<void>(written);
+  return buffer;
 }
 
 std::uint64_t StepBuffers::scratch_bytes() const {
   return step_->size() + activations_->size() + records_->size() + floats_->size() + partials_->size() +
-         logits_->size() + rope_->size();
+         logits_->size() + rope_->size() + (local_rope_ != nullptr ? local_rope_->size() : 0);
 }
 
 }  // namespace orch::worker::vulkan

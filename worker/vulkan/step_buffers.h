@@ -23,12 +23,13 @@ struct StepShape {
   std::uint32_t context = 0;  // positions of one sequence
   std::uint32_t pages = 0;
   std::uint32_t columns_max = 0;  // widest matmul input
+  bool wide_records = false;      // some weights are K-quants
 };
 
 class StepBuffers {
  public:
   static Result<std::unique_ptr<StepBuffers>, VulkanError> Create(KernelDevice& device, const ModelConfig& config,
-                                                                  const RopeTable& rope, const StepShape& shape);
+                                                                  const Weights& weights, const StepShape& shape);
 
   // Words of an activation row and where a buffer begins in it; both multiples of 4. Not for Buffer::logits.
   std::uint32_t row_words() const { return row_words_; }
@@ -39,6 +40,7 @@ class StepBuffers {
   std::uint32_t pages() const { return pages_; }
   std::uint32_t table_words_max() const { return rows_max_ * pages_per_sequence_; }
   std::uint32_t byte_record_base() const { return byte_record_base_; }  // texels into records
+  std::uint32_t wide_record_base() const { return wide_record_base_; }
   // Word of the activations, behind the rows: how many K and V values were beyond f16 so far.
   std::uint32_t saturated_word() const { return saturated_word_; }
   std::uint64_t page_layer_bytes() const { return page_layer_bytes_; }
@@ -48,10 +50,10 @@ class StepBuffers {
   DeviceBuffer& step() { return *step_; }
   DeviceBuffer& activations() { return *activations_; }
   DeviceBuffer& records() { return *records_; }
-  DeviceBuffer& floats() { return *floats_; }  // unquantised matmul inputs, for f16 and f32 weights
+  DeviceBuffer& floats() { return *floats_; }  // unquantised matmul inputs, for float weights
   DeviceBuffer& partials() { return *partials_; }
   DeviceBuffer& logits() { return *logits_; }
-  DeviceBuffer& rope() { return *rope_; }
+  DeviceBuffer& rope(bool local) { return local ? *local_rope_ : *rope_; }  // local: of layers with a window
   DeviceBuffer& kv(std::uint32_t layer) { return *kv_[layer]; }
 
  private:
@@ -59,7 +61,7 @@ class StepBuffers {
   void lay_out(const ModelConfig& config);
   Status<VulkanError> make(KernelDevice& device, const ModelConfig& config, const StepShape& shape);
   Status<VulkanError> make_kv(KernelDevice& device, const ModelConfig& config);
-  Status<VulkanError> upload_rope(KernelDevice& device, const RopeTable& rope);
+  Result<std::unique_ptr<DeviceBuffer>, VulkanError> upload_rope(KernelDevice& device, const RopeTable& rope);
 
   std::array<std::uint32_t, kBuffers> offsets_{};
   std::uint32_t row_words_ = 0;
@@ -68,6 +70,7 @@ class StepBuffers {
   std::uint32_t pages_ = 0;
   std::uint32_t pages_per_sequence_ = 0;
   std::uint32_t byte_record_base_ = 0;
+  std::uint32_t wide_record_base_ = 0;
   std::uint32_t saturated_word_ = 0;
   std::uint64_t page_layer_bytes_ = 0;
   std::unique_ptr<DeviceBuffer> step_;
@@ -77,6 +80,7 @@ class StepBuffers {
   std::unique_ptr<DeviceBuffer> partials_;
   std::unique_ptr<DeviceBuffer> logits_;
   std::unique_ptr<DeviceBuffer> rope_;
+  std::unique_ptr<DeviceBuffer> local_rope_;  // null: no layer has a window
   std::vector<std::unique_ptr<DeviceBuffer>> kv_;
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cstdlib>
 #include <map>
 
 #include "worker/core/numerics.h"
@@ -25,12 +26,14 @@ std::uint32_t tile_for(std::uint32_t rows) {
   return kTileRows.back();
 }
 
-std::uint32_t columns_max(const Model& model) {
-  std::uint32_t columns = 0;
+StepShape shape_of(const Model& model, const VulkanBackendOptions& options) {
+  StepShape shape{options.context, options.pages, 0, false};
   for (const QTensor& tensor : model.weights.tensors) {
-    if (tensor.layout == TensorLayout::tiled) columns = std::max(columns, tensor.cols);
+    if (tensor.layout != TensorLayout::tiled) continue;
+    shape.columns_max = std::max(shape.columns_max, tensor.cols);
+    shape.wide_records = shape.wide_records || is_wide(tensor.type);
   }
-  return columns;
+  return shape;
 }
 
 class VulkanBackend final : public Backend {
@@ -67,9 +70,7 @@ class VulkanBackend final : public Backend {
 Status<VulkanError> VulkanBackend::open(const VulkanBackendOptions& options) {
   context_ = options.context;
   weights_ = std::make_unique<WeightStore>(*device_, model_.weights);
-  const RopeTable rope = make_rope_table(model_.config, model_.weights, options.context);
-  auto buffers =
-      StepBuffers::Create(*device_, model_.config, rope, {options.context, options.pages, columns_max(model_)});
+  auto buffers = StepBuffers::Create(*device_, model_.config, model_.weights, shape_of(model_, options));
   if (!buffers.ok()) return Err{buffers.error()};
   buffers_ = std::move(buffers).value();
   auto copier = device_->make_recorder();
@@ -79,6 +80,7 @@ Status<VulkanError> VulkanBackend::open(const VulkanBackendOptions& options) {
     ORCH_TRY(made, program(tile));
     static_cast<void>(made);
   }
+  device_->keep_pipelines();
   weights_->release_host_copies();
   return Ok{};
 }
@@ -211,9 +213,18 @@ Result<std::unique_ptr<Backend>, VulkanError> create_backend_on(Model model, std
 
 }  // namespace vulkan
 
+std::string pipeline_cache_directory() {
+  const char* cache = std::getenv("XDG_CACHE_HOME");
+  if (cache != nullptr && *cache == '/') return std::string(cache) + "/llama-orch/pipelines";
+  const char* home = std::getenv("HOME");
+  if (home != nullptr && *home == '/') return std::string(home) + "/.cache/llama-orch/pipelines";
+  return {};
+}
+
 Result<std::unique_ptr<Backend>, VulkanError> create_vulkan_backend(Model model, const VulkanBackendOptions& options) {
   vulkan::KernelDeviceOptions device_options;
   device_options.device = options.device;
+  device_options.pipeline_cache_directory = options.pipeline_cache_directory;
   auto device = vulkan::KernelDevice::Create(device_options);
   if (!device.ok()) return Err{device.error()};
   return vulkan::create_backend_on(std::move(model), std::move(device).value(), options);

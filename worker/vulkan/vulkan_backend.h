@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "common/base/result.h"
 #include "worker/core/backend.h"
@@ -15,13 +16,17 @@ namespace orch::worker {
 
 struct VulkanBackendOptions {
   VulkanSelection device;
-  std::uint32_t context = 0;  // positions of one sequence, for the RoPE table
-  std::uint32_t pages = 0;    // KV pages of 32 tokens
+  std::uint32_t context = 0;             // positions of one sequence, for the RoPE table
+  std::uint32_t pages = 0;               // KV pages of 32 tokens
+  std::string pipeline_cache_directory;  // compiled pipelines are kept here between starts; empty: nowhere
 };
 
 // Opens the device, runs the self-test of the numerics on it, takes the weights out of `model` and compiles the
 // kernels. Takes seconds. An error is one of VulkanErrorKind with words that name the device and the limit. The backend
 // is for one thread at a time; after a step that failed with INTERNAL (device lost) it refuses every further step.
 Result<std::unique_ptr<Backend>, VulkanError> create_vulkan_backend(Model model, const VulkanBackendOptions& options);
+
+// $XDG_CACHE_HOME or $HOME/.cache, then llama-orch/pipelines; empty without either.
+std::string pipeline_cache_directory();
 
 }  // namespace orch::worker

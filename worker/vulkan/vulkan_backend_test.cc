@@ -4,12 +4,16 @@
 
 #include <cstring>
 
+#include "gen/kernels/mutant_gelu.h"
+#include "gen/kernels/mutant_head_norm.h"
 #include "gen/kernels/mutant_leaf_order.h"
 #include "gen/kernels/mutant_nibbles.h"
 #include "gen/kernels/mutant_norm_order.h"
 #include "gen/kernels/mutant_rope.h"
 #include "gen/kernels/mutant_split.h"
+#include "gen/kernels/mutant_sub_scale.h"
 #include "gen/kernels/mutant_unprotected_exp.h"
+#include "gen/kernels/mutant_window.h"
 #include "worker/cpu/cpu_backend.h"
 #include "worker/testing/tiny_model.h"
 #include "worker/vulkan/test_device.h"
@@ -22,28 +26,37 @@ using ::orch::worker::testing::TinyShape;
 
 constexpr std::uint32_t kPages = 40;
 
-std::unique_ptr<Backend> scalar_backend(const TinyShape& shape) {
+std::unique_ptr<Backend> scalar_backend(Model model, std::uint32_t context) {
   cpu::CpuBackendOptions options;
-  options.context = shape.context;
+  options.context = context;
   options.pages = kPages;
-  return std::move(cpu::create_cpu_backend(testing::tiny_model(shape), cpu::scalar_kernels(), options)).value();
+  return std::move(cpu::create_cpu_backend(std::move(model), cpu::scalar_kernels(), options)).value();
 }
 
-std::unique_ptr<Backend> vulkan_backend(const TinyShape& shape, const KernelSet& kernels = embedded_kernels()) {
+std::unique_ptr<Backend> scalar_backend(const TinyShape& shape) {
+  return scalar_backend(testing::tiny_model(shape), shape.context);
+}
+
+std::unique_ptr<Backend> vulkan_backend(Model model, std::uint32_t context,
+                                        const KernelSet& kernels = embedded_kernels()) {
   KernelDeviceOptions device;
   device.device = software_allowed();
   device.kernels = kernels;
   VulkanBackendOptions options;
-  options.context = shape.context;
+  options.context = context;
   options.pages = kPages;
   auto opened = KernelDevice::Create(device);
   if (!opened.ok()) {
     ADD_FAILURE() << opened.error().message;
     return nullptr;
   }
-  auto made = create_backend_on(testing::tiny_model(shape), std::move(opened).value(), options);
+  auto made = create_backend_on(std::move(model), std::move(opened).value(), options);
   if (!made.ok()) ADD_FAILURE() << made.error().message;
   return made.ok() ? std::move(made).value() : nullptr;
+}
+
+std::unique_ptr<Backend> vulkan_backend(const TinyShape& shape, const KernelSet& kernels = embedded_kernels()) {
+  return vulkan_backend(testing::tiny_model(shape), shape.context, kernels);
 }
 
 // The first differing float, or npos.
@@ -65,9 +78,22 @@ std::size_t compare(const TinyShape& shape, std::size_t tokens, std::uint32_t ch
 
 class VulkanBackendTest : public DeviceTest {};
 
+// Widths that K-quants can have, and a mixture of types as files hold them.
+TinyShape wide_shape(TensorType matrices, TensorType embedding, TensorType value_and_down) {
+  TinyShape shape;
+  shape.embedding = 256;
+  shape.feed_forward = 512;
+  shape.heads = 8;
+  shape.head_dim = 32;
+  shape.matrices = matrices;
+  shape.embedding_type = embedding;
+  shape.value_and_down = value_and_down;
+  return shape;
+}
+
 TEST_F(VulkanBackendTest, OC_NUM_1501_logits_equal_the_scalar_reference_for_every_weight_type) {
-  for (const TensorType type :
-       {TensorType::q4_1, TensorType::q4_0, TensorType::q8_0, TensorType::f16, TensorType::f32}) {
+  for (const TensorType type : kTensorTypes) {
+    if (is_wide(type)) continue;
     TinyShape shape;
     shape.matrices = type;
     const auto device = vulkan_backend(shape);
@@ -104,7 +130,52 @@ TEST_F(VulkanBackendTest, OC_NUM_1001_other_shapes) {
   }
 }
 
-// Rows of several sequences in one step, on pages in any order; rows without logits between rows with.
+TEST_F(VulkanBackendTest, OC_NUM_1208_mixtures_of_types_equal_the_scalar_reference) {
+  for (const TinyShape& shape : {wide_shape(TensorType::q4_k, TensorType::q6_k, TensorType::q6_k),
+                                 wide_shape(TensorType::q5_k, TensorType::q4_k, TensorType::q5_0),
+                                 wide_shape(TensorType::q6_k, TensorType::bf16, TensorType::q8_0),
+                                 wide_shape(TensorType::q5_1, TensorType::q5_k, TensorType::q4_k)}) {
+    const auto device = vulkan_backend(shape);
+    ASSERT_NE(device, nullptr);
+    EXPECT_EQ(compare(shape, 40, 16, *device), std::string::npos) << to_string(shape.matrices);
+  }
+}
+
+// Norms of heads; then also windows (in the first split, at its end, in the second), post norms, GELU, a scaled
+// embedding and a second table of positions.
+TEST_F(VulkanBackendTest, OC_ENGINE_1014_architectures_equal_the_scalar_reference_whatever_the_chunk) {
+  TinyShape qwen3;
+  qwen3.architecture = "qwen3";
+  TinyShape gemma3;
+  gemma3.architecture = "gemma3";
+  gemma3.layers = 7;
+  gemma3.window = 90;
+  for (const TinyShape& shape : {qwen3, gemma3}) {
+    const auto device = vulkan_backend(shape);
+    ASSERT_NE(device, nullptr);
+    for (const std::uint32_t chunk : {33U, 256U}) {
+      EXPECT_EQ(compare(shape, 300, chunk, *device), std::string::npos) << shape.architecture << " chunk " << chunk;
+    }
+  }
+}
+
+TEST_F(VulkanBackendTest, OC_NUM_1304_scaled_positions_equal_the_scalar_reference) {
+  TinyShape shape;
+  shape.architecture = "qwen2";
+  for (const RopeScalingKind kind : {RopeScalingKind::linear, RopeScalingKind::yarn}) {
+    const auto model = [&] {
+      Model scaled = testing::tiny_model(shape);
+      scaled.config.rope_scaling = {kind, 4.0, 128, 1.1, 32.0, 1.0};
+      return scaled;
+    };
+    const auto device = vulkan_backend(model(), shape.context);
+    ASSERT_NE(device, nullptr);
+    const auto ids = testing::tiny_tokens(shape, 40, 7);
+    const auto want = testing::run_tokens(*scalar_backend(model(), shape.context), ids, 40, shape.vocabulary);
+    EXPECT_EQ(difference(want, testing::run_tokens(*device, ids, 16, shape.vocabulary)), std::string::npos);
+  }
+}
+
 TEST_F(VulkanBackendTest, OC_NUM_1501_biases_and_half_pairs_equal_the_scalar_reference) {
   TinyShape shape;
   shape.architecture = "qwen2";
@@ -113,31 +184,7 @@ TEST_F(VulkanBackendTest, OC_NUM_1501_biases_and_half_pairs_equal_the_scalar_ref
   EXPECT_EQ(compare(shape, 70, 40, *device), std::string::npos);
 }
 
-TEST_F(VulkanBackendTest, OC_ENGINE_1013_types_and_architectures_without_kernels_are_refused_by_name) {
-  const auto refusal = [](const TinyShape& shape) {
-    KernelDeviceOptions device;
-    device.device = software_allowed();
-    VulkanBackendOptions options;
-    options.context = shape.context;
-    options.pages = kPages;
-    auto opened = KernelDevice::Create(device);
-    EXPECT_TRUE(opened.ok());
-    auto made = create_backend_on(testing::tiny_model(shape), std::move(opened).value(), options);
-    EXPECT_FALSE(made.ok());
-    return made.ok() ? VulkanError{} : made.error();
-  };
-  TinyShape types;
-  types.value_and_down = TensorType::q5_0;
-  EXPECT_EQ(refusal(types).kind, VulkanErrorKind::unsupported_model);
-  EXPECT_NE(refusal(types).message.find("blk.0.attn_v.weight has type Q5_0"), std::string::npos);
-  for (const char* architecture : {"qwen3", "gemma3"}) {
-    TinyShape shape;
-    shape.architecture = architecture;
-    EXPECT_EQ(refusal(shape).kind, VulkanErrorKind::unsupported_model);
-    EXPECT_NE(refusal(shape).message.find(architecture), std::string::npos);
-  }
-}
-
+// Rows of several sequences in one step, on pages in any order; rows without logits between rows with.
 TEST_F(VulkanBackendTest, OC_NUM_1001_neighbours_and_page_places_do_not_matter) {
   TinyShape shape;
   const auto reference = scalar_backend(shape);
@@ -210,12 +257,23 @@ TEST_F(VulkanBackendTest, OC_NUM_1305_saturated_keys_and_values_are_counted_as_o
   EXPECT_EQ((*device)->info().kv_saturated_total, reference->info().kv_saturated_total);
 }
 
+struct Mutant {
+  const char* name;
+  Kernel kernel;
+  SpirvWords code;
+};
+
+void expect_red(const TinyShape& shape, const std::vector<Mutant>& mutants) {
+  for (const Mutant& mutant : mutants) {
+    KernelSet kernels = embedded_kernels();
+    kernels.code[static_cast<std::size_t>(mutant.kernel)] = mutant.code;
+    const auto device = vulkan_backend(shape, kernels);
+    ASSERT_NE(device, nullptr);
+    EXPECT_NE(compare(shape, 64, 64, *device), std::string::npos) << mutant.name;
+  }
+}
+
 TEST_F(VulkanBackendTest, OC_NUM_1504_wrong_kernels_turn_the_byte_test_red) {
-  struct Mutant {
-    const char* name;
-    Kernel kernel;
-    SpirvWords code;
-  };
   const std::vector<Mutant> mutants{
       {"dropped precise", Kernel::attention, SpirvWords(mutant_unprotected_exp)},
       {"changed split", Kernel::matmul_quant, SpirvWords(mutant_split)},
@@ -226,13 +284,19 @@ TEST_F(VulkanBackendTest, OC_NUM_1504_wrong_kernels_turn_the_byte_test_red) {
   };
   TinyShape shape;
   shape.embedding_type = TensorType::q4_1;  // nibbles in the embedding too
-  for (const Mutant& mutant : mutants) {
-    KernelSet kernels = embedded_kernels();
-    kernels.code[static_cast<std::size_t>(mutant.kernel)] = mutant.code;
-    const auto device = vulkan_backend(shape, kernels);
-    ASSERT_NE(device, nullptr);
-    EXPECT_NE(compare(shape, 64, 64, *device), std::string::npos) << mutant.name;
-  }
+  expect_red(shape, mutants);
+}
+
+TEST_F(VulkanBackendTest, OC_NUM_1504_wrong_kernels_of_other_types_and_architectures_turn_the_byte_test_red) {
+  expect_red(wide_shape(TensorType::q4_k, TensorType::q8_0, TensorType::q6_k),
+             {{"sub-scale of the neighbour", Kernel::matmul_wide, SpirvWords(mutant_sub_scale)}});
+  TinyShape gemma3;
+  gemma3.architecture = "gemma3";
+  gemma3.head_dim = 32;
+  gemma3.window = 20;
+  expect_red(gemma3, {{"keys before the window", Kernel::attention, SpirvWords(mutant_window)},
+                      {"another gelu", Kernel::prepare, SpirvWords(mutant_gelu)},
+                      {"half of a head in the norm", Kernel::norm, SpirvWords(mutant_head_norm)}});
 }
 
 TEST_F(VulkanBackendTest, OC_NUM_1001_validation_and_synchronisation_layers_stay_silent) {

@@ -17,7 +17,25 @@ void interleave_words(const std::uint32_t* tile, std::uint32_t words_per_row, st
   }
 }
 
-// As above for tiles [k][row] of f16: two k make a word.
+// K-quants: nibbles and upper bits as above; sub-scales and sub-minima, pairs of bytes [p][row][2], become bytes in the
+// order of their sub-blocks: the last texel of the row.
+void interleave_wide(const std::uint8_t* tile, std::uint32_t words_per_row, std::uint32_t* out) {
+  constexpr std::uint32_t kSubBytes = 16;  // of a row: 8 scales and 8 minima, or 16 scales
+  const std::uint32_t words = words_per_row - kSubBytes / 4;
+  interleave_words(reinterpret_cast<const std::uint32_t*>(tile), words, out);
+  const std::uint8_t* pairs = tile + std::size_t{words} * kTileRows * 4;
+  for (std::uint32_t row = 0; row < kTileRows; ++row) {
+    for (std::uint32_t w = 0; w < kSubBytes / 4; ++w) {
+      const std::uint8_t* even = pairs + (std::size_t{2} * w * kTileRows + row) * 2;
+      const std::uint8_t* odd = even + std::size_t{2} * kTileRows;
+      const std::uint32_t word =
+          even[0] | std::uint32_t{even[1]} << 8U | std::uint32_t{odd[0]} << 16U | std::uint32_t{odd[1]} << 24U;
+      out[(std::size_t{words / 4} * kTileRows + row) * 4 + w] = word;
+    }
+  }
+}
+
+// As above for tiles [k][row] of 16 bits: two k make a word.
 void interleave_halves(const std::uint16_t* tile, std::uint32_t* out) {
   for (std::uint32_t k = 0; k < kTileCols; k += 2) {
     for (std::uint32_t row = 0; row < kTileRows; ++row) {
@@ -28,17 +46,25 @@ void interleave_halves(const std::uint16_t* tile, std::uint32_t* out) {
   }
 }
 
+// Of a tile.
+std::size_t fifth_bit_bytes(TensorType type) {
+  return type == TensorType::q5_0 || type == TensorType::q5_1 ? std::size_t{kTileRows} * 4 : 0;
+}
+
 }  // namespace
 
 std::vector<std::uint32_t> device_quants(const QTensor& tensor) {
-  const std::size_t tile_words = tile_bytes(tensor.type) / 4;
+  // The fifth bits of q5_0 and q5_1 stand behind the nibbles; they go beside the scales.
+  const std::size_t tile_words = (tile_bytes(tensor.type) - fifth_bit_bytes(tensor.type)) / 4;
   std::vector<std::uint32_t> words(std::size_t{tensor.row_groups()} * tensor.blocks() * tile_words);
   std::uint32_t* out = words.data();
   for (std::uint32_t group = 0; group < tensor.row_groups(); ++group) {
     for (std::uint32_t block = 0; block < tensor.blocks(); ++block, out += tile_words) {
       const std::uint8_t* tile = tensor.tile(group, block);
-      if (tensor.type == TensorType::f16) {
+      if (tensor.type == TensorType::f16 || tensor.type == TensorType::bf16) {
         interleave_halves(reinterpret_cast<const std::uint16_t*>(tile), out);
+      } else if (is_wide(tensor.type)) {
+        interleave_wide(tile, static_cast<std::uint32_t>(tile_words) / kTileRows, out);
       } else {
         interleave_words(reinterpret_cast<const std::uint32_t*>(tile),
                          static_cast<std::uint32_t>(tile_words) / kTileRows, out);
@@ -50,14 +76,17 @@ std::vector<std::uint32_t> device_quants(const QTensor& tensor) {
 
 std::vector<std::uint32_t> device_scales(const QTensor& tensor) {
   if (!is_quantised(tensor.type)) return {};
-  std::vector<std::uint32_t> words(std::size_t{tensor.row_groups()} * tensor.blocks() * kTileRows);
-  std::uint32_t* out = words.data();
+  const std::size_t fifth = fifth_bit_bytes(tensor.type);
+  std::vector<std::uint32_t> words;
+  words.reserve(std::size_t{tensor.row_groups()} * tensor.blocks() * kTileRows * (fifth != 0 ? 2 : 1));
   for (std::uint32_t group = 0; group < tensor.row_groups(); ++group) {
-    for (std::uint32_t block = 0; block < tensor.blocks(); ++block, out += kTileRows) {
+    for (std::uint32_t block = 0; block < tensor.blocks(); ++block) {
       const std::uint16_t* scale = tensor.tile_scale(group, block);
+      const std::uint8_t* bits = tensor.tile(group, block) + tile_bytes(tensor.type) - fifth;
       for (std::uint32_t row = 0; row < kTileRows; ++row) {
-        const std::uint32_t minimum = tensor.type == TensorType::q4_1 ? scale[kTileRows + row] : 0U;
-        out[row] = scale[row] | minimum << 16U;
+        const std::uint32_t minimum = has_minimum(tensor.type) ? scale[kTileRows + row] : 0U;
+        words.push_back(scale[row] | minimum << 16U);
+        if (fifth != 0) words.push_back(reinterpret_cast<const std::uint32_t*>(bits)[row]);
       }
     }
   }

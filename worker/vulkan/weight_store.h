@@ -1,6 +1,6 @@
-// Weights on the device, in the texel layouts that the kernels read (matmul_quant.comp, matmul_float.comp), made once
-// per tensor or per run of tensors that one dispatch computes together. Threads: as KernelDevice. Owns the buffers;
-// must not outlive the device.
+// Weights on the device, in the texel layouts that the kernels read (worker/kernels/matmul_*.comp), made once per
+// tensor or per run of tensors that one dispatch computes together. Threads: as KernelDevice. Owns the buffers; must
+// not outlive the device.
 #pragma once
 
 #include <map>
@@ -17,9 +17,9 @@ namespace orch::worker::vulkan {
 struct DeviceMatrix {
   TensorType type = TensorType::f32;
   std::uint32_t rows = 0;
-  std::uint32_t blocks = 0;  // of 32 columns
+  std::uint32_t blocks = 0;  // of 32 columns, of K-quants 256
   std::unique_ptr<DeviceBuffer> quants;
-  std::unique_ptr<DeviceBuffer> scales;  // null for f16 and f32
+  std::unique_ptr<DeviceBuffer> scales;  // null for float types
 };
 
 class WeightStore {
