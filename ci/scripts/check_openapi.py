@@ -173,7 +173,7 @@ def check_limits(documents, root, errors):
                 constants[constant] *= factor
     for name, document in documents.by_name.items():
         for path, node in limited(document):
-            limits = [node[key] for key in ("maximum", "maxLength", "maxItems") if key in node]
+            limits = [node[key] for key in ("maximum", "maxLength", "maxItems", "maxProperties") if key in node]
             if constants.get(node["x-limit"]) not in limits:
                 errors.append(f"{name}{path}: {node['x-limit']} is {constants.get(node['x-limit'])}, the contract says {limits}")
 

@@ -206,6 +206,7 @@ struct NotedEnded {
   Priority priority = Priority::interactive;
   std::uint32_t tokens_in = 0;
   std::uint32_t tokens_out = 0;
+  std::uint32_t cached_tokens_in = 0;  // of tokens_in, found in shared pages
   Duration queued;
   Duration decode;
   Duration total;
@@ -244,12 +245,11 @@ struct NotedRecovered {  // of one job an earlier life left
 // Drain is complete: the process may exit.
 struct Drained {};
 
-using Effect =
-    std::variant<AdmissionReply, CancelReply, SessionEnded, ModelsChanged, TenantsReply, StreamOpened, StreamRefused,
-                 Deliver, DeliverServedBy, StreamClosed, Dispatch, CancelDispatch, BeatWorker, ForgetWorker,
-                 CountTokens, SendUpdate, SendFair, JournalWrite, NotedAdmitted, NotedRefused, NotedDispatched,
-                 NotedFirstToken, NotedEnded, NotedPreempted, NotedQuota,
-                 NotedQueueDepth, NotedRetried, NotedJournal, NotedRecovered, Drained>;
+using Effect = std::variant<AdmissionReply, CancelReply, SessionEnded, ModelsChanged, TenantsReply, StreamOpened,
+                            StreamRefused, Deliver, DeliverServedBy, StreamClosed, Dispatch, CancelDispatch, BeatWorker,
+                            ForgetWorker, CountTokens, SendUpdate, SendFair, JournalWrite, NotedAdmitted, NotedRefused,
+                            NotedDispatched, NotedFirstToken, NotedEnded, NotedPreempted, NotedQuota, NotedQueueDepth,
+                            NotedRetried, NotedJournal, NotedRecovered, Drained>;
 
 using Effects = std::vector<Effect>;
 

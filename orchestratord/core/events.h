@@ -140,6 +140,7 @@ struct DispatchTokens {
   std::string text;  // valid UTF-8, may be empty while a code point is incomplete
   // Per id: where its text ends in `text`. Empty: the engine does not tell, and the batch is one event.
   std::vector<std::uint32_t> text_ends = {};
+  std::vector<TokenLogProbs> log_probs = {};  // per id, when asked for
 };
 struct DispatchFinished {
   DispatchId dispatch;
@@ -150,6 +151,7 @@ struct DispatchFinished {
   bool estimated = false;
   Duration prefill;
   Duration decode;
+  std::uint32_t cached_prompt_tokens = 0;
 };
 // The worker's terminal failure; internal outcomes (STALE_LEASE, SLOT_BUSY, ...) put the job back.
 struct DispatchFailed {
@@ -207,10 +209,9 @@ struct DrainBegin {
   Duration deadline;
 };
 
-using Event =
-    std::variant<Submit, OpenStream, ReaderGone, CancelJob, EndSession, TenantsChanged, ManagerUp, ManagerDown,
-                 ReplicaChanged, LeaseGranted, LeaseRevoked, OthersReported, DispatchStarted,
-                 DispatchTokens, DispatchFinished, DispatchFailed, DispatchBroken, TokensCounted, JournalCommitted,
-                 JournalFailed, Recovered, SetModelState, RollBackModel, Tick, DrainBegin>;
+using Event = std::variant<Submit, OpenStream, ReaderGone, CancelJob, EndSession, TenantsChanged, ManagerUp,
+                           ManagerDown, ReplicaChanged, LeaseGranted, LeaseRevoked, OthersReported, DispatchStarted,
+                           DispatchTokens, DispatchFinished, DispatchFailed, DispatchBroken, TokensCounted,
+                           JournalCommitted, JournalFailed, Recovered, SetModelState, RollBackModel, Tick, DrainBegin>;
 
 }  // namespace orch::gateway

@@ -147,13 +147,14 @@ struct Job {
   bool resumes = false;           // its last dispatch was taken from it, the next one is its resumption
   std::uint32_t prompt_tokens = 0;
   std::uint32_t cached_prompt_tokens = 0;
-  std::uint32_t tokens_seen = 0;           // ids accepted: before this attempt, then in it
-  std::uint32_t token_events = 0;          // shown to the client, all attempts
-  std::uint32_t events_in_attempt = 0;     // of them in this one
-  std::uint32_t resumed_from = 0;          // ids this attempt continues behind
-  std::vector<std::uint32_t> shown_ids;    // ids of the shown events; complete for engines that name their tokens
-  std::string replica_set;                 // what the shown events depend on; empty: nothing can continue them
-  std::vector<std::uint32_t> pending_ids;  // accepted, waiting for the text they complete
+  std::uint32_t tokens_seen = 0;                 // ids accepted: before this attempt, then in it
+  std::uint32_t token_events = 0;                // shown to the client, all attempts
+  std::uint32_t events_in_attempt = 0;           // of them in this one
+  std::uint32_t resumed_from = 0;                // ids this attempt continues behind
+  std::vector<std::uint32_t> shown_ids;          // ids of the shown events; complete for engines that name their tokens
+  std::string replica_set;                       // what the shown events depend on; empty: nothing can continue them
+  std::vector<std::uint32_t> pending_ids;        // accepted, waiting for the text they complete
+  std::vector<TokenLogProbs> pending_log_probs;  // of pending_ids, when asked for
   Forecast forecast;
   // Labels of where it was admitted for, then of where it was dispatched.
   std::string replica_id;

@@ -11,6 +11,8 @@
 
 #include "common/base/ids.h"
 #include "common/base/time.h"
+#include "common/base/token_scores.h"
+#include "common/grammar/constraint.h"
 
 namespace orch {
 
@@ -30,16 +32,23 @@ struct Prompt {
 
 struct Sampling {
   float temperature = 1.0F;
-  std::uint32_t top_k = 0;  // 0: off
-  float top_p = 1.0F;       // 1: off
-  float min_p = 0.0F;       // 0: off
-  std::uint64_t seed = 0;   // 63 bits; the shell fills it (SHA-256 of the task id) when the client gave none
+  std::uint32_t top_k = 0;          // 0: off
+  float top_p = 1.0F;               // 1: off
+  float min_p = 0.0F;               // 0: off
+  float repetition_penalty = 1.0F;  // 1: off
+  float frequency_penalty = 0.0F;   // 0: off
+  float presence_penalty = 0.0F;    // 0: off
+  std::vector<LogitBias> logit_bias = {};
+  std::uint32_t choice = 0;  // which of several answers to one prompt
+  std::uint64_t seed = 0;    // 63 bits; the shell fills it (SHA-256 of the task id) when the client gave none
 };
 
 struct JobPayload {
   Prompt prompt;
   Sampling sampling;
   std::vector<std::string> stop;
+  std::optional<std::uint32_t> log_probs = {};  // of every token, with so many of the likeliest
+  std::optional<grammar::Constraint> constraint = {};  // what the text must be
 };
 
 // How the job is bound to its client (DESIGN-RULES "Jobs, streams, journal").

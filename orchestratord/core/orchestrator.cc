@@ -134,6 +134,7 @@ void Orchestrator::tell_end(Job& job) {
   noted.engine_version = job.engine_version;
   noted.priority = job.spec.priority;
   noted.tokens_in = job.prompt_tokens;
+  noted.cached_tokens_in = job.cached_prompt_tokens;
   noted.tokens_out = noted.failure ? job.tokens_seen : conclusion.end.tokens_out;
   const bool dispatched = !job.first_dispatched_at.is_never();
   noted.queued = (dispatched ? job.first_dispatched_at : conclusion.at) - job.admitted_at;

@@ -229,6 +229,7 @@ void Orchestrator::accept_tokens(Job& job, const DispatchTokens& event) {
   const bool split = event.text_ends.size() == event.ids.size();
   for (std::size_t k = 0; k < event.ids.size(); ++k) {
     job.pending_ids.push_back(event.ids[k]);
+    if (k < event.log_probs.size()) job.pending_log_probs.push_back(event.log_probs[k]);
     const std::size_t end = split ? std::min<std::size_t>(event.text_ends[k], event.text.size()) : told;
     if (end <= told) continue;
     if (!show(job, event.text.substr(told, end - told))) return;
@@ -239,7 +240,8 @@ void Orchestrator::accept_tokens(Job& job, const DispatchTokens& event) {
 
 // False: the job ended over it.
 bool Orchestrator::show(Job& job, std::string text) {
-  TokenEvent token{job.token_events, std::exchange(job.pending_ids, {}), std::move(text)};
+  TokenEvent token{job.token_events, std::exchange(job.pending_ids, {}), std::move(text),
+                   std::exchange(job.pending_log_probs, {})};
   job.shown_ids.insert(job.shown_ids.end(), token.ids.begin(), token.ids.end());
   if (streams_.publish(job.spec.id, token, *out_) == StreamRegistry::Published::buffer_full) {
     const std::string limit = std::to_string(config_.streams.buffer_bytes_max);
@@ -270,10 +272,11 @@ void Orchestrator::on(const DispatchFinished& event) {
   if (job == nullptr) return;
   note_served(*job, event, replica);
   job->prompt_tokens = event.prompt_tokens;
-  note_input(*job, event.prompt_tokens, 0);
+  note_input(*job, event.prompt_tokens, std::max(job->cached_prompt_tokens, event.cached_prompt_tokens));
   if (event.completion_tokens > job->meter.output_seen)
     note_output(*job, event.completion_tokens - job->meter.output_seen);
-  EndEvent ended{event.reason, event.prompt_tokens, event.completion_tokens, event.estimated, event.decode};
+  EndEvent ended{event.reason,    event.prompt_tokens, event.completion_tokens,
+                 event.estimated, event.decode,        event.cached_prompt_tokens};
   if (job->state == JobState::dispatching) job->move_to(JobState::running);
   end(*job, ended);
 }
@@ -367,6 +370,7 @@ void Orchestrator::back_to_queue(Job& job) {
   job.journal.dispatch_due = 0;
   job.journal.dispatch_sent = 0;
   job.pending_ids.clear();
+  job.pending_log_probs.clear();
   job.prompt_tokens = 0;
   if (!mutated(Mutation::lose_put_back)) enqueue(job);
   arm(job);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/base/time.h"
+#include "common/base/token_scores.h"
 #include "gen/outcome.h"
 #include "orchestratord/core/budget.h"
 
@@ -36,6 +37,7 @@ struct TokenEvent {
   std::uint32_t i = 0;             // counts token events from 0
   std::vector<std::uint32_t> ids;  // token ids this event stands for (one or more; none from id-less engines)
   std::string text;
+  std::vector<TokenLogProbs> log_probs = {};  // per id, when asked for
 };
 struct MetricsEvent {
   std::uint32_t queue_depth = 0;
@@ -48,6 +50,7 @@ struct EndEvent {
   std::uint32_t tokens_out = 0;
   bool estimated = false;
   Duration decode;
+  std::uint32_t cached_prompt_tokens = 0;  // of prompt_tokens, not computed: the replica knew the prefix
 };
 struct ErrorEvent {
   Failure failure;

@@ -18,8 +18,10 @@ bool is_terminal(const StreamEvent& event) {
 
 std::uint64_t event_bytes(const StreamEvent& event) {
   std::uint64_t bytes = kEventOverhead;
-  if (const auto* token = std::get_if<TokenEvent>(&event.body))
+  if (const auto* token = std::get_if<TokenEvent>(&event.body)) {
     bytes += token->text.size() + token->ids.size() * sizeof(std::uint32_t);
+    for (const TokenLogProbs& each : token->log_probs) bytes += each.bytes();
+  }
   if (const auto* error = std::get_if<ErrorEvent>(&event.body))
     bytes += error->failure.message.size() + error->failure.field.size();
   return bytes;

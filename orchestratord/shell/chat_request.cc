@@ -3,6 +3,7 @@
 #include "common/runtime/entropy.h"
 #include "orchestratord/shell/json_fields.h"
 #include "orchestratord/shell/request_limits.h"
+#include "orchestratord/shell/sampling_fields.h"
 #include "orchestratord/shell/task_request.h"
 
 namespace orch::gateway {
@@ -30,15 +31,12 @@ void read_streaming(JsonFields& fields, ChatRequest& chat) {
 }
 
 bool is_neutral(std::string_view name, const json& value) {
-  if (name == "frequency_penalty" || name == "presence_penalty") return value.is_number() && value.get<double>() == 0.0;
-  if (name == "logprobs") return value.is_boolean() && !value.get<bool>();
   if (name == "response_format") return value == json{{"type", "text"}};
   return (value.is_object() || value.is_array()) && value.empty();
 }
 
 void read_not_built(JsonFields& fields) {
-  for (const std::string_view name : {"frequency_penalty", "presence_penalty", "logit_bias", "logprobs", "top_logprobs",
-                                      "response_format", "tools", "tool_choice", "functions", "function_call"}) {
+  for (const std::string_view name : {"response_format", "tools", "tool_choice", "functions", "function_call"}) {
     const json* value = fields.any(name);
     if (value != nullptr && !is_neutral(name, *value)) fields.fail_not_built(name, "is not built yet");
   }
@@ -60,11 +58,11 @@ Result<ChatRequest, Failure> parse_chat_request(std::string_view body, JobId id)
   read_messages(fields, payload.prompt);
   read_max_tokens(fields, spec);
   read_streaming(fields, chat);
-  const auto choices = fields.integer("n", false, 0, kMaxTokensMax);
-  if (choices && *choices != 1) fields.fail("n", "must be 1");
+  chat.choices = static_cast<std::uint32_t>(fields.integer("n", false, 1, kChoicesMax).value_or(1));
   const auto seed = fields.integer("seed", false, 0, kSeedMax);
   payload.sampling.seed = seed ? *seed : runtime::seed_of_task(id.to_string());
   read_sampling(fields, payload.sampling);
+  read_log_probs(fields, payload);
   read_stop(fields, payload.stop);
   spec.determinism =
       fields.choice("determinism", {"best_effort", "strict"}, 0) == 0 ? Determinism::best_effort : Determinism::strict;
@@ -74,6 +72,16 @@ Result<ChatRequest, Failure> parse_chat_request(std::string_view body, JobId id)
   if (auto failure = fields.finish()) return Err{std::move(*failure)};
   attach_payload(spec, std::move(payload));
   return chat;
+}
+
+JobSpec spec_of_choice(const ChatRequest& request, std::uint32_t choice, JobId id) {
+  JobSpec spec = request.spec;
+  if (choice == 0) return spec;
+  spec.id = id;
+  auto payload = std::make_shared<JobPayload>(*request.spec.payload);
+  payload->sampling.choice = choice;
+  spec.payload = std::move(payload);
+  return spec;
 }
 
 }  // namespace orch::gateway

@@ -15,7 +15,11 @@ struct ChatRequest {
   std::string model;
   bool stream = false;
   bool include_usage = false;
+  std::uint32_t choices = 1;  // answers to the one prompt, a job each (OC-OAI-1012)
 };
+
+// The job of one choice: the same payload, with other draws. The first one's is `spec` itself.
+JobSpec spec_of_choice(const ChatRequest& request, std::uint32_t choice, JobId id);
 
 // `id` becomes the job's; the seed is derived from it when the client gave none (ruling 9).
 Result<ChatRequest, Failure> parse_chat_request(std::string_view body, JobId id);

@@ -5,6 +5,7 @@
 
 #include "common/runtime/json_text.h"
 #include "orchestratord/shell/budget_text.h"
+#include "orchestratord/shell/log_prob_text.h"
 
 namespace orch::gateway {
 using runtime::append_json_string;
@@ -44,6 +45,10 @@ struct Append {
     out += R"(,"i":)";
     append_number(out, std::uint64_t{event.i});
     if (!event.ids.empty()) append_ids(event.ids);  // OC-CTRL-2024
+    if (!event.log_probs.empty()) {
+      out += R"(,"logprobs":)";
+      append_log_probs(out, event.log_probs);
+    }
     out.push_back('}');
     return "token";
   }
@@ -92,10 +97,26 @@ void append_usage(std::string& out, ChatUsage usage) {
   object.number("prompt_tokens", std::uint64_t{usage.prompt_tokens});
   object.number("completion_tokens", std::uint64_t{usage.completion_tokens});
   object.number("total_tokens", std::uint64_t{usage.prompt_tokens} + usage.completion_tokens);
+  JsonObject details(object.key("prompt_tokens_details"));
+  details.number("cached_tokens", std::uint64_t{usage.cached_prompt_tokens});
+  details.close();
   object.close();
 }
 
+// OC-OAI-1010.
+void append_choice_log_probs(std::string& out, const std::vector<TokenLogProbs>& log_probs) {
+  out += R"(,"logprobs":{"content":)";
+  append_log_probs(out, log_probs);
+  out.push_back('}');
+}
+
 constexpr std::string_view kChunk = "chat.completion.chunk";
+
+void append_chunk_choice(std::string& out, const ChatIdentity& identity, std::uint32_t choice) {
+  append_chat_head(out, identity, kChunk);
+  out += R"(,"choices":[{"index":)";
+  append_number(out, std::uint64_t{choice});
+}
 
 void append_chunk_tail(std::string& out, bool usage_null) { out += usage_null ? R"(}],"usage":null})" : "}]}"; }
 
@@ -107,23 +128,27 @@ std::string_view append_task_event(std::string& data, const StreamEvent& event) 
 
 std::string_view finish_reason_name(FinishReason reason) { return reason == FinishReason::length ? "length" : "stop"; }
 
-void append_chat_role_chunk(std::string& out, const ChatIdentity& identity, bool usage_null) {
-  append_chat_head(out, identity, kChunk);
-  out += R"(,"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null)";
+void append_chat_role_chunk(std::string& out, const ChatIdentity& identity, bool usage_null, std::uint32_t choice) {
+  append_chunk_choice(out, identity, choice);
+  out += R"(,"delta":{"role":"assistant","content":""},"finish_reason":null)";
   append_chunk_tail(out, usage_null);
 }
 
-void append_chat_text_chunk(std::string& out, const ChatIdentity& identity, std::string_view text, bool usage_null) {
-  append_chat_head(out, identity, kChunk);
-  out += R"(,"choices":[{"index":0,"delta":{"content":)";
+void append_chat_text_chunk(std::string& out, const ChatIdentity& identity, std::string_view text, bool usage_null,
+                            std::uint32_t choice, const std::vector<TokenLogProbs>* log_probs) {
+  append_chunk_choice(out, identity, choice);
+  out += R"(,"delta":{"content":)";
   append_json_string(out, text);
-  out += R"(},"finish_reason":null)";
+  out.push_back('}');
+  if (log_probs != nullptr) append_choice_log_probs(out, *log_probs);
+  out += R"(,"finish_reason":null)";
   append_chunk_tail(out, usage_null);
 }
 
-void append_chat_finish_chunk(std::string& out, const ChatIdentity& identity, FinishReason reason, bool usage_null) {
-  append_chat_head(out, identity, kChunk);
-  out.append(R"(,"choices":[{"index":0,"delta":{},"finish_reason":")").append(finish_reason_name(reason)).append("\"");
+void append_chat_finish_chunk(std::string& out, const ChatIdentity& identity, FinishReason reason, bool usage_null,
+                              std::uint32_t choice) {
+  append_chunk_choice(out, identity, choice);
+  out.append(R"(,"delta":{},"finish_reason":")").append(finish_reason_name(reason)).append("\"");
   append_chunk_tail(out, usage_null);
 }
 
@@ -134,12 +159,20 @@ void append_chat_usage_chunk(std::string& out, const ChatIdentity& identity, Cha
   out.push_back('}');
 }
 
-void append_chat_completion(std::string& out, const ChatIdentity& identity, std::string_view text, FinishReason reason,
+void append_chat_completion(std::string& out, const ChatIdentity& identity, const std::vector<ChatChoice>& choices,
                             ChatUsage usage) {
   append_chat_head(out, identity, "chat.completion");
-  out += R"(,"choices":[{"index":0,"message":{"role":"assistant","content":)";
-  append_json_string(out, text);
-  out.append(R"(},"finish_reason":")").append(finish_reason_name(reason)).append(R"("}],"usage":)");
+  out += R"(,"choices":[)";
+  for (std::size_t i = 0; i < choices.size(); ++i) {
+    out += i == 0 ? R"({"index":)" : R"(,{"index":)";
+    append_number(out, std::uint64_t{i});
+    out += R"(,"message":{"role":"assistant","content":)";
+    append_json_string(out, choices[i].text);
+    out.push_back('}');
+    if (choices[i].with_log_probs) append_choice_log_probs(out, choices[i].log_probs);
+    out.append(R"(,"finish_reason":")").append(finish_reason_name(choices[i].reason)).append(R"("})");
+  }
+  out += R"(],"usage":)";
   append_usage(out, usage);
   out.push_back('}');
 }

@@ -12,6 +12,7 @@
 #include "common/runtime/json_text.h"
 #include "common/runtime/metrics.h"
 #include "orchestratord/shell/budget_text.h"
+#include "orchestratord/shell/chat_choices.h"
 #include "orchestratord/shell/chat_request.h"
 #include "orchestratord/shell/explain_json.h"
 #include "orchestratord/shell/failure_reply.h"
@@ -81,6 +82,7 @@ struct HttpApi::Parts {
   void stream_task(const HttpExchangePtr& exchange);
   void cancel_task(const HttpExchangePtr& exchange);
   void chat(const HttpExchangePtr& exchange);
+  void chat_choices(const HttpExchangePtr& exchange, const ChatRequest& request, ChatIdentity identity);
   void set_model_state(const HttpExchangePtr& exchange);
   void roll_back_model(const HttpExchangePtr& exchange);
   void put_tenants(const HttpExchangePtr& exchange);
@@ -341,7 +343,9 @@ void HttpApi::Parts::chat(const HttpExchangePtr& exchange) {
   if (request.spec.idempotency) request.spec.attachment = Attachment::task;
   if (request.spec.max_tokens == 0) request.spec.max_tokens = default_chat_tokens(core, request.spec.model_ref);
   const std::string task_id = id.to_string();
-  ChatIdentity identity{"chatcmpl-" + task_id, request.model, static_cast<std::int64_t>(std::time(nullptr))};
+  ChatIdentity identity{"chatcmpl-" + task_id, request.model, static_cast<std::int64_t>(std::time(nullptr)),
+                        request.spec.payload->log_probs.has_value()};
+  if (request.choices > 1) return chat_choices(exchange, request, std::move(identity));
   SinkLimits limits = sink_limits(request.spec.tenant, request.spec.session);
   std::unique_ptr<ReaderSink> sink =
       request.stream
@@ -349,6 +353,35 @@ void HttpApi::Parts::chat(const HttpExchangePtr& exchange) {
           : make_chat_whole_sink(exchange, std::move(limits), std::move(identity), task_id);
   const ReaderId reader = desk.submit_attached(std::move(request.spec), std::move(sink));
   exchange->on_disconnect([this, reader] { desk.gone(reader); });
+}
+
+// OC-OAI-1012.
+void HttpApi::Parts::chat_choices(const HttpExchangePtr& exchange, const ChatRequest& request, ChatIdentity identity) {
+  if (request.spec.idempotency) {
+    return exchange->reply(
+        failure_reply(make_failure(Outcome::INVALID_PARAMS, "n above 1 and an Idempotency-Key exclude each other", "n"),
+                      Envelope::openai));
+  }
+  const auto readers = std::make_shared<std::vector<ReaderId>>();
+  ChatChoicesSetup setup;
+  setup.exchange = exchange;
+  setup.limits = {config.streams.buffer_bytes_max, Duration::milliseconds(config.streams.heartbeat_ms)};
+  setup.identity = std::move(identity);
+  setup.task_id = request.spec.id.to_string();
+  setup.choices = request.choices;
+  setup.stream = request.stream;
+  setup.include_usage = request.include_usage;
+  setup.abandon = [this, readers](std::uint32_t choice) {
+    if (choice < readers->size()) desk.gone((*readers)[choice]);
+  };
+  auto sinks = make_chat_choice_sinks(std::move(setup));
+  for (std::uint32_t i = 0; i < request.choices; ++i) {
+    readers->push_back(
+        desk.submit_attached(spec_of_choice(request, i, JobId{runtime::random_uuid()}), std::move(sinks[i])));
+  }
+  exchange->on_disconnect([this, readers] {
+    for (const ReaderId reader : *readers) desk.gone(reader);
+  });
 }
 
 HttpApi::HttpApi(runtime::EventLoop& loop, const gateway_config::Config& config, const runtime::KeyRing& keys,

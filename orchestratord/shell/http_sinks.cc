@@ -34,6 +34,8 @@ void add_served_by(HttpResponse& head, const ServedBy& served_by, const std::str
   for (runtime::HttpHeader& field : served_by_headers(served_by)) head.headers.push_back(std::move(field));
 }
 
+ChatUsage usage_of(const EndEvent& end) { return {end.prompt_tokens, end.tokens_out, end.cached_prompt_tokens}; }
+
 class TaskSink final : public ReaderSink {
  public:
   TaskSink(HttpExchangePtr exchange, SinkLimits limits)
@@ -94,7 +96,10 @@ class ChatStreamSink final : public ReaderSink {
   Took event(const StreamEvent& event) override {
     if (const auto* token = std::get_if<TokenEvent>(&event.body)) {
       if (token->text.empty()) return Took::ok;
-      return send([&](std::string& out) { append_chat_text_chunk(out, identity_, token->text, include_usage_); });
+      return send([&](std::string& out) {
+        append_chat_text_chunk(out, identity_, token->text, include_usage_, 0,
+                               identity_.with_log_probs ? &token->log_probs : nullptr);
+      });
     }
     if (const auto* end = std::get_if<EndEvent>(&event.body)) return take_end(*end);
     if (const auto* error = std::get_if<ErrorEvent>(&event.body)) {
@@ -132,8 +137,7 @@ class ChatStreamSink final : public ReaderSink {
     if (!writer_.begun()) begin(event_stream_head());
     Took took = send([&](std::string& out) { append_chat_finish_chunk(out, identity_, end.reason, include_usage_); });
     if (include_usage_ && took == Took::ok) {
-      took =
-          send([&](std::string& out) { append_chat_usage_chunk(out, identity_, {end.prompt_tokens, end.tokens_out}); });
+      took = send([&](std::string& out) { append_chat_usage_chunk(out, identity_, usage_of(end)); });
     }
     return took == Took::ok ? send([](std::string& out) { out += "[DONE]"; }) : took;
   }
@@ -169,10 +173,15 @@ class ChatWholeSink final : public ReaderSink {
   }
   void served_by(const ServedBy& served_by) override { served_by_ = served_by; }
   Took event(const StreamEvent& event) override {
-    if (const auto* token = std::get_if<TokenEvent>(&event.body)) text_ += token->text;
+    if (const auto* token = std::get_if<TokenEvent>(&event.body)) {
+      choice_.text += token->text;
+      choice_.log_probs.insert(choice_.log_probs.end(), token->log_probs.begin(), token->log_probs.end());
+    }
     if (const auto* end = std::get_if<EndEvent>(&event.body)) {
       std::string body;
-      append_chat_completion(body, identity_, text_, end->reason, {end->prompt_tokens, end->tokens_out});
+      choice_.reason = end->reason;
+      choice_.with_log_probs = identity_.with_log_probs;
+      append_chat_completion(body, identity_, {choice_}, usage_of(*end));
       HttpResponse response = HttpResponse::json(200, std::move(body));
       if (served_by_) add_served_by(response, *served_by_, task_id_);
       if (add_to_head_) add_to_head_(response);
@@ -191,10 +200,14 @@ class ChatWholeSink final : public ReaderSink {
   ChatIdentity identity_;
   std::string task_id_;
   std::optional<ServedBy> served_by_;
-  std::string text_;
+  ChatChoice choice_;
 };
 
 }  // namespace
+
+void add_served_by_headers(HttpResponse& head, const ServedBy& served_by, const std::string& task_id) {
+  add_served_by(head, served_by, task_id);
+}
 
 std::unique_ptr<ReaderSink> make_task_sink(HttpExchangePtr exchange, SinkLimits limits) {
   return std::make_unique<TaskSink>(std::move(exchange), std::move(limits));

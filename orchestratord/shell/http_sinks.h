@@ -19,6 +19,9 @@ struct SinkLimits {
   std::function<void(runtime::HttpResponse&)> add_to_head = nullptr;  // called when the head is written
 };
 
+// OC-OAI-1007.
+void add_served_by_headers(runtime::HttpResponse& head, const ServedBy& served_by, const std::string& task_id);
+
 // Opens at once with 200; errors after that are `error` events (OC-CTRL-2028).
 std::unique_ptr<ReaderSink> make_task_sink(runtime::HttpExchangePtr exchange, SinkLimits limits);
 

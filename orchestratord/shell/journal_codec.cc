@@ -7,7 +7,7 @@
 namespace orch::gateway::journal_codec {
 namespace {
 
-constexpr std::uint8_t kVersion = 1;
+constexpr std::uint8_t kVersion = 2;
 
 class Writer {
  public:
@@ -132,6 +132,10 @@ void write_payload(Writer& out, const JobPayload& payload) {
   out.real(sampling.temperature).number(sampling.top_k).real(sampling.top_p).real(sampling.min_p).number(sampling.seed);
   out.number(payload.stop.size());
   for (const std::string& stop : payload.stop) out.text(stop);
+  out.real(sampling.repetition_penalty).real(sampling.frequency_penalty).real(sampling.presence_penalty);
+  out.number(sampling.choice).number(sampling.logit_bias.size());
+  for (const LogitBias& bias : sampling.logit_bias) out.number(bias.id).real(bias.bias);
+  out.flag(payload.log_probs.has_value()).number(payload.log_probs.value_or(0));
 }
 JobPayload read_payload(Reader& in) {
   JobPayload out;
@@ -146,6 +150,46 @@ JobPayload read_payload(Reader& in) {
   out.sampling.min_p = in.real();
   out.sampling.seed = in.number();
   for (std::size_t n = in.count(); in.ok() && n > 0; --n) out.stop.push_back(in.text());
+  out.sampling.repetition_penalty = in.real();
+  out.sampling.frequency_penalty = in.real();
+  out.sampling.presence_penalty = in.real();
+  out.sampling.choice = in.number32();
+  for (std::size_t n = in.count(); in.ok() && n > 0; --n) {
+    const std::uint32_t id = in.number32();
+    out.sampling.logit_bias.push_back({id, in.real()});
+  }
+  const bool log_probs = in.flag();
+  const std::uint32_t top = in.number32();
+  if (log_probs) out.log_probs = top;
+  return out;
+}
+
+void write_scored(Writer& out, const ScoredToken& scored) {
+  out.number(scored.id).real(scored.log_probability).text(scored.bytes);
+}
+ScoredToken read_scored(Reader& in) {
+  ScoredToken out;
+  out.id = in.number32();
+  out.log_probability = in.real();
+  out.bytes = in.text();
+  return out;
+}
+
+void write_log_probs(Writer& out, const std::vector<TokenLogProbs>& log_probs) {
+  out.number(log_probs.size());
+  for (const TokenLogProbs& each : log_probs) {
+    write_scored(out, each.token);
+    out.number(each.top.size());
+    for (const ScoredToken& top : each.top) write_scored(out, top);
+  }
+}
+std::vector<TokenLogProbs> read_log_probs(Reader& in) {
+  std::vector<TokenLogProbs> out;
+  for (std::size_t n = in.count(); in.ok() && n > 0; --n) {
+    TokenLogProbs& each = out.emplace_back();
+    each.token = read_scored(in);
+    for (std::size_t top = in.count(); in.ok() && top > 0; --top) each.top.push_back(read_scored(in));
+  }
   return out;
 }
 
@@ -296,6 +340,7 @@ std::string encode_tokens(const TokenEvents& events) {
     out.number(event->id).number(token.i).number(token.ids.size());
     for (const std::uint32_t id : token.ids) out.number(id);
     out.text(token.text);
+    write_log_probs(out, token.log_probs);
   }
   return out.take();
 }
@@ -310,6 +355,7 @@ bool decode_tokens(std::string_view bytes, TokenEvents& out) {
     token.i = in.number32();
     for (std::size_t ids = in.count(); in.ok() && ids > 0; --ids) token.ids.push_back(in.number32());
     token.text = in.text();
+    token.log_probs = read_log_probs(in);
     event->body = std::move(token);
     events.push_back(std::move(event));
   }
@@ -323,7 +369,7 @@ std::string encode_terminal(const StreamEvent& event) {
   out.number(event.id);
   if (const auto* end = std::get_if<EndEvent>(&event.body)) {
     out.flag(true).number(static_cast<std::uint64_t>(end->reason)).number(end->prompt_tokens).number(end->tokens_out);
-    out.flag(end->estimated).duration(end->decode);
+    out.flag(end->estimated).duration(end->decode).number(end->cached_prompt_tokens);
   } else {
     const auto* error = std::get_if<ErrorEvent>(&event.body);
     out.flag(false);
@@ -343,6 +389,7 @@ std::shared_ptr<const StreamEvent> decode_terminal(std::string_view bytes) {
     end.tokens_out = in.number32();
     end.estimated = in.flag();
     end.decode = in.duration();
+    end.cached_prompt_tokens = in.number32();
     out->body = end;
   } else {
     out->body = ErrorEvent{read_failure(in)};

@@ -110,6 +110,7 @@ void Probe::note(const NotedEnded& noted) {
   metrics_.add("tasks_finished_total", finished);
   const MetricLabels replica = replica_labels(noted);
   if (noted.tokens_in > 0) metrics_.add("tokens_in_total", replica, noted.tokens_in);
+  if (noted.cached_tokens_in > 0) metrics_.add("cached_prompt_tokens_total", replica, noted.cached_tokens_in);
   if (noted.tokens_out > 0) metrics_.add("tokens_out_total", replica, noted.tokens_out);
   if (!noted.failure) metrics_.observe("latency_decode_ms", pool_labels(noted), noted.decode.ms_double());
   if (noted.deadline_met) {

@@ -78,18 +78,53 @@ TEST(EventText, chat_chunk_bytes) {
   append_chat_finish_chunk(out, identity, FinishReason::length, false);
   EXPECT_EQ(out, head + R"([{"index":0,"delta":{},"finish_reason":"length"}]})");
   out.clear();
-  append_chat_usage_chunk(out, identity, {3, 4});
-  EXPECT_EQ(out, head + R"([],"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}})");
+  append_chat_usage_chunk(out, identity, {3, 4, 2});
+  EXPECT_EQ(out, head + R"([],"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7,)"
+                        R"("prompt_tokens_details":{"cached_tokens":2}}})");
 }
 
 TEST(EventText, a_whole_completion_parses_and_counts) {
   std::string out;
-  append_chat_completion(out, {"chatcmpl-1", "m", 1}, "hello", FinishReason::stop, {5, 6});
+  append_chat_completion(out, {"chatcmpl-1", "m", 1}, {{"hello"}}, {5, 6, 4});
   const json body = json::parse(out);
   EXPECT_EQ(body["object"], "chat.completion");
   EXPECT_EQ(body["choices"][0]["message"]["content"], "hello");
   EXPECT_EQ(body["choices"][0]["finish_reason"], "stop");
   EXPECT_EQ(body["usage"]["total_tokens"], 11);
+  EXPECT_EQ(body["usage"]["prompt_tokens_details"]["cached_tokens"], 4);
+  EXPECT_FALSE(body["choices"][0].contains("logprobs"));
+}
+
+std::vector<TokenLogProbs> scored_euro() {
+  // The first byte of a code point: the text of such a token is no text.
+  return {{{7, -0.5F, "\xE2"}, {{7, -0.5F, "\xE2"}, {9, -1.25F, "a\""}}}};
+}
+constexpr char kScoredEuro[] =
+    R"([{"token":"\uFFFD","logprob":-0.5,"bytes":[226],"top_logprobs":[)"
+    R"({"token":"\uFFFD","logprob":-0.5,"bytes":[226]},{"token":"a\"","logprob":-1.25,"bytes":[97,34]}]}])";
+
+TEST(EventText, OC_OAI_1010_log_probabilities_are_those_of_the_openai_api) {
+  const ChatIdentity identity{"chatcmpl-1", "m", 1, true};
+  std::string out;
+  const std::vector<TokenLogProbs> scores = scored_euro();
+  append_chat_text_chunk(out, identity, "x", false, 2, &scores);
+  const json chunk = json::parse(out);
+  EXPECT_EQ(chunk["choices"][0]["index"], 2);
+  EXPECT_EQ(chunk["choices"][0]["delta"]["content"], "x");
+  EXPECT_EQ(chunk["choices"][0]["logprobs"]["content"], json::parse(kScoredEuro));
+  out.clear();
+  append_chat_completion(out, identity,
+                         {{"x", FinishReason::stop, true, scores}, {"y", FinishReason::length, true, {}}}, {1, 2, 0});
+  const json whole = json::parse(out);
+  EXPECT_EQ(whole["choices"][0]["logprobs"]["content"], json::parse(kScoredEuro));
+  EXPECT_EQ(whole["choices"][1]["logprobs"]["content"], json::array());
+  EXPECT_EQ(whole["choices"][1]["index"], 1);
+  EXPECT_EQ(whole["choices"][1]["finish_reason"], "length");
+}
+
+TEST(EventText, OC_OAI_1010_task_tokens_carry_them_too) {
+  const std::string data = transcript(TokenEvent{0, {7}, "x", scored_euro()});
+  EXPECT_EQ(json::parse(data.substr(6))["logprobs"], json::parse(kScoredEuro));
 }
 
 TEST(FailureReply, ORCH_2007_headers_and_body_of_a_429_agree) {

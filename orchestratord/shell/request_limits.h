@@ -20,6 +20,13 @@ inline constexpr std::size_t kStopBytesMax = 256;
 inline constexpr double kTemperatureMax = 2.0;
 inline constexpr std::size_t kIdempotencyKeyBytesMax = 255;
 inline constexpr std::uint64_t kTopKMax = 1'000'000;
+inline constexpr double kPenaltyMax = 2.0;  // of frequency and presence, either sign
+inline constexpr double kRepetitionPenaltyMin = 0.01;
+inline constexpr double kRepetitionPenaltyMax = 10.0;
+inline constexpr double kLogitBiasMax = 100.0;  // either sign
+inline constexpr std::size_t kLogitBiasEntriesMax = 1024;
+inline constexpr std::uint64_t kTopLogProbsMax = 20;
+inline constexpr std::uint64_t kChoicesMax = 8;  // of one chat request
 // A chat request without max_tokens; less when the model's context is smaller than twice this.
 inline constexpr std::uint32_t kChatMaxTokensDefault = 1024;
 

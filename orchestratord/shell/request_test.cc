@@ -72,6 +72,8 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{R"({"messages": [{"role": "user", "content": "x"}]})", "messages", "exclude"},
         Refusal{R"({"stop": [""]})", "stop[0]", "1..256"}, Refusal{R"({"stop": 5})", "stop", "1..256"},
         Refusal{R"({"detached": "yes"})", "detached", "true or false"},
+        Refusal{R"({"presence_penalty": 2.5})", "presence_penalty", "-2..2"},
+        Refusal{R"({"top_logprobs": 2})", "top_logprobs", "logprobs: true"},
         Refusal{R"({"workload": "embedding"})", "workload", "not built", Outcome::NOT_IMPLEMENTED},
         Refusal{R"({"inputs": ["x"]})", "inputs", "not built", Outcome::NOT_IMPLEMENTED},
         Refusal{R"({"placement": "gold"})", "placement", "object"},
@@ -108,12 +110,26 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{R"({"messages": [{"role": "user", "content": [{"type": "text", "text": ""}]}]})",
                 "messages[0].content[0].text", "empty"},
         Refusal{R"({"max_tokens": 4, "max_completion_tokens": 5})", "max_completion_tokens", "differ"},
-        Refusal{R"({"n": 2})", "n", "must be 1"}, Refusal{R"({"temperature": 9})", "temperature", "0..2"},
+        Refusal{R"({"n": 9})", "n", "1..8"}, Refusal{R"({"n": 0})", "n", "1..8"},
+        Refusal{R"({"temperature": 9})", "temperature", "0..2"},
         Refusal{R"({"stream_options": {"include_usage": true}})", "stream_options", "stream: true"},
         Refusal{R"({"stream": true, "stream_options": {"x": 1}})", "stream_options.x", "not a field"},
         Refusal{R"({"stream": true, "stream_options": {"include_usage": 1}})", "stream_options.include_usage",
                 "true or false"},
-        Refusal{R"({"frequency_penalty": 0.5})", "frequency_penalty", "not built", Outcome::NOT_IMPLEMENTED},
+        Refusal{R"({"frequency_penalty": 2.5})", "frequency_penalty", "-2..2"},
+        Refusal{R"({"presence_penalty": -2.5})", "presence_penalty", "-2..2"},
+        Refusal{R"({"repetition_penalty": 0})", "repetition_penalty", "0.01..10"},
+        Refusal{R"({"repetition_penalty": "high"})", "repetition_penalty", "number"},
+        Refusal{R"({"logit_bias": [1]})", "logit_bias", "object"},
+        Refusal{R"({"logit_bias": {"the": 1}})", "logit_bias", "digits"},
+        Refusal{R"({"logit_bias": {"01": 1}})", "logit_bias", "digits"},
+        Refusal{R"({"logit_bias": {"": 1}})", "logit_bias", "digits"},
+        Refusal{R"({"logit_bias": {"4294967296": 1}})", "logit_bias", "digits"},
+        Refusal{R"({"logit_bias": {"12": 101}})", "logit_bias.12", "-100..100"},
+        Refusal{R"({"logit_bias": {"12": true}})", "logit_bias.12", "-100..100"},
+        Refusal{R"({"logprobs": 1})", "logprobs", "true or false"},
+        Refusal{R"({"top_logprobs": 2})", "top_logprobs", "logprobs: true"},
+        Refusal{R"({"logprobs": true, "top_logprobs": 21})", "top_logprobs", "0..20"},
         Refusal{R"({"tools": [{}]})", "tools", "not built", Outcome::NOT_IMPLEMENTED},
         Refusal{R"({"response_format": {"type": "json_object"}})", "response_format", "not built",
                 Outcome::NOT_IMPLEMENTED}));
@@ -170,6 +186,49 @@ TEST(Request, OC_CORE_1015_wishes_for_a_replica_are_sets) {
   EXPECT_TRUE(spec->wish.avoid.empty());
   EXPECT_FALSE(spec->wish.allow_fallback);
   EXPECT_TRUE(parse_task_request(task_body().dump())->wish.empty());
+}
+
+TEST(Request, OC_OAI_1009_what_shapes_a_draw_is_the_same_on_both_routes) {
+  const json fields = json::parse(R"({"frequency_penalty": 0.5, "presence_penalty": -1, "repetition_penalty": 1.25,
+      "logit_bias": {"12": -100, "3": 2.5}, "logprobs": true, "top_logprobs": 4})");
+  json body = task_body();
+  body.update(fields);
+  const auto task = parse_task_request(body.dump());
+  ASSERT_TRUE(task.ok()) << task.error().message;
+  body = chat_body();
+  body.update(fields);
+  const auto chat = parse_chat_request(body.dump(), job_id());
+  ASSERT_TRUE(chat.ok()) << chat.error().message;
+  for (const JobPayload* payload : {task->payload.get(), chat->spec.payload.get()}) {
+    EXPECT_EQ(payload->sampling.frequency_penalty, 0.5F);
+    EXPECT_EQ(payload->sampling.presence_penalty, -1.0F);
+    EXPECT_EQ(payload->sampling.repetition_penalty, 1.25F);
+    EXPECT_EQ(payload->sampling.logit_bias, (std::vector<LogitBias>{{3, 2.5F}, {12, -100.0F}}));
+    EXPECT_EQ(payload->log_probs, 4U);
+  }
+  body["top_logprobs"] = nullptr;
+  EXPECT_EQ(parse_chat_request(body.dump(), job_id())->spec.payload->log_probs, 0U);
+  body["logprobs"] = false;
+  EXPECT_EQ(parse_chat_request(body.dump(), job_id())->spec.payload->log_probs, std::nullopt);
+}
+
+TEST(Request, OC_OAI_1012_choices_differ_in_their_draws_alone) {
+  json body = chat_body();
+  body["n"] = 3;
+  body["seed"] = 5;
+  const auto chat = parse_chat_request(body.dump(), job_id());
+  ASSERT_TRUE(chat.ok());
+  EXPECT_EQ(chat->choices, 3U);
+  const JobId other{*Uuid::parse("7d444840-9dc0-11d1-b245-5ffdce74fad3")};
+  const JobSpec first = spec_of_choice(*chat, 0, other);
+  const JobSpec third = spec_of_choice(*chat, 2, other);
+  EXPECT_EQ(first.id, job_id());
+  EXPECT_EQ(first.payload->sampling.choice, 0U);
+  EXPECT_EQ(third.id, other);
+  EXPECT_EQ(third.payload->sampling.choice, 2U);
+  EXPECT_EQ(third.payload->sampling.seed, 5U);
+  EXPECT_EQ(third.payload->prompt.messages.size(), 1U);
+  EXPECT_EQ(third.attachment, Attachment::attached);
 }
 
 TEST(Request, an_absent_seed_comes_from_the_task_id) {

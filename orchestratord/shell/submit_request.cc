@@ -9,6 +9,7 @@
 #include "orchestratord/shell/json_fields.h"
 #include "orchestratord/shell/request_limits.h"
 #include "orchestratord/shell/task_request.h"
+#include "orchestratord/shell/wire.h"
 
 namespace orch::gateway {
 namespace {
@@ -42,6 +43,36 @@ Status<Failure> read_prompt(const v1::Prompt& message, Prompt& out) {
   return Ok{};
 }
 
+// Written so that a NaN is refused too.
+bool within(float value, double low, double high) {
+  return static_cast<double>(value) >= low && static_cast<double>(value) <= high;
+}
+
+Status<Failure> read_shaping(const v1::Sampling& sampling, Sampling& out) {
+  if (!within(sampling.frequency_penalty(), -kPenaltyMax, kPenaltyMax))
+    return Err{invalid("sampling.frequency_penalty", "sampling.frequency_penalty must be -2..2")};
+  if (!within(sampling.presence_penalty(), -kPenaltyMax, kPenaltyMax))
+    return Err{invalid("sampling.presence_penalty", "sampling.presence_penalty must be -2..2")};
+  out.frequency_penalty = sampling.frequency_penalty();
+  out.presence_penalty = sampling.presence_penalty();
+  out.repetition_penalty = sampling.repetition_penalty() == 0 ? 1.0F : sampling.repetition_penalty();
+  if (!within(out.repetition_penalty, static_cast<double>(static_cast<float>(kRepetitionPenaltyMin)),
+              kRepetitionPenaltyMax)) {
+    return Err{invalid("sampling.repetition_penalty", "sampling.repetition_penalty must be 0.01..10")};
+  }
+  if (sampling.choice() != 0) return Err{invalid("sampling.choice", "sampling.choice is not for clients")};
+  if (static_cast<std::size_t>(sampling.logit_bias_size()) > kLogitBiasEntriesMax) {
+    return Err{invalid("sampling.logit_bias",
+                       "sampling.logit_bias must have at most " + std::to_string(kLogitBiasEntriesMax) + " entries")};
+  }
+  for (const v1::LogitBias& bias : sampling.logit_bias()) {
+    if (!within(bias.bias(), -kLogitBiasMax, kLogitBiasMax))
+      return Err{invalid("sampling.logit_bias", "sampling.logit_bias must hold numbers of -100..100")};
+    out.logit_bias.push_back({bias.id(), bias.bias()});
+  }
+  return Ok{};
+}
+
 Status<Failure> read_sampling(const v1::SubmitRequest& message, const std::string& task_id, Sampling& out) {
   const v1::Sampling& sampling = message.sampling();
   if (message.has_sampling()) {
@@ -58,6 +89,7 @@ Status<Failure> read_sampling(const v1::SubmitRequest& message, const std::strin
     return Err{invalid("sampling.top_p", "sampling.top_p must be above 0 and at most 1")};
   if (!(out.min_p >= 0 && out.min_p <= 1)) return Err{invalid("sampling.min_p", "sampling.min_p must be 0..1")};
   if (out.top_k > kTopKMax) return Err{invalid("sampling.top_k", "sampling.top_k" + limit(0, kTopKMax))};
+  if (const auto shaped = read_shaping(sampling, out); !shaped.ok()) return shaped;
   if (message.has_seed() && message.seed() > kSeedMax) return Err{invalid("seed", "seed must fit 63 bits")};
   out.seed = message.has_seed() ? message.seed() : runtime::seed_of_task(task_id);
   return Ok{};
@@ -138,6 +170,10 @@ Result<JobSpec, Failure> read_submit_request(const v1::SubmitRequest& message) {
     }
     payload.stop.push_back(stop);
   }
+  if (message.has_logprobs()) {
+    if (message.logprobs() > kTopLogProbsMax) return Err{invalid("logprobs", "logprobs" + limit(0, kTopLogProbsMax))};
+    payload.log_probs = message.logprobs();
+  }
   spec.attachment = message.detached() ? Attachment::detached : Attachment::task;
   spec.require_gpu = message.require_gpu();
   ORCH_TRY(sampling, read_sampling(message, spec.id.to_string(), payload.sampling));
@@ -171,6 +207,7 @@ v1::TaskEvent write_task_event(const StreamEvent& event) {
     out.mutable_token()->set_t(token->text);
     out.mutable_token()->set_i(token->i);
     for (const std::uint32_t id : token->ids) out.mutable_token()->add_ids(id);
+    for (const TokenLogProbs& each : token->log_probs) wire::write_log_probs(each, out.mutable_token()->add_logprobs());
   } else if (const auto* metrics = std::get_if<MetricsEvent>(&event.body)) {
     out.mutable_metrics()->set_queue_depth(metrics->queue_depth);
     out.mutable_metrics()->set_preempted(metrics->preempted);
@@ -183,6 +220,7 @@ v1::TaskEvent write_task_event(const StreamEvent& event) {
     out.mutable_end()->mutable_usage()->set_prompt_tokens(end->prompt_tokens);
     out.mutable_end()->mutable_usage()->set_completion_tokens(end->tokens_out);
     out.mutable_end()->mutable_usage()->set_estimated(end->estimated);
+    out.mutable_end()->mutable_usage()->set_cached_prompt_tokens(end->cached_prompt_tokens);
   } else if (const auto* error = std::get_if<ErrorEvent>(&event.body)) {
     const OutcomeRow& row = outcome_row(error->failure.outcome);
     out.mutable_error()->set_code(std::string(row.code));

@@ -4,6 +4,7 @@
 
 #include "common/runtime/entropy.h"
 #include "orchestratord/shell/request_limits.h"
+#include "orchestratord/shell/sampling_fields.h"
 
 namespace orch::gateway {
 using nlohmann::json;
@@ -106,6 +107,7 @@ void read_sampling(JsonFields& fields, Sampling& sampling) {
   if (const auto value = fields.number("min_p", 0, 1)) sampling.min_p = static_cast<float>(*value);
   if (const auto value = fields.integer("top_k", false, 0, kTopKMax))
     sampling.top_k = static_cast<std::uint32_t>(*value);
+  read_shaping(fields, sampling);
 }
 
 void read_stop(JsonFields& fields, std::vector<std::string>& stop) {
@@ -171,6 +173,7 @@ Result<JobSpec, Failure> parse_task_request(std::string_view body) {
   spec.require_gpu = fields.boolean("require_gpu", false);
   spec.store = fields.boolean("store", true);
   read_sampling(fields, payload.sampling);
+  read_log_probs(fields, payload);
   read_stop(fields, payload.stop);
   read_placement(fields, spec.wish);
   for (const std::string_view name : {"inputs", "sampler_profile_version"}) {

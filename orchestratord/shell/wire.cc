@@ -62,6 +62,32 @@ Failure read_failure(const v1::Failure& message) {
   return out;
 }
 
+void write_shaping(const Sampling& sampling, v1::Sampling* out) {
+  out->set_repetition_penalty(sampling.repetition_penalty);
+  out->set_frequency_penalty(sampling.frequency_penalty);
+  out->set_presence_penalty(sampling.presence_penalty);
+  out->set_choice(sampling.choice);
+  for (const LogitBias& bias : sampling.logit_bias) {
+    v1::LogitBias* each = out->add_logit_bias();
+    each->set_id(bias.id);
+    each->set_bias(bias.bias);
+  }
+}
+
+ScoredToken read_scored(const v1::ScoredToken& message) { return {message.id(), message.logprob(), message.token()}; }
+
+// Of every id or of none: a part of them could not be told apart.
+std::vector<TokenLogProbs> read_log_probs(const v1::Tokens& message) {
+  std::vector<TokenLogProbs> out;
+  if (message.logprobs_size() != message.ids_size()) return out;
+  for (const v1::TokenLogprobs& each : message.logprobs()) {
+    TokenLogProbs& entry = out.emplace_back();
+    entry.token = read_scored(each.token());
+    for (const v1::ScoredToken& top : each.top()) entry.top.push_back(read_scored(top));
+  }
+  return out;
+}
+
 Duration from_ms(double ms) { return {static_cast<std::int64_t>(std::clamp(ms, 0.0, 1e12) * 1e6)}; }
 
 }  // namespace
@@ -81,6 +107,16 @@ void write_prompt(const Prompt& prompt, v1::Prompt* out) {
     each->set_role(message.role);
     each->set_content(message.content);
   }
+}
+
+void write_log_probs(const TokenLogProbs& log_probs, v1::TokenLogprobs* out) {
+  const auto write = [](const ScoredToken& scored, v1::ScoredToken* each) {
+    each->set_id(scored.id);
+    each->set_logprob(scored.log_probability);
+    each->set_token(scored.bytes);
+  };
+  write(log_probs.token, out->mutable_token());
+  for (const ScoredToken& top : log_probs.top) write(top, out->add_top());
 }
 
 v1::AttachRequest attach_hello(const Holder& holder) {
@@ -159,6 +195,8 @@ v1::GenerateRequest generate_request(const Dispatch& dispatch, const Holder& hol
   out.mutable_sampling()->set_top_p(sampling.top_p);
   out.mutable_sampling()->set_min_p(sampling.min_p);
   out.mutable_sampling()->set_seed(sampling.seed);
+  write_shaping(sampling, out.mutable_sampling());
+  if (dispatch.payload->log_probs) out.set_logprobs(*dispatch.payload->log_probs);
   out.set_max_tokens(dispatch.max_tokens);
   for (const std::string& stop : dispatch.payload->stop) out.add_stop(stop);
   if (dispatch.deadline)
@@ -253,7 +291,8 @@ std::optional<Event> read_generate_event(DispatchId dispatch, const v1::Generate
                           .index = tokens.index(),
                           .ids = {tokens.ids().begin(), tokens.ids().end()},
                           .text = tokens.text(),
-                          .text_ends = {tokens.text_ends().begin(), tokens.text_ends().end()}};
+                          .text_ends = {tokens.text_ends().begin(), tokens.text_ends().end()},
+                          .log_probs = read_log_probs(tokens)};
   }
   if (message.has_finished()) {
     const v1::Finished& finished = message.finished();
@@ -265,7 +304,8 @@ std::optional<Event> read_generate_event(DispatchId dispatch, const v1::Generate
         .completion_tokens = finished.usage().completion_tokens(),
         .estimated = finished.usage().estimated(),
         .prefill = from_ms(finished.prefill_ms()),
-        .decode = from_ms(finished.decode_ms())};
+        .decode = from_ms(finished.decode_ms()),
+        .cached_prompt_tokens = finished.usage().cached_prompt_tokens()};
   }
   if (message.has_failure()) return DispatchFailed{dispatch, *fence, read_failure(message.failure())};
   return std::nullopt;

@@ -16,6 +16,7 @@ inline constexpr std::uint32_t kProtocolMinor = 0;
 
 void write_holder(const Holder& holder, v1::Holder* out);
 void write_prompt(const Prompt& prompt, v1::Prompt* out);
+void write_log_probs(const TokenLogProbs& log_probs, v1::TokenLogprobs* out);
 
 v1::AttachRequest attach_hello(const Holder& holder);
 v1::AttachRequest attach_update(const SendUpdate& update);

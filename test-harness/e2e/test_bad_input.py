@@ -22,7 +22,12 @@ CHAT = [
     ("empty content", chat_body(messages=[{"role": "user", "content": ""}]), 400, "messages[0].content"),
     ("unknown role", chat_body(messages=[{"role": "robot", "content": "x"}]), 400, "messages[0].role"),
     ("missing model", {"messages": [{"role": "user", "content": "Hi"}]}, 400, "model"),
-    ("several choices", chat_body(n=2), 400, "n"),
+    ("too many choices", chat_body(n=9), 400, "n"),
+    ("penalty out of range", chat_body(presence_penalty=2.5), 400, "presence_penalty"),
+    ("bias for no token id", chat_body(logit_bias={"the": 1}), 400, "logit_bias"),
+    ("bias beyond the vocabulary", chat_body(logit_bias={"999999": 1}), 400, "logit_bias"),
+    ("likeliest without asking", chat_body(top_logprobs=2), 400, "top_logprobs"),
+    ("too many of the likeliest", chat_body(logprobs=True, top_logprobs=21), 400, "top_logprobs"),
 ]
 
 TASK = [
