@@ -61,7 +61,7 @@ struct TenantsChanged {
 
 // --- pool managers ---
 
-using orch::ReplicaState;
+enum class ReplicaState : std::uint8_t { starting, preloading, ready, draining, backoff, failed, stopped };
 
 // What the manager says of one replica. Replaced whole by each report.
 struct ReplicaView {
