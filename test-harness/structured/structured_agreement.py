@@ -9,6 +9,7 @@ usage: structured_agreement.py --tool build/.../constraint_tool [--model FILE.gg
 """
 import argparse
 import datetime
+import functools
 import ipaddress
 import json
 import random
@@ -26,11 +27,13 @@ MUTANTS = ["end_anywhere", "stale", "first_byte"]
 
 def checker():
     out = jsonschema.FormatChecker(formats=[])
-    out.checks("date", ValueError)(lambda text: datetime.date.fromisoformat(text) is not None)
-    out.checks("time", ValueError)(lambda text: datetime.time.fromisoformat(text).tzinfo is not None)
-    out.checks("date-time", ValueError)(lambda text: datetime.datetime.fromisoformat(text).tzinfo is not None)
-    out.checks("uuid", ValueError)(lambda text: str(uuid.UUID(text)) == text)
-    out.checks("ipv4", ValueError)(lambda text: ipaddress.IPv4Address(text) is not None)
+    judges = {"date": lambda text: datetime.date.fromisoformat(text) is not None,
+              "time": lambda text: datetime.time.fromisoformat(text).tzinfo is not None,
+              "date-time": lambda text: datetime.datetime.fromisoformat(text).tzinfo is not None,
+              "uuid": lambda text: str(uuid.UUID(text)) == text,
+              "ipv4": lambda text: ipaddress.IPv4Address(text) is not None}
+    for name, judge in judges.items():
+        out.checks(name, ValueError)(lambda value, judge=judge: not isinstance(value, str) or judge(value))
     return out
 
 
@@ -51,11 +54,16 @@ def refuse_constant(name):
     raise ValueError(name)
 
 
+@functools.lru_cache(maxsize=4)
+def validator_of(schema_text):
+    return jsonschema.Draft202012Validator(json.loads(schema_text), format_checker=checker())
+
+
 def problem_of(schema, text):
     """None when the bytes are a valid document of the schema."""
     try:
         value = json.loads(text.decode("utf-8"), parse_constant=refuse_constant)
-        jsonschema.Draft202012Validator(schema, format_checker=checker()).validate(value)
+        validator_of(json.dumps(schema)).validate(value)
     except (ValueError, RecursionError) as error:
         return f"{type(error).__name__}: {error}"
     except jsonschema.ValidationError as error:
