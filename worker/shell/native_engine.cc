@@ -272,7 +272,7 @@ void NativeEngine::serve() {
 // Waits for mail when nothing runs. False: stopping.
 bool NativeEngine::take_mail(Mail& mail) {
   std::unique_lock lock(mutex_);
-  mail_.wait(lock, [this] { return stopping_ || !letters_.empty() || batch_->running() > 0; });
+  mail_.wait(lock, [this] { return stopping_ || !letters_.empty() || batch_->running() > 0 || scores_.jobs() > 0; });
   if (stopping_) return false;  // refused by refuse_rest()
   std::swap(mail, letters_);
   return true;
