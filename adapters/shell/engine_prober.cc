@@ -103,6 +103,7 @@ void EngineProber::became_ready(const EngineView& view) {
   status_.update([&](worker::EngineInfo& info, auto&) {
     info.ready = true;
     info.load_progress = 1;
+    info.waits_for.clear();
     info.load_failure.reset();
     info.engine_version = view.engine_version;
     info.model_digest = digest;
@@ -123,6 +124,7 @@ void EngineProber::not_ready(const EngineView& view) {
   status_.update([&](worker::EngineInfo& info, auto&) {
     info.ready = false;
     info.load_progress = 0;
+    info.waits_for = view.detail;
     if (failed)
       info.load_failure = EngineFailure{.outcome = Outcome::POOL_UNAVAILABLE, .message = view.detail, .field = {}};
   });

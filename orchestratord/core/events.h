@@ -10,6 +10,7 @@
 
 #include "common/base/fair_report.h"
 #include "common/base/ids.h"
+#include "common/base/replica_state.h"
 #include "common/base/time.h"
 #include "orchestratord/core/job_spec.h"
 #include "orchestratord/core/journal_records.h"
@@ -61,7 +62,7 @@ struct TenantsChanged {
 
 // --- pool managers ---
 
-enum class ReplicaState : std::uint8_t { starting, preloading, ready, draining, backoff, failed, stopped };
+using orch::ReplicaState;
 
 // What the manager says of one replica. Replaced whole by each report.
 struct ReplicaView {
@@ -101,6 +102,11 @@ struct ManagerDown {
 struct ReplicaChanged {
   LinkId link;
   ReplicaView replica;
+};
+// Its successor has taken its place, and no process of it is left.
+struct ReplicaGone {
+  LinkId link;
+  std::string replica_id;
 };
 struct LeaseGranted {
   LinkId link;
@@ -209,9 +215,10 @@ struct DrainBegin {
   Duration deadline;
 };
 
-using Event = std::variant<Submit, OpenStream, ReaderGone, CancelJob, EndSession, TenantsChanged, ManagerUp,
-                           ManagerDown, ReplicaChanged, LeaseGranted, LeaseRevoked, OthersReported, DispatchStarted,
-                           DispatchTokens, DispatchFinished, DispatchFailed, DispatchBroken, TokensCounted,
-                           JournalCommitted, JournalFailed, Recovered, SetModelState, RollBackModel, Tick, DrainBegin>;
+using Event =
+    std::variant<Submit, OpenStream, ReaderGone, CancelJob, EndSession, TenantsChanged, ManagerUp, ManagerDown,
+                 ReplicaChanged, ReplicaGone, LeaseGranted, LeaseRevoked, OthersReported, DispatchStarted,
+                 DispatchTokens, DispatchFinished, DispatchFailed, DispatchBroken, TokensCounted, JournalCommitted,
+                 JournalFailed, Recovered, SetModelState, RollBackModel, Tick, DrainBegin>;
 
 }  // namespace orch::gateway

@@ -124,6 +124,13 @@ bool Fleet::update(ManagerId manager, const ReplicaView& replica) {
   return true;
 }
 
+bool Fleet::remove(ManagerId manager, const std::string& replica_id) {
+  const auto it = managers_.find(manager);
+  if (it == managers_.end() || it->second.replicas.erase(replica_id) == 0) return false;
+  ++version_;
+  return true;
+}
+
 void Fleet::forget_old(Instant now) {
   const auto gone = std::erase_if(managers_, [&](const auto& entry) {
     return !entry.second.link && entry.second.detached_at + limits_.manager_forget <= now;

@@ -97,6 +97,7 @@ class Fleet {
   // The manager whose current link this is.
   std::optional<ManagerId> manager_of(LinkId link) const;
   bool update(ManagerId manager, const ReplicaView& replica);
+  bool remove(ManagerId manager, const std::string& replica_id);
   void forget_old(Instant now);
   Instant next_forget() const;
   // Grows whenever a replica may have changed or gone.

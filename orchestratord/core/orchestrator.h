@@ -176,9 +176,11 @@ class Orchestrator {
   void on(const ManagerUp& event);
   void on(const ManagerDown& event);
   void on(const ReplicaChanged& event);
+  void on(const ReplicaGone& event);
   void on(const LeaseGranted& event);
   void on(const LeaseRevoked& event);
   void replica_is_now(ManagerId manager, const ReplicaView& replica);
+  void replica_is_no_more(ManagerId manager, const std::string& replica_id);
   void end_hopeless_jobs();
   void send_updates();
   void send_update(LinkId id, Link& link, bool renew);

@@ -28,12 +28,26 @@ void Orchestrator::on(const ManagerUp& event) {
     before.erase(replica.replica_id);
     replica_is_now(event.manager, replica);
   }
-  for (const auto& [id, inc] : before) {  // gone from the snapshot: no life of it is left
-    ReplicaView gone;
-    gone.replica_id = id;
-    gone.inc = {~0ull, ~0ull};
-    replica_is_now(event.manager, gone);
+  for (const auto& [id, inc] : before) replica_is_no_more(event.manager, id);  // not in the snapshot
+}
+
+// No life of it is left: it is as if a later one had begun.
+void Orchestrator::replica_is_no_more(ManagerId manager, const std::string& replica_id) {
+  ReplicaView gone;
+  gone.replica_id = replica_id;
+  gone.inc = {~0ull, ~0ull};
+  replica_is_now(manager, gone);
+}
+
+void Orchestrator::on(const ReplicaGone& event) {
+  const std::optional<ManagerId> manager = fleet_.manager_of(event.link);
+  if (!manager || !fleet_.remove(*manager, event.replica_id)) {
+    ++ignored_.unknown_link;
+    return;
   }
+  ++load_version_;
+  fleet_changed_ = true;
+  replica_is_no_more(*manager, event.replica_id);
 }
 
 // L7: a broken Attach is not a death. Leases run to their end and jobs run on.

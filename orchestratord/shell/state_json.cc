@@ -28,26 +28,6 @@ std::vector<Seen> attached_replicas(const Orchestrator& core) {
   return out;
 }
 
-std::string_view state_name(ReplicaState state) {
-  switch (state) {
-    case ReplicaState::starting:
-      return "starting";
-    case ReplicaState::preloading:
-      return "preloading";
-    case ReplicaState::ready:
-      return "ready";
-    case ReplicaState::draining:
-      return "draining";
-    case ReplicaState::backoff:
-      return "backoff";
-    case ReplicaState::failed:
-      return "failed";
-    case ReplicaState::stopped:
-      return "stopped";
-  }
-  return "starting";
-}
-
 }  // namespace
 
 std::string models_json(const Orchestrator& core) {
@@ -114,7 +94,7 @@ std::string replicasets_json(const Orchestrator& core) {
         .string("model", row.any->model_name)
         .string("model_digest", row.any->model_digest)
         .string("accelerator", row.any->accelerator)
-        .string("state", row.ready > 0 ? "ready" : state_name(row.any->state))
+        .string("state", row.ready > 0 ? "ready" : to_string(row.any->state))
         .number("replicas", std::uint64_t{row.replicas})
         .number("load", row.slots == 0 ? 0.0 : static_cast<double>(used) / row.slots)
         .number("slots_total", std::uint64_t{row.slots})
@@ -141,7 +121,7 @@ std::string capabilities_json(const Orchestrator& core) {
         .string("sampler_profile_version", view.sampler_profile_version)
         .string("pool_id", view.pool_id)
         .string("replica_id", view.replica_id)
-        .string("state", state_name(view.state))
+        .string("state", to_string(view.state))
         .string("model", view.model_name)
         .string("model_digest", view.model_digest)
         .string("accelerator", view.accelerator)
@@ -168,7 +148,7 @@ std::string why_not_ready(const Orchestrator& core) {
   std::string why;
   for (const Seen& seen : attached_replicas(core)) {
     if (seen.view->state == ReplicaState::ready) return {};
-    why += seen.view->replica_id + ": " + std::string(state_name(seen.view->state)) +
+    why += seen.view->replica_id + ": " + std::string(to_string(seen.view->state)) +
            (seen.view->last_error.empty() ? "" : " (" + seen.view->last_error + ")") + "\n";
   }
   return why.empty() ? "no pool manager is attached" : why;

@@ -273,6 +273,7 @@ std::optional<Event> read_attach_event(LinkId link, const v1::AttachEvent& messa
       event.others.uses.push_back({row.tenant(), row.requests(), row.tokens(), row.live()});
     return event;
   }
+  if (message.kind_case() == v1::AttachEvent::kGone) return ReplicaGone{link, message.gone()};
   if (message.has_revoke()) return LeaseRevoked{link, read_lease(message.revoke().lease()), message.revoke().stop()};
   return std::nullopt;
 }

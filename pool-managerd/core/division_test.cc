@@ -6,7 +6,6 @@
 #include <numeric>
 
 #include "pool-managerd/core/replica_state.h"
-#include "pool-managerd/core/restart_schedule.h"
 
 namespace orch::pool {
 namespace {
@@ -150,32 +149,6 @@ TEST(Division, S1_wants_are_the_lowest_first_without_those_granted) {
   EXPECT_TRUE(wants_of(bid, 9, 2).empty());
   bid.tenants[0].waiting = 4'000'000'000;
   EXPECT_EQ(wants_of(bid, 1, 2).size(), 2u) << "a million-job bid costs no more";
-}
-
-TEST(RestartSchedule, OC_POOL_3011_grows_to_its_cap_with_bounded_jitter) {
-  const RestartPolicy policy{.breaker_failures = 100};
-  for (const std::uint64_t random : {std::uint64_t{0}, ~std::uint64_t{0}, std::uint64_t{12345}}) {
-    RestartSchedule schedule(policy);
-    Duration nominal = policy.initial;
-    for (int i = 0; i < 20; ++i) {
-      const auto next = schedule.failed(Instant{}, random);
-      EXPECT_FALSE(next.breaker_open);
-      EXPECT_GE(next.at.ns, nominal.ns / 10 * 9);
-      EXPECT_LE(next.at.ns, nominal.ns / 10 * 11);
-      nominal = std::min(nominal * 2, policy.max);
-    }
-  }
-}
-
-TEST(RestartSchedule, OC_POOL_3011_the_breaker_opens_at_its_count_and_again_after_a_failed_trial) {
-  RestartSchedule schedule(RestartPolicy{});
-  for (int i = 1; i <= 4; ++i) EXPECT_FALSE(schedule.failed(Instant{}, 0).breaker_open);
-  EXPECT_TRUE(schedule.failed(Instant{}, 0).breaker_open);
-  const auto trial = schedule.failed(Instant{}, 0);
-  EXPECT_TRUE(trial.breaker_open);
-  EXPECT_EQ(trial.at.ns, Duration::seconds(300).ns);
-  schedule.stable();
-  EXPECT_FALSE(schedule.failed(Instant{}, 0).breaker_open);
 }
 
 TEST(ReplicaState, every_state_can_be_left_towards_a_stop_and_none_skips_the_checks) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -12,7 +13,9 @@
 #include "common/base/time.h"
 #include "gen/outcome.h"
 #include "pool-managerd/core/events.h"
+#include "pool-managerd/core/operation.h"
 #include "pool-managerd/core/replica_state.h"
+#include "pool-managerd/core/restart_schedule.h"
 
 namespace orch::pool {
 
@@ -33,6 +36,7 @@ struct ReplicaView {
   std::uint32_t slots = 0;  // declared
   std::uint32_t running = 0;
   Duration retry_in;  // in backoff or with an open breaker: until the next start
+  BreakerState breaker = BreakerState::closed;
   std::int64_t pid = 0;
   bool routable = false;  // ready and heard of within TTL
 };
@@ -43,6 +47,8 @@ struct ReplicaView {
 struct SpawnWorker {
   std::string replica_id;
   Incarnation inc;
+  std::string pool_id;
+  ModelFile model;
 };
 enum class StopSignal : std::uint8_t { terminate, kill };
 struct SignalWorker {
@@ -92,6 +98,10 @@ struct AttachRefused {
 struct ReplicaChanged {
   ReplicaView replica;
 };
+// To every welcomed link: its successor has taken its place, and no process of it is left.
+struct ReplicaGone {
+  std::string replica_id;
+};
 // The worker has acked the table that contains it (L2).
 struct SendGrant {
   LinkId link;
@@ -118,11 +128,16 @@ struct SendOthers {
 
 // --- operator and process ---
 
-struct DrainReply {
+struct OperationReply {
   RequestId request;
-  bool accepted = false;
+  std::optional<Operation> operation;    // accepted
   Outcome outcome = Outcome::NOT_FOUND;  // when not accepted
   std::string message;
+  std::string field;
+};
+// What Manager::specs() says now is to outlive this process (OC-POOL-3054).
+struct OperationEnded {
+  Operation operation;
 };
 // Every worker has been reaped: the process may exit.
 struct ShutdownComplete {};
@@ -135,6 +150,10 @@ struct NotedState {
   ReplicaState to = ReplicaState::stopped;
   Incarnation inc;
 };
+struct NotedDrain {
+  std::string replica_id;
+  DrainReason reason = DrainReason::request;
+};
 struct NotedFailure {
   std::string replica_id;
   Incarnation inc;
@@ -146,9 +165,10 @@ struct NotedFailure {
   Duration retry_in;
 };
 
-using Effect = std::variant<SpawnWorker, SignalWorker, ConnectWorker, QueryInfo, SendTable, SendSelfCheck, SendDrain,
-                            AttachWelcome, AttachRefused, ReplicaChanged, SendGrant, SendRevoke, SendOthers, DrainReply,
-                            ShutdownComplete, NotedState, NotedFailure>;
+using Effect =
+    std::variant<SpawnWorker, SignalWorker, ConnectWorker, QueryInfo, SendTable, SendSelfCheck, SendDrain,
+                 AttachWelcome, AttachRefused, ReplicaChanged, ReplicaGone, SendGrant, SendRevoke, SendOthers,
+                 OperationReply, OperationEnded, ShutdownComplete, NotedState, NotedDrain, NotedFailure>;
 using Effects = std::vector<Effect>;
 
 }  // namespace orch::pool

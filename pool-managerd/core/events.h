@@ -12,6 +12,7 @@
 #include "common/base/ids.h"
 #include "common/base/lease_table.h"
 #include "common/base/time.h"
+#include "pool-managerd/core/operation.h"
 #include "worker/core/engine_port.h"
 
 namespace orch::pool {
@@ -133,11 +134,14 @@ struct AttachClosed {
 
 // --- operator and process ---
 
-// Answered by exactly one DrainReply.
-struct DrainReplica {
+// Answered by exactly one OperationReply; when it was accepted, later by one OperationEnded.
+struct StartOperation {
   RequestId request;
+  OperationKind kind = OperationKind::drain;
+  std::string pool_id;  // exactly one of the two; a reload and a restart are of a pool
   std::string replica_id;
-  Duration deadline;
+  Duration deadline;                    // of each drain in it
+  std::optional<ModelFile> model = {};  // reload
 };
 // SIGTERM: drain every replica, stop every worker, then ShutdownComplete. A second one may only shorten the deadline.
 struct Shutdown {
@@ -148,6 +152,6 @@ struct Tick {};
 
 using Event =
     std::variant<ProcessStarted, SpawnFailed, ProcessExited, WorkersFound, InfoArrived, InfoFailed, WorkerReport,
-                 ControlBroken, AttachOpened, HolderUpdate, FairReported, AttachClosed, DrainReplica, Shutdown, Tick>;
+                 ControlBroken, AttachOpened, HolderUpdate, FairReported, AttachClosed, StartOperation, Shutdown, Tick>;
 
 }  // namespace orch::pool

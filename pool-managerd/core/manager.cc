@@ -26,9 +26,10 @@ Manager::Manager(Settings settings, EntropySource& entropy)
       entropy_(entropy),
       attachments_(settings_.limits.links_max),
       ledger_(settings_.ttl) {
-  for (const ReplicaSpec& spec : settings_.replicas) {
-    const bool is_new =
-        replicas_.emplace(spec.replica_id, std::make_unique<Replica>(spec, settings_, serials_, entropy_)).second;
+  for (ReplicaSpec& spec : settings_.replicas) {
+    if (spec.place.empty()) spec.place = spec.replica_id;
+    auto replica = std::make_unique<Replica>(spec, settings_, serials_, sets_, entropy_);
+    const bool is_new = replicas_.emplace(spec.replica_id, std::move(replica)).second;
     ORCH_CHECK(is_new);
   }
 }
@@ -164,22 +165,10 @@ void Manager::on(const HolderUpdate& event, Instant now, Effects& out) {
 
 // --- operator and process ---
 
-void Manager::on(const DrainReplica& event, Instant now, Effects& out) {
-  const auto found = replicas_.find(event.replica_id);
-  if (found == replicas_.end()) {
-    out.push_back(DrainReply{.request = event.request,
-                             .accepted = false,
-                             .outcome = Outcome::NOT_FOUND,
-                             .message = "replica_id: no replica '" + event.replica_id + "' on this host"});
-    return;
-  }
-  found->second->drain(event.deadline, now, out);
-  out.push_back(DrainReply{.request = event.request, .accepted = true, .message = {}});
-}
-
 void Manager::on(const Shutdown& event, Instant now, Effects& out) {
   shutting_down_ = true;
-  for (auto& [id, replica] : replicas_) replica->drain(event.deadline, now, out);
+  end_operations("the manager stops", now, out);
+  for (auto& [id, replica] : replicas_) replica->drain(event.deadline, DrainReason::shutdown, now, out);
 }
 
 void Manager::on(const Tick&, Instant, Effects&) {}
@@ -187,15 +176,9 @@ void Manager::on(const Tick&, Instant, Effects&) {}
 // --- after every event ---
 
 void Manager::settle(Instant now, Effects& out) {
-  std::size_t index = 0;
-  division_wakeup_ = Instant::never();
-  for (auto& [id, replica] : replicas_) {
-    replica->tick(now, out);
-    settle_leases(*replica, now, out);
-    grant_shares(*replica, index++, now);
-    replica->tick(now, out);  // a drain that has become idle ends at once
-    replica->flush_table(now, out);
-  }
+  do {
+    settle_replicas(now, out);
+  } while (advance_operations(now, out));
   attachments_.forget_unless([&](const OrchId& orch) {
     return std::any_of(known_.begin(), known_.end(), [&](const auto& replica) {
       return std::any_of(replica.second.begin(), replica.second.end(),
@@ -207,6 +190,18 @@ void Manager::settle(Instant now, Effects& out) {
   if (shutting_down_ && all_gone && !shut_down_) {
     shut_down_ = true;
     out.push_back(ShutdownComplete{});
+  }
+}
+
+void Manager::settle_replicas(Instant now, Effects& out) {
+  std::size_t index = 0;
+  division_wakeup_ = Instant::never();
+  for (auto& [id, replica] : replicas_) {
+    replica->tick(now, out);
+    settle_leases(*replica, now, out);
+    grant_shares(*replica, index++, now);
+    replica->tick(now, out);  // a drain that has become idle ends at once
+    replica->flush_table(now, out);
   }
 }
 

@@ -4,6 +4,7 @@
 // EntropySource. Threads: one caller at a time. `now` must not go backwards.
 #pragma once
 
+#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -17,7 +18,9 @@
 #include "pool-managerd/core/effects.h"
 #include "pool-managerd/core/events.h"
 #include "pool-managerd/core/fair_ledger.h"
+#include "pool-managerd/core/operation.h"
 #include "pool-managerd/core/replica.h"
+#include "pool-managerd/core/replica_sets.h"
 #include "pool-managerd/core/settings.h"
 
 namespace orch::pool {
@@ -40,6 +43,9 @@ class Manager {
   std::size_t open_leases(const std::string& replica_id) const;
   std::size_t attached() const { return attachments_.links().size(); }
   bool is_shut_down() const { return shut_down_; }
+  std::vector<ReplicaSpec> specs() const;     // of the replicas there are now, by replica id
+  std::vector<Operation> operations() const;  // oldest first: at most Limits::operations_kept that have ended
+  std::optional<Operation> operation(OperationId id) const;
   const Settings& settings() const { return settings_; }
   // Aborts when an invariant of DESIGN-RULES "Leases" is broken; for tests and the simulator, after any step.
   void check_invariants() const;
@@ -59,15 +65,32 @@ class Manager {
   void on(const HolderUpdate& event, Instant now, Effects& out);
   void on(const FairReported& event, Instant now, Effects& out);
   void on(const AttachClosed& event, Instant now, Effects& out);
-  void on(const DrainReplica& event, Instant now, Effects& out);
+  void on(const StartOperation& event, Instant now, Effects& out);
   void on(const Shutdown& event, Instant now, Effects& out);
   void on(const Tick& event, Instant now, Effects& out);
+
+  // operations (manager_operations.cc)
+  void refuse(const StartOperation& event, Outcome outcome, std::string message, std::string field, Effects& out);
+  std::vector<std::string> replicas_of(const std::string& pool_id, const std::string& replica_id) const;
+  OpenOperation* in_the_way(const StartOperation& event, const std::string& pool_id);
+  void begin(OpenOperation& operation, Instant now, Effects& out);
+  void begin_rollout(OpenOperation& operation);
+  bool advance_operations(Instant now, Effects& out);
+  bool advance(OpenOperation& operation, Instant now, Effects& out);
+  bool advance_rollout(OpenOperation& operation, Instant now, Effects& out);
+  bool next_replacement(OpenOperation& operation, Instant now, Effects& out);
+  void give_up_successor(OpenOperation& operation, Instant now, Effects& out);
+  void successor_removed(OpenOperation& operation, Instant now, Effects& out);
+  void finish(OpenOperation& operation, std::string error, Instant now, Effects& out);
+  void end_operations(const std::string& why, Instant now, Effects& out);
+  void remove_replica(const std::string& replica_id, Effects& out);
 
   Replica* replica_with(Incarnation inc);
   bool within_limits(const HolderUpdate& update, Effects& out);
   void take_renewals(const HolderUpdate& update, bool first, Effects& out);
   void take_releases(const HolderUpdate& update);
   void settle(Instant now, Effects& out);
+  void settle_replicas(Instant now, Effects& out);
   void settle_leases(Replica& replica, Instant now, Effects& out);
   void lose_leases(Replica& replica, Effects& out);
   void close_lease(LeaseBook& book, LeaseId id, bool stop, std::string reason, Effects& out);
@@ -98,7 +121,11 @@ class Manager {
   Settings settings_;
   EntropySource& entropy_;
   Serials serials_;
+  ReplicaSets sets_;
   ReplicaMap replicas_;
+  std::map<OperationId, OpenOperation> open_operations_;
+  std::deque<Operation> ended_operations_;  // newest last
+  std::uint64_t last_operation_ = 0;
   Attachments attachments_;
   FairLedger ledger_;
   Instant fair_wakeup_ = Instant::never();

@@ -12,20 +12,27 @@ std::string milliseconds(Duration duration) { return std::to_string(duration.ms(
 
 }  // namespace
 
-Replica::Replica(const ReplicaSpec& spec, const Settings& settings, Serials& serials, EntropySource& entropy)
-    : spec_(spec), settings_(settings), serials_(serials), entropy_(entropy), schedule_(settings.restart) {}
+Replica::Replica(const ReplicaSpec& spec, const Settings& settings, Serials& serials, ReplicaSets& sets,
+                 EntropySource& entropy)
+    : spec_(spec),
+      settings_(settings),
+      serials_(serials),
+      sets_(sets),
+      entropy_(entropy),
+      schedule_(settings.restart) {}
 
 void Replica::change_state(ReplicaState to, Effects& out) {
   if (state_ == to) return;
   ORCH_CHECK(may_change(state_, to));
   out.push_back(NotedState{.replica_id = spec_.replica_id, .from = state_, .to = to, .inc = inc()});
+  if (state_ == ReplicaState::ready) sets_.left(spec_.replica_id);
   state_ = to;
 }
 
 // --- process ---
 
 void Replica::spawn(Instant now, Effects& out) {
-  ORCH_CHECK(!life_ && !draining_);
+  ORCH_CHECK(!life_ && wanted_);
   const Incarnation inc{.boot = settings_.boot, .counter = ++serials_.inc};
   ORCH_CHECK(inc > last_inc_);
   last_inc_ = inc;
@@ -37,12 +44,18 @@ void Replica::spawn(Instant now, Effects& out) {
                      .step_longest = {}});
   ++spawns_;
   start_at_ = Instant::never();
-  ready_since_ = Instant::never();
+  schedule_.started();
+  facts_.ready = false;
+  facts_.load_progress = 0;
+  facts_.load_failure.reset();
   last_report_.reset();
   job_times_.restarted();
   pid_ = 0;
   change_state(ReplicaState::starting, out);
-  out.push_back(SpawnWorker{.replica_id = spec_.replica_id, .inc = inc});
+  out.push_back(SpawnWorker{.replica_id = spec_.replica_id,
+                            .inc = inc,
+                            .pool_id = spec_.pool_id,
+                            .model = {.path = spec_.model_path, .digest = spec_.model_digest}});
 }
 
 void Replica::adopt(const WorkerFound& found, Instant now, Effects& out) {
@@ -83,8 +96,8 @@ void Replica::on(const SpawnFailed& event, Instant now, Effects& out) {
   if (!is_current(event.inc)) return;
   const bool was_ending = life_->ending;
   life_.reset();
-  if (draining_) {
-    change_state(ReplicaState::stopped, out);
+  if (state_ == ReplicaState::draining) {
+    end_drain(now, out);
   } else if (!was_ending) {
     fail(FailureClass::spawn_failed, "spawn: " + event.message, event.permanent ? Remedy::give_up : Remedy::retry, now,
          out);
@@ -104,10 +117,7 @@ void Replica::on(const ProcessExited& event, Instant now, Effects& out) {
   // The inc is reaped: every slot of it is free, whatever any table says (L6). The next life has its own book.
   life_.reset();
   pid_ = 0;
-  if (draining_) {
-    change_state(ReplicaState::stopped, out);
-    return;
-  }
+  if (state_ == ReplicaState::draining) return end_drain(now, out);
   const bool permanent = event.signal == 0 && is_permanent_exit(event.exit_code);
   if (!was_ending) {
     fail(event.signal != 0 ? FailureClass::killed_by_signal : class_of_exit(event.exit_code), exit_text(event),
@@ -139,8 +149,7 @@ void Replica::kill(Effects& out) {
 }
 
 void Replica::fail(FailureClass failure, std::string message, Remedy remedy, Instant now, Effects& out) {
-  if (!ready_since_.is_never() && now >= ready_since_ + settings_.restart.reset_after) schedule_.stable();
-  ready_since_ = Instant::never();
+  ++failures_;
   last_failure_ = failure;
   last_error_ = std::move(message);
   const RestartSchedule::Next next = schedule_.failed(now, entropy_.next_u64());
@@ -154,7 +163,8 @@ void Replica::fail(FailureClass failure, std::string message, Remedy remedy, Ins
                              .permanent = permanent,
                              .breaker_open = !permanent && next.breaker_open,
                              .retry_in = permanent ? Duration{} : next.at - now});
-  if (!draining_) change_state(permanent || next.breaker_open ? ReplicaState::failed : ReplicaState::backoff, out);
+  if (state_ != ReplicaState::draining)
+    change_state(permanent || next.breaker_open ? ReplicaState::failed : ReplicaState::backoff, out);
 }
 
 // --- Control stream and readiness ---
@@ -180,7 +190,7 @@ void Replica::on(const InfoFailed& event, Instant now, Effects&) {
 
 void Replica::on(const InfoArrived& event, Instant now, Effects& out) {
   if (!is_current(event.inc) || life_->ending) return;
-  facts_ = event.facts;
+  take_facts(event.facts);
   if (state_ == ReplicaState::starting) change_state(ReplicaState::preloading, out);
   if (facts_.load_failure) {
     std::string text = "load: " + facts_.load_failure->message;
@@ -218,9 +228,34 @@ bool Replica::identity_holds(Instant now, Effects& out) {
   return false;
 }
 
+// A worker says little of itself before its model is loaded; what its last life said holds until then (OC-POOL-3045).
+void Replica::take_facts(const WorkerFacts& facts) {
+  if (facts.ready || facts_.ctx_max == 0) {
+    facts_ = facts;
+  } else {
+    facts_.ready = false;
+    facts_.load_progress = facts.load_progress;
+    facts_.load_failure = facts.load_failure;
+  }
+  if (!facts.ready && !facts.waits_for.empty()) last_error_ = "load: " + facts.waits_for;  // OC-POOL-3003
+  life_->informed = facts.ready;
+}
+
+// OC-POOL-3046, ORCH-3046: versions are never mixed in a set. Tried again later: the others may come to this one's
+// version, and a rolling restart brings them there.
+bool Replica::set_holds(Instant now, Effects& out) {
+  const SetKey* others = sets_.others(spec_.replica_id, {spec_.pool_id, spec_.generation});
+  const std::string differs = others == nullptr ? std::string() : difference(set_key_of(facts_), *others);
+  if (differs.empty()) return true;
+  fail(FailureClass::set_mismatch, "set: " + differs + "; a rolling restart moves the whole pool", Remedy::retry, now,
+       out);
+  end_process(now, now, out);
+  return false;
+}
+
 void Replica::advance_readiness(Instant now, Effects& out) {
   if (state_ != ReplicaState::preloading || !facts_.ready || life_->check_id != 0) return;
-  if (!identity_holds(now, out)) return;
+  if (!identity_holds(now, out) || !set_holds(now, out)) return;
   if (!life_->heard || !life_->controlled || life_->adopting) return;  // goes on with the first report
   if (life_->proven) return become_ready(now, out);
   life_->check_id = ++serials_.self_check;
@@ -248,10 +283,12 @@ void Replica::judge_self_check(const WorkerReport& report, Instant now, Effects&
 }
 
 void Replica::become_ready(Instant now, Effects& out) {
+  if (!set_holds(now, out)) return;  // another one may have become ready since
+  sets_.joined(spec_.replica_id, {spec_.pool_id, spec_.generation}, set_key_of(facts_));
   life_->check_deadline = Instant::never();
   life_->progressed = now;
   was_ready_ = true;
-  ready_since_ = now;
+  schedule_.ready(now);
   last_failure_ = FailureClass::none;
   last_error_.clear();
   change_state(ReplicaState::ready, out);
@@ -263,7 +300,10 @@ std::vector<LeaseBook::Announcement> Replica::on(const WorkerReport& event, Inst
   life.heard = true;
   life.last_heard = now;
   // A worker's reports may declare nothing until its model is loaded; its facts then say it first.
-  const std::uint32_t declared = std::min(event.slots > 0 ? event.slots : facts_.slots, spec_.slots);
+  const std::uint32_t declared = std::min(event.slots > 0 ? event.slots
+                                          : life.informed ? facts_.slots
+                                                          : 0,
+                                          spec_.slots);
   if (declared != life.book.declared()) life.book.set_declared(declared);
   job_times_.passed(life.book.running(), event.jobs_ended, now);
   if (life.adopting) {
@@ -326,26 +366,53 @@ void Replica::check_limits(Instant now, Effects& out) {
   }
 }
 
-void Replica::drain(Duration deadline, Instant now, Effects& out) {
+void Replica::drain(Duration deadline, DrainReason reason, Instant now, Effects& out) {
   const Instant until = now + deadline;
-  if (draining_ && until >= drain_until_) return;
-  draining_ = true;
+  if (!wanted_ && until >= drain_until_) return;
+  wanted_ = false;
   drain_until_ = std::min(drain_until_, until);
   start_at_ = Instant::never();
   if (!life_) {
-    if (state_ != ReplicaState::stopped) change_state(ReplicaState::stopped, out);
+    change_state(ReplicaState::stopped, out);
     return;
   }
-  if (state_ != ReplicaState::draining) change_state(ReplicaState::draining, out);
+  if (state_ != ReplicaState::draining) {
+    jobs_cut_ = 0;
+    cut_noted_ = false;
+    change_state(ReplicaState::draining, out);
+    out.push_back(NotedDrain{.replica_id = spec_.replica_id, .reason = reason});
+  }
   if (life_->ending) return;
   if (life_->controlled) out.push_back(SendDrain{.inc = life_->inc, .deadline = deadline});
   check_drain(now, out);
 }
 
+void Replica::undrain(Instant now) {
+  const bool waits = state_ == ReplicaState::backoff || state_ == ReplicaState::failed;
+  if (wanted_ && !waits) return;
+  wanted_ = true;
+  schedule_.reset();
+  if (state_ != ReplicaState::draining) start_at_ = now;  // else with the end of the drain
+}
+
+void Replica::end_drain(Instant now, Effects& out) {
+  drain_until_ = Instant::never();
+  change_state(ReplicaState::stopped, out);
+  if (wanted_) start_at_ = now;
+}
+
+void Replica::stays(std::string why) {
+  last_failure_ = FailureClass::not_replaced;
+  last_error_ = std::move(why);
+}
+
 // L9: the worker is stopped when it is idle, or when the deadline is over and it had time to end its jobs by itself.
 void Replica::check_drain(Instant now, Effects& out) {
-  if (!draining_ || !life_ || life_->ending) return;
-  if (life_->book.is_idle() || now >= drain_until_ + settings_.health.drain_settle) end_process(now, now, out);
+  if (state_ != ReplicaState::draining || !life_ || life_->ending) return;
+  const bool over = now >= drain_until_ + settings_.health.drain_settle;
+  if (now >= drain_until_ && !std::exchange(cut_noted_, true)) jobs_cut_ = life_->book.running();
+  if (!over && !life_->book.is_idle()) return;
+  end_process(now, now, out);
 }
 
 // The first start of each replica waits for nobody; restarts of one host come one after another.
@@ -353,11 +420,12 @@ Instant Replica::next_start() const { return spawns_ == 0 ? start_at_ : std::max
 
 void Replica::tick(Instant now, Effects& out) {
   if (!life_) {
-    if (draining_ || now < next_start()) return;
+    if (!wanted_ || now < next_start()) return;
     if (spawns_ > 0) serials_.next_restart = now + settings_.restart.host_interval;
     spawn(now, out);
     return;
   }
+  schedule_.pass_time(now);
   Life& life = *life_;
   if (now >= life.term_at) {
     life.term_at = Instant::never();
@@ -383,7 +451,7 @@ void Replica::flush_table(Instant now, Effects& out) {
 }
 
 Instant Replica::next_wakeup() const {
-  if (!life_) return draining_ ? Instant::never() : next_start();
+  if (!life_) return wanted_ ? next_start() : Instant::never();
   const Life& life = *life_;
   Instant next = std::min({life.term_at, life.kill_at});
   if (life.ending) return next;
@@ -395,7 +463,10 @@ Instant Replica::next_wakeup() const {
   if (life.check_id == 0 && state_ == ReplicaState::preloading)
     next = std::min(next, life.spawned + settings_.health.load_limit);
   if (life.book.running() > 0) next = std::min(next, stall_deadline());
-  if (draining_) next = std::min(next, drain_until_ + settings_.health.drain_settle);
+  next = std::min(next, schedule_.clears_at());
+  if (state_ == ReplicaState::draining) {
+    next = std::min(next, cut_noted_ ? drain_until_ + settings_.health.drain_settle : drain_until_);
+  }
   if (life.controlled) next = std::min(next, life.book.next_wakeup());
   return next;
 }
@@ -422,6 +493,7 @@ ReplicaView Replica::view(Instant now) const {
   view.running = life_ ? life_->book.running() : 0;
   const bool waits = state_ == ReplicaState::backoff || state_ == ReplicaState::failed;
   if (waits && !start_at_.is_never()) view.retry_in = std::max(start_at_ - now, Duration{});
+  view.breaker = schedule_.breaker();
   view.pid = pid_;
   view.routable = state_ == ReplicaState::ready && now < life_->last_heard + settings_.ttl;
   return view;

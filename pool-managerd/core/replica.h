@@ -12,6 +12,7 @@
 #include "pool-managerd/core/events.h"
 #include "pool-managerd/core/job_times.h"
 #include "pool-managerd/core/lease_book.h"
+#include "pool-managerd/core/replica_sets.h"
 #include "pool-managerd/core/restart_schedule.h"
 #include "pool-managerd/core/settings.h"
 
@@ -28,8 +29,9 @@ struct Serials {
 
 class Replica {
  public:
-  // `settings`, `serials` and `entropy` outlive the replica.
-  Replica(const ReplicaSpec& spec, const Settings& settings, Serials& serials, EntropySource& entropy);
+  // `settings`, `serials`, `sets` and `entropy` outlive the replica.
+  Replica(const ReplicaSpec& spec, const Settings& settings, Serials& serials, ReplicaSets& sets,
+          EntropySource& entropy);
 
   void on(const ProcessStarted& event, Instant now, Effects& out);
   void on(const SpawnFailed& event, Instant now, Effects& out);
@@ -41,7 +43,13 @@ class Replica {
   void adopt(const WorkerFound& found, Instant now, Effects& out);
   // Announcements are for the holders; the caller sends them.
   std::vector<LeaseBook::Announcement> on(const WorkerReport& event, Instant now, Effects& out);
-  void drain(Duration deadline, Instant now, Effects& out);
+  // Not started again before undrain(). A second one may only shorten the deadline.
+  void drain(Duration deadline, DrainReason reason, Instant now, Effects& out);
+  // Wanted again: a new life begins once the last one is over. A worker that was told to drain takes no more work, so
+  // it does not come back. Closes the breaker of one that failed (OC-POOL-3051).
+  void undrain(Instant now);
+  // Says why it has not been replaced; it serves on (OC-POOL-3053).
+  void stays(std::string why);
 
   // Everything that is due by time.
   void tick(Instant now, Effects& out);
@@ -55,6 +63,11 @@ class Replica {
   ReplicaState state() const { return state_; }
   Incarnation inc() const { return life_ ? life_->inc : last_inc_; }
   bool has_process() const { return life_.has_value(); }
+  bool is_drained() const { return !wanted_ && !life_; }
+  bool is_wanted() const { return wanted_; }
+  std::uint32_t failures() const { return failures_; }  // ever
+  const std::string& last_error() const { return last_error_; }
+  std::uint32_t jobs_cut() const { return jobs_cut_; }  // running when the deadline of the last drain passed
   bool is_adopting() const { return life_ && (life_->adopting || (life_->proven && state_ != ReplicaState::ready)); }
   // Leases may be granted.
   bool grants() const { return state_ == ReplicaState::ready; }
@@ -79,6 +92,7 @@ class Replica {
     Instant last_heard;
     Instant query_at = Instant::never();
     Instant connect_at = Instant::never();
+    bool informed = false;       // its own facts have come
     std::uint64_t check_id = 0;  // 0: no self-check sent
     Instant check_deadline = Instant::never();
     std::uint64_t tokens_before_check = 0;
@@ -96,9 +110,12 @@ class Replica {
   void connect(Instant now, Effects& out);
   void advance_readiness(Instant now, Effects& out);
   bool identity_holds(Instant now, Effects& out);
+  bool set_holds(Instant now, Effects& out);
+  void take_facts(const WorkerFacts& facts);
   void judge_self_check(const WorkerReport& report, Instant now, Effects& out);
   void check_limits(Instant now, Effects& out);
   void check_drain(Instant now, Effects& out);
+  void end_drain(Instant now, Effects& out);
   void become_ready(Instant now, Effects& out);
 
   enum class Remedy : std::uint8_t { retry, give_up };
@@ -112,16 +129,16 @@ class Replica {
   ReplicaSpec spec_;
   const Settings& settings_;
   Serials& serials_;
+  ReplicaSets& sets_;
   EntropySource& entropy_;
   RestartSchedule schedule_;
 
   ReplicaState state_ = ReplicaState::stopped;
   std::optional<Life> life_;
   Incarnation last_inc_;
-  bool draining_ = false;  // never to be started again
+  bool wanted_ = true;  // else drained: not to be started
   Instant drain_until_ = Instant::never();
   Instant start_at_;  // in stopped, backoff and failed
-  Instant ready_since_ = Instant::never();
   FailureClass last_failure_ = FailureClass::none;
   std::string last_error_;
   std::string endpoint_;
@@ -130,6 +147,9 @@ class Replica {
   std::optional<WorkerReport> last_report_;
   JobTimes job_times_;
   std::uint32_t spawns_ = 0;
+  std::uint32_t failures_ = 0;
+  std::uint32_t jobs_cut_ = 0;
+  bool cut_noted_ = false;
   bool was_ready_ = false;
 };
 

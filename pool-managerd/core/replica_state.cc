@@ -4,26 +4,6 @@
 
 namespace orch::pool {
 
-std::string_view to_string(ReplicaState state) {
-  switch (state) {
-    case ReplicaState::starting:
-      return "starting";
-    case ReplicaState::preloading:
-      return "preloading";
-    case ReplicaState::ready:
-      return "ready";
-    case ReplicaState::draining:
-      return "draining";
-    case ReplicaState::backoff:
-      return "backoff";
-    case ReplicaState::failed:
-      return "failed";
-    case ReplicaState::stopped:
-      return "stopped";
-  }
-  ORCH_CHECK(false);
-}
-
 std::string_view to_string(FailureClass failure) {
   switch (failure) {
     case FailureClass::none:
@@ -62,6 +42,22 @@ std::string_view to_string(FailureClass failure) {
       return "stalled";
     case FailureClass::not_adopted:
       return "not_adopted";
+    case FailureClass::set_mismatch:
+      return "set_mismatch";
+    case FailureClass::not_replaced:
+      return "not_replaced";
+  }
+  ORCH_CHECK(false);
+}
+
+std::string_view to_string(DrainReason reason) {
+  switch (reason) {
+    case DrainReason::request:
+      return "request";
+    case DrainReason::rollout:
+      return "rollout";
+    case DrainReason::shutdown:
+      return "shutdown";
   }
   ORCH_CHECK(false);
 }

@@ -1,21 +1,16 @@
-// The states of a replica, the edges between them and the ways a worker can fail, as closed lists.
+// The edges between the states of a replica and the ways a worker can fail, as closed lists.
 #pragma once
 
 #include <cstdint>
 #include <string_view>
 
+#include "common/base/replica_state.h"
+
 namespace orch::pool {
 
-enum class ReplicaState : std::uint8_t {
-  starting,    // process spawned, not yet answering
-  preloading,  // loading, then the self-check
-  ready,
-  draining,
-  backoff,  // to be restarted, and its process may still be ending
-  failed,   // permanent, or the breaker is open
-  stopped,  // not started yet, or drained
-};
-inline constexpr int kReplicaStates = 7;
+using orch::kReplicaStates;
+using orch::ReplicaState;
+using orch::to_string;
 
 enum class FailureClass : std::uint8_t {
   none,
@@ -33,13 +28,17 @@ enum class FailureClass : std::uint8_t {
   cancel_kept_slot,
   counters_stuck,
   self_check_timeout,
-  silent,       // no report for TTL (L6)
-  stalled,      // running without a finished step
-  not_adopted,  // a worker of an earlier boot that did not show its table
+  silent,        // no report for TTL (L6)
+  stalled,       // running without a finished step
+  not_adopted,   // a worker of an earlier boot that did not show its table
+  set_mismatch,  // not of the set that the pool's other replicas make
+  not_replaced,  // a reload or restart failed, and this one stays
 };
 
-std::string_view to_string(ReplicaState state);
+enum class DrainReason : std::uint8_t { request, rollout, shutdown };
+
 std::string_view to_string(FailureClass failure);
+std::string_view to_string(DrainReason reason);
 
 FailureClass class_of_exit(int code);
 

@@ -258,8 +258,7 @@ TEST(Replica, L9_drain_lets_jobs_finish_and_then_stops_the_worker) {
   world.bid(1, {{.pool_id = "p", .running = 0, .waiting = 1}});
   ASSERT_TRUE(world.dispatch(1, 1).ok());
   world.report(world.inc());
-  world.step(DrainReplica{.request = {1}, .replica_id = "p-0", .deadline = Duration::seconds(60)});
-  ASSERT_TRUE(world.last<DrainReply>().accepted);
+  ASSERT_EQ(world.start(OperationKind::drain, Duration::seconds(60)).state, OperationState::running);
   world.expect_state(ReplicaState::draining);
   EXPECT_EQ(world.granted(1), 0u) << "revoked";
   EXPECT_FALSE(world.revokes.back().stop);
@@ -283,7 +282,7 @@ TEST(Replica, L9_drain_is_over_at_its_deadline) {
   ASSERT_TRUE(world.dispatch(1, 1).ok());
   world.report(world.inc());
   world.script.obeys_term = false;
-  world.step(DrainReplica{.request = {1}, .replica_id = "p-0", .deadline = Duration::seconds(10)});
+  world.start(OperationKind::drain, Duration::seconds(10));
   world.run(Duration::seconds(11) - Duration{1});
   EXPECT_TRUE(world.sent<SignalWorker>().empty());
   world.run(Duration{1});
@@ -293,12 +292,38 @@ TEST(Replica, L9_drain_is_over_at_its_deadline) {
   world.expect_state(ReplicaState::stopped);
 }
 
-TEST(Replica, drain_of_an_unknown_replica_is_not_found) {
+TEST(Replica, OC_POOL_3003_says_what_a_loading_worker_waits_for) {
+  World world(one_replica());
+  world.script.loads = false;
+  world.script.waits_for = "no answer from the engine at http://e:1";
+  world.start();
+  world.run(Duration::seconds(1));
+  world.expect_state(ReplicaState::preloading);
+  EXPECT_EQ(world.view().last_error, "load: no answer from the engine at http://e:1");
+  EXPECT_EQ(world.view().last_failure, FailureClass::none);
+  world.script.loads = true;
+  world.run(Duration::seconds(1));
+  world.expect_state(ReplicaState::ready);
+  EXPECT_EQ(world.view().last_error, "");
+}
+
+TEST(Replica, OC_POOL_3045_keeps_what_its_worker_said_while_it_restarts) {
   World world(one_replica());
   world.start();
-  world.step(DrainReplica{.request = {1}, .replica_id = "q", .deadline = {}});
-  EXPECT_FALSE(world.last<DrainReply>().accepted);
-  EXPECT_EQ(world.last<DrainReply>().outcome, Outcome::NOT_FOUND);
+  ASSERT_EQ(world.view().facts.ctx_max, 4096u);
+  world.script.loads = false;
+  world.die(world.inc(), 9);
+  world.run(Duration::seconds(2));
+  world.expect_state(ReplicaState::preloading);
+  EXPECT_EQ(world.view().facts.ctx_max, 4096u);
+  EXPECT_EQ(world.view().facts.engine_version, "1");
+  EXPECT_FALSE(world.view().facts.ready);
+  EXPECT_EQ(world.view().slots, 4u) << "as its own report says";
+  world.script.loads = true;
+  world.script.engine_version = "2";
+  world.run(Duration::seconds(1));
+  world.expect_state(ReplicaState::ready);
+  EXPECT_EQ(world.view().facts.engine_version, "2");
 }
 
 // A worker of boot 2 holds a lease of one slot and runs a job under it when boot 3 starts.

@@ -16,11 +16,19 @@ namespace orch::pool {
 struct ReplicaSpec {
   std::string replica_id;
   std::string pool_id;
-  std::string engine;        // what WorkerInfo must say
-  std::string model_name;    // what WorkerInfo must say
-  std::string model_digest;  // "sha256:<hex>" that WorkerInfo must say; empty: any
-  std::uint32_t slots = 1;   // upper bound of what the worker may declare
+  std::string engine;           // what WorkerInfo must say
+  std::string model_name;       // what WorkerInfo must say
+  std::string model_digest;     // "sha256:<hex>" that WorkerInfo must say; empty: any
+  std::string model_path = {};  // handed on; empty: the engine has its own
+  std::uint32_t slots = 1;      // upper bound of what the worker may declare
+  std::string place = {};       // what its successors keep; empty: replica_id. Their ids are the place, or it and a "b"
+  std::uint32_t generation = 0;  // how many reloads and restarts lie behind it
 };
+
+// A place has at most two replicas at a time, and their ids take turns: gateways and logs never meet a third.
+inline std::string replica_id_of(const std::string& place, std::uint32_t generation) {
+  return generation % 2 == 0 ? place : place + "b";
+}
 
 struct RestartPolicy {
   Duration initial = Duration::seconds(1);
@@ -58,6 +66,7 @@ struct DivisionPolicy {
 struct Limits {
   Duration fair_interval = Duration::milliseconds(100);  // F4
   std::size_t links_max = 64;                            // attached orchestrators
+  std::size_t operations_kept = 64;                      // that have ended
   std::size_t update_entries_max = 4096;                 // per list of one HolderUpdate
   std::size_t bid_tenants_max = 32;                      // S1
 };

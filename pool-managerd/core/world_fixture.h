@@ -52,7 +52,10 @@ struct Script {
   std::string digest = kDigest;
   std::string model_name = "m";
   std::string engine = "native";
+  std::string engine_version = "1";
+  std::string numeric_class = "X";
   bool load_fails = false;
+  std::string waits_for;  // while it does not load
   bool decodes = true;
   bool cancel_frees = true;
   bool counters_move = true;  // in its words
@@ -124,6 +127,30 @@ class World {
     step(event);
   }
 
+  // The living worker of a replica; none: {}.
+  Incarnation inc_of(const std::string& replica_id) const {
+    for (const auto& [each, worker] : workers) {
+      if (replica_of.contains(each) && replica_of.at(each) == replica_id) return each;
+    }
+    return {};
+  }
+  ReplicaView view_of(const std::string& replica_id) {
+    for (const ReplicaView& each : manager.replicas(now)) {
+      if (each.replica_id == replica_id) return each;
+    }
+    return {};
+  }
+  Operation start(OperationKind kind, Duration deadline = Duration::seconds(10), std::optional<ModelFile> model = {}) {
+    step(StartOperation{.request = {1},
+                        .kind = kind,
+                        .pool_id = "p",
+                        .replica_id = {},
+                        .deadline = deadline,
+                        .model = std::move(model)});
+    return last<OperationReply>().operation.value_or(Operation{});
+  }
+  Operation operation(const Operation& known) { return manager.operation(known.id).value_or(Operation{}); }
+
   FakeWorker& worker() {
     EXPECT_EQ(workers.size(), 1u);
     return *workers.begin()->second;
@@ -133,7 +160,7 @@ class World {
 
   void report(Incarnation inc) {
     FakeWorker& fake = *workers.at(inc);
-    if (!fake.controlled || !script.reports) return;
+    if (!fake.controlled || !script_of(inc).reports) return;
     pending.emplace_back(report_of(inc));
   }
   WorkerReport report_of(Incarnation inc) {
@@ -188,10 +215,12 @@ class World {
 
   SeededEntropy entropy;
   Manager manager;
-  Script script;
+  Script script;                          // of every worker
+  std::map<std::string, Script> scripts;  // by replica id, in its place
   Instant now{1'000'000'000};
   Instant next_beat{1'000'000'000};
   std::map<Incarnation, std::unique_ptr<FakeWorker>> workers;
+  std::map<Incarnation, std::string> replica_of;
   std::vector<Event> pending;
   std::vector<Effect> log;
   std::map<std::uint64_t, std::map<LeaseId, SendGrant>> grants;  // by link
@@ -243,16 +272,24 @@ class World {
     if (reports_after_apply) report(effect.inc);
   }
 
+  const Script& script_of(Incarnation inc) const {
+    const auto id = replica_of.find(inc);
+    const auto found = id == replica_of.end() ? scripts.end() : scripts.find(id->second);
+    return found == scripts.end() ? script : found->second;
+  }
+
   void react(const SpawnWorker& effect) {
-    if (!script.spawns) {
+    replica_of[effect.inc] = effect.replica_id;
+    if (!script_of(effect.inc).spawns) {
       pending.emplace_back(SpawnFailed{.inc = effect.inc, .message = "no such program", .permanent = false});
       return;
     }
-    workers[effect.inc] = std::make_unique<FakeWorker>(script.slots, manager.settings().manager, effect.inc);
+    workers[effect.inc] =
+        std::make_unique<FakeWorker>(script_of(effect.inc).slots, manager.settings().manager, effect.inc);
     pending.emplace_back(ProcessStarted{.inc = effect.inc, .pid = 100, .endpoint = "unix:/w"});
   }
   void react(const SignalWorker& effect) {
-    if (effect.signal == StopSignal::terminate && !script.obeys_term) return;
+    if (effect.signal == StopSignal::terminate && !script_of(effect.inc).obeys_term) return;
     if (workers.erase(effect.inc) == 0) return;
     const bool killed = effect.signal == StopSignal::kill;
     pending.emplace_back(ProcessExited{.inc = effect.inc, .exit_code = 0, .signal = killed ? 9 : 0, .detail = {}});
@@ -262,17 +299,24 @@ class World {
   }
   void react(const QueryInfo& effect) {
     if (!workers.contains(effect.inc)) return;
-    if (!script.answers) {
+    const Script& says = script_of(effect.inc);
+    if (!says.answers) {
       pending.emplace_back(InfoFailed{.inc = effect.inc});
       return;
     }
     WorkerFacts facts;
-    facts.ready = script.loads && !script.load_fails;
-    facts.engine = script.engine;
-    facts.model_name = script.model_name;
-    facts.model_digest = script.digest;
-    facts.slots = script.slots;
-    if (script.load_fails)
+    facts.ready = says.loads && !says.load_fails;
+    facts.engine = says.engine;
+    if (!facts.ready) facts.waits_for = says.waits_for;
+    if (facts.ready) {  // what is known only behind a load
+      facts.engine_version = says.engine_version;
+      facts.numeric_class = says.numeric_class;
+      facts.ctx_max = 4096;
+    }
+    facts.model_name = says.model_name;
+    facts.model_digest = says.digest;
+    facts.slots = says.slots;
+    if (says.load_fails)
       facts.load_failure = worker::EngineFailure{.outcome = Outcome::INTERNAL, .message = "bad tensor", .field = {}};
     pending.emplace_back(InfoArrived{.inc = effect.inc, .facts = facts});
   }
@@ -285,13 +329,14 @@ class World {
   }
   void react(const SendSelfCheck& effect) {
     FakeWorker& fake = *workers.at(effect.inc);
-    if (!script.self_check_answers) return;
-    if (script.tokens_grow) fake.tokens += 1;
+    const Script& does = script_of(effect.inc);
+    if (!does.self_check_answers) return;
+    if (does.tokens_grow) fake.tokens += 1;
     WorkerReport event = report_of(effect.inc);
     event.self_check = SelfCheckOutcome{.id = effect.id,
-                                        .decoded = script.decodes,
-                                        .cancel_freed = script.cancel_frees,
-                                        .counters_moved = script.counters_move,
+                                        .decoded = does.decodes,
+                                        .cancel_freed = does.cancel_frees,
+                                        .counters_moved = does.counters_move,
                                         .detail = "scripted"};
     pending.emplace_back(event);
   }
@@ -310,7 +355,10 @@ class World {
     grants[effect.link.value].erase(effect.lease);
   }
   void react(const SendOthers&) {}
-  void react(const DrainReply&) {}
+  void react(const ReplicaGone&) {}
+  void react(const OperationReply&) {}
+  void react(const OperationEnded&) {}
+  void react(const NotedDrain&) {}
   void react(const ShutdownComplete&) {}
   void react(const NotedState&) {}
   void react(const NotedFailure&) {}

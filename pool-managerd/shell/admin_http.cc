@@ -8,6 +8,7 @@
 #include "common/runtime/http_router.h"
 #include "common/runtime/json_text.h"
 #include "common/runtime/metrics.h"
+#include "pool-managerd/shell/operation_http.h"
 
 namespace orch::pool {
 namespace {
@@ -24,6 +25,7 @@ void append_replica(std::string& out, const ReplicaView& view, const WorkerRepor
       .string("last_error_code", to_string(view.last_failure))
       .number("restarts", std::uint64_t{view.restarts})
       .number("retry_in_ms", static_cast<std::uint64_t>(view.retry_in.ms_ceil()))
+      .string("breaker", to_string(view.breaker))
       .number("pid", static_cast<std::uint64_t>(view.pid))
       .string("inc", std::to_string(view.inc.boot) + "." + std::to_string(view.inc.counter))
       .string("endpoint", view.endpoint)
@@ -55,13 +57,15 @@ void append_replica(std::string& out, const ReplicaView& view, const WorkerRepor
   json.close();
 }
 
-std::string error_json(int status, std::string_view message) {
-  const std::string_view code = status == 404 ? "NOT_FOUND" : status == 405 ? "METHOD_NOT_ALLOWED" : "INVALID_PARAMS";
-  std::string out;
-  runtime::JsonObject json(out);
-  json.string("code", code).string("message", message);
-  json.close();
-  return out;
+runtime::HttpResponse error_of_status(int status, std::string_view message) {
+  const Outcome outcome = status == 404   ? Outcome::NOT_FOUND
+                          : status == 405 ? Outcome::METHOD_NOT_ALLOWED
+                          : status == 413 ? Outcome::PAYLOAD_TOO_LARGE
+                          : status >= 500 ? Outcome::INTERNAL
+                                          : Outcome::INVALID_PARAMS;
+  runtime::HttpResponse response = failure_response(outcome, message);
+  response.status = status;
+  return response;
 }
 
 }  // namespace
@@ -91,7 +95,8 @@ struct AdminHttp::Parts {
   std::optional<runtime::HttpServer> server;
 };
 
-AdminHttp::AdminHttp(runtime::EventLoop& loop, const Manager& manager, std::function<std::string()> metrics_text)
+AdminHttp::AdminHttp(runtime::EventLoop& loop, const Manager& manager, OperationDesk& desk,
+                     std::function<std::string()> metrics_text)
     : parts_(std::make_unique<Parts>()) {
   using runtime::HttpExchangePtr;
   using runtime::HttpResponse;
@@ -116,22 +121,20 @@ AdminHttp::AdminHttp(runtime::EventLoop& loop, const Manager& manager, std::func
   parts_->router.add("GET", "/v1/replicas", [&manager](const HttpExchangePtr& exchange) {
     exchange->reply(HttpResponse::json(200, replicas_json(manager, runtime::now())));
   });
+  add_operation_routes(parts_->router, manager, desk);
   runtime::HttpLimits limits;
-  limits.body_bytes = 1024;
+  limits.body_bytes = 16 * 1024;
   limits.connections = 64;
   runtime::HttpHooks hooks;
   hooks.on_request = [router = &parts_->router](const HttpExchangePtr& exchange) {
     const auto match = router->find(exchange->request().method, exchange->request().path);
     if (match.handler != nullptr) return (*match.handler)(exchange);
     const int status = match.allow.empty() ? 404 : 405;
-    HttpResponse response =
-        HttpResponse::json(status, error_json(status, status == 404 ? "no such route" : "not with this method"));
+    HttpResponse response = error_of_status(status, status == 404 ? "no such route" : "not with this method");
     if (!match.allow.empty()) response.with("Allow", match.allow);
     exchange->reply(std::move(response));
   };
-  hooks.on_error = [](const runtime::HttpServerError& error) {
-    return HttpResponse::json(error.status, error_json(error.status, error.message));
-  };
+  hooks.on_error = [](const runtime::HttpServerError& error) { return error_of_status(error.status, error.message); };
   parts_->server.emplace(loop, limits, std::move(hooks));
 }
 

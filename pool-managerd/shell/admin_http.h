@@ -1,4 +1,5 @@
-// Purpose: the small HTTP server for people and scrapers: GET /livez, /readyz, /metrics, /v1/replicas. Loop thread.
+// Purpose: the small HTTP server for people and scrapers: GET /livez, /readyz, /metrics, /v1/replicas, and the control
+// routes of operation_http.h. Loop thread.
 #pragma once
 
 #include <functional>
@@ -12,12 +13,14 @@
 #include "common/runtime/listen_address.h"
 #include "pool-managerd/core/effects.h"
 #include "pool-managerd/core/manager.h"
+#include "pool-managerd/shell/operation_desk.h"
 
 namespace orch::pool {
 
 class AdminHttp {
  public:
-  AdminHttp(runtime::EventLoop& loop, const Manager& manager, std::function<std::string()> metrics_text);
+  AdminHttp(runtime::EventLoop& loop, const Manager& manager, OperationDesk& desk,
+            std::function<std::string()> metrics_text);
   ~AdminHttp();
 
   Result<std::uint16_t, runtime::ListenError> listen(const runtime::ListenAddress& address);

@@ -19,8 +19,6 @@ namespace {
 
 using AttachStream = runtime::BidiServe<v1::AttachRequest, v1::AttachEvent>;
 
-constexpr std::uint64_t kDrainLongestMs = 24ULL * 3600 * 1000;
-
 constexpr Duration kHelloLimit = Duration::seconds(10);
 
 grpc::Status busy(const std::string& what) { return {grpc::StatusCode::RESOURCE_EXHAUSTED, what}; }
@@ -53,11 +51,6 @@ struct AttachService::Shared {
     bool greeted = false;   // said hello: the core knows the link
     bool welcomed = false;  // the core accepted it
   };
-  struct Drain {
-    grpc::ServerUnaryReactor* reactor = nullptr;
-    v1::DrainReplicaReply* reply = nullptr;
-  };
-
   ManagerId manager;
   std::uint64_t boot = 0;
   Post post;
@@ -66,8 +59,6 @@ struct AttachService::Shared {
   std::atomic<std::uint64_t> last_link{0};
   // Loop thread alone:
   std::map<LinkId, Stream> streams;
-  std::map<std::uint64_t, Drain> drains;
-  std::uint64_t last_drain = 0;
   bool closed = false;
 
   void opened(LinkId link, const std::shared_ptr<AttachStream>& rpc);
@@ -76,6 +67,7 @@ struct AttachService::Shared {
   void refuse(LinkId link, Outcome outcome, const std::string& message, const std::string& field);
   void ended(LinkId link, const std::shared_ptr<AttachStream>& rpc);
   void write(LinkId link, const v1::AttachEvent& event);
+  void write_all(const v1::AttachEvent& event);
 };
 
 void AttachService::Shared::opened(LinkId link, const std::shared_ptr<AttachStream>& rpc) {
@@ -146,6 +138,24 @@ void AttachService::Shared::write(LinkId link, const v1::AttachEvent& event) {
   ORCH_CHECK(posted);
 }
 
+void AttachService::Shared::write_all(const v1::AttachEvent& event) {
+  std::vector<LinkId> links;  // a full stream is erased while we write
+  for (const auto& [link, stream] : streams) {
+    if (stream.welcomed) links.push_back(link);
+  }
+  for (const LinkId link : links) write(link, event);
+}
+
+namespace {
+
+void write_failure(Outcome outcome, const std::string& message, const std::string& field, v1::Failure* out) {
+  out->set_code(std::string(outcome_row(outcome).code));
+  out->set_message(message);
+  out->set_field(field);
+}
+
+}  // namespace
+
 class AttachService::Service final : public v1::PoolManager::CallbackService {
  public:
   explicit Service(std::shared_ptr<Shared> shared) : shared_(std::move(shared)) {}
@@ -185,17 +195,45 @@ class AttachService::Service final : public v1::PoolManager::CallbackService {
     return reactor;
   }
 
-  grpc::ServerUnaryReactor* DrainReplica(grpc::CallbackServerContext* context, const v1::DrainReplicaRequest* request,
-                                         v1::DrainReplicaReply* reply) override {
+  grpc::ServerUnaryReactor* StartOperation(grpc::CallbackServerContext* context,
+                                           const v1::StartOperationRequest* request,
+                                           v1::StartOperationReply* reply) override {
     auto* reactor = context->DefaultReactor();
-    const auto deadline = static_cast<std::int64_t>(std::min<std::uint64_t>(request->deadline_ms(), kDrainLongestMs));
-    const bool posted = shared_->post([shared = shared_, reactor, reply, id = request->replica_id(), deadline] {
-      if (shared->closed || shared->drains.size() >= kDrainsWaitingMax)
-        return reactor->Finish(busy("the manager stops or too many drains wait"));
-      const std::uint64_t number = ++shared->last_drain;
-      shared->drains[number] = {.reactor = reactor, .reply = reply};
-      shared->hooks.on_event(
-          pool::DrainReplica{.request = {number}, .replica_id = id, .deadline = Duration::milliseconds(deadline)});
+    const auto wanted = wire::parse_operation(*request);
+    if (!wanted.ok()) {
+      write_failure(Outcome::INVALID_PARAMS, wanted.error().message, wanted.error().field, reply->mutable_failure());
+      reactor->Finish(grpc::Status::OK);
+      return reactor;
+    }
+    const bool posted = shared_->post([shared = shared_, reactor, reply, operation = *wanted] {
+      if (shared->closed) return reactor->Finish(grpc::Status(grpc::StatusCode::UNAVAILABLE, "the manager stops"));
+      shared->hooks.operate(operation, [reactor, reply](const OperationReply& answer) {  // before operate() returns
+        if (answer.operation) {
+          wire::write_operation(*answer.operation, reply->mutable_operation());
+        } else {
+          write_failure(answer.outcome, answer.message, answer.field, reply->mutable_failure());
+        }
+        reactor->Finish(grpc::Status::OK);
+      });
+    });
+    if (!posted) reactor->Finish(busy("too many calls wait"));
+    return reactor;
+  }
+
+  grpc::ServerUnaryReactor* GetOperation(grpc::CallbackServerContext* context, const v1::GetOperationRequest* request,
+                                         v1::StartOperationReply* reply) override {
+    auto* reactor = context->DefaultReactor();
+    const bool posted = shared_->post([shared = shared_, reactor, reply, text = request->operation_id()] {
+      if (shared->closed) return reactor->Finish(grpc::Status(grpc::StatusCode::UNAVAILABLE, "the manager stops"));
+      const auto id = parse_operation_id(text);
+      const std::optional<Operation> found = id ? shared->hooks.operation(*id) : std::nullopt;
+      if (found) {
+        wire::write_operation(*found, reply->mutable_operation());
+      } else {
+        write_failure(Outcome::NOT_FOUND, "operation_id: no operation '" + text + "'", "operation_id",
+                      reply->mutable_failure());
+      }
+      reactor->Finish(grpc::Status::OK);
     });
     if (!posted) reactor->Finish(busy("too many calls wait"));
     return reactor;
@@ -228,30 +266,11 @@ void AttachService::send(const AttachRefused& effect) {
   if (found != shared_->streams.end()) found->second.greeted = false;  // the core has forgotten the link
   shared_->refuse(effect.link, effect.outcome, effect.message, effect.field);
 }
-void AttachService::send(const ReplicaChanged& effect) {
-  const v1::AttachEvent event = wire::replica_event(effect.replica);
-  std::vector<LinkId> links;  // a full stream is erased while we write
-  for (const auto& [link, stream] : shared_->streams) {
-    if (stream.welcomed) links.push_back(link);
-  }
-  for (const LinkId link : links) shared_->write(link, event);
-}
+void AttachService::send(const ReplicaChanged& effect) { shared_->write_all(wire::replica_event(effect.replica)); }
+void AttachService::send(const ReplicaGone& effect) { shared_->write_all(wire::gone_event(effect)); }
 void AttachService::send(const SendGrant& effect) { shared_->write(effect.link, wire::grant_event(effect)); }
 void AttachService::send(const SendOthers& effect) { shared_->write(effect.link, wire::others_event(effect)); }
 void AttachService::send(const SendRevoke& effect) { shared_->write(effect.link, wire::revoke_event(effect)); }
-
-void AttachService::send(const DrainReply& effect) {
-  const auto found = shared_->drains.find(effect.request.value);
-  if (found == shared_->drains.end()) return;
-  if (!effect.accepted) {
-    v1::Failure* failure = found->second.reply->mutable_failure();
-    failure->set_code(std::string(outcome_row(effect.outcome).code));
-    failure->set_message(effect.message);
-    failure->set_field("replica_id");
-  }
-  found->second.reactor->Finish(grpc::Status::OK);
-  shared_->drains.erase(found);
-}
 
 void AttachService::refuse_silent(Instant now) {
   std::vector<LinkId> silent;
@@ -270,10 +289,6 @@ void AttachService::close() {
     stream.rpc->finish(grpc::Status(grpc::StatusCode::UNAVAILABLE, "the manager stops"));
   }
   shared_->streams.clear();
-  for (auto& [number, drain] : shared_->drains) {
-    drain.reactor->Finish(grpc::Status(grpc::StatusCode::UNAVAILABLE, "the manager stops"));
-  }
-  shared_->drains.clear();
 }
 
 }  // namespace orch::pool

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <vector>
 
 #include "common/base/ids.h"
 #include "pool-managerd/core/effects.h"
@@ -20,9 +22,12 @@ namespace orch::pool {
 class AttachService {
  public:
   using Post = std::function<bool(std::function<void()>)>;
-  struct Hooks {
-    std::function<void(Event)> on_event;                 // to the core, on the loop
-    std::function<std::vector<ReplicaView>()> replicas;  // from the core, on the loop
+  using Replied = std::function<void(const OperationReply&)>;
+  struct Hooks {  // all on the loop
+    std::function<void(Event)> on_event;
+    std::function<std::vector<ReplicaView>()> replicas;
+    std::function<void(StartOperation, Replied)> operate;
+    std::function<std::optional<Operation>(OperationId)> operation;
   };
   AttachService(ManagerId manager, std::uint64_t boot, Post post, Hooks hooks);
   ~AttachService();
@@ -34,10 +39,10 @@ class AttachService {
   void send(const AttachWelcome& effect);
   void send(const AttachRefused& effect);
   void send(const ReplicaChanged& effect);
+  void send(const ReplicaGone& effect);
   void send(const SendGrant& effect);
   void send(const SendRevoke& effect);
   void send(const SendOthers& effect);
-  void send(const DrainReply& effect);
   // Ends every stream; nothing is served afterwards.
   // Streams that have not said hello within kHelloLimit end.
   void refuse_silent(Instant now);
@@ -46,7 +51,6 @@ class AttachService {
 
   static constexpr std::size_t kStreamsMax = 256;
   static constexpr std::size_t kEventsMax = 4096;
-  static constexpr std::size_t kDrainsWaitingMax = 64;
 
  private:
   class Service;

@@ -1,6 +1,7 @@
 #include "pool-managerd/shell/child_output.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -38,11 +39,25 @@ void remove_old_logs(const std::filesystem::path& path, const std::string& prefi
 
 }  // namespace
 
+int ChildOutput::make_pipe(const std::string& path) {
+  ::unlink(path.c_str());
+  if (::mkfifo(path.c_str(), 0600) != 0) return -1;
+  const int fd = open_pipe(path);
+  if (fd >= 0) ::fcntl(fd, F_SETPIPE_SZ, kPipeBytes);  // refused: the system's size will do
+  return fd;
+}
+
+int ChildOutput::open_pipe(const std::string& path) {
+  return ::open(path.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
+}
+
 ChildOutput::ChildOutput(int pipe_fd, std::string path, const std::string& prefix, std::size_t bytes_max,
                          std::size_t kept)
     : pipe_fd_(pipe_fd), path_(std::move(path)), bytes_max_(bytes_max) {
   remove_old_logs(path_, prefix, kept);
   file_fd_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+  struct stat info{};
+  if (file_fd_ >= 0 && ::fstat(file_fd_, &info) == 0) written_ = static_cast<std::size_t>(info.st_size);
 }
 
 ChildOutput::~ChildOutput() {

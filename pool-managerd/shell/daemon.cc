@@ -19,7 +19,9 @@
 #include "pool-managerd/core/manager.h"
 #include "pool-managerd/shell/admin_http.h"
 #include "pool-managerd/shell/attach_service.h"
+#include "pool-managerd/shell/generations.h"
 #include "pool-managerd/shell/known_workers.h"
+#include "pool-managerd/shell/operation_desk.h"
 #include "pool-managerd/shell/probe.h"
 #include "pool-managerd/shell/process_supervisor.h"
 #include "pool-managerd/shell/worker_command.h"
@@ -40,8 +42,6 @@ class KernelEntropy final : public EntropySource {
   std::uint64_t next_u64() override { return runtime::random_u64(); }
 };
 
-std::string inc_text(Incarnation inc) { return std::to_string(inc.boot) + "." + std::to_string(inc.counter); }
-
 Status<Daemon::StartFailure> make_private_dir(const std::string& path) {
   std::error_code error;
   std::filesystem::create_directories(path, error);
@@ -57,7 +57,8 @@ struct Daemon::Parts {
       : state_dir(std::move(dir)),
         known(state_dir),
         commands(config, std::move(program_dir), std::filesystem::absolute(state_dir.path()).string()),
-        manager(settings_from(config, ManagerId{state_dir.id()}, state_dir.boot()), entropy),
+        generations(state_dir, settings_from(config, ManagerId{state_dir.id()}, state_dir.boot()).replicas),
+        manager(first_settings(config), entropy),
         mailbox(loop, kMailboxCapacity, [this](std::vector<std::function<void()>>& tasks) { run_batch(tasks); }),
         timer(loop, [this] { handle(Tick{}); }),
         hello_timer(loop, [this] { expect_hellos(); }),
@@ -65,8 +66,20 @@ struct Daemon::Parts {
         links(manager.settings().manager, sender(), [this](Event event) { handle(event); }),
         attach(manager.settings().manager, state_dir.boot(), sender(),
                {.on_event = [this](Event event) { handle(event); },
-                .replicas = [this] { return manager.replicas(runtime::now()); }}),
-        admin(loop, manager, [this] { return probe.text(runtime::now()); }) {}
+                .replicas = [this] { return manager.replicas(runtime::now()); },
+                .operate =
+                    [this](StartOperation operation, OperationDesk::Replied replied) {
+                      desk.start(std::move(operation), std::move(replied));
+                    },
+                .operation = [this](OperationId id) { return manager.operation(id); }}),
+        desk([this](Event event) { handle(event); }),
+        admin(loop, manager, desk, [this] { return probe.text(runtime::now()); }) {}
+
+  Settings first_settings(const Config& config) const {
+    Settings settings = settings_from(config, ManagerId{state_dir.id()}, state_dir.boot());
+    settings.replicas = generations.current();
+    return settings;
+  }
 
   std::function<bool(std::function<void()>)> sender() {
     return
@@ -83,7 +96,7 @@ struct Daemon::Parts {
   void start_supervisor();
   void find_workers();
   void adopt_workers();
-  void remove_dead_sockets() const;
+  void remove_dead_files() const;
   std::string endpoint_of(const std::string& replica_id, Incarnation inc) const {
     return "unix:" + commands.socket_path(replica_id, inc);
   }
@@ -100,22 +113,34 @@ struct Daemon::Parts {
   void execute(const AttachWelcome& effect) { attach.send(effect); }
   void execute(const AttachRefused& effect) { attach.send(effect); }
   void execute(const ReplicaChanged& effect) { attach.send(effect); }
+  void execute(const ReplicaGone& effect);
   void execute(const SendGrant& effect);
   void execute(const SendRevoke& effect);
   void execute(const SendOthers& effect) { attach.send(effect); }
-  void execute(const DrainReply& effect);
+  void execute(const OperationReply& effect);
+  void execute(const OperationEnded& effect);
   void execute(const ShutdownComplete& effect);
   void execute(const NotedState& effect);
+  void execute(const NotedDrain& effect);
   void execute(const NotedFailure& effect);
 
-  std::string pool_of(const std::string& replica_id) const {
-    const Config::Pool* pool = commands.pool_of(replica_id);
-    return pool == nullptr ? std::string() : pool->id;
+  // Also of a replica that the step under way has removed.
+  std::string pool_of(const std::string& replica_id) {
+    for (const ReplicaSpec& spec : manager.specs()) pools.emplace(spec.replica_id, spec.pool_id);
+    const auto pool = pools.find(replica_id);
+    return pool == pools.end() ? std::string() : pool->second;
+  }
+  static SpawnWorker as_spawned(const ReplicaSpec& spec, Incarnation inc) {
+    return {.replica_id = spec.replica_id,
+            .inc = inc,
+            .pool_id = spec.pool_id,
+            .model = {.path = spec.model_path, .digest = spec.model_digest}};
   }
 
   struct Process {
     std::string replica_id;
     Secret control_secret{};
+    std::string command;  // digest
   };
 
   runtime::StateDir state_dir;
@@ -123,7 +148,9 @@ struct Daemon::Parts {
   std::vector<std::pair<KnownWorker, int>> found;  // of an earlier start, alive; second: pidfd
   KernelEntropy entropy;
   WorkerCommands commands;
+  Generations generations;
   Manager manager;
+  std::map<std::string, std::string> pools;  // by replica; at most two replicas of a place
   runtime::EventLoop loop;
   runtime::LoopMailbox<std::function<void()>> mailbox;
   runtime::LoopTimer timer;
@@ -131,6 +158,7 @@ struct Daemon::Parts {
   Probe probe;
   WorkerLinks links;
   AttachService attach;
+  OperationDesk desk;
   AdminHttp admin;
   std::map<Incarnation, Process> processes;
   std::unique_ptr<ProcessSupervisor> supervisor;
@@ -160,7 +188,7 @@ void Daemon::Parts::start_supervisor() {
                                   .inc = inc,
                                   .pid = pid,
                                   .start_time = process_start_time(pid),
-                                  .command = command_digest(commands.arguments(process.replica_id, inc)),
+                                  .command = process.command,
                                   .control_secret = process.control_secret});
                   runtime::log_info("worker_started",
                                     {{"replica_id", process.replica_id}, {"inc", inc_text(inc)}, {"pid", pid}});
@@ -171,6 +199,8 @@ void Daemon::Parts::start_supervisor() {
           .on_failed =
               [this, must_post](Incarnation inc, const std::string& message, bool permanent) {
                 must_post([this, inc, message, permanent] {
+                  std::error_code ignored;
+                  std::filesystem::remove(commands.output_path(processes.at(inc).replica_id, inc), ignored);
                   processes.erase(inc);
                   handle(SpawnFailed{.inc = inc, .message = message, .permanent = permanent});
                 });
@@ -187,6 +217,7 @@ void Daemon::Parts::start_supervisor() {
                   known.forget(exit.inc);
                   std::error_code ignored;
                   std::filesystem::remove(commands.socket_path(replica_id, exit.inc), ignored);
+                  std::filesystem::remove(commands.output_path(replica_id, exit.inc), ignored);
                   processes.erase(exit.inc);
                   handle(ProcessExited{
                       .inc = exit.inc, .exit_code = exit.exit_code, .signal = exit.signal, .detail = exit.last_line});
@@ -198,12 +229,15 @@ void Daemon::Parts::start_supervisor() {
 // before anything is started in their place.
 void Daemon::Parts::find_workers() {
   std::map<std::string, std::pair<KnownWorker, int>> newest;
+  std::map<std::string, ReplicaSpec> specs;
+  for (const ReplicaSpec& spec : manager.specs()) specs.emplace(spec.replica_id, spec);
   for (KnownWorker& worker : known.left_behind()) {
     const int pid_fd = open_process(worker);
     if (pid_fd < 0) continue;
-    const bool fits = commands.pool_of(worker.replica_id) != nullptr && worker.inc.boot < state_dir.boot() &&
-                      worker.command == command_digest(commands.arguments(worker.replica_id, worker.inc)) &&
-                      !newest.contains(worker.replica_id);
+    const auto spec = specs.find(worker.replica_id);
+    const bool fits = spec != specs.end() && worker.inc.boot < state_dir.boot() &&
+                      !newest.contains(worker.replica_id) &&
+                      worker.command == command_digest(commands.arguments(as_spawned(spec->second, worker.inc)));
     if (fits) {
       std::string replica_id = worker.replica_id;
       newest.emplace(std::move(replica_id), std::pair(std::move(worker), pid_fd));
@@ -215,9 +249,12 @@ void Daemon::Parts::find_workers() {
   for (auto& [replica_id, entry] : newest) found.push_back(std::move(entry));
 }
 
-void Daemon::Parts::remove_dead_sockets() const {
+void Daemon::Parts::remove_dead_files() const {
   std::set<std::string> alive;
-  for (const auto& [worker, pid_fd] : found) alive.insert(commands.socket_path(worker.replica_id, worker.inc));
+  for (const auto& [worker, pid_fd] : found) {
+    alive.insert(commands.socket_path(worker.replica_id, worker.inc));
+    alive.insert(commands.output_path(worker.replica_id, worker.inc));
+  }
   std::error_code ignored;
   for (const auto& entry : std::filesystem::directory_iterator(commands.run_dir(), ignored)) {
     if (!alive.contains(entry.path().string())) std::filesystem::remove(entry.path(), ignored);
@@ -230,8 +267,13 @@ void Daemon::Parts::adopt_workers() {
     const std::string endpoint = endpoint_of(worker.replica_id, worker.inc);
     runtime::log_info("worker_found",
                       {{"replica_id", worker.replica_id}, {"inc", inc_text(worker.inc)}, {"pid", worker.pid}});
-    processes[worker.inc] = {.replica_id = worker.replica_id, .control_secret = worker.control_secret};
-    supervisor->adopt(worker.inc, pid_fd);
+    processes[worker.inc] = {
+        .replica_id = worker.replica_id, .control_secret = worker.control_secret, .command = worker.command};
+    supervisor->adopt({.inc = worker.inc,
+                       .pid_fd = pid_fd,
+                       .output_path = commands.output_path(worker.replica_id, worker.inc),
+                       .log_path = commands.log_path(worker.replica_id, worker.inc),
+                       .log_prefix = commands.log_prefix(worker.replica_id)});
     links.open(worker.inc, endpoint, worker.control_secret);
     event.workers.push_back(
         {.replica_id = worker.replica_id, .inc = worker.inc, .pid = worker.pid, .endpoint = endpoint});
@@ -258,14 +300,17 @@ void Daemon::Parts::handle(const Event& event) {
 }
 
 void Daemon::Parts::execute(const SpawnWorker& effect) {
-  const Config::Pool* pool = commands.pool_of(effect.replica_id);
+  const Config::Pool* pool = commands.pool(effect.pool_id);
   ORCH_CHECK(pool != nullptr);
   const Secret secret = runtime::random_secret();
-  processes[effect.inc] = {.replica_id = effect.replica_id, .control_secret = secret};
+  std::vector<std::string> arguments = commands.arguments(effect);
+  processes[effect.inc] = {
+      .replica_id = effect.replica_id, .control_secret = secret, .command = command_digest(arguments)};
   supervisor->spawn({.inc = effect.inc,
-                     .arguments = commands.arguments(effect.replica_id, effect.inc),
+                     .arguments = std::move(arguments),
                      .environment = WorkerCommands::environment(),
                      .lifeline_line = runtime::to_hex(secret) + "\n",
+                     .output_path = commands.output_path(effect.replica_id, effect.inc),
                      .log_path = commands.log_path(effect.replica_id, effect.inc),
                      .log_prefix = commands.log_prefix(effect.replica_id),
                      .niceness = WorkerCommands::niceness(*pool)});
@@ -293,7 +338,38 @@ void Daemon::Parts::execute(const SendRevoke& effect) {
   attach.send(effect);
 }
 
-void Daemon::Parts::execute(const DrainReply& effect) { attach.send(effect); }
+void Daemon::Parts::execute(const OperationReply& effect) {
+  if (effect.operation) {
+    runtime::log_info("operation_begun", {{"operation_id", to_string(effect.operation->id)},
+                                          {"kind", to_string(effect.operation->kind)},
+                                          {"pool_id", effect.operation->pool_id},
+                                          {"replica_id", effect.operation->replica_id}});
+  }
+  desk.replied(effect);
+}
+
+// Stored before anybody is told (OC-POOL-3054).
+void Daemon::Parts::execute(const OperationEnded& effect) {
+  const Operation& operation = effect.operation;
+  const auto stored = generations.store(manager.specs());
+  if (!stored.ok()) runtime::log_error("generations_not_written", {{"message", stored.error().message}});
+  runtime::log_info("operation_ended", {{"operation_id", to_string(operation.id)},
+                                        {"kind", to_string(operation.kind)},
+                                        {"pool_id", operation.pool_id},
+                                        {"replica_id", operation.replica_id},
+                                        {"state", to_string(operation.state)},
+                                        {"error", operation.error},
+                                        {"jobs_cut", operation.jobs_cut}});
+  probe.operation_ended(operation);
+  desk.ended(operation);
+}
+
+void Daemon::Parts::execute(const ReplicaGone& effect) {
+  probe.gone(effect.replica_id);
+  attach.send(effect);
+}
+
+void Daemon::Parts::execute(const NotedDrain& effect) { probe.drained(pool_of(effect.replica_id), effect.reason); }
 
 void Daemon::Parts::execute(const NotedState& effect) {
   runtime::log_info("replica_state", {{"replica_id", effect.replica_id},
@@ -301,9 +377,6 @@ void Daemon::Parts::execute(const NotedState& effect) {
                                       {"from", to_string(effect.from)},
                                       {"to", to_string(effect.to)},
                                       {"inc", inc_text(effect.inc)}});
-  if (effect.to == ReplicaState::draining) {
-    probe.drained(pool_of(effect.replica_id), shutting_down ? "shutdown" : "request");
-  }
 }
 
 void Daemon::Parts::execute(const NotedFailure& effect) {
@@ -346,7 +419,7 @@ Result<std::unique_ptr<Daemon>, Daemon::StartFailure> Daemon::start(const Config
   const auto paths = parts->commands.check_socket_paths(parts->state_dir.boot());
   if (!paths.ok()) return Err{StartFailure{78, paths.error()}};
   parts->find_workers();
-  parts->remove_dead_sockets();
+  parts->remove_dead_files();
   for (const std::string& dir : {parts->commands.run_dir(), parts->commands.log_dir()}) {
     const auto made = make_private_dir(dir);
     if (!made.ok()) return Err{made.error()};

@@ -47,6 +47,8 @@ const char* crash_class(FailureClass failure) {
     case FailureClass::load_timeout:
     case FailureClass::identity_mismatch:
     case FailureClass::digest_mismatch:
+    case FailureClass::set_mismatch:
+    case FailureClass::not_replaced:
       return "load_failed";
     case FailureClass::decode_failed:
     case FailureClass::cancel_kept_slot:
@@ -67,8 +69,29 @@ void Probe::failed(const std::string& pool_id, const NotedFailure& failure) {
                {{"pool_id", pool_id}, {"replica_id", failure.replica_id}, {"reason", crash_class(failure.failure)}});
 }
 
-void Probe::drained(const std::string& pool_id, const std::string& reason) {
-  metrics_.add("drain_events_total", {{"pool_id", pool_id}, {"reason", reason}});
+void Probe::drained(const std::string& pool_id, DrainReason reason) {
+  metrics_.add("drain_events_total", {{"pool_id", pool_id}, {"reason", std::string(to_string(reason))}});
+}
+
+void Probe::operation_ended(const Operation& operation) {
+  metrics_.add("operations_total", {{"pool_id", operation.pool_id},
+                                    {"operation", std::string(to_string(operation.kind))},
+                                    {"result", operation.state == OperationState::succeeded ? "pass" : "fail"}});
+}
+
+void Probe::gone(const std::string& replica_id) {
+  const auto pool = pools_.find(replica_id);
+  if (pool == pools_.end()) return;
+  metrics_.remove("active_leases", {{"pool_id", pool->second}, {"replica_id", replica_id}});
+  for (int state = 0; state < kBreakerStates; ++state) {
+    metrics_.remove("breaker_state", {{"pool_id", pool->second},
+                                      {"replica_id", replica_id},
+                                      {"state", std::string(to_string(static_cast<BreakerState>(state)))}});
+  }
+  const auto kv = kv_series_.find(replica_id);
+  if (kv != kv_series_.end()) metrics_.remove("kv_cache_usage_ratio", kv->second);
+  kv_series_.erase(replica_id);
+  pools_.erase(pool);
 }
 
 std::string Probe::text(Instant now) {
@@ -79,6 +102,14 @@ std::string Probe::text(Instant now) {
     if (view.state == ReplicaState::ready) pool.second += 1;
     metrics_.set("active_leases", {{"pool_id", view.pool_id}, {"replica_id", view.replica_id}},
                  static_cast<double>(manager_.open_leases(view.replica_id)));
+    pools_[view.replica_id] = view.pool_id;
+    for (int state = 0; state < kBreakerStates; ++state) {
+      const auto each = static_cast<BreakerState>(state);
+      metrics_.set(
+          "breaker_state",
+          {{"pool_id", view.pool_id}, {"replica_id", view.replica_id}, {"state", std::string(to_string(each))}},
+          view.breaker == each ? 1 : 0);
+    }
     views.emplace(view.replica_id, view);
   }
   for (const auto& [pool, entry] : ready)

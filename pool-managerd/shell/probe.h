@@ -15,7 +15,10 @@ class Probe {
   explicit Probe(const Manager& manager);
 
   void failed(const std::string& pool_id, const NotedFailure& failure);
-  void drained(const std::string& pool_id, const std::string& reason);
+  void drained(const std::string& pool_id, DrainReason reason);
+  void operation_ended(const Operation& operation);
+  // No series of a replica outlives it.
+  void gone(const std::string& replica_id);
   // Gauges are set from the live state when somebody looks.
   std::string text(Instant now);
 
@@ -23,6 +26,7 @@ class Probe {
   const Manager& manager_;
   runtime::Metrics metrics_;
   std::map<std::string, runtime::MetricLabels> kv_series_;  // by replica
+  std::map<std::string, std::string> pools_;                // of the replicas with gauges
 };
 
 }  // namespace orch::pool

@@ -129,10 +129,10 @@ class ProcessSupervisor::Loop {
     }
     wake();
   }
-  void push_adopted(Incarnation inc, int pid_fd) {
+  void push(Adopted adopted) {
     {
       const std::lock_guard lock(mutex_);
-      adopted_.emplace_back(inc, pid_fd);
+      adopted_.push_back(std::move(adopted));
     }
     wake();
   }
@@ -148,9 +148,9 @@ class ProcessSupervisor::Loop {
   struct Child {
     pid_t pid = 0;
     int pid_fd = -1;
-    int lifeline_fd = -1;                 // its end tells the child that we are gone; adopted: none
-    std::unique_ptr<ChildOutput> output;  // adopted: none
-    bool ours = true;                     // else adopted: init reaps it
+    int lifeline_fd = -1;  // its end tells the child that we are gone; adopted: none
+    std::unique_ptr<ChildOutput> output;
+    bool ours = true;  // else adopted: init reaps it
   };
 
   void wake() const {
@@ -170,7 +170,7 @@ class ProcessSupervisor::Loop {
   std::mutex mutex_;
   std::vector<ChildSpec> spawns_;                     // guarded by mutex_
   std::vector<std::pair<Incarnation, int>> signals_;  // guarded by mutex_
-  std::vector<std::pair<Incarnation, int>> adopted_;  // guarded by mutex_
+  std::vector<Adopted> adopted_;                      // guarded by mutex_
   bool closing_ = false;                              // guarded by mutex_
   std::map<Incarnation, Child> children_;             // the thread's own
   std::thread thread_;
@@ -181,7 +181,7 @@ void ProcessSupervisor::Loop::run() {
   for (;;) {
     std::vector<ChildSpec> spawns;
     std::vector<std::pair<Incarnation, int>> signals;
-    std::vector<std::pair<Incarnation, int>> adopted;
+    std::vector<Adopted> adopted;
     bool closing = false;
     {
       const std::lock_guard lock(mutex_);
@@ -190,11 +190,13 @@ void ProcessSupervisor::Loop::run() {
       signals.swap(signals_);
       closing = closing_;
     }
-    for (const auto& [inc, pid_fd] : adopted) {
+    for (const Adopted& each : adopted) {
       Child child;
-      child.pid_fd = pid_fd;
+      child.pid_fd = each.pid_fd;
+      child.output = std::make_unique<ChildOutput>(ChildOutput::open_pipe(each.output_path), each.log_path,
+                                                   each.log_prefix, options_.log_bytes_max, options_.logs_kept);
       child.ours = false;
-      children_.emplace(inc, std::move(child));
+      children_.emplace(each.inc, std::move(child));
     }
     if (!closing) {
       for (ChildSpec& spec : spawns) start(std::move(spec));
@@ -216,7 +218,7 @@ void ProcessSupervisor::Loop::wait_for_news() {
   std::vector<Incarnation> owners;
   for (const auto& [inc, child] : children_) {
     entries.push_back({.fd = child.pid_fd, .events = POLLIN, .revents = 0});
-    entries.push_back({.fd = child.output ? child.output->fd() : -1, .events = POLLIN, .revents = 0});  // -1: skipped
+    entries.push_back({.fd = child.output->fd(), .events = POLLIN, .revents = 0});  // -1: skipped
     owners.push_back(inc);
   }
   if (::poll(entries.data(), entries.size(), -1) < 0) return;  // EINTR: look again
@@ -233,8 +235,11 @@ void ProcessSupervisor::Loop::wait_for_news() {
 
 bool ProcessSupervisor::Loop::reap(Incarnation inc, Child& child) {
   if (!child.ours) {
+    child.output->drain();
+    const std::string line = child.output->last_line();
     ::close(child.pid_fd);
-    callbacks_.on_exit({.inc = inc, .last_line = "an adopted worker, its exit status is unknown"});
+    callbacks_.on_exit(
+        {.inc = inc, .last_line = "an adopted worker, its exit status is unknown" + (line.empty() ? "" : "; " + line)});
     return true;
   }
   siginfo_t info{};
@@ -259,9 +264,13 @@ void ProcessSupervisor::Loop::fail(Incarnation inc, const std::string& what, int
 
 void ProcessSupervisor::Loop::start(ChildSpec spec) {
   Pipe lifeline(O_CLOEXEC);
-  Pipe output(O_CLOEXEC);
   Pipe error(O_CLOEXEC);
-  if (!lifeline.ok() || !output.ok() || !error.ok()) return fail(spec.inc, "pipe", errno);
+  if (!lifeline.ok() || !error.ok()) return fail(spec.inc, "pipe", errno);
+  Child child;
+  const int output = ChildOutput::make_pipe(spec.output_path);
+  if (output < 0) return fail(spec.inc, spec.output_path, errno);
+  child.output =
+      std::make_unique<ChildOutput>(output, spec.log_path, spec.log_prefix, options_.log_bytes_max, options_.logs_kept);
   // A few bytes into an empty pipe: never blocks.
   const auto line_size = static_cast<ssize_t>(spec.lifeline_line.size());
   if (::write(lifeline.write_end(), spec.lifeline_line.data(), spec.lifeline_line.size()) != line_size) {
@@ -270,7 +279,7 @@ void ProcessSupervisor::Loop::start(ChildSpec spec) {
   ChildPlan plan{.arguments = pointers(spec.arguments),
                  .environment = pointers(spec.environment),
                  .lifeline_fd = lifeline.read_end(),
-                 .output_fd = output.write_end(),
+                 .output_fd = output,
                  .error_fd = error.write_end(),
                  .niceness = spec.niceness};
   const pid_t pid = ::fork();
@@ -279,7 +288,6 @@ void ProcessSupervisor::Loop::start(ChildSpec spec) {
 
   error.close_write();
   lifeline.close_read();
-  output.close_write();
   const int pid_fd = static_cast<int>(::syscall(SYS_pidfd_open, pid, 0));
   ORCH_CHECK(pid_fd >= 0);  // the child is ours and not reaped, so it exists
   int exec_error = 0;
@@ -293,13 +301,9 @@ void ProcessSupervisor::Loop::start(ChildSpec spec) {
     ::close(pid_fd);
     return fail(spec.inc, spec.arguments[0], exec_error);
   }
-  ::fcntl(output.read_end(), F_SETFL, O_NONBLOCK);
-  Child child;
   child.pid = pid;
   child.pid_fd = pid_fd;
   child.lifeline_fd = lifeline.take_write();
-  child.output = std::make_unique<ChildOutput>(output.take_read(), spec.log_path, spec.log_prefix,
-                                               options_.log_bytes_max, options_.logs_kept);
   children_.emplace(spec.inc, std::move(child));
   callbacks_.on_started(spec.inc, pid);
 }
@@ -308,7 +312,7 @@ ProcessSupervisor::ProcessSupervisor(Options options, Callbacks callbacks)
     : loop_(std::make_unique<Loop>(options, std::move(callbacks))) {}
 ProcessSupervisor::~ProcessSupervisor() = default;
 void ProcessSupervisor::spawn(ChildSpec spec) { loop_->push(std::move(spec)); }
-void ProcessSupervisor::adopt(Incarnation inc, int pid_fd) { loop_->push_adopted(inc, pid_fd); }
+void ProcessSupervisor::adopt(Adopted adopted) { loop_->push(std::move(adopted)); }
 void ProcessSupervisor::signal(Incarnation inc, int number) { loop_->push(inc, number); }
 
 }  // namespace orch::pool

@@ -22,7 +22,8 @@ struct ChildSpec {
   std::vector<std::string> arguments;  // [0]: path of the program
   std::vector<std::string> environment;
   std::string lifeline_line;  // written into the lifeline pipe, whose read end is the child's descriptor 3
-  std::string log_path;       // standard output and error go there
+  std::string output_path;    // of the named pipe that its standard output and error are
+  std::string log_path;       // what comes out of it goes there
   std::string log_prefix;     // file names of older logs of the same replica
   int niceness = 0;
 };
@@ -54,7 +55,14 @@ class ProcessSupervisor {
 
   void spawn(ChildSpec spec);
   // A process that an earlier start of the manager spawned. Takes the pidfd. Its exit status cannot be learned.
-  void adopt(Incarnation inc, int pid_fd);
+  struct Adopted {
+    Incarnation inc;
+    int pid_fd = -1;
+    std::string output_path;
+    std::string log_path;
+    std::string log_prefix;
+  };
+  void adopt(Adopted adopted);
   // No effect when that child has been reaped.
   void signal(Incarnation inc, int number);
 

@@ -150,6 +150,7 @@ WorkerFacts parse_info(const v1::WorkerInfo& message) {
   facts.model_bytes = message.model_bytes();
   facts.memory_bytes = message.memory_bytes();
   facts.token_ids = message.token_ids();
+  facts.waits_for = message.waits_for();
   return facts;
 }
 
@@ -266,6 +267,53 @@ v1::AttachEvent replica_event(const ReplicaView& view) {
   v1::AttachEvent event;
   write_replica(view, event.mutable_replica());
   return event;
+}
+
+v1::AttachEvent gone_event(const ReplicaGone& gone) {
+  v1::AttachEvent event;
+  event.set_gone(gone.replica_id);
+  return event;
+}
+
+Result<StartOperation, BadMessage> parse_operation(const v1::StartOperationRequest& message) {
+  StartOperation out;
+  switch (message.kind()) {
+    case v1::OPERATION_KIND_DRAIN:
+      out.kind = OperationKind::drain;
+      break;
+    case v1::OPERATION_KIND_UNDRAIN:
+      out.kind = OperationKind::undrain;
+      break;
+    case v1::OPERATION_KIND_RELOAD:
+      out.kind = OperationKind::reload;
+      break;
+    case v1::OPERATION_KIND_RESTART:
+      out.kind = OperationKind::restart;
+      break;
+    default:
+      return Err{BadMessage{"kind", "kind: drain, undrain, reload or restart expected"}};
+  }
+  if (message.deadline_ms() > kLongestMs)
+    return Err{BadMessage{"deadline_ms", "deadline_ms: at most " + std::to_string(kLongestMs)}};
+  out.pool_id = message.pool_id();
+  out.replica_id = message.replica_id();
+  out.deadline = Duration::milliseconds(static_cast<std::int64_t>(message.deadline_ms()));
+  if (!message.model_path().empty() || !message.model_digest().empty())
+    out.model = ModelFile{.path = message.model_path(), .digest = message.model_digest()};
+  return out;
+}
+
+void write_operation(const Operation& operation, v1::Operation* out) {
+  out->set_operation_id(to_string(operation.id));
+  out->set_kind(static_cast<v1::OperationKind>(static_cast<int>(operation.kind) + 1));
+  out->set_pool_id(operation.pool_id);
+  out->set_replica_id(operation.replica_id);
+  out->set_state(static_cast<v1::OperationState>(static_cast<int>(operation.state) + 1));
+  out->set_step(operation.step);
+  out->set_error(operation.error);
+  out->set_replicas_done(operation.done);
+  out->set_replicas_total(operation.total);
+  out->set_jobs_cut(operation.jobs_cut);
 }
 
 v1::AttachEvent grant_event(const SendGrant& grant) {

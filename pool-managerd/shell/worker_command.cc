@@ -21,9 +21,9 @@ std::string replica_name(const Config::Pool& pool, std::uint32_t index) {
   return pool.id + "-" + std::to_string(index);
 }
 
-std::string inc_text(Incarnation inc) { return std::to_string(inc.boot) + "." + std::to_string(inc.counter); }
-
 }  // namespace
+
+std::string inc_text(Incarnation inc) { return std::to_string(inc.boot) + "." + std::to_string(inc.counter); }
 
 Settings settings_from(const Config& config, ManagerId manager, std::uint64_t boot) {
   Settings settings;
@@ -45,7 +45,9 @@ Settings settings_from(const Config& config, ManagerId manager, std::uint64_t bo
                                    .engine = std::string(to_string(pool.engine)),
                                    .model_name = pool.model.name,
                                    .model_digest = pool.model.digest,
-                                   .slots = pool.slots});
+                                   .model_path = pool.model.path,
+                                   .slots = pool.slots,
+                                   .place = replica_name(pool, i)});
     }
   }
   return settings;
@@ -57,7 +59,7 @@ WorkerCommands::WorkerCommands(const Config& config, std::string program_dir, st
 Status<std::string> WorkerCommands::check_socket_paths(std::uint64_t boot) const {
   const Incarnation longest{.boot = boot, .counter = 999'999'999};
   for (const Config::Pool& pool : config_.pools) {
-    const std::string path = socket_path(replica_name(pool, pool.replicas - 1), longest);
+    const std::string path = socket_path(replica_id_of(replica_name(pool, pool.replicas - 1), 1), longest);
     if (path.size() <= kSocketPathMax) continue;
     return Err{"state_dir: the worker socket " + path + " has " + std::to_string(path.size()) +
                " bytes, the limit of a unix socket is " + std::to_string(kSocketPathMax)};
@@ -65,11 +67,9 @@ Status<std::string> WorkerCommands::check_socket_paths(std::uint64_t boot) const
   return Ok{};
 }
 
-const Config::Pool* WorkerCommands::pool_of(const std::string& replica_id) const {
-  for (const Config::Pool& pool : config_.pools) {
-    for (std::uint32_t i = 0; i < pool.replicas; ++i) {
-      if (replica_name(pool, i) == replica_id) return &pool;
-    }
+const Config::Pool* WorkerCommands::pool(const std::string& pool_id) const {
+  for (const Config::Pool& each : config_.pools) {
+    if (each.id == pool_id) return &each;
   }
   return nullptr;
 }
@@ -77,14 +77,17 @@ const Config::Pool* WorkerCommands::pool_of(const std::string& replica_id) const
 std::string WorkerCommands::socket_path(const std::string& replica_id, Incarnation inc) const {
   return run_dir() + "/" + replica_id + "-" + inc_text(inc) + ".sock";
 }
+std::string WorkerCommands::output_path(const std::string& replica_id, Incarnation inc) const {
+  return run_dir() + "/" + replica_id + "-" + inc_text(inc) + ".out";
+}
 std::string WorkerCommands::log_path(const std::string& replica_id, Incarnation inc) const {
   return log_dir() + "/" + log_prefix(replica_id) + inc_text(inc) + ".log";
 }
 
-std::vector<std::string> WorkerCommands::arguments(const std::string& replica_id, Incarnation inc) const {
-  const Config::Pool* pool = pool_of(replica_id);
-  ORCH_CHECK(pool != nullptr);
-  const bool native = pool->engine == Engine::native;
+std::vector<std::string> WorkerCommands::arguments(const SpawnWorker& what) const {
+  const Config::Pool* of = pool(what.pool_id);
+  ORCH_CHECK(of != nullptr);
+  const bool native = of->engine == Engine::native;
   std::vector<std::string> out{program_dir_ + (native ? "/workerd" : "/adapterd")};
   const auto add = [&](std::string_view flag, std::string value) {
     if (value.empty()) return;
@@ -92,22 +95,22 @@ std::vector<std::string> WorkerCommands::arguments(const std::string& replica_id
     out.push_back(std::move(value));
   };
   if (native) {
-    add("--model", pool->model.path);
-    add("--model-digest", pool->model.digest);
-    add("--ctx", std::to_string(pool->ctx));
-    add("--device", pool->device);
-    add("--isa", std::string(to_string(pool->isa)));
-    add("--threads", std::to_string(pool->threads));
+    add("--model", what.model.path);
+    add("--model-digest", what.model.digest);
+    add("--ctx", std::to_string(of->ctx));
+    add("--device", of->device);
+    add("--isa", std::string(to_string(of->isa)));
+    add("--threads", std::to_string(of->threads));
     add("--log-level", std::string(to_string(config_.log.level)));
   } else {
-    add("--dialect", std::string(to_string(pool->engine)));
-    add("--engine-url", pool->engine_url);
-    add("--engine-key-file", pool->engine_key_file);
-    if (pool->engine == Engine::mock) add("--script", pool->mock_script);
+    add("--dialect", std::string(to_string(of->engine)));
+    add("--engine-url", of->engine_url);
+    add("--engine-key-file", of->engine_key_file);
+    if (of->engine == Engine::mock) add("--script", of->mock_script);
   }
-  add("--model-name", pool->model.name);
-  add("--slots", std::to_string(pool->slots));
-  add("--listen", "unix:" + socket_path(replica_id, inc));
+  add("--model-name", of->model.name);
+  add("--slots", std::to_string(of->slots));
+  add("--listen", "unix:" + socket_path(what.replica_id, what.inc));
   add("--lifeline-fd", std::to_string(kLifelineFd));
   add("--orphan-grace-ms", std::to_string(config_.lease.orphan_grace_ms));
   return out;

@@ -148,6 +148,16 @@ int run(const std::map<std::string, std::string>& flags) {
   info.numeric_class = "none";
   info.accelerator = "cpu";
 
+  if (faults.contains("chatter")) {  // a numbered line every few milliseconds
+    std::thread([] {
+      for (int line = 0;; ++line) {
+        std::printf("line %d\n", line);
+        std::fflush(stdout);
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      }
+    }).detach();
+  }
+
   ScriptedEngine engine(faults, info);
   WorkerServer::Options options;
   options.listen = flags.at("--listen");

@@ -99,6 +99,21 @@ std::string ManagerProcess::errors() const {
 }
 
 std::optional<std::string> ManagerProcess::http_get(const std::string& path) const {
+  return http("GET " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+}
+
+std::pair<int, json> ManagerProcess::http_post(const std::string& path, const json& body,
+                                               const std::string& content_type) const {
+  const std::string text = body.is_null() ? std::string() : body.dump();
+  const auto reply =
+      http("POST " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: " + content_type +
+           "\r\nContent-Length: " + std::to_string(text.size()) + "\r\n\r\n" + text);
+  if (!reply || reply->size() < 12) return {0, json::object()};
+  const std::size_t begin = reply->find("\r\n\r\n");
+  return {std::atoi(reply->c_str() + 9), json::parse(reply->substr(begin + 4), nullptr, false)};
+}
+
+std::optional<std::string> ManagerProcess::http(const std::string& request) const {
   std::uint16_t port = 0;
   std::ifstream(state_dir() + "/http.port") >> port;
   if (port == 0) return std::nullopt;
@@ -109,7 +124,6 @@ std::optional<std::string> ManagerProcess::http_get(const std::string& path) con
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   std::string reply;
   if (::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) {
-    const std::string request = "GET " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     static_cast<void>(::send(fd, request.data(), request.size(), MSG_NOSIGNAL));
     std::array<char, 4096> buffer;
     for (ssize_t count = 0; (count = ::recv(fd, buffer.data(), buffer.size(), 0)) > 0;) {

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace orch::pool {
@@ -41,6 +42,9 @@ class ManagerProcess {
   std::string state_dir() const { return dir_ + "/state"; }
   std::string target() const { return "unix:" + dir_ + "/m.sock"; }
   std::optional<std::string> http_get(const std::string& path) const;
+  // Status and body.
+  std::pair<int, nlohmann::json> http_post(const std::string& path, const nlohmann::json& body,
+                                           const std::string& content_type = "application/json") const;
   // Empty when it does not answer.
   nlohmann::json replica() const;
   // The first replica once `condition` holds for it; fails the test otherwise.
@@ -48,6 +52,8 @@ class ManagerProcess {
   nlohmann::json wait_ready() const;
 
  private:
+  std::optional<std::string> http(const std::string& request) const;
+
   std::string dir_;
   int pid_ = -1;
 };

@@ -188,6 +188,35 @@ TEST(PoolManagerd, worker_output_is_kept_in_its_log) {
   EXPECT_THAT(text.str(), HasSubstr("hello from the fake worker"));
 }
 
+TEST(PoolManagerd, OC_POOL_3048_what_a_worker_writes_between_two_managers_is_not_lost) {
+  ManagerProcess manager;
+  manager.config["lease"]["orphan_grace_ms"] = 20000;
+  manager.script("chatter");
+  manager.start();
+  const json first = manager.wait_ready();
+  const auto lines = [&] {
+    std::vector<int> numbers;
+    std::ifstream log(manager.state_dir() + "/logs/p-0-1.1.log");
+    for (std::string line; std::getline(log, line);) {
+      if (line.starts_with("line ")) numbers.push_back(std::atoi(line.c_str() + 5));
+    }
+    return numbers;
+  };
+  EXPECT_TRUE(wait_until([&] { return lines().size() > 5; }));
+  manager.signal(SIGKILL);
+  manager.wait();
+  const std::size_t before = lines().size();
+  const auto until = std::chrono::steady_clock::now() + milliseconds(200);
+  EXPECT_TRUE(wait_until([&] { return std::chrono::steady_clock::now() > until; }));
+  EXPECT_EQ(lines().size(), before) << "nobody reads";
+  manager.start();
+  EXPECT_EQ(manager.wait_ready()["pid"], first["pid"]);
+  EXPECT_TRUE(wait_until([&] { return lines().size() > before + 60; }));
+  const std::vector<int> all = lines();
+  for (std::size_t i = 0; i < all.size(); ++i)
+    ASSERT_EQ(all[i], static_cast<int>(i)) << "a line is missing or came twice";
+}
+
 TEST(PoolManagerd, worker_gets_no_descriptor_and_no_variable_it_does_not_need) {
   ::setenv("POOL_TEST_SECRET", "x", 1);
   ManagerProcess manager;

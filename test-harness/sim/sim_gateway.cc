@@ -8,26 +8,6 @@
 namespace orch::sim {
 namespace {
 
-gateway::ReplicaState to_gateway(pool::ReplicaState state) {
-  switch (state) {
-    case pool::ReplicaState::starting:
-      return gateway::ReplicaState::starting;
-    case pool::ReplicaState::preloading:
-      return gateway::ReplicaState::preloading;
-    case pool::ReplicaState::ready:
-      return gateway::ReplicaState::ready;
-    case pool::ReplicaState::draining:
-      return gateway::ReplicaState::draining;
-    case pool::ReplicaState::backoff:
-      return gateway::ReplicaState::backoff;
-    case pool::ReplicaState::failed:
-      return gateway::ReplicaState::failed;
-    case pool::ReplicaState::stopped:
-      return gateway::ReplicaState::stopped;
-  }
-  return gateway::ReplicaState::stopped;
-}
-
 bool for_clients(const gateway::Effect& effect) {
   using namespace gateway;
   return std::holds_alternative<AdmissionReply>(effect) || std::holds_alternative<CancelReply>(effect) ||
@@ -43,7 +23,7 @@ gateway::ReplicaView to_gateway(const pool::ReplicaView& view) {
   gateway::ReplicaView out;
   out.replica_id = view.replica_id;
   out.pool_id = view.pool_id;
-  out.state = to_gateway(view.state);
+  out.state = view.state;
   out.inc = view.inc;
   out.endpoint = view.endpoint;
   out.engine = view.facts.engine.empty() ? view.engine : view.facts.engine;

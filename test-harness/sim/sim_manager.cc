@@ -456,7 +456,11 @@ void SimManager::drain_replica(std::size_t index, Duration deadline) {
   const std::string& replica = setup_.replicas[index].replica_id;
   Instant& until = drain_until_.try_emplace(replica, Instant::never()).first->second;
   until = std::min(until, node_.clock.local(world_.now()) + deadline);
-  step(pool::DrainReplica{RequestId{1}, replica, deadline});
+  step(pool::StartOperation{.request = RequestId{1},
+                            .kind = pool::OperationKind::drain,
+                            .pool_id = {},
+                            .replica_id = replica,
+                            .deadline = deadline});
 }
 
 // --- links ---
