@@ -1,0 +1,128 @@
+#include "determinism/cell.h"
+
+#include <array>
+
+#include "common/base/prng.h"
+#include "worker/core/kv_pages.h"
+
+namespace orch::determinism {
+
+using worker::SequenceRequest;
+using worker::TensorType;
+
+namespace {
+
+// Byte tokens and one end token (worker/core/batch_fixture.h); the model has some more, which nothing draws.
+constexpr std::uint32_t kTokens = 257;
+constexpr std::uint32_t kVocabulary = 261;
+
+std::uint32_t below(Prng& prng, std::uint64_t bound) { return static_cast<std::uint32_t>(prng.below(bound)); }
+
+std::vector<std::uint32_t> letters(Prng& prng, std::uint32_t count) {
+  std::vector<std::uint32_t> out;
+  for (std::uint32_t i = 0; i < count; ++i) out.push_back(1 + 'a' + below(prng, 26));
+  return out;
+}
+
+void draw_sampling(Prng& prng, SequenceRequest& job) {
+  worker::SamplerParams& params = job.sampling;
+  params.temperature = prng.below(4) == 0 ? 0.0F : static_cast<float>(0.2 + 1.6 * prng.unit());
+  if (prng.below(3) == 0) params.top_k = 1 + below(prng, 60);
+  if (prng.below(3) == 0) params.top_p = static_cast<float>(0.3 + 0.7 * prng.unit());
+  if (prng.below(4) == 0) params.min_p = static_cast<float>(0.1 * prng.unit());
+  if (prng.below(3) == 0) {
+    params.repetition_penalty = 1.3F;
+    params.frequency_penalty = 0.4F;
+    params.presence_penalty = -0.3F;
+  }
+  if (prng.below(3) == 0) params.logit_bias = {{1 + below(prng, kTokens - 1), 2.5F}};
+  if (prng.below(3) == 0) job.log_probs = below(prng, 4);
+  job.seed = prng.next();
+}
+
+}  // namespace
+
+Case make_case(std::uint64_t seed) {
+  Prng prng(seed * 2 + 1);
+  constexpr std::array kArchitectures = {"llama", "qwen2", "qwen3", "gemma3"};
+  constexpr std::array kTypes = {TensorType::f32,  TensorType::f16,  TensorType::bf16, TensorType::q8_0,
+                                 TensorType::q6_k, TensorType::q5_k, TensorType::q5_1, TensorType::q5_0,
+                                 TensorType::q4_k, TensorType::q4_1, TensorType::q4_0};
+  Case out;
+  out.shape.architecture = kArchitectures[seed % kArchitectures.size()];
+  if (out.shape.architecture == std::string("gemma3")) out.shape.window = 64;
+  out.shape.matrices = kTypes[seed % kTypes.size()];
+  out.shape.embedding_type = TensorType::q8_0;
+  const bool wide = out.shape.matrices == TensorType::q6_k || out.shape.matrices == TensorType::q5_k ||
+                    out.shape.matrices == TensorType::q4_k;
+  if (wide) {  // rows of whole groups of 256
+    out.shape.embedding = 256;
+    out.shape.feed_forward = 256;
+    out.shape.heads = 16;
+    out.shape.kv_heads = 4;
+  }
+  out.shape.vocabulary = kVocabulary;
+  out.shape.context = kContext;
+  out.shape.seed = seed;
+  out.job.id = {{Uuid{1, seed}}, 1};
+  out.job.prompt = letters(prng, 1 + below(prng, prng.below(3) == 0 ? 140 : 60));
+  out.job.max_tokens = 4 + below(prng, 20);
+  draw_sampling(prng, out.job);
+  if (prng.below(4) == 0) out.job.prompt_log_probs = 1;
+  return out;
+}
+
+const char* device_name(Device device) {
+  switch (device) {
+    case Device::scalar:
+      return "scalar";
+    case Device::avx2:
+      return "avx2";
+    case Device::vulkan:
+      return "vulkan";
+  }
+  return "?";
+}
+
+std::string Cell::describe() const {
+  return std::string(device_name(device)) + " threads=" + std::to_string(threads) +
+         " rows=" + std::to_string(rows_max) + " pages=" + std::to_string(pages) + (share_prefixes ? " shared" : "") +
+         " neighbours=" + std::to_string(neighbours) + " preempt=" + std::to_string(preempt_percent) +
+         "% resume=" + std::to_string(resume_behind);
+}
+
+Cell make_cell(std::uint64_t seed, std::uint32_t number, bool avx2, bool vulkan) {
+  Prng prng(seed * 1000 + number);
+  Cell out;
+  out.seed = prng.next();
+  out.device = avx2 && prng.below(4) != 0 ? Device::avx2 : Device::scalar;
+  if (vulkan && prng.below(2) == 0) out.device = Device::vulkan;
+  out.threads = 1 + below(prng, 3);
+  // A few neighbours mostly, now and then a full batch.
+  constexpr std::array<std::uint32_t, 8> kNeighbours = {0, 1, 2, 3, 5, 7, 15, 63};
+  out.neighbours = kNeighbours[below(prng, prng.below(6) == 0 ? 8 : 6)];
+  out.rows_max = out.neighbours + 1 + below(prng, prng.below(2) == 0 ? 8 : 64);
+  out.share_prefixes = prng.below(3) != 0;
+  const std::uint32_t each = worker::pages_for(kContext);
+  out.pages = prng.below(3) == 0 ? each + below(prng, each) : each * (out.neighbours + 2);
+  out.preempt_percent = prng.below(3) == 0 ? 10 + below(prng, 30) : 0;
+  if (prng.below(3) == 0) out.resume_behind = 1 + below(prng, 4);
+  return out;
+}
+
+SequenceRequest make_neighbour(const Case& of, std::uint64_t seed, std::uint32_t number) {
+  Prng prng(seed + number);
+  SequenceRequest out;
+  out.id = {{Uuid{2, number}}, 1};
+  if (prng.below(2) == 0) {
+    const std::size_t same = 1 + prng.below(of.job.prompt.size());
+    out.prompt.assign(of.job.prompt.begin(), of.job.prompt.begin() + static_cast<std::ptrdiff_t>(same));
+  }
+  const std::vector<std::uint32_t> rest = letters(prng, 1 + below(prng, 40));
+  out.prompt.insert(out.prompt.end(), rest.begin(), rest.end());
+  out.max_tokens = 1 + below(prng, 24);
+  draw_sampling(prng, out);
+  return out;
+}
+
+}  // namespace orch::determinism

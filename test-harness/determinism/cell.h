@@ -1,0 +1,43 @@
+// What a seed stands for: a tiny model, a job on it, and the circumstances under which the job is computed again. All
+// drawn from the seed alone.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "worker/core/sequence.h"
+#include "worker/testing/tiny_model.h"
+
+namespace orch::determinism {
+
+struct Case {
+  worker::testing::TinyShape shape;
+  worker::SequenceRequest job;
+};
+
+Case make_case(std::uint64_t seed);
+
+enum class Device : std::uint8_t { scalar, avx2, vulkan };
+const char* device_name(Device device);
+
+struct Cell {
+  Device device = Device::scalar;
+  std::uint32_t threads = 1;
+  std::uint32_t rows_max = 256;
+  std::uint32_t pages = 0;
+  bool share_prefixes = false;
+  std::uint32_t neighbours = 0;
+  std::uint32_t preempt_percent = 0;  // of the steps
+  std::uint32_t resume_behind = 0;    // tokens the job is said to have already; 0: none
+  std::uint64_t seed = 0;             // of the neighbours and of when things happen
+  std::string describe() const;
+};
+
+Cell make_cell(std::uint64_t seed, std::uint32_t number, bool avx2, bool vulkan);
+
+// A neighbour of the job, some with a beginning of its prompt.
+worker::SequenceRequest make_neighbour(const Case& of, std::uint64_t seed, std::uint32_t number);
+
+inline constexpr std::uint32_t kContext = 256;
+
+}  // namespace orch::determinism

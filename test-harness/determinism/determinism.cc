@@ -1,0 +1,205 @@
+// determinism [--seeds=64] [--first=1] [--cells=8] [--vulkan] [--seed=N --cell=M] [--faults]
+// Each seed's job alone on the scalar reference against the same job in random cells. Exit 0 iff no byte differs.
+#include <bit>
+#include <charconv>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "determinism/traffic.h"
+#include "worker/core/kv_pages.h"
+#include "worker/cpu/kernels.h"
+
+namespace orch::determinism {
+namespace {
+
+struct Options {
+  std::uint64_t first = 1;
+  std::uint64_t seeds = 64;
+  std::uint32_t cells = 8;
+  std::optional<std::uint32_t> cell;
+  bool vulkan = false;
+  bool faults = false;
+};
+
+struct Counts {
+  std::uint64_t cells = 0;
+  std::uint64_t skipped = 0;  // the device refuses the model's types
+  std::uint64_t rows = 0;
+  std::uint64_t avx2 = 0;
+  std::uint64_t vulkan = 0;
+  std::uint64_t cached_tokens = 0;
+  std::uint64_t preemptions = 0;
+  std::uint64_t resumed = 0;
+  std::uint64_t differences = 0;
+};
+
+std::string file_of(std::uint64_t seed, std::uint32_t cell) {
+  return "determinism-" + std::to_string(seed) + "-" + std::to_string(cell) + ".txt";
+}
+
+// The first position whose bytes differ, in words; both rows go into a file.
+std::optional<std::string> first_logit_difference(const Trace& expected, const Trace& got, const std::string& file) {
+  for (const auto& [position, row] : got.logits) {
+    const auto found = expected.logits.find(position);
+    if (found == expected.logits.end()) continue;  // the reference wanted no logits there
+    if (std::memcmp(found->second.data(), row.data(), row.size() * sizeof(float)) == 0) continue;
+    std::ofstream out(file);
+    std::size_t first = row.size();
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      const auto bits = [](float x) { return std::bit_cast<std::uint32_t>(x); };
+      const bool same = bits(row[i]) == bits(found->second[i]);
+      if (!same && first == row.size()) first = i;
+      out << position << " " << i << " " << bits(found->second[i]) << " " << bits(row[i]) << (same ? "" : " *") << "\n";
+    }
+    return "logits of position " + std::to_string(position) + " differ from id " + std::to_string(first) + " on (" +
+           file + ")";
+  }
+  return std::nullopt;
+}
+
+template <typename T>
+bool ends_with(const std::vector<T>& whole, const std::vector<T>& tail, std::size_t from) {
+  return whole.size() >= from && std::vector<T>(whole.begin() + static_cast<std::ptrdiff_t>(from), whole.end()) == tail;
+}
+
+std::optional<std::string> difference(const Trace& expected, const Trace& got, std::size_t resumed,
+                                      const std::string& file) {
+  if (!got.failure.empty() || !got.finished) return "it did not finish: " + got.failure;
+  if (auto found = first_logit_difference(expected, got, file)) return found;
+  if (got.logits.empty()) return "no logits were seen";
+  if (!ends_with(expected.ids, got.ids, resumed)) return "token ids differ";
+  if (!expected.scores.empty() && !ends_with(expected.scores, got.scores, resumed)) return "log-probabilities differ";
+  if (expected.prompt_scores != got.prompt_scores) return "log-probabilities of the prompt differ";
+  if (resumed == 0 && expected.text != got.text) return "texts differ";
+  return std::nullopt;
+}
+
+class Checker {
+ public:
+  explicit Checker(const Options& options) : options_(options) {}
+
+  std::optional<std::string> check(std::uint64_t seed, std::uint32_t number, Fault fault) {
+    const Case of = make_case(seed);
+    const Trace& expected = reference(seed, of);
+    Cell cell = make_cell(seed, number, worker::cpu::avx2_kernels() != nullptr, options_.vulkan);
+    if (fault == Fault::stale_page) cell.share_prefixes = false;
+    auto backend = make_backend(of, cell);
+    if (!backend.ok()) {
+      ++counts_.skipped;
+      return std::nullopt;
+    }
+    std::vector<std::uint32_t> resume = expected.ids;
+    if (resume.size() > cell.resume_behind) resume.resize(cell.resume_behind);
+    if (resume.size() == expected.ids.size()) resume.clear();
+    const Trace got = run(of, cell, **backend, resume, fault);
+    ++counts_.cells;
+    counts_.rows += got.logits.size();
+    counts_.avx2 += cell.device == Device::avx2 ? 1 : 0;
+    counts_.vulkan += cell.device == Device::vulkan ? 1 : 0;
+    counts_.cached_tokens += got.cached_tokens;
+    counts_.preemptions += got.preemptions;
+    counts_.resumed += resume.empty() ? 0 : 1;
+    const auto found = difference(expected, got, resume.size(), file_of(seed, number));
+    if (!found) return std::nullopt;
+    ++counts_.differences;
+    return "seed " + std::to_string(seed) + " cell " + std::to_string(number) + " (" + of.shape.architecture + ", " +
+           cell.describe() + "): " + *found + "; replay: determinism --seed=" + std::to_string(seed) +
+           " --cell=" + std::to_string(number) + (options_.vulkan ? " --vulkan" : "");
+  }
+  const Counts& counts() const { return counts_; }
+
+ private:
+  const Trace& reference(std::uint64_t seed, const Case& of) {
+    if (seed == reference_seed_) return reference_;
+    Cell alone;
+    alone.pages = 2 * worker::pages_for(kContext);
+    auto backend = make_backend(of, alone);
+    ORCH_CHECK(backend.ok());
+    reference_ = run(of, alone, **backend, {}, Fault::none);
+    reference_seed_ = seed;
+    return reference_;
+  }
+
+  const Options options_;
+  Counts counts_;
+  std::uint64_t reference_seed_ = 0;
+  Trace reference_;
+};
+
+int check_all(const Options& options) {
+  Checker checker(options);
+  for (std::uint64_t seed = options.first; seed < options.first + options.seeds; ++seed) {
+    for (std::uint32_t cell = options.cell.value_or(0); cell < (options.cell ? *options.cell + 1 : options.cells);
+         ++cell) {
+      if (const auto found = checker.check(seed, cell, Fault::none)) std::fprintf(stderr, "%s\n", found->c_str());
+    }
+  }
+  const Counts& n = checker.counts();
+  std::printf(
+      "%llu seeds, %llu cells (%llu AVX2, %llu Vulkan, %llu refused by the device), %llu rows of logits, "
+      "%llu cached tokens, %llu preemptions, %llu resumptions: %llu differences\n",
+      static_cast<unsigned long long>(options.seeds), static_cast<unsigned long long>(n.cells),
+      static_cast<unsigned long long>(n.avx2), static_cast<unsigned long long>(n.vulkan),
+      static_cast<unsigned long long>(n.skipped), static_cast<unsigned long long>(n.rows),
+      static_cast<unsigned long long>(n.cached_tokens), static_cast<unsigned long long>(n.preemptions),
+      static_cast<unsigned long long>(n.resumed), static_cast<unsigned long long>(n.differences));
+  const bool exercised = options.cell || options.seeds * options.cells < 200 ||
+                         (n.cached_tokens > 0 && n.preemptions > 0 && n.resumed > 0);
+  if (!exercised) std::fprintf(stderr, "no hit, preemption or resumption was among the cells\n");
+  return n.differences == 0 && n.cells > 0 && exercised ? 0 : 1;
+}
+
+int check_faults(const Options& options) {
+  int missed = 0;
+  for (const auto& [fault, name] :
+       {std::pair{Fault::stale_page, "a page of another sequence"}, std::pair{Fault::one_bit, "one bit of one logit"},
+        std::pair{Fault::other_seed, "another seed of the random numbers"}}) {
+    Checker checker(options);
+    bool seen = false;
+    for (std::uint64_t seed = 1; seed <= 12 && !seen; ++seed) {
+      for (std::uint32_t cell = 0; cell < 4 && !seen; ++cell) seen = checker.check(seed, cell, fault).has_value();
+    }
+    std::printf("%s: %s\n", name, seen ? "seen" : "NOT SEEN");
+    missed += seen ? 0 : 1;
+  }
+  return missed == 0 ? 0 : 1;
+}
+
+template <typename T>
+bool read_number(std::string_view argument, std::string_view name, T& out) {
+  if (!argument.starts_with(name)) return false;
+  const std::string_view digits = argument.substr(name.size());
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), out);
+  return error == std::errc() && end == digits.data() + digits.size();
+}
+
+int main_of(int argc, char** argv) {
+  Options options;
+  std::uint32_t cell = 0;
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view argument = argv[i];
+    if (argument == "--vulkan") {
+      options.vulkan = true;
+    } else if (argument == "--faults") {
+      options.faults = true;
+    } else if (read_number(argument, "--seed=", options.first)) {
+      options.seeds = 1;
+    } else if (read_number(argument, "--cell=", cell)) {
+      options.cell = cell;
+    } else if (!read_number(argument, "--seeds=", options.seeds) && !read_number(argument, "--first=", options.first) &&
+               !read_number(argument, "--cells=", options.cells)) {
+      std::fprintf(stderr, "determinism: unknown argument %s\n", argv[i]);
+      return 64;
+    }
+  }
+  return options.faults ? check_faults(options) : check_all(options);
+}
+
+}  // namespace
+}  // namespace orch::determinism
+
+int main(int argc, char** argv) { return orch::determinism::main_of(argc, argv); }

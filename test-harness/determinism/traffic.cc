@@ -1,0 +1,164 @@
+#include "determinism/traffic.h"
+
+#include "common/base/prng.h"
+#include "worker/core/batch_fixture.h"
+#include "worker/core/generation_batch.h"
+#include "worker/cpu/cpu_backend.h"
+#ifdef ORCH_VULKAN
+#include "worker/vulkan/vulkan_backend.h"
+#endif
+
+namespace orch::determinism {
+
+using worker::Backend;
+using worker::BatchEvent;
+using worker::GenerationBatch;
+using worker::SequenceRequest;
+
+Result<std::unique_ptr<Backend>, std::string> make_backend(const Case& of, const Cell& cell) {
+  worker::Model model = worker::testing::tiny_model(of.shape);
+  if (cell.device == Device::vulkan) {
+#ifdef ORCH_VULKAN
+    worker::VulkanBackendOptions options;
+    options.device.software = worker::SoftwareDevices::allow;
+    options.context = kContext;
+    options.pages = cell.pages;
+    auto made = worker::create_vulkan_backend(std::move(model), options);
+    if (!made.ok()) return Err{made.error().message};
+    return std::move(made).value();
+#else
+    return Err{std::string("built without Vulkan")};
+#endif
+  }
+  const worker::cpu::CpuKernels* avx2 = worker::cpu::avx2_kernels();
+  const bool wide = cell.device == Device::avx2 && avx2 != nullptr;
+  auto made = worker::cpu::create_cpu_backend(std::move(model), wide ? *avx2 : worker::cpu::scalar_kernels(),
+                                              {.threads = cell.threads, .context = kContext, .pages = cell.pages});
+  if (!made.ok()) return Err{made.error().message};
+  return std::move(made).value();
+}
+
+namespace {
+
+class Traffic {
+ public:
+  Traffic(const Case& of, const Cell& cell, Backend& backend, Fault fault)
+      : of_(of),
+        cell_(cell),
+        backend_(backend),
+        fault_(fault),
+        prng_(cell.seed),
+        batch_(limits(of, cell), tokenizer_) {}
+
+  Trace run(const std::vector<std::uint32_t>& resume_ids) {
+    SequenceRequest job = of_.job;
+    job.resume_ids = resume_ids;
+    if (fault_ == Fault::other_seed) ++job.seed;
+    const std::uint32_t place = static_cast<std::uint32_t>(prng_.below(cell_.neighbours + 1));
+    for (std::uint32_t number = 0; number <= cell_.neighbours; ++number) {
+      admit(number == place ? job : make_neighbour(of_, cell_.seed, number));
+      for (std::uint64_t steps = prng_.below(4); steps > 0; --steps) step();
+    }
+    while (!trace_.finished && trace_.failure.empty() && step()) {
+    }
+    trace_.preemptions = batch_.counts().preemptions;
+    trace_.cached_tokens = batch_.counts().cached_prompt_tokens;
+    return std::move(trace_);
+  }
+
+ private:
+  static worker::BatchLimits limits(const Case& of, const Cell& cell) {
+    worker::BatchLimits out;
+    out.slots = cell.neighbours + 1;
+    out.context = kContext;
+    out.rows_max = cell.rows_max;
+    out.pages_total = cell.pages;
+    out.vocabulary = of.shape.vocabulary;
+    out.share_prefixes = cell.share_prefixes;
+    return out;
+  }
+
+  // A newcomer without room waits for the others.
+  void admit(const SequenceRequest& what) {
+    for (;;) {
+      const auto admitted = batch_.admit(what, now_, events_);
+      absorb();
+      if (admitted.ok()) return;
+      if (!step()) {
+        trace_.failure = admitted.error().message;
+        return;
+      }
+    }
+  }
+
+  bool step() {
+    if (cell_.preempt_percent > 0 && prng_.below(100) < cell_.preempt_percent) {
+      const auto number = static_cast<std::uint32_t>(prng_.below(cell_.neighbours + 1));
+      if (!batch_.preempt({{Uuid{2, number}}, 1})) batch_.preempt(of_.job.id);
+    }
+    if (!batch_.plan()) return false;
+    const std::size_t vocabulary = of_.shape.vocabulary;
+    logits_.resize(std::size_t{batch_.logit_rows()} * vocabulary);
+    if (fault_ == Fault::stale_page) {
+      const worker::PageId victim = batch_.input().page_tables[0].front();
+      ORCH_CHECK(backend_.copy_page((victim + 1) % cell_.pages, victim).ok());
+    }
+    const auto stepped = backend_.step(batch_.input(), logits_);
+    if (!stepped.ok()) {
+      trace_.failure = stepped.error().message;
+      return false;
+    }
+    const auto owners = batch_.logit_owners();
+    for (std::size_t row = 0; row < owners.size(); ++row) {
+      float* values = logits_.data() + row * vocabulary;
+      if (owners[row].first != of_.job.id) continue;
+      if (fault_ == Fault::one_bit && owners[row].second > of_.job.prompt.size()) {
+        values[3] = std::bit_cast<float>(std::bit_cast<std::uint32_t>(values[3]) ^ 1U);
+      }
+      trace_.logits[owners[row].second].assign(values, values + vocabulary);
+    }
+    batch_.complete(logits_, now_, events_);
+    absorb();
+    return true;
+  }
+
+  void absorb() {
+    for (BatchEvent& event : events_) {
+      if (event.id != of_.job.id) continue;
+      if (auto* tokens = std::get_if<worker::BatchTokens>(&event.what)) {
+        trace_.ids.insert(trace_.ids.end(), tokens->ids.begin(), tokens->ids.end());
+        trace_.text += tokens->text;
+        trace_.scores.insert(trace_.scores.end(), tokens->log_probs.begin(), tokens->log_probs.end());
+      } else if (auto* scores = std::get_if<worker::BatchPromptScores>(&event.what)) {
+        auto& all = trace_.prompt_scores;
+        all.insert(all.end(), scores->log_probs.begin(), scores->log_probs.end());
+      } else if (const auto* failure = std::get_if<worker::EngineFailure>(&event.what)) {
+        trace_.failure = failure->message;
+      } else {
+        trace_.finished = true;
+      }
+    }
+    events_.clear();
+  }
+
+  const Case& of_;
+  const Cell& cell_;
+  Backend& backend_;
+  Fault fault_;
+  Prng prng_;
+  worker::Tokenizer tokenizer_ = worker::testing::byte_tokenizer();
+  GenerationBatch batch_;
+  Instant now_{};
+  std::vector<BatchEvent> events_;
+  std::vector<float> logits_;
+  Trace trace_;
+};
+
+}  // namespace
+
+Trace run(const Case& of, const Cell& cell, Backend& backend, const std::vector<std::uint32_t>& resume_ids,
+          Fault fault) {
+  return Traffic(of, cell, backend, fault).run(resume_ids);
+}
+
+}  // namespace orch::determinism
