@@ -9,6 +9,7 @@
 #include "cli/commands.h"
 #include "cli/doctor.h"
 #include "cli/model_store.h"
+#include "cli/operations.h"
 #include "cli/supervisor.h"
 #include "cli/up.h"
 
@@ -121,6 +122,27 @@ int main(int argc, char** argv) {
   auto* cancel = app.add_subcommand("cancel", "cancel a task");
   cancel->add_option("task_id", task_id)->required();
   cancel->callback([&] { code = run_cancel(options, task_id); });
+
+  OperationWish wish;
+  const auto add_operation = [&](const char* verb, const char* help) {
+    auto* command = app.add_subcommand(verb, help);
+    command->add_option("--deadline", wish.deadline_seconds, "seconds that running jobs have, in each drain")
+        ->check(CLI::Range(0.0, 86400.0));
+    command->callback([&, verb] {
+      wish.verb = verb;
+      code = run_operation(options, wish);
+    });
+    return command;
+  };
+  for (const auto& [verb, help] : {std::pair("drain", "give a pool or a replica no new work, then stop it"),
+                                   std::pair("undrain", "bring it back, as a new worker"),
+                                   std::pair("restart", "replace each worker of a pool by a new one that is ready")}) {
+    add_operation(verb, help)->add_option("target", wish.target, "pool or replica; default: the pool of --model");
+  }
+  auto* reload = add_operation("reload", "serve another model file; when it fails the old one stays");
+  reload->add_option("file", wish.model, "a GGUF file, or the name of one that was pulled")->required();
+  reload->add_option("target", wish.target, "pool; default: the pool of --model");
+  reload->add_option("--digest", wish.digest, "sha256:<hex> the file must have; default: what stands beside it");
 
   app.add_subcommand("down", "stop the cluster")->callback([&] { code = run_down(options); });
 

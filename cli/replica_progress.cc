@@ -2,35 +2,26 @@
 
 #include <nlohmann/json.hpp>
 
+#include "cli/json_reads.h"
+
 namespace orch::cli {
 
 namespace {
 
 using Json = nlohmann::json;
 
-// A field of another type than expected reads as absent; nlohmann's own value() would throw.
-std::string string_of(const Json& object, const char* key) {
-  const auto found = object.find(key);
-  return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
-}
-
-double number_of(const Json& object, const char* key) {
-  const auto found = object.find(key);
-  return found != object.end() && found->is_number() ? found->get<double>() : 0.0;
-}
-
 std::string describe(const Json& replica) {
-  std::string text = string_of(replica, "replica_id") + " " + string_of(replica, "state");
+  std::string text = text_of(replica, "replica_id") + " " + text_of(replica, "state");
   const double loaded = number_of(replica, "load_progress");
   if (loaded > 0 && loaded < 1) text += " " + std::to_string(static_cast<int>(loaded * 100)) + " %";
-  if (const std::string error = string_of(replica, "last_error"); !error.empty()) text += " (" + error + ")";
+  if (const std::string error = text_of(replica, "last_error"); !error.empty()) text += " (" + error + ")";
   return text;
 }
 
 // `failed` is permanent, or the breaker is open for minutes: either way somebody has to look.
 std::string describe_failure(const Json& replica) {
-  const std::string error = string_of(replica, "last_error");
-  std::string text = string_of(replica, "replica_id") + " failed: " + (error.empty() ? "no reason is known" : error);
+  const std::string error = text_of(replica, "last_error");
+  std::string text = text_of(replica, "replica_id") + " failed: " + (error.empty() ? "no reason is known" : error);
   const double retry_ms = number_of(replica, "retry_in_ms");
   if (retry_ms > 0) text += " (tried again in " + std::to_string(static_cast<int>(retry_ms / 1000) + 1) + " s)";
   return text;
@@ -45,8 +36,8 @@ ReplicaProgress read_replica_progress(std::string_view body, std::string_view mo
   std::string failure;
   bool all_failed = true;
   for (const Json& replica : document["replicas"]) {
-    if (!replica.is_object() || string_of(replica, "model_name") != model_name) continue;
-    if (string_of(replica, "state") == "failed") {
+    if (!replica.is_object() || text_of(replica, "model_name") != model_name) continue;
+    if (text_of(replica, "state") == "failed") {
       if (failure.empty()) failure = describe_failure(replica);
       continue;
     }
