@@ -218,6 +218,20 @@ struct NotedPreempted {
   std::string engine;
   PreemptionMode mode = PreemptionMode::soft;
 };
+// M6: it has ended, and its prompt is refused for a while.
+struct NotedPoisoned {
+  JobId job;
+  std::string replica_id;  // the last one
+  std::string pool_id;
+};
+// M7: prompt and accepted tokens that a later attempt has to compute once more.
+struct NotedRecomputed {
+  std::string replica_id;
+  std::string pool_id;
+  std::string engine;
+  std::string engine_version;
+  std::uint64_t tokens = 0;
+};
 struct NotedQuota {  // a request went over a quota
   std::string tenant;
   Quota quota = Quota::concurrent_jobs;
@@ -245,11 +259,12 @@ struct NotedRecovered {  // of one job an earlier life left
 // Drain is complete: the process may exit.
 struct Drained {};
 
-using Effect = std::variant<AdmissionReply, CancelReply, SessionEnded, ModelsChanged, TenantsReply, StreamOpened,
-                            StreamRefused, Deliver, DeliverServedBy, StreamClosed, Dispatch, CancelDispatch, BeatWorker,
-                            ForgetWorker, CountTokens, SendUpdate, SendFair, JournalWrite, NotedAdmitted, NotedRefused,
-                            NotedDispatched, NotedFirstToken, NotedEnded, NotedPreempted, NotedQuota, NotedQueueDepth,
-                            NotedRetried, NotedJournal, NotedRecovered, Drained>;
+using Effect =
+    std::variant<AdmissionReply, CancelReply, SessionEnded, ModelsChanged, TenantsReply, StreamOpened, StreamRefused,
+                 Deliver, DeliverServedBy, StreamClosed, Dispatch, CancelDispatch, BeatWorker, ForgetWorker,
+                 CountTokens, SendUpdate, SendFair, JournalWrite, NotedAdmitted, NotedRefused, NotedDispatched,
+                 NotedFirstToken, NotedEnded, NotedPoisoned, NotedRecomputed, NotedPreempted, NotedQuota,
+                 NotedQueueDepth, NotedRetried, NotedJournal, NotedRecovered, Drained>;
 
 using Effects = std::vector<Effect>;
 

@@ -81,6 +81,8 @@ struct ReplicaView {
   std::string accelerator;    // cpu | vulkan | software-vulkan | external
   std::string device_name;
   std::string last_error;
+  std::string last_error_code;  // class of its last failure; empty: none, or it has been ready since
+  bool has_process = true;      // of its incarnation; false: reaped, or not started yet
   std::uint32_t ctx_max = 0;
   std::uint32_t slots = 0;
   std::uint32_t template_fixed_bytes = 0;

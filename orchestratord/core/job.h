@@ -142,7 +142,10 @@ struct Job {
   std::uint32_t internal_retries = 0;
   std::uint32_t broken_retries = 0;
   std::uint32_t migrations = 0;   // attempts that went on behind shown tokens (M5)
-  std::uint32_t losses = 0;       // workers that went away under it without a word (M6)
+  std::uint32_t losses = 0;       // workers that went away under it without a word
+  std::uint32_t deaths = 0;       // of them that died by themselves (M6)
+  bool verdict_due = false;       // a suspect's stream broke, and whether its worker died is not known yet
+  bool computed = false;          // an attempt has begun to compute: the next one does it again (M7)
   std::uint32_t preemptions = 0;  // dispatches taken from it
   bool resumes = false;           // its last dispatch was taken from it, the next one is its resumption
   std::uint32_t prompt_tokens = 0;

@@ -48,6 +48,8 @@ struct Limits {
   std::uint32_t broken_retries_max = 1;                  // dispatches that broke before their first token
   std::uint32_t migrations_max = 2;                      // of one job (M5)
   std::uint32_t migrating_percent_max = 10;              // of the running slots, at least one (M5)
+  std::uint32_t deaths_max = 2;                          // workers that died by themselves under one job (M6)
+  Duration quarantine = Duration::seconds(600);          // of a prompt that took down so many (M6)
   std::uint32_t losses_max = 2;                          // workers lost under one job; the last one ends it (M6)
   Duration busy_pause_min = Duration::milliseconds(25);  // no dispatch on a lease after SLOT_BUSY or NO_PAGES
   Duration busy_pause_max = Duration::seconds(1);

@@ -53,7 +53,7 @@ void Orchestrator::settle() {
   if (fleet_changed_) end_hopeless_jobs();
   fleet_changed_ = false;
   finish_drain();  // before dispatching: at the deadline nothing more is started
-  std::erase_if(fence_waits_, [&](const auto& entry) { return entry.second.until <= now_; });
+  end_fence_waits();
   beat_workers();
   dispatch_waiting();
   send_updates();
@@ -67,7 +67,11 @@ void Orchestrator::settle() {
 
 // --- ends ---
 
-void Orchestrator::end(Job& job, const EndEvent& event) { finish(job, std::nullopt, {}, event); }
+void Orchestrator::end(Job& job, const EndEvent& event) {
+  EndEvent told = event;
+  told.migrated = job.migrations > 0;  // M3: on a replica of the same set alone, see may_continue()
+  finish(job, std::nullopt, {}, told);
+}
 
 void Orchestrator::fail(Job& job, Failing failing) {
   finish(job, std::move(failing.failure), failing.cancel_reason, {});
@@ -102,6 +106,7 @@ void Orchestrator::conclude(Job& job, Conclusion conclusion) {
     close_call(job.dispatch_id());
   }
   fence_waits_.erase(job.spec.id);
+  forget_suspect(job.spec.id);
   job.conclusion = std::move(conclusion);
   job.move_to(JobState::concluding);
   disarm(job);

@@ -36,6 +36,7 @@
 #include "orchestratord/core/limits.h"
 #include "orchestratord/core/model_lifecycle.h"
 #include "orchestratord/core/on_time.h"
+#include "orchestratord/core/quarantine.h"
 #include "orchestratord/core/quota_book.h"
 #include "orchestratord/core/service_shares.h"
 #include "orchestratord/core/service_times.h"
@@ -199,7 +200,8 @@ class Orchestrator {
   bool dispatch_one(const std::string& model);
   bool dispatch_of(const std::string& tenant, Priority priority, const std::set<Lane>& open);
   bool place_any(const Lane& lane);
-  PlacementDecision place(const Job& job);
+  // `only`: on this replica, which is the job's own (M6).
+  PlacementDecision place(const Job& job, const ReplicaKey* only = nullptr);
   std::array<Duration, 4> service_by_fill(const Job& job) const;
   void dispatch(Job& job, PlacementDecision decision);
   void close_call(DispatchId dispatch);  // cancels it; its slot is held until its end is reported
@@ -214,7 +216,22 @@ class Orchestrator {
   void wait_for_fence(Job& job, const Call& old);
   void fenced(ManagerId manager, const ReplicaView& replica);
   bool may_dispatch(const Job& job) const;
+  bool attempt_may_begin(const Job& job) const;
+  void end_fence_waits();
+  void fail_lost(Job& job);
   std::string check_migration() const;
+
+  // poison (orchestrator_poison.cc)
+  static bool died_by_itself(const ReplicaView& replica);
+  bool note_death(Job& job);
+  bool could_serve(const Job& job, const PlacementIndex::Entry& entry) const;
+  bool could_serve(const Job& job, const ReplicaKey& replica);
+  std::optional<Failure> quarantined(const JobSpec& spec, const std::string& model);
+  void forget_suspect(JobId job);
+  const ReplicaKey* replica_of_its_own(const Job& job);
+  void dispatch_suspects();
+  std::size_t calls_on(const ReplicaKey& replica) const;
+  std::string check_suspects() const;
 
   void accept_tokens(Job& job, const DispatchTokens& event);
 
@@ -329,6 +346,14 @@ class Orchestrator {
     Instant until;
   };
   std::map<JobId, FenceWait> fence_waits_;
+  struct Alone {
+    ReplicaKey replica;
+    Incarnation inc;
+  };
+  std::set<JobId> suspects_;       // live jobs aboard a worker that died by itself (M6)
+  std::map<JobId, Alone> alone_;   // of them that have a replica of their own
+  std::set<ReplicaKey> reserved_;  // these replicas
+  Quarantine quarantine_;
   std::map<std::string, Instant> beats_;  // endpoint of a held worker -> next heartbeat
   std::map<std::pair<std::string, Priority>, std::uint32_t> depths_noted_;
   Ignored ignored_;

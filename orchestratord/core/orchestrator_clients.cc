@@ -60,6 +60,8 @@ void Orchestrator::on(const Submit& event) {
     return refuse(event.request, spec, std::move(*failure));
   LaneOrFailure model = check_model(spec, version, fleet_, config_.limits);
   if (!model.lane) return refuse(event.request, spec, std::move(model.failure));
+  if (std::optional<Failure> failure = quarantined(spec, model.lane->model))
+    return refuse(event.request, spec, std::move(*failure));
   const ReplicaView* primary = fleet_.find(*model.status.primary);
   ORCH_CHECK(primary != nullptr);
   const ContextCheck context = check_context(spec, *primary, model.status.ctx_max);

@@ -26,15 +26,43 @@ void Orchestrator::wait_for_fence(Job& job, const Call& old) {
   fence_waits_[job.spec.id] = {old.replica, old.fence.inc, now_ + leases_.ttl()};
 }
 
+// The process that the waiting jobs ran on is gone, and so are their attempts.
 void Orchestrator::fenced(ManagerId manager, const ReplicaView& replica) {
-  std::erase_if(fence_waits_, [&](const auto& entry) {
-    const FenceWait& wait = entry.second;
-    const bool same = wait.replica == ReplicaKey{manager, replica.replica_id};
-    return same && (wait.inc < replica.inc || replica.state == ReplicaState::stopped);
-  });
+  std::vector<JobId> over;
+  for (const auto& [id, wait] : fence_waits_) {
+    if (wait.replica != ReplicaKey{manager, replica.replica_id}) continue;
+    const bool reaped = wait.inc == replica.inc && !replica.has_process;
+    if (reaped || wait.inc < replica.inc || replica.state == ReplicaState::stopped) over.push_back(id);
+  }
+  for (const JobId id : over) {
+    fence_waits_.erase(id);
+    Job& job = jobs_.at(id);
+    if (died_by_itself(replica) && !note_death(job)) continue;
+    if (job.verdict_due) fail_lost(job);
+  }
 }
 
-bool Orchestrator::may_dispatch(const Job& job) const {
+// A lease's life without a heartbeat is over: nothing of the attempt runs any more, whatever became of its worker.
+void Orchestrator::end_fence_waits() {
+  std::vector<JobId> over;
+  for (const auto& [id, wait] : fence_waits_) {
+    if (wait.until <= now_) over.push_back(id);
+  }
+  for (const JobId id : over) {
+    fence_waits_.erase(id);
+    Job& job = jobs_.at(id);
+    if (job.verdict_due) fail_lost(job);
+  }
+}
+
+void Orchestrator::fail_lost(Job& job) {
+  fail(job, {failure_for(Outcome::WORKER_RESET, "the stream to the worker broke", job), {}});
+}
+
+// Suspects have a way of their own (M6).
+bool Orchestrator::may_dispatch(const Job& job) const { return job.deaths == 0 && attempt_may_begin(job); }
+
+bool Orchestrator::attempt_may_begin(const Job& job) const {
   if (fence_waits_.contains(job.spec.id)) return false;
   if (job.migrations == 0) return true;
   std::size_t running = 0;
@@ -57,7 +85,7 @@ std::string Orchestrator::check_migration() const {
     if (job.migrations > config_.limits.migrations_max) return "a job migrated too often";
     if (job.in_flight() && job.losses >= config_.limits.losses_max) return "a job is aboard a third worker";
   }
-  return {};
+  return check_suspects();
 }
 
 }  // namespace orch::gateway

@@ -9,6 +9,7 @@ namespace orch::gateway {
 // --- dispatching ---
 
 void Orchestrator::dispatch_waiting() {
+  dispatch_suspects();
   for (const std::string& model : queue_.models()) {
     while (dispatch_one(model)) {
     }
@@ -66,11 +67,12 @@ bool Orchestrator::place_any(const Lane& lane) {
                  .session = no_session,
                  .now = now_,
                  .candidates_max = 0,
-                 .mutation = config_.mutation})
+                 .mutation = config_.mutation,
+                 .reserved = &reserved_})
       .lease.has_value();
 }
 
-PlacementDecision Orchestrator::place(const Job& job) {
+PlacementDecision Orchestrator::place(const Job& job, const ReplicaKey* only) {
   return decide({.lane = job.lane,
                  .entries = placement_index_.of(job.lane.model, fleet_, leases_, speeds_),
                  .tokens_bound = job.tokens_bound,
@@ -78,7 +80,9 @@ PlacementDecision Orchestrator::place(const Job& job) {
                  .service = service_by_fill(job),
                  .now = now_,
                  .candidates_max = config_.limits.placement_candidates_max,
-                 .mutation = config_.mutation});
+                 .mutation = config_.mutation,
+                 .reserved = &reserved_,
+                 .only = only});
 }
 
 void Orchestrator::dispatch(Job& job, PlacementDecision decision) {
@@ -182,6 +186,11 @@ void Orchestrator::on(const DispatchStarted& event) {
   if (job == nullptr || job->state != JobState::dispatching) return;
   job->move_to(JobState::running);
   job->progress_at = now_;
+  if (std::exchange(job->computed, true)) {
+    const std::uint64_t again = std::uint64_t{event.prompt_tokens} + job->resumed_from;
+    emit(NotedRecomputed{job->replica_id, job->pool_id, job->engine, job->engine_version,
+                         again - std::min<std::uint64_t>(again, event.cached_prompt_tokens)});
+  }
   job->prompt_tokens = event.prompt_tokens;
   job->cached_prompt_tokens = event.cached_prompt_tokens;
   note_input(*job, event.prompt_tokens, event.cached_prompt_tokens);
@@ -198,6 +207,7 @@ void Orchestrator::on(const DispatchTokens& event) {
   Job* job = job_of_open_call(event.dispatch, event.fence);
   if (job == nullptr) return;
   if (job->state == JobState::dispatching) job->move_to(JobState::running);
+  job->computed = true;
   accept_tokens(*job, event);
 }
 
@@ -336,10 +346,14 @@ void Orchestrator::on(const DispatchBroken& event) {
   ++job.losses;
   if (may_continue(job)) {
     continue_elsewhere(job, Outcome::WORKER_RESET);
-    wait_for_fence(job, old);
-    return;
+  } else if (job.deaths > 0) {
+    job.verdict_due = true;
+    put_back(job, Outcome::WORKER_RESET);
+  } else {
+    attempt_lost(job, Outcome::WORKER_RESET, "the stream to the worker broke");
   }
-  attempt_lost(job, Outcome::WORKER_RESET, "the stream to the worker broke");
+  const auto waiting = jobs_.find(event.dispatch.job);
+  if (waiting != jobs_.end() && waiting->second.state == JobState::waiting) wait_for_fence(waiting->second, old);
 }
 
 // Before its first token the job runs again once, unseen; after it another replica goes on where the bytes will be the

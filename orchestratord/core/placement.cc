@@ -31,6 +31,8 @@ Verdict judge(const Entry& entry, const PlacementInput& input) {
   const HeldLease& lease = *entry.lease;
   const ReplicaView& replica = *entry.replica;
   if (!suits(replica, input.lane)) return Verdict::unsuitable;
+  const bool of_others = input.reserved != nullptr && input.reserved->contains(lease.replica);
+  if (input.only != nullptr ? lease.replica != *input.only : of_others) return Verdict::reserved;
   if (replica.inc != lease.inc) return Verdict::other_incarnation;
   if (replica.state != ReplicaState::ready) return Verdict::not_ready;  // L9: a draining replica gets nothing new
   if (input.tokens_bound > replica.ctx_max) return Verdict::context_too_small;
@@ -166,6 +168,8 @@ const char* verdict_name(Verdict verdict) {
       return "context_too_small";
     case Verdict::unsuitable:
       return "unsuitable";
+    case Verdict::reserved:
+      return "reserved";
   }
   return "?";
 }

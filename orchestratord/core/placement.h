@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -31,6 +32,7 @@ enum class Verdict : std::uint8_t {
   other_incarnation,
   context_too_small,
   unsuitable,  // model version, device, numeric class, pin, avoid list
+  reserved,    // M6: for a suspect job, which runs alone; or it is one itself and this is not its replica
 };
 const char* verdict_name(Verdict verdict);
 
@@ -99,6 +101,8 @@ struct PlacementInput {
   Instant now;
   std::uint32_t candidates_max = 16;  // 0: no explanation is wanted
   Mutation mutation = Mutation::none;
+  const std::set<ReplicaKey>* reserved = nullptr;  // M6: not for this job
+  const ReplicaKey* only = nullptr;                // M6: the one for this job
 };
 PlacementDecision decide(const PlacementInput& input);
 

@@ -23,6 +23,9 @@ struct Failure {
   std::string policy_label;  // reject | drop-lru | shed-low-priority, on 429 only
   std::string engine;        // when known
   std::string pool_id;       // when known
+  bool poisoned = false;     // the request itself is at fault (M6): not retriable, whatever its outcome says
+
+  bool retriable() const { return outcome_row(outcome).retriable && !poisoned; }
 };
 
 enum class FinishReason : std::uint8_t { stop, length };
@@ -51,6 +54,9 @@ struct EndEvent {
   bool estimated = false;
   Duration decode;
   std::uint32_t cached_prompt_tokens = 0;  // of prompt_tokens, not computed: the replica knew the prefix
+  // M3: another replica went on behind shown tokens; of the same numeric class, so the whole can be computed again. KV is
+  // never moved.
+  bool migrated = false;
 };
 struct ErrorEvent {
   Failure failure;

@@ -64,6 +64,7 @@ struct Append {
     JsonObject object(out);
     object.number("tokens_out", std::uint64_t{event.tokens_out});
     object.number("decode_ms", whole_ms(event.decode));
+    if (event.migrated) object.boolean("migrated", true).boolean("replayable", true).boolean("kv_migrated", false);
     object.close();
     return "end";
   }
@@ -74,7 +75,7 @@ struct Append {
     object.string("code", row.code);
     object.string("message", failure.message.empty() ? row.text : std::string_view(failure.message));
     if (!failure.engine.empty()) object.string("engine", failure.engine);
-    object.boolean("retriable", row.retriable);
+    object.boolean("retriable", failure.retriable());
     if (failure.retry_after)
       object.number("retry_after_ms",
                     static_cast<std::uint64_t>(std::max<std::int64_t>(failure.retry_after->ms_ceil(), 0)));

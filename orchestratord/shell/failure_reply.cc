@@ -47,7 +47,7 @@ std::string failure_json(const Failure& failure) {
   if (!failure.field.empty()) object.string("field", failure.field);
   if (!failure.engine.empty()) object.string("engine", failure.engine);
   if (!failure.pool_id.empty()) object.string("pool_id", failure.pool_id);
-  object.boolean("retriable", row.retriable);
+  object.boolean("retriable", failure.retriable());
   if (failure.retry_after) object.number("retry_after_ms", retry_after_ms(failure));
   if (!failure.policy_label.empty()) object.string("policy_label", failure.policy_label);
   object.close();

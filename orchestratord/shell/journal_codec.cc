@@ -110,7 +110,7 @@ Uuid read_uuid(Reader& in) {
 
 void write_failure(Writer& out, const Failure& failure) {
   out.text(outcome_row(failure.outcome).code).text(failure.message).text(failure.field).optional(failure.retry_after);
-  out.text(failure.policy_label).text(failure.engine).text(failure.pool_id);
+  out.text(failure.policy_label).text(failure.engine).text(failure.pool_id).flag(failure.poisoned);
 }
 Failure read_failure(Reader& in) {
   Failure out;
@@ -121,6 +121,7 @@ Failure read_failure(Reader& in) {
   out.policy_label = in.text();
   out.engine = in.text();
   out.pool_id = in.text();
+  out.poisoned = in.flag();
   return out;
 }
 
@@ -369,7 +370,7 @@ std::string encode_terminal(const StreamEvent& event) {
   out.number(event.id);
   if (const auto* end = std::get_if<EndEvent>(&event.body)) {
     out.flag(true).number(static_cast<std::uint64_t>(end->reason)).number(end->prompt_tokens).number(end->tokens_out);
-    out.flag(end->estimated).duration(end->decode).number(end->cached_prompt_tokens);
+    out.flag(end->estimated).duration(end->decode).number(end->cached_prompt_tokens).flag(end->migrated);
   } else {
     const auto* error = std::get_if<ErrorEvent>(&event.body);
     out.flag(false);
@@ -390,6 +391,7 @@ std::shared_ptr<const StreamEvent> decode_terminal(std::string_view bytes) {
     end.estimated = in.flag();
     end.decode = in.duration();
     end.cached_prompt_tokens = in.number32();
+    end.migrated = in.flag();
     out->body = end;
   } else {
     out->body = ErrorEvent{read_failure(in)};

@@ -150,6 +150,22 @@ void Probe::note(const NotedPreempted& noted) {
   runtime::log_info("preempted", {{"job_id", noted.job.to_string()}, {"by", noted.by.to_string()}, {"mode", mode}});
 }
 
+void Probe::note(const NotedPoisoned& noted) {
+  metrics_.add("tasks_poisoned_total", {{"pool_id", noted.pool_id}, {"replica_id", noted.replica_id}});
+  runtime::log_warn("task_poisoned", {{"job_id", noted.job.to_string()},
+                                      {"pool_id", noted.pool_id},
+                                      {"replica_id", noted.replica_id}});
+}
+
+void Probe::note(const NotedRecomputed& noted) {
+  metrics_.add("tokens_recomputed_total",
+               {{"engine", noted.engine},
+                {"engine_version", noted.engine_version},
+                {"pool_id", noted.pool_id},
+                {"replica_id", noted.replica_id}},
+               static_cast<double>(noted.tokens));
+}
+
 void Probe::note(const NotedQuota& noted) {
   const char* mode = noted.enforced ? "enforce" : "dry-run";
   metrics_.add("quota_refusals_total", {{"tenant", noted.tenant}, {"quota", quota_name(noted.quota)}, {"mode", mode}});

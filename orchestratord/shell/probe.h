@@ -27,6 +27,8 @@ class Probe {
   void note(const NotedQueueDepth& noted);
   void note(const NotedQuota& noted);
   void note(const NotedPreempted& noted);
+  void note(const NotedPoisoned& noted);
+  void note(const NotedRecomputed& noted);
   void note(const NotedRetried& noted);
   void note(const NotedJournal& noted);
   void note(const NotedRecovered& noted);

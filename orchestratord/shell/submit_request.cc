@@ -217,6 +217,8 @@ v1::TaskEvent write_task_event(const StreamEvent& event) {
     out.mutable_end()->set_decode_ms(static_cast<std::uint64_t>(std::max<std::int64_t>(0, end->decode.ms())));
     out.mutable_end()->set_reason(end->reason == FinishReason::length ? v1::FINISH_REASON_LENGTH
                                                                       : v1::FINISH_REASON_STOP);
+    out.mutable_end()->set_migrated(end->migrated);
+    out.mutable_end()->set_replayable(end->migrated);
     out.mutable_end()->mutable_usage()->set_prompt_tokens(end->prompt_tokens);
     out.mutable_end()->mutable_usage()->set_completion_tokens(end->tokens_out);
     out.mutable_end()->mutable_usage()->set_estimated(end->estimated);
@@ -225,7 +227,7 @@ v1::TaskEvent write_task_event(const StreamEvent& event) {
     const OutcomeRow& row = outcome_row(error->failure.outcome);
     out.mutable_error()->set_code(std::string(row.code));
     out.mutable_error()->set_message(error->failure.message);
-    out.mutable_error()->set_retriable(row.retriable);
+    out.mutable_error()->set_retriable(error->failure.retriable());
     if (error->failure.retry_after) {
       out.mutable_error()->set_retry_after_ms(static_cast<std::uint64_t>(error->failure.retry_after->ms_ceil()));
     }

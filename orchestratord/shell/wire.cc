@@ -224,6 +224,8 @@ ReplicaView read_replica(const v1::Replica& message) {
   out.accelerator = info.accelerator();
   out.device_name = info.device_name();
   out.last_error = message.last_error();
+  out.last_error_code = message.last_error_code();
+  out.has_process = message.pid() != 0;
   out.ctx_max = info.ctx_max();
   out.slots = info.slots();
   out.template_fixed_bytes = info.template_fixed_bytes();
