@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 
-from orch_cluster import binary_dir, mock_pool, request, wait_until
+from orch_cluster import binary_dir, mock_pool, native_pool, request, wait_until
 
 HERE = pathlib.Path(__file__).resolve().parent
 GATEWAYS, MANAGERS = ("gateway-1", "gateway-2"), ("manager-1", "manager-2")
@@ -102,8 +102,8 @@ def inside(namespace):
 class Site:
     """Use as a context manager."""
 
-    def __init__(self, isolated):
-        self.isolated = isolated
+    def __init__(self, isolated, engine="mock"):
+        self.isolated, self.engine = isolated, engine
         self._temporary = tempfile.TemporaryDirectory(prefix="chaos", dir="/tmp")
         self.dir = pathlib.Path(self._temporary.name)
         self.relays, self.shown, self.cuts, self.hosts = [], {}, set(), {}
@@ -142,13 +142,14 @@ class Site:
     def _start(self):
         script = self.dir / "script.json"
         script.write_text(json.dumps({"text": " ".join(WORDS), "token_delay_ms": 25}))
+        pool = native_pool(slots=2, ctx=512, threads=1) if self.engine == "native" else mock_pool(mock_script=str(script), slots=2)
         for name in MANAGERS:
             state = self.dir / name
             state.mkdir(mode=0o700)
             self.hosts[name] = Host(self, name, "pool-managerd", {
                 "state_dir": str(state), "grpc": {"listen": f"unix:{state}/run/manager.sock"}, "http": {"listen": "127.0.0.1:0"},
                 "lease": {"ttl_ms": 3000}, "restart": {"initial_ms": 100, "max_ms": 1000, "breaker_failures": 1000},
-                "pools": [mock_pool(mock_script=str(script), slots=2)]}, self._namespace(name))
+                "pools": [pool]}, self._namespace(name))
             (state / "run").mkdir(mode=0o700)
         for name in GATEWAYS:
             state = self.dir / name
