@@ -43,6 +43,41 @@ ORCH_AVX2_INLINE void finish(const MatmulArgs& args, std::uint32_t row, std::siz
   }
 }
 
+// Sums of Halves x 8 weight rows by Rows activation rows.
+template <int Halves, int Rows>
+ORCH_AVX2_INLINE void clear(__m256 (&sums)[Halves][Rows]) {
+  for (int h = 0; h < Halves; ++h) {
+    for (int n = 0; n < Rows; ++n) sums[h][n] = _mm256_setzero_ps();
+  }
+}
+
+template <int Halves, int Rows>
+ORCH_AVX2_INLINE void finish_all(const MatmulArgs& args, std::uint32_t group, int half, std::uint32_t row,
+                                 const __m256 (&sums)[Halves][Rows]) {
+  for (int h = 0; h < Halves; ++h) {
+    for (int n = 0; n < Rows; ++n) {
+      finish(args, row + static_cast<std::uint32_t>(n),
+             std::size_t{group} * kTileRows + static_cast<std::size_t>(half + h) * 8, sums[h][n]);
+    }
+  }
+}
+
+// Kernel::multiply<Halves, Rows>(args, group, half, row) over all rows: four activation rows at a time by half a tile,
+// the rest one by one by a whole tile. Each group's strip of tiles is read from memory once and stays in the
+// first-level cache for all activation rows.
+template <typename Kernel>
+ORCH_AVX2_INLINE void multiply_rows(const MatmulArgs& args) {
+  constexpr int kRows = 4;
+  for (std::uint32_t group = args.group_begin; group < args.group_end; ++group) {
+    std::uint32_t row = 0;
+    for (; row + kRows <= args.rows; row += kRows) {
+      Kernel::template multiply<1, kRows>(args, group, 0, row);
+      Kernel::template multiply<1, kRows>(args, group, 1, row);
+    }
+    for (; row < args.rows; ++row) Kernel::template multiply<2, 1>(args, group, 0, row);
+  }
+}
+
 void matmul_wide(const MatmulArgs& args);  // K-quants
 
 }  // namespace orch::worker::cpu::avx2

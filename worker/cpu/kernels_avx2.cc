@@ -174,6 +174,21 @@ void rope_adjacent(float* x, std::uint32_t heads, std::uint32_t head_dim, std::u
   }
 }
 
+void rope_half(float* x, std::uint32_t heads, std::uint32_t head_dim, std::uint32_t pairs, const float* cosine,
+               const float* sine) {
+  if (pairs % 8 != 0) return scalar::rope_half(x, heads, head_dim, pairs, cosine, sine);
+  for (std::uint32_t head = 0; head < heads; ++head, x += head_dim) {
+    for (std::uint32_t i = 0; i < pairs; i += 8) {
+      const __m256 c = _mm256_loadu_ps(cosine + i);
+      const __m256 s = _mm256_loadu_ps(sine + i);
+      const __m256 a = _mm256_loadu_ps(x + i);
+      const __m256 b = _mm256_loadu_ps(x + pairs + i);
+      _mm256_storeu_ps(x + i, store_lanes(_mm256_sub_ps(_mm256_mul_ps(a, c), _mm256_mul_ps(b, s))));
+      _mm256_storeu_ps(x + pairs + i, store_lanes(_mm256_add_ps(_mm256_mul_ps(a, s), _mm256_mul_ps(b, c))));
+    }
+  }
+}
+
 std::uint32_t narrow(const float* x, std::uint32_t n, std::uint16_t* out) {
   const __m256 limit = _mm256_set1_ps(65504.0F);
   std::uint32_t saturated = 0;

@@ -17,6 +17,8 @@ void silu_mul(const float* gate, const float* up, std::uint32_t n, float* out);
 void gelu_mul(const float* gate, const float* up, std::uint32_t n, float* out);
 void rope_adjacent(float* x, std::uint32_t heads, std::uint32_t head_dim, std::uint32_t pairs, const float* cosine,
                    const float* sine);
+void rope_half(float* x, std::uint32_t heads, std::uint32_t head_dim, std::uint32_t pairs, const float* cosine,
+               const float* sine);
 std::uint32_t narrow(const float* x, std::uint32_t n, std::uint16_t* out);
 
 }  // namespace orch::worker::cpu::avx2

@@ -1,6 +1,5 @@
 // Which SIMD table this CPU can run; compiled for the baseline.
 #include "worker/cpu/kernels_avx2.h"
-#include "worker/cpu/kernels_scalar.h"
 
 namespace orch::worker::cpu {
 
@@ -16,7 +15,7 @@ const CpuKernels* avx2_kernels() {
       .silu_mul = avx2::silu_mul,
       .gelu_mul = avx2::gelu_mul,
       .rope_adjacent = avx2::rope_adjacent,
-      .rope_half = scalar::rope_half,
+      .rope_half = avx2::rope_half,
       .narrow = avx2::narrow,
   };
   static const bool available = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c");

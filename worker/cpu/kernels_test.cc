@@ -288,7 +288,10 @@ TEST_F(Kernels, OC_NUM_1304_rope_equals_scalar) {
     const std::vector<float> sine = random_floats(pairs, 2, 1.0F);
     reference.rope_adjacent(a.data(), 3, dim, pairs, cosine.data(), sine.data());
     simd->rope_adjacent(b.data(), 3, dim, pairs, cosine.data(), sine.data());
-    expect_equal_bytes(a, b, "rope");
+    expect_equal_bytes(a, b, "rope of adjacent pairs");
+    reference.rope_half(a.data(), 3, dim, pairs, cosine.data(), sine.data());
+    simd->rope_half(b.data(), 3, dim, pairs, cosine.data(), sine.data());
+    expect_equal_bytes(a, b, "rope of halves");
   }
 }
 

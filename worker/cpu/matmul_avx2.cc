@@ -106,50 +106,30 @@ ORCH_AVX2_INLINE void add_block(const QTensor& w, std::size_t tile_index, int ha
   }
 }
 
-template <TensorType Type, int Halves, int Rows>
-void multiply(const MatmulArgs& args, std::uint32_t group, int half, std::uint32_t row) {
-  const QTensor& w = *args.weight;
-  const std::uint32_t blocks = w.blocks();
-  std::size_t first[Rows];
-  for (int n = 0; n < Rows; ++n) first[n] = (row + static_cast<std::uint32_t>(n)) * args.in.groups();
-  __m256 tot[Halves][Rows];
-  for (int h = 0; h < Halves; ++h) {
-    for (int n = 0; n < Rows; ++n) tot[h][n] = _mm256_setzero_ps();
-  }
-  for (std::uint32_t begin = 0; begin < blocks; begin += kSplitBlocks) {
-    const std::uint32_t end = blocks - begin < kSplitBlocks ? blocks : begin + kSplitBlocks;
-    __m256 acc[Halves][Rows];
-    for (int h = 0; h < Halves; ++h) {
-      for (int n = 0; n < Rows; ++n) acc[h][n] = _mm256_setzero_ps();
-    }
-    for (std::uint32_t block = begin; block < end; ++block) {
-      add_block<Type, Halves, Rows>(w, w.tile_index(group, block), half, args.in, first, block, acc);
-    }
-    for (int h = 0; h < Halves; ++h) {
-      for (int n = 0; n < Rows; ++n) tot[h][n] = _mm256_add_ps(tot[h][n], acc[h][n]);
-    }
-  }
-  for (int h = 0; h < Halves; ++h) {
-    for (int n = 0; n < Rows; ++n) {
-      finish(args, row + static_cast<std::uint32_t>(n),
-             std::size_t{group} * kTileRows + static_cast<std::size_t>(half + h) * 8, tot[h][n]);
-    }
-  }
-}
-
-// Each group's strip of tiles is read from memory once and stays in the first-level cache for all activation rows.
 template <TensorType Type>
-void matmul_quantised(const MatmulArgs& args) {
-  constexpr int kRows = 4;
-  for (std::uint32_t group = args.group_begin; group < args.group_end; ++group) {
-    std::uint32_t row = 0;
-    for (; row + kRows <= args.rows; row += kRows) {
-      multiply<Type, 1, kRows>(args, group, 0, row);
-      multiply<Type, 1, kRows>(args, group, 1, row);
+struct NarrowKernel {
+  template <int Halves, int Rows>
+  static void multiply(const MatmulArgs& args, std::uint32_t group, int half, std::uint32_t row) {
+    const QTensor& w = *args.weight;
+    const std::uint32_t blocks = w.blocks();
+    std::size_t first[Rows];
+    for (int n = 0; n < Rows; ++n) first[n] = (row + static_cast<std::uint32_t>(n)) * args.in.groups();
+    __m256 tot[Halves][Rows];
+    clear(tot);
+    for (std::uint32_t begin = 0; begin < blocks; begin += kSplitBlocks) {
+      const std::uint32_t end = blocks - begin < kSplitBlocks ? blocks : begin + kSplitBlocks;
+      __m256 acc[Halves][Rows];
+      clear(acc);
+      for (std::uint32_t block = begin; block < end; ++block) {
+        add_block<Type, Halves, Rows>(w, w.tile_index(group, block), half, args.in, first, block, acc);
+      }
+      for (int h = 0; h < Halves; ++h) {
+        for (int n = 0; n < Rows; ++n) tot[h][n] = _mm256_add_ps(tot[h][n], acc[h][n]);
+      }
     }
-    for (; row < args.rows; ++row) multiply<Type, 2, 1>(args, group, 0, row);
+    finish_all(args, group, half, row, tot);
   }
-}
+};
 
 template <TensorType Type>
 ORCH_AVX2_INLINE __m256 float_lanes(const std::uint8_t* tile, std::uint32_t k, std::uint32_t half) {
@@ -191,15 +171,15 @@ void matmul_float(const MatmulArgs& args) {
 void matmul(const MatmulArgs& args) {
   switch (args.weight->type) {
     case TensorType::q4_0:
-      return matmul_quantised<TensorType::q4_0>(args);
+      return multiply_rows<NarrowKernel<TensorType::q4_0>>(args);
     case TensorType::q4_1:
-      return matmul_quantised<TensorType::q4_1>(args);
+      return multiply_rows<NarrowKernel<TensorType::q4_1>>(args);
     case TensorType::q8_0:
-      return matmul_quantised<TensorType::q8_0>(args);
+      return multiply_rows<NarrowKernel<TensorType::q8_0>>(args);
     case TensorType::q5_0:
-      return matmul_quantised<TensorType::q5_0>(args);
+      return multiply_rows<NarrowKernel<TensorType::q5_0>>(args);
     case TensorType::q5_1:
-      return matmul_quantised<TensorType::q5_1>(args);
+      return multiply_rows<NarrowKernel<TensorType::q5_1>>(args);
     case TensorType::q4_k:
     case TensorType::q5_k:
     case TensorType::q6_k:

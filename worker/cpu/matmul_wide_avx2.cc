@@ -27,6 +27,22 @@ struct BlockInput {
   int first_half = 0;
 };
 
+template <int Rows>
+ORCH_AVX2_INLINE BlockInput<Rows> block_input(const MatmulArgs& args, int half, std::uint32_t row,
+                                              std::uint32_t block) {
+  const WideRows& wide = args.in.wide;
+  BlockInput<Rows> in;
+  in.first_half = half;
+  for (int n = 0; n < Rows; ++n) {
+    const std::size_t at = (row + static_cast<std::uint32_t>(n)) * std::size_t{args.in.cols} + block * kWideTileCols;
+    in.xq[n] = wide.xq + at;
+    in.sum16[n] = wide.sum16 + at / 16;
+    in.sum32[n] = wide.sum32 + at / 32;
+    in.dx[n] = wide.dx[at / kWideTileCols];
+  }
+  return in;
+}
+
 ORCH_AVX2_INLINE __m256i broadcast_pair(const std::int16_t* at) {
   std::int32_t pair;
   std::memcpy(&pair, at, sizeof(pair));
@@ -176,79 +192,53 @@ ORCH_AVX2_INLINE void block_integers(const std::uint8_t* tile, const BlockInput<
 }
 
 // A split is one block: acc = +0 + t, and tot + acc is tot + t, since tot is never -0.
-template <TensorType Type, int Halves, int Rows>
-void multiply(const MatmulArgs& args, std::uint32_t group, int half, std::uint32_t row) {
-  const QTensor& w = *args.weight;
-  const WideRows& wide = args.in.wide;
-  __m256 tot[Halves][Rows];
-  for (int h = 0; h < Halves; ++h) {
-    for (int n = 0; n < Rows; ++n) tot[h][n] = _mm256_setzero_ps();
-  }
-  for (std::uint32_t block = 0; block < w.blocks(); ++block) {
-    const std::size_t index = w.tile_index(group, block);
-    const std::uint8_t* tile = w.quants.as<std::uint8_t>() + index * tile_bytes(Type);
-    const std::uint16_t* scale = w.scales.as<std::uint16_t>() + index * tile_scales(Type) + half * 8;
-    if constexpr (Rows == 1) {
-      for (std::size_t line = 0; line < tile_bytes(Type); line += 64) {
-        _mm_prefetch(tile + kPrefetchBytes + line, _MM_HINT_T0);
-      }
-    }
-    BlockInput<Rows> in;
-    in.first_half = half;
-    for (int n = 0; n < Rows; ++n) {
-      const std::size_t at = (row + static_cast<std::uint32_t>(n)) * std::size_t{args.in.cols} + block * kWideTileCols;
-      in.xq[n] = wide.xq + at;
-      in.sum16[n] = wide.sum16 + at / 16;
-      in.sum32[n] = wide.sum32 + at / 32;
-      in.dx[n] = wide.dx[at / kWideTileCols];
-    }
-    Integers<Halves, Rows> integers;
-    block_integers<Type, Halves, Rows>(tile, in, integers);
-    for (int h = 0; h < Halves; ++h) {
-      const __m256 d = widen_lanes(scale + 8 * h);
-      for (int n = 0; n < Rows; ++n) {
-        const __m256 dx = _mm256_set1_ps(in.dx[n]);
-        __m256 t = _mm256_mul_ps(_mm256_mul_ps(d, dx), _mm256_cvtepi32_ps(integers.p[h][n]));
-        if constexpr (has_minimum(Type)) {
-          const __m256 minimum = widen_lanes(scale + kTileRows + 8 * h);
-          const __m256 n_term = _mm256_mul_ps(_mm256_mul_ps(minimum, dx), _mm256_cvtepi32_ps(integers.n[h][n]));
-          t = _mm256_sub_ps(t, n_term);
-        }
-        tot[h][n] = _mm256_add_ps(tot[h][n], t);
-      }
-    }
-  }
-  for (int h = 0; h < Halves; ++h) {
-    for (int n = 0; n < Rows; ++n) {
-      finish(args, row + static_cast<std::uint32_t>(n),
-             std::size_t{group} * kTileRows + static_cast<std::size_t>(half + h) * 8, tot[h][n]);
-    }
-  }
-}
-
 template <TensorType Type>
-void matmul_of(const MatmulArgs& args) {
-  constexpr int kRows = 4;
-  for (std::uint32_t group = args.group_begin; group < args.group_end; ++group) {
-    std::uint32_t row = 0;
-    for (; row + kRows <= args.rows; row += kRows) {
-      multiply<Type, 1, kRows>(args, group, 0, row);
-      multiply<Type, 1, kRows>(args, group, 1, row);
+struct WideKernel {
+  template <int Halves, int Rows>
+  static void multiply(const MatmulArgs& args, std::uint32_t group, int half, std::uint32_t row) {
+    const QTensor& w = *args.weight;
+    __m256 tot[Halves][Rows];
+    clear(tot);
+    for (std::uint32_t block = 0; block < w.blocks(); ++block) {
+      const std::size_t index = w.tile_index(group, block);
+      const std::uint8_t* tile = w.quants.as<std::uint8_t>() + index * tile_bytes(Type);
+      const std::uint16_t* scale = w.scales.as<std::uint16_t>() + index * tile_scales(Type) + half * 8;
+      if constexpr (Rows == 1) {
+        for (std::size_t line = 0; line < tile_bytes(Type); line += 64) {
+          _mm_prefetch(tile + kPrefetchBytes + line, _MM_HINT_T0);
+        }
+      }
+      const BlockInput<Rows> in = block_input<Rows>(args, half, row, block);
+      Integers<Halves, Rows> integers;
+      block_integers<Type, Halves, Rows>(tile, in, integers);
+      for (int h = 0; h < Halves; ++h) {
+        const __m256 d = widen_lanes(scale + 8 * h);
+        for (int n = 0; n < Rows; ++n) {
+          const __m256 dx = _mm256_set1_ps(in.dx[n]);
+          __m256 t = _mm256_mul_ps(_mm256_mul_ps(d, dx), _mm256_cvtepi32_ps(integers.p[h][n]));
+          if constexpr (has_minimum(Type)) {
+            const __m256 minimum = widen_lanes(scale + kTileRows + 8 * h);
+            const __m256 n_term = _mm256_mul_ps(_mm256_mul_ps(minimum, dx), _mm256_cvtepi32_ps(integers.n[h][n]));
+            t = _mm256_sub_ps(t, n_term);
+          }
+          tot[h][n] = _mm256_add_ps(tot[h][n], t);
+        }
+      }
     }
-    for (; row < args.rows; ++row) multiply<Type, 2, 1>(args, group, 0, row);
+    finish_all(args, group, half, row, tot);
   }
-}
+};
 
 }  // namespace
 
 void matmul_wide(const MatmulArgs& args) {
   switch (args.weight->type) {
     case TensorType::q4_k:
-      return matmul_of<TensorType::q4_k>(args);
+      return multiply_rows<WideKernel<TensorType::q4_k>>(args);
     case TensorType::q5_k:
-      return matmul_of<TensorType::q5_k>(args);
+      return multiply_rows<WideKernel<TensorType::q5_k>>(args);
     default:
-      return matmul_of<TensorType::q6_k>(args);
+      return multiply_rows<WideKernel<TensorType::q6_k>>(args);
   }
 }
 
