@@ -39,7 +39,6 @@ Result<std::unique_ptr<KernelDevice>, VulkanError> KernelDevice::Create(const Ke
 
 Status<VulkanError> KernelDevice::open(const KernelDeviceOptions& options) {
   kernels_ = options.kernels;
-  compiles_only_ = options.compiles_only;
   auto instance = Instance::Create(options.validation);
   if (!instance.ok()) return Err{instance.error()};
   instance_ = std::move(instance).value();
@@ -69,8 +68,11 @@ Status<VulkanError> KernelDevice::open(const KernelDeviceOptions& options) {
   auto pool = BindingPool::Create(*device_, *layout_);
   if (!pool.ok()) return Err{pool.error()};
   pool_ = std::move(pool).value();
-  // Hardware that is not there has no memory of its own.
-  auto device_memory = MemoryArena::Create(*device_, compiles_only_ ? MemoryUse::host : MemoryUse::device);
+  return options.compiles_only ? Status<VulkanError>(Ok{}) : open_memory();
+}
+
+Status<VulkanError> KernelDevice::open_memory() {
+  auto device_memory = MemoryArena::Create(*device_, MemoryUse::device);
   if (!device_memory.ok()) return Err{device_memory.error()};
   device_memory_ = std::move(device_memory).value();
   auto host_memory = MemoryArena::Create(*device_, MemoryUse::host);
@@ -151,17 +153,17 @@ Status<VulkanError> KernelDevice::read(DeviceBuffer& source, std::uint64_t offse
   return Ok{};
 }
 
-Result<const ComputePipeline*, VulkanError> KernelDevice::pipeline(Kernel kernel,
-                                                                   std::vector<std::uint32_t> constants) {
-  constants.insert(constants.begin(), tuning_.width);
-  auto& slot = pipelines_[{kernel, constants}];
+Result<const ComputePipeline*, VulkanError> KernelDevice::pipeline(const KernelVariant& variant) {
+  auto& slot = pipelines_[variant];
   if (slot == nullptr) {
-    SpirvWords code = kernels_.of(kernel);
+    SpirvWords code = kernels_.of(variant.kernel);
     std::vector<std::uint32_t> plain;
     if (!facts().rte_float32) {
       plain = without_rounding_mode(code);
       code = plain;
     }
+    std::vector<std::uint32_t> constants{tuning_.width};
+    constants.insert(constants.end(), variant.constants.begin(), variant.constants.end());
     auto made = ComputePipeline::Create(*device_, *cache_, *layout_, code, constants);
     if (!made.ok()) return Err{made.error()};
     slot = std::move(made).value();
@@ -169,11 +171,11 @@ Result<const ComputePipeline*, VulkanError> KernelDevice::pipeline(Kernel kernel
   return slot.get();
 }
 
-std::vector<std::pair<Kernel, std::vector<std::uint32_t>>> KernelDevice::compiled() const {
-  std::vector<std::pair<Kernel, std::vector<std::uint32_t>>> keys;
-  keys.reserve(pipelines_.size());
-  for (const auto& entry : pipelines_) keys.push_back(entry.first);
-  return keys;
+std::vector<KernelVariant> KernelDevice::compiled() const {
+  std::vector<KernelVariant> variants;
+  variants.reserve(pipelines_.size());
+  for (const auto& entry : pipelines_) variants.push_back(entry.first);
+  return variants;
 }
 
 void KernelDevice::keep_pipelines() {
@@ -184,7 +186,6 @@ void KernelDevice::keep_pipelines() {
 }
 
 Status<VulkanError> KernelDevice::run(const CommandRecorder& recorder) {
-  if (compiles_only_) return Ok{};
   return device_->run(recorder.handle(), kRunTimeoutNs);
 }
 

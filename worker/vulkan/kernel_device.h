@@ -19,27 +19,19 @@
 #include "worker/vulkan/device_list.h"
 #include "worker/vulkan/instance.h"
 #include "worker/vulkan/kernel_set.h"
+#include "worker/vulkan/kernel_variants.h"
 #include "worker/vulkan/memory_arena.h"
 #include "worker/vulkan/pipeline_cache.h"
 #include "worker/vulkan/pipeline_cache_file.h"
+#include "worker/vulkan/tuning.h"
 
 namespace orch::worker::vulkan {
-
-// How work is mapped to lanes on this device. Never changes a result.
-struct Tuning {
-  std::uint32_t width = 32;         // workgroup = subgroup
-  std::uint32_t rows_per_lane = 1;  // weight rows
-  std::uint32_t keys_per_lane = 1;  // attention
-  std::uint32_t shuffle = 0;        // exchange activation words between lanes instead of fetching them in each
-};
-
-Tuning tuning_for(const PhysicalDeviceFacts& facts);
 
 struct KernelDeviceOptions {
   VulkanSelection device;
   Validation validation = Validation::off;
   KernelSet kernels = embedded_kernels();
-  bool compiles_only = false;            // nothing is submitted; for drivers of hardware that is not there
+  bool compiles_only = false;            // no memory and no submissions; for drivers of hardware that is not there
   std::string pipeline_cache_directory;  // empty: compiled pipelines are not kept between starts
 };
 
@@ -60,10 +52,9 @@ class KernelDevice {
   Status<VulkanError> write(DeviceBuffer& target, std::uint64_t offset, std::span<const std::byte> bytes);
   Status<VulkanError> read(DeviceBuffer& source, std::uint64_t offset, std::span<std::byte> bytes);
 
-  // constants[0] is constant_id 1; the width (id 0) is added here. Compiled at the first call.
-  Result<const ComputePipeline*, VulkanError> pipeline(Kernel kernel, std::vector<std::uint32_t> constants);
-  // The kernels compiled so far, with their constants.
-  std::vector<std::pair<Kernel, std::vector<std::uint32_t>>> compiled() const;
+  // Compiled at the first call.
+  Result<const ComputePipeline*, VulkanError> pipeline(const KernelVariant& variant);
+  std::vector<KernelVariant> compiled() const;  // so far
   // Writes what was compiled to the cache file, when there is something new.
   void keep_pipelines();
   Result<VkDescriptorSet, VulkanError> bind(const Bindings& bindings) { return pool_->make(bindings); }
@@ -77,6 +68,7 @@ class KernelDevice {
  private:
   KernelDevice() = default;
   Status<VulkanError> open(const KernelDeviceOptions& options);
+  Status<VulkanError> open_memory();
   Result<DeviceBuffer*, VulkanError> staging();
   Status<VulkanError> copy_now(const DeviceBuffer& source, std::uint64_t source_offset, const DeviceBuffer& target,
                                std::uint64_t target_offset, std::uint64_t bytes);
@@ -92,10 +84,9 @@ class KernelDevice {
   std::unique_ptr<MemoryArena> host_memory_;
   std::unique_ptr<CommandRecorder> copier_;
   std::unique_ptr<DeviceBuffer> staging_;
-  std::map<std::pair<Kernel, std::vector<std::uint32_t>>, std::unique_ptr<ComputePipeline>> pipelines_;
+  std::map<KernelVariant, std::unique_ptr<ComputePipeline>> pipelines_;
   KernelSet kernels_;
   Tuning tuning_;
-  bool compiles_only_ = false;
 };
 
 }  // namespace orch::worker::vulkan

@@ -78,7 +78,7 @@ inline std::array<Words, kWriteBindings> run_kernel(KernelDevice& device, const 
       write_buffers[i] = make(call.writes[i]);
     if (write_buffers[i] != nullptr) bindings.writes[i] = write_buffers[i]->handle();
   }
-  const auto* pipeline = must(device.pipeline(call.kernel, call.constants));
+  const auto* pipeline = must(device.pipeline({call.kernel, call.constants}));
   auto recorder = must(device.make_recorder());
   must(recorder->begin());
   recorder->dispatch({pipeline, must(device.bind(bindings)), std::as_bytes(std::span(call.push))}, call.groups);

@@ -6,8 +6,7 @@
 namespace orch::worker::vulkan {
 namespace {
 
-constexpr std::uint32_t kHeadsPerWorkgroupMax = 4;  // attention.comp
-constexpr std::uint32_t kLeavesMax = 1024;          // row_norm.glsl
+constexpr std::uint32_t kLeavesMax = 1024;  // row_norm.glsl
 
 Err<VulkanError> unsupported(std::string message) {
   return Err{VulkanError{VulkanErrorKind::unsupported_model, std::move(message)}};
@@ -73,9 +72,9 @@ Status<VulkanError> ProgramBuilder::add(const Op& op) {
   return unsupported("an operation without a Vulkan kernel");
 }
 
-Status<VulkanError> ProgramBuilder::push_back(Kernel kernel, std::vector<std::uint32_t> constants,
-                                              const Bindings& bindings, PlannedDispatch dispatch) {
-  auto pipeline = device_.pipeline(kernel, std::move(constants));
+Status<VulkanError> ProgramBuilder::push_back(const KernelVariant& variant, const Bindings& bindings,
+                                              PlannedDispatch dispatch) {
+  auto pipeline = device_.pipeline(variant);
   if (!pipeline.ok()) return Err{pipeline.error()};
   Bindings all = bindings;
   all.reads[0] = buffers_.step().words();
@@ -102,7 +101,7 @@ Status<VulkanError> ProgramBuilder::add_embed(const Op& op) {
                                      buffers_.offset(op.out) / 4, op.scale});
   dispatch.x = lanes(blocks);
   dispatch.barrier_before = false;
-  return push_back(Kernel::embed, {type_code(matrix->type)}, bindings, std::move(dispatch));
+  return push_back(embed_variant(matrix->type), bindings, std::move(dispatch));
 }
 
 Status<VulkanError> ProgramBuilder::add_prepare(const MatmulInput& input, const Op& op) {
@@ -132,7 +131,7 @@ Status<VulkanError> ProgramBuilder::add_prepare(const MatmulInput& input, const 
   dispatch.push = bytes_of(push);
   dispatch.x = input.source == MatmulSource::rms_norm ? 1 : lanes(groups);
   dispatch.y = op.wanted_rows_only ? RowRule::wanted : RowRule::rows;
-  return push_back(Kernel::prepare, {static_cast<std::uint32_t>(input.source), outputs}, bindings, std::move(dispatch));
+  return push_back(prepare_variant(input.source, outputs), bindings, std::move(dispatch));
 }
 
 std::uint32_t ProgramBuilder::record_base(TensorType type) const {
@@ -195,17 +194,15 @@ Status<VulkanError> ProgramBuilder::add_matmul(const std::vector<MatmulPart>& pa
   PlannedDispatch dispatch;
   dispatch.push = bytes_of(push);
   dispatch.barrier_before = first;
-  const Kernel kernel = matmul_kernel(matrix->type);
-  const std::uint32_t code = matmul_type_code(matrix->type);
+  const KernelVariant variant = matmul_variant(matrix->type, tokens_per_group_, tuning);
   if (!quantised) {
     dispatch.x = lanes(matrix->rows);
     dispatch.y = op.wanted_rows_only ? RowRule::wanted : RowRule::rows;
-    return push_back(kernel, {code}, bindings, std::move(dispatch));
+    return push_back(variant, bindings, std::move(dispatch));
   }
   dispatch.x = lanes((matrix->rows + tuning.rows_per_lane - 1) / tuning.rows_per_lane);
   dispatch.y = op.wanted_rows_only ? RowRule::wanted_tiles : RowRule::row_tiles;
-  return push_back(kernel, {tokens_per_group_, tuning.rows_per_lane, code, tuning.shuffle}, bindings,
-                   std::move(dispatch));
+  return push_back(variant, bindings, std::move(dispatch));
 }
 
 Status<VulkanError> ProgramBuilder::add_norm_matmul(const Op& op) {
@@ -258,7 +255,7 @@ Status<VulkanError> ProgramBuilder::add_norm(const NormSpans& spans) {
   dispatch.push = bytes_of(push);
   dispatch.x = spans.count;
   dispatch.barrier_before = spans.barrier_before;
-  return push_back(Kernel::norm, {adds ? 1U : 0U}, bindings, std::move(dispatch));
+  return push_back(norm_variant(adds), bindings, std::move(dispatch));
 }
 
 Status<VulkanError> ProgramBuilder::add_rope(const Op& op) {
@@ -280,8 +277,7 @@ Status<VulkanError> ProgramBuilder::add_rope(const Op& op) {
                                     buffers_.offset(Buffer::value), config.heads, config.kv_heads, config.head_dim,
                                     config.rope_dims, buffers_.saturated_word()});
   dispatch.x = lanes((config.heads + 2 * config.kv_heads) * config.head_dim / 2);
-  const std::uint32_t adjacent = config.rope_pairing == RopePairing::adjacent ? 1 : 0;
-  return push_back(Kernel::rope_store_kv, {adjacent}, bindings, std::move(dispatch));
+  return push_back(rope_variant(config.rope_pairing), bindings, std::move(dispatch));
 }
 
 Status<VulkanError> ProgramBuilder::add_attention(const Op& op) {
@@ -298,9 +294,8 @@ Status<VulkanError> ProgramBuilder::add_attention(const Op& op) {
                                        config.attention_scale()});
   splits.x = config.kv_heads * chunks;
   splits.per_split = true;
-  ORCH_TRY(added, push_back(Kernel::attention,
-                            {heads_here, device_.tuning().keys_per_lane, config.head_dim, device_.tuning().shuffle},
-                            bindings, std::move(splits)));
+  ORCH_TRY(added,
+           push_back(attention_variant(heads_here, config.head_dim, device_.tuning()), bindings, std::move(splits)));
   static_cast<void>(added);
   Bindings merge_bindings;
   merge_bindings.reads[1] = buffers_.partials().texels();
@@ -309,7 +304,7 @@ Status<VulkanError> ProgramBuilder::add_attention(const Op& op) {
   merge.push = bytes_of(MergePush{config.heads, config.head_dim, buffers_.splits_max(), buffers_.row_words() / 4,
                                   buffers_.offset(op.out) / 4, op.window});
   merge.x = lanes(config.heads * config.head_dim / 4);
-  return push_back(Kernel::attention_merge, {}, merge_bindings, std::move(merge));
+  return push_back(merge_variant(), merge_bindings, std::move(merge));
 }
 
 }  // namespace orch::worker::vulkan

@@ -47,8 +47,7 @@ class ProgramBuilder {
   Status<VulkanError> add_prepare(const MatmulInput& input, const Op& op);
   // Parts whose results are neighbours and whose weights join run as one dispatch.
   Status<VulkanError> add_matmul(const std::vector<MatmulPart>& parts, const Op& op, bool first);
-  Status<VulkanError> push_back(Kernel kernel, std::vector<std::uint32_t> constants, const Bindings& bindings,
-                                PlannedDispatch dispatch);
+  Status<VulkanError> push_back(const KernelVariant& variant, const Bindings& bindings, PlannedDispatch dispatch);
   Status<VulkanError> check_shape() const;
   bool can_join(const std::vector<MatmulPart>& parts) const;
   std::uint32_t record_base(TensorType type) const;

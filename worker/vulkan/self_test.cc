@@ -157,7 +157,7 @@ Result<std::vector<std::uint32_t>, VulkanError> ask(KernelDevice& device, const 
   static_cast<void>(first);
   ORCH_TRY(second, device.write(*input, bytes, std::as_bytes(std::span(question.b))));
   static_cast<void>(second);
-  ORCH_TRY(pipeline, device.pipeline(Kernel::probe, {}));
+  ORCH_TRY(pipeline, device.pipeline(probe_variant()));
   Bindings bindings;
   bindings.reads[0] = input->words();
   bindings.reads[1] = input->words();

@@ -16,14 +16,11 @@ namespace orch::worker {
 namespace vulkan {
 namespace {
 
-// Activation rows per matmul workgroup, smallest first: a program each.
-constexpr std::array<std::uint32_t, 2> kTileRows{1, 4};
-
 std::uint32_t tile_for(std::uint32_t rows) {
-  for (const std::uint32_t tile : kTileRows) {
+  for (const std::uint32_t tile : kTileTokens) {
     if (rows <= tile) return tile;
   }
-  return kTileRows.back();
+  return kTileTokens.back();
 }
 
 StepShape shape_of(const Model& model, const VulkanBackendOptions& options) {
@@ -76,7 +73,7 @@ Status<VulkanError> VulkanBackend::open(const VulkanBackendOptions& options) {
   auto copier = device_->make_recorder();
   if (!copier.ok()) return Err{copier.error()};
   copier_ = std::move(copier).value();
-  for (const std::uint32_t tile : kTileRows) {
+  for (const std::uint32_t tile : kTileTokens) {
     ORCH_TRY(made, program(tile));
     static_cast<void>(made);
   }

@@ -1,0 +1,58 @@
+// Which pipelines there are: a kernel with its specialisation constants (constant_id 1 and up), one function for each
+// kernel. The program builder asks for no other, so that the list of all of them can be compiled without a model and
+// without a device that runs anything. Pure.
+#pragma once
+
+#include <array>
+#include <compare>
+#include <cstdint>
+#include <vector>
+
+#include "worker/model/rope.h"
+#include "worker/vulkan/kernel_arguments.h"
+#include "worker/vulkan/tuning.h"
+
+namespace orch::worker::vulkan {
+
+struct KernelVariant {
+  Kernel kernel = Kernel::probe;
+  std::vector<std::uint32_t> constants;
+
+  friend auto operator<=>(const KernelVariant&, const KernelVariant&) = default;
+};
+
+// Activation rows per matmul workgroup, smallest first: a program each.
+inline constexpr std::array<std::uint32_t, 2> kTileTokens{1, 4};
+
+inline constexpr std::uint32_t kHeadsPerWorkgroupMax = 4;  // attention.comp
+
+inline KernelVariant embed_variant(TensorType type) { return {Kernel::embed, {type_code(type)}}; }
+
+inline KernelVariant prepare_variant(MatmulSource source, std::uint32_t outputs) {
+  return {Kernel::prepare, {static_cast<std::uint32_t>(source), outputs}};
+}
+
+inline KernelVariant norm_variant(bool adds) { return {Kernel::norm, {adds ? 1U : 0U}}; }
+
+inline KernelVariant matmul_variant(TensorType type, std::uint32_t tile_tokens, const Tuning& tuning) {
+  const Kernel kernel = matmul_kernel(type);
+  if (kernel == Kernel::matmul_float) return {kernel, {matmul_type_code(type)}};
+  return {kernel, {tile_tokens, tuning.rows_per_lane, matmul_type_code(type), tuning.shuffle}};
+}
+
+inline KernelVariant rope_variant(RopePairing pairing) {
+  return {Kernel::rope_store_kv, {pairing == RopePairing::adjacent ? 1U : 0U}};
+}
+
+inline KernelVariant attention_variant(std::uint32_t heads_here, std::uint32_t head_dim, const Tuning& tuning) {
+  return {Kernel::attention, {heads_here, tuning.keys_per_lane, head_dim, tuning.shuffle}};
+}
+
+inline KernelVariant merge_variant() { return {Kernel::attention_merge, {}}; }
+
+inline KernelVariant probe_variant() { return {Kernel::probe, {}}; }
+
+// Every variant that models with heads of `head_dims` elements use.
+std::vector<KernelVariant> every_variant(const Tuning& tuning, const std::vector<std::uint32_t>& head_dims);
+
+}  // namespace orch::worker::vulkan
