@@ -7,6 +7,7 @@
 #include "adapters/core/llama_cpp_generation.h"
 #include "adapters/core/unsupported.h"
 #include "adapters/core/upstream_error.h"
+#include "common/grammar/json_tree.h"
 
 namespace orch::adapter {
 namespace {
@@ -30,6 +31,16 @@ Result<std::unique_ptr<Conversation>, EngineFailure> LlamaCppDialect::generate(c
                              .field = "resume_ids"}};
   }
   if (auto refusal = refuse_scores(request, engine())) return Err{std::move(*refusal)};
+  using grammar::ConstraintKind;
+  if (request.constraint && request.constraint->kind == ConstraintKind::regex) {
+    return Err{*refuse_constraint(request, engine())};
+  }
+  if (request.constraint && request.constraint->kind == ConstraintKind::json_schema &&
+      !grammar::parse_json(request.constraint->text).ok()) {
+    return Err{EngineFailure{.outcome = Outcome::INVALID_PARAMS,
+                             .message = "constraint.json_schema: not JSON",
+                             .field = "constraint.json_schema"}};
+  }
   return std::unique_ptr<Conversation>(std::make_unique<LlamaCppGeneration>(request));
 }
 

@@ -68,9 +68,26 @@ std::string completion_body(const GenerationRequest& request, const std::string&
   // Without it the final event repeats the whole prompt.
   body["response_fields"] = {"content",          "stop",      "stop_type", "tokens_predicted",
                              "tokens_evaluated", "truncated", "timings"};
+  std::string constraint;
+  if (request.constraint) {
+    // As the client wrote it: a document would lose the order of the properties.
+    switch (request.constraint->kind) {
+      case grammar::ConstraintKind::json_object:
+        constraint = R"(,"json_schema":{"type":"object"})";
+        break;
+      case grammar::ConstraintKind::json_schema:
+        constraint = ",\"json_schema\":" + request.constraint->text;
+        break;
+      case grammar::ConstraintKind::gbnf:
+        body["grammar"] = request.constraint->text;
+        break;
+      case grammar::ConstraintKind::regex:
+        break;  // refused before
+    }
+  }
   std::string text = dump(body);
   text.pop_back();
-  return text + ",\"prompt\":" + prompt_json + "}";
+  return text + constraint + ",\"prompt\":" + prompt_json + "}";
 }
 
 GenerationResult result_of(const json& frame) {

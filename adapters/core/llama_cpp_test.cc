@@ -197,6 +197,24 @@ TEST(LlamaCpp, A11_what_it_cannot_honour_is_refused_by_name) {
   EXPECT_EQ(LlamaCppDialect().generate(request).error().field, "prompt_logprobs");
 }
 
+TEST(LlamaCpp, OC_GRAMMAR_1034_constraints_are_passed_on_or_refused_by_name) {
+  using grammar::ConstraintKind;
+  GenerationRequest request = ids_request();
+  const auto body = [&] { return generation(request)->next().body; };
+  request.constraint = {ConstraintKind::json_schema, R"({"properties":{"z":{},"a":{}}})"};
+  EXPECT_NE(body().find(R"("json_schema":{"properties":{"z":{},"a":{}}})"), std::string::npos)
+      << "in the client's order";
+  EXPECT_TRUE(json::parse(body()).is_object());
+  request.constraint = {ConstraintKind::json_object, {}};
+  EXPECT_EQ(json::parse(body())["json_schema"], json::parse(R"({"type":"object"})"));
+  request.constraint = {ConstraintKind::gbnf, "root ::= \"a\""};
+  EXPECT_EQ(json::parse(body())["grammar"], "root ::= \"a\"");
+  request.constraint = {ConstraintKind::regex, "a"};
+  EXPECT_EQ(LlamaCppDialect().generate(request).error().outcome, Outcome::NOT_IMPLEMENTED);
+  request.constraint = {ConstraintKind::json_schema, R"({},"n_predict":1)"};
+  EXPECT_EQ(LlamaCppDialect().generate(request).error().field, "constraint.json_schema");
+}
+
 TEST(LlamaCpp, A11_penalties_and_bias_are_mapped) {
   GenerationRequest request = ids_request();
   request.repetition_penalty = 1.5F;

@@ -23,8 +23,18 @@ inline std::optional<worker::EngineFailure> refuse_scores(const worker::Generati
   return std::nullopt;
 }
 
+// OC-GRAMMAR-1034: an engine that cannot obey a constraint says so.
+inline std::optional<worker::EngineFailure> refuse_constraint(const worker::GenerationRequest& request,
+                                                              const std::string& engine) {
+  if (!request.constraint) return std::nullopt;
+  auto out = unsupported(engine, "constraint");
+  out.outcome = Outcome::NOT_IMPLEMENTED;
+  return out;
+}
+
 inline std::optional<worker::EngineFailure> refuse_shaping(const worker::GenerationRequest& request,
                                                            const std::string& engine) {
+  if (auto refusal = refuse_constraint(request, engine)) return refusal;
   if (request.frequency_penalty != 0) return unsupported(engine, "frequency_penalty");
   if (request.presence_penalty != 0) return unsupported(engine, "presence_penalty");
   if (request.repetition_penalty != 1.0F) return unsupported(engine, "repetition_penalty");

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <utility>
 
+#include "common/grammar/limits.h"
 #include "worker/core/sampling_limits.h"
 
 namespace orch::worker::wire {
@@ -123,6 +124,23 @@ Result<EnginePrompt, EngineFailure> parse_prompt(const v1::Prompt& message) {
   return invalid("prompt", "missing");
 }
 
+// What it says is judged by whoever can run it.
+Status<EngineFailure> parse_constraint(const v1::GenerateRequest& message, GenerationRequest& out) {
+  using grammar::ConstraintKind;
+  const v1::Constraint& constraint = message.constraint();
+  if (!message.has_constraint()) return Ok{};
+  if (constraint.has_json_schema()) out.constraint = {ConstraintKind::json_schema, constraint.json_schema()};
+  if (constraint.has_regex()) out.constraint = {ConstraintKind::regex, constraint.regex()};
+  if (constraint.has_gbnf()) out.constraint = {ConstraintKind::gbnf, constraint.gbnf()};
+  if (constraint.has_json_object() && constraint.json_object()) out.constraint = grammar::Constraint{};
+  if (!out.constraint) return invalid("constraint", "one of json_schema, json_object (true), regex and gbnf is needed");
+  if (out.constraint->text.size() > grammar::kTextBytesMax) {
+    return invalid("constraint", "more than " + std::to_string(grammar::kTextBytesMax) + " bytes");
+  }
+  if (!out.stop.empty()) return invalid("stop", "a stop string would cut the text that constraint asks for");
+  return Ok{};
+}
+
 Result<Dispatch, EngineFailure> parse_dispatch(const v1::GenerateRequest& message) {
   ORCH_TRY(fence, parse_fence(message.fence()));
   ORCH_TRY(holder, parse_holder(message.holder()));
@@ -142,6 +160,7 @@ Result<Dispatch, EngineFailure> parse_dispatch(const v1::GenerateRequest& messag
   if (const auto sampling = parse_sampling(message.sampling(), request); !sampling.ok()) return Err{sampling.error()};
   if (const auto scores = parse_log_probs(message, request); !scores.ok()) return Err{scores.error()};
   if (const auto stops = parse_stops(message, request); !stops.ok()) return Err{stops.error()};
+  if (const auto text = parse_constraint(message, request); !text.ok()) return Err{text.error()};
   return out;
 }
 
