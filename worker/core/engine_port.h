@@ -19,6 +19,7 @@
 #include "common/base/result.h"
 #include "common/base/time.h"
 #include "common/base/token_scores.h"
+#include "common/grammar/constraint.h"
 #include "gen/outcome.h"
 
 namespace orch::worker {
@@ -95,6 +96,7 @@ struct GenerationRequest {
   std::uint32_t choice = 0;                       // which of several answers to one prompt
   std::optional<std::uint32_t> log_probs;         // of each token; so many of the likeliest beside it
   std::optional<std::uint32_t> prompt_log_probs;  // likewise of each prompt token but the first
+  std::optional<grammar::Constraint> constraint;  // what the text must be
   std::uint32_t max_tokens = 0;
   std::vector<std::string> stop;
   std::optional<Duration> deadline;  // from submission

@@ -92,6 +92,13 @@ void NativeEngine::submit(GenerationRequest request, std::shared_ptr<GenerationS
       sequence.prompt = std::move(ids.value());
     else
       submission.refusal = ids.error();
+    if (!submission.refusal && request.constraint) {
+      auto mask = mask_of(*request.constraint, request.max_tokens);
+      if (mask.ok())
+        sequence.mask = std::move(mask.value());
+      else
+        submission.refusal = mask.error();
+    }
   } else {
     submission.refusal = failure(Outcome::POOL_UNREADY, "the model is not loaded");
   }
@@ -100,6 +107,18 @@ void NativeEngine::submit(GenerationRequest request, std::shared_ptr<GenerationS
     letters_.submissions.push_back(std::move(submission));
   }
   mail_.notify_one();
+}
+
+Result<std::shared_ptr<const TokenMask>, EngineFailure> NativeEngine::mask_of(const grammar::Constraint& constraint,
+                                                                              std::uint32_t tokens_max) {
+  const std::lock_guard lock(constraints_mutex_);
+  const auto compiled = constraints_->find(constraint);
+  if (!compiled.ok()) {
+    const grammar::GrammarError& error = compiled.error();
+    return Err{failure(Outcome::INVALID_PARAMS, (error.where.empty() ? "" : error.where + ": ") + error.message,
+                       "constraint")};
+  }
+  return std::shared_ptr<const TokenMask>(std::make_shared<ConstraintMask>(compiled.value(), tokens_max));
 }
 
 void NativeEngine::cancel(const DispatchId& id) {
@@ -225,6 +244,10 @@ bool NativeEngine::load() {
   tally_.kv_pages_total = limits.pages_total;
   tally_.memory_used_bytes = model_.info.memory_bytes;
   publish_counters();
+  {
+    const std::lock_guard lock(constraints_mutex_);
+    constraints_ = std::make_unique<ConstraintStore>(std::make_shared<const VocabularyTrie>(*model_.tokenizer));
+  }
   const std::lock_guard lock(mutex_);
   texts_ = {model_.tokenizer, model_.chat_template};
   info_ = model_.info;

@@ -19,6 +19,7 @@
 #include "worker/core/engine_port.h"
 #include "worker/core/generation_batch.h"
 #include "worker/core/score_job.h"
+#include "worker/grammar/constraint_mask.h"
 #include "worker/shell/score_desk.h"
 #include "worker/text/chat_template.h"
 #include "worker/text/tokenizer.h"
@@ -87,6 +88,9 @@ class NativeEngine final : public GenerationEngine {
   };
 
   static Result<std::vector<TokenId>, EngineFailure> prompt_ids(const Texts& texts, const EnginePrompt& prompt);
+  // Compiles it, or finds it compiled: in the caller's thread, so that a large schema never delays a step.
+  Result<std::shared_ptr<const TokenMask>, EngineFailure> mask_of(const grammar::Constraint& constraint,
+                                                                  std::uint32_t tokens_max);
   Result<ScoreJob, EngineFailure> make_score_job(ScoreRequest request) const;
   std::optional<Texts> texts() const;
 
@@ -114,6 +118,9 @@ class NativeEngine final : public GenerationEngine {
   EngineInfo info_;
   EngineCounters counters_;
   Texts texts_;
+
+  std::mutex constraints_mutex_;  // guards the store; what it hands out is used on the engine thread alone
+  std::unique_ptr<ConstraintStore> constraints_;
 
   // Engine thread only.
   NativeModel model_;

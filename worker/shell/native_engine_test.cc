@@ -10,6 +10,8 @@
 #include <condition_variable>
 #include <future>
 
+#include "common/grammar/automaton.h"
+#include "common/grammar/compile.h"
 #include "worker/core/batch_fixture.h"
 #include "worker/cpu/cpu_backend.h"
 #include "worker/cpu/kernels_scalar.h"
@@ -181,6 +183,75 @@ struct Gate {
   std::condition_variable changed;
   std::uint64_t allowed = std::numeric_limits<std::uint64_t>::max();  // open until a test says otherwise
 };
+
+constexpr std::string_view kPairSchema =
+    R"({"type":"object","properties":{"a":{"type":"integer"},"b":{"type":"array","items":{"type":"boolean"}}},)"
+    R"("required":["a","b"]})";
+
+TEST(NativeEngine, OC_GRAMMAR_1020_constrained_text_is_of_its_language_whatever_the_logits) {
+  World world;
+  world.wait_ready();
+  auto network = grammar::compile(grammar::ConstraintKind::json_schema, kPairSchema);
+  grammar::ByteSet every;
+  every.set();
+  auto judge = grammar::Automaton::create(std::move(network).value(), every);
+  ASSERT_TRUE(judge.ok());
+  for (std::uint64_t number = 1; number <= 12; ++number) {
+    const auto sink = world.submit(number, "prompt", 120, [&](GenerationRequest& request) {
+      request.constraint = {grammar::ConstraintKind::json_schema, std::string(kPairSchema)};
+      request.temperature = number % 3 == 0 ? 0.0F : 1.5F;
+    });
+    sink->wait_end();
+    ASSERT_TRUE(sink->result_.has_value()) << sink->failure_->message;
+    EXPECT_TRUE(judge->accepts(judge->read(judge->start(), sink->text_))) << sink->text_;
+  }
+}
+
+// M2: ids that were accepted before lead to the same mask, so the text goes on as it would have.
+TEST(NativeEngine, OC_GRAMMAR_1022_a_resumed_constrained_job_goes_on_with_the_same_bytes) {
+  World world;
+  world.wait_ready();
+  const auto constrained = [](GenerationRequest& request) {
+    request.constraint = {grammar::ConstraintKind::json_schema, std::string(kPairSchema)};
+    request.seed = 5;
+  };
+  const auto whole = world.submit(1, "prompt", 90, constrained);
+  whole->wait_end();
+  ASSERT_GT(whole->ids_.size(), 12u);
+  for (const std::size_t taken : {std::size_t{1}, whole->ids_.size() / 2, whole->ids_.size() - 1}) {
+    World other;
+    other.wait_ready();
+    const auto rest = other.submit(2, "prompt", 90, [&](GenerationRequest& request) {
+      constrained(request);
+      request.resume_ids.assign(whole->ids_.begin(), whole->ids_.begin() + static_cast<std::ptrdiff_t>(taken));
+    });
+    rest->wait_end();
+    ASSERT_TRUE(rest->result_.has_value()) << rest->failure_->message;
+    EXPECT_EQ(rest->ids_, std::vector<std::uint32_t>(whole->ids_.begin() + static_cast<std::ptrdiff_t>(taken),
+                                                     whole->ids_.end()));
+    EXPECT_TRUE(whole->text_.ends_with(rest->text_));
+  }
+}
+
+TEST(NativeEngine, OC_GRAMMAR_1032_a_constraint_it_cannot_run_is_refused_with_its_place) {
+  World world;
+  world.wait_ready();
+  const auto refused = world.submit(1, "prompt", 20, [](GenerationRequest& request) {
+    request.constraint = {grammar::ConstraintKind::json_schema, R"({"not":{}})"};
+  });
+  refused->wait_end();
+  ASSERT_TRUE(refused->failure_.has_value());
+  EXPECT_EQ(refused->failure_->outcome, Outcome::INVALID_PARAMS);
+  EXPECT_EQ(refused->failure_->field, "constraint");
+  EXPECT_NE(refused->failure_->message.find("#/not"), std::string::npos);
+  const auto odd = world.submit(2, "prompt", 20, [](GenerationRequest& request) {
+    request.constraint = {grammar::ConstraintKind::regex, "a+"};
+    request.resume_ids = {testing::kFirstByte + 'b'};
+  });
+  odd->wait_end();
+  ASSERT_TRUE(odd->failure_.has_value());
+  EXPECT_EQ(odd->failure_->outcome, Outcome::INVALID_PARAMS);
+}
 
 TEST(NativeEngine, same_request_alone_and_among_others_gives_the_same_ids) {
   World world;
