@@ -43,5 +43,34 @@ TEST(JournalCodec, what_is_cut_short_or_random_is_refused) {
   }
 }
 
+TEST(JournalCodec, OC_JOB_J3_what_shapes_a_draw_and_what_was_told_of_it_come_back) {
+  AdmitRecord record = admit(1);
+  JobPayload payload;
+  payload.prompt.text = "x";
+  payload.sampling.repetition_penalty = 1.25F;
+  payload.sampling.frequency_penalty = 0.5F;
+  payload.sampling.presence_penalty = -1.0F;
+  payload.sampling.logit_bias = {{3, -100.0F}, {70000, 2.5F}};
+  payload.sampling.choice = 2;
+  payload.log_probs = 0;
+  record.spec.store = true;
+  record.spec.payload = std::make_shared<const JobPayload>(payload);
+  const auto back = journal_codec::decode_admit(journal_codec::encode_admit(record));
+  ASSERT_TRUE(back && back->spec.payload);
+  const Sampling& sampling = back->spec.payload->sampling;
+  EXPECT_EQ(sampling.repetition_penalty, 1.25F);
+  EXPECT_EQ(sampling.frequency_penalty, 0.5F);
+  EXPECT_EQ(sampling.presence_penalty, -1.0F);
+  EXPECT_EQ(sampling.logit_bias, payload.sampling.logit_bias);
+  EXPECT_EQ(sampling.choice, 2U);
+  EXPECT_EQ(back->spec.payload->log_probs, 0U);
+
+  const std::vector<TokenLogProbs> scores = {{{7, -0.5F, "\xE2"}, {{7, -0.5F, "\xE2"}, {9, -1.25F, ""}}}};
+  const auto event = std::make_shared<StreamEvent>(StreamEvent{2, TokenEvent{0, {7}, "x", scores}});
+  journal_codec::TokenEvents events;
+  ASSERT_TRUE(journal_codec::decode_tokens(journal_codec::encode_tokens({event}), events));
+  EXPECT_EQ(std::get<TokenEvent>(events.at(0)->body).log_probs, scores);
+}
+
 }  // namespace
 }  // namespace orch::gateway

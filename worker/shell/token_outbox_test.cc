@@ -58,6 +58,23 @@ TEST(TokenOutbox, over_the_bound_ends_in_SLOW_CONSUMER_and_keeps_what_waited) {
   EXPECT_EQ(std::get<EngineFailure>(*terminal).outcome, Outcome::SLOW_CONSUMER);
 }
 
+TEST(TokenOutbox, OC_ENGINE_1019_scores_of_the_prompt_go_before_tokens_within_the_bound) {
+  const TokenLogProbs scored{{7, -0.5F, "a"}, {}};
+  TokenOutbox outbox(3 * scored.bytes());
+  outbox.started({.prompt_tokens = 4});
+  EXPECT_TRUE(outbox.prompt_scored({{scored}}));
+  EXPECT_TRUE(outbox.prompt_scored({{scored, scored}}));
+  EXPECT_TRUE(outbox.tokens({.index = 0, .ids = {1}, .text = "b", .log_probs = {scored}}));
+  EXPECT_TRUE(std::holds_alternative<StartedNote>(*outbox.take()));
+  EXPECT_EQ(std::get<PromptScores>(*outbox.take()).log_probs.size(), 3u);
+  EXPECT_EQ(std::get<TokenBatch>(*outbox.take()).log_probs.size(), 1u);
+  EXPECT_TRUE(outbox.prompt_scored({{scored, scored, scored}})) << "what was taken is no longer counted";
+  EXPECT_FALSE(outbox.prompt_scored({{scored}}));
+  outbox.finish(GenerationResult{});
+  EXPECT_TRUE(std::holds_alternative<PromptScores>(*outbox.take()));
+  EXPECT_EQ(std::get<EngineFailure>(*outbox.take()).outcome, Outcome::SLOW_CONSUMER);
+}
+
 TEST(TokenOutbox, has_exactly_one_terminal_and_nothing_after_it) {
   TokenOutbox outbox(1024);
   outbox.finish(EngineFailure{.outcome = Outcome::CANCELED, .message = {}, .field = {}});
