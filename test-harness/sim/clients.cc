@@ -37,7 +37,10 @@ std::optional<JobId> Clients::submit(std::size_t index, const std::string& model
   if (!plain && rng.below(8) == 0) spec.deadline = world_.between(Duration::milliseconds(100), Duration::seconds(8));
   const std::uint64_t kind = rng.below(4);
   spec.attachment = plain || kind == 0 ? Attachment::attached : kind == 1 ? Attachment::detached : Attachment::task;
-  spec.payload = std::make_shared<JobPayload>();
+  // No two prompts are alike: one that two workers died under is refused for a while (M6).
+  auto payload = std::make_shared<JobPayload>();
+  payload->prompt.text = id.to_string();
+  spec.payload = std::move(payload);
   if (!plain && id.value.lo % 4 == 0) spec.session = "s" + std::to_string(id.value.lo / 50);
 
   Case each;

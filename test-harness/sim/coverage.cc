@@ -25,6 +25,7 @@ void append_edges(const std::string& prefix, const Matrix& matrix, Name name, st
     for (std::size_t to = 0; to < matrix.size(); ++to) {
       const auto a = static_cast<State>(from);
       const auto b = static_cast<State>(to);
+      using pool::may_change;  // the others are found by their arguments
       if (!may_change(a, b)) continue;
       out.push_back({prefix + std::string(name(a)) + ">" + std::string(name(b)), matrix[from][to]});
     }

@@ -219,6 +219,10 @@ void SimWorker::step(const DispatchId& id) {
     if (it == calls_.end() || it->second.stopping || stalled_) return;
     if (dies_at(WorkerPoint::before_token)) return;
     ActiveCall& call = it->second;
+    if (script_is_poison(id.job) && !world_.healed() && call.next >= id.job.value.lo % 3) {
+      world_.poisoned(id.job, call.holder);
+      return setup_.die();
+    }
     ++steps_;
     if (call.next == call.length) {
       gateway::DispatchFinished done;

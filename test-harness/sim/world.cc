@@ -338,6 +338,10 @@ void World::trace(const std::string& who, const std::string& what) {
   if (trace_.size() > trace_lines_) trace_.pop_front();
 }
 
+void World::poisoned(const JobId& job, const Holder& holder) {
+  if (++poisoned_[{job, holder}] > 2) violation("job " + job.to_string() + " takes down a third worker (M6)");
+}
+
 void World::violation(const std::string& what) {
   if (!violation_.empty()) return;
   violation_ = what;

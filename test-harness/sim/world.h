@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/base/ids.h"
 #include "common/base/prng.h"
 #include "common/base/time.h"
 #include "sim/coverage.h"
@@ -138,6 +139,8 @@ class World {
   Coverage& coverage() { return coverage_; }
   void count(Fault fault) { coverage_.count(fault); }
   std::uint64_t events() const { return events_; }
+  // M6: a worker died of this job; at most two may for one life of its gateway.
+  void poisoned(const JobId& job, const Holder& holder);
 
   bool tracing() const { return trace_lines_ > 0; }
   void trace(const std::string& who, const std::string& what);
@@ -187,6 +190,7 @@ class World {
   };
   std::vector<CrashTarget> crash_targets_;
   Coverage coverage_;
+  std::map<std::pair<JobId, Holder>, int> poisoned_;
   std::deque<std::string> trace_;
   std::string violation_;
 };
