@@ -5,7 +5,7 @@
 #include <set>
 
 #include "common/base/prng.h"
-#include "worker/core/batch_world.h"
+#include "worker/core/batch_world_fixture.h"
 #include "worker/text/utf8.h"
 
 namespace orch::worker {

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "common/base/prng.h"
-#include "worker/core/batch_world.h"
+#include "worker/core/batch_world_fixture.h"
 
 namespace orch::worker {
 namespace {
