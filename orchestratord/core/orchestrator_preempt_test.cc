@@ -121,13 +121,28 @@ TEST(Preemption, OC_PREEMPT_1001_not_where_the_slot_would_not_help) {
   const Effects admitted = too_small.submit(large);
   EXPECT_FALSE(refusal(admitted));
   EXPECT_TRUE(preemptions(admitted).empty());
-  Stage shrunk;
-  shrunk.bench.grant(0);  // the slot goes back to the manager when the job ends
-  EXPECT_TRUE(preemptions(shrunk.urgent(2, ms(2500))).empty());
-  Stage coming;
-  coming.bench.submit(spec_of(3, Priority::batch));
-  coming.bench.step(CancelJob{RequestId{77}, job_id(1)});  // a slot is on its way
-  EXPECT_TRUE(preemptions(coming.urgent(2, ms(2500))).empty());
+  Bench shrunk;
+  shrunk.ready(2);
+  shrunk.submit(spec_of(1, Priority::batch));
+  shrunk.submit(spec_of(3, Priority::batch));
+  shrunk.grant(1);  // the first slot that comes free goes back to the manager
+  EXPECT_TRUE(preemptions(shrunk.submit(urgent_spec(2, ms(2500)))).empty());
+}
+
+TEST(Preemption, OC_PREEMPT_1001_not_while_a_slot_is_free_or_on_its_way) {
+  Bench busy;
+  busy.ready(2);
+  busy.submit(spec_of(1, Priority::batch));
+  busy.submit(urgent_spec(2, ms(2500)));
+  ASSERT_EQ(busy.dispatches.size(), 2u);
+  // The worker is behind for a moment: the job waits, and the slot is still there.
+  EXPECT_TRUE(preemptions(busy.failed(busy.dispatches[1], Outcome::SLOT_BUSY)).empty());
+  Bench coming;
+  coming.ready(2);
+  coming.submit(spec_of(1, Priority::batch));
+  coming.submit(spec_of(3, Priority::batch));
+  coming.step(CancelJob{RequestId{77}, job_id(1)});
+  EXPECT_TRUE(preemptions(coming.submit(urgent_spec(2, ms(2500)))).empty());
 }
 
 TEST(Preemption, OC_PREEMPT_1002_not_after_the_first_token_and_not_of_interactive_jobs) {
