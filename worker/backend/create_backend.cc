@@ -43,12 +43,10 @@ Status<ModelError> check_options(const BackendOptions& options) {
   return Ok{};
 }
 
-// What the model needs, against --memory-max-bytes or what the device has.
-Result<MemoryEstimate, ModelError> fit(const GgufFile& file, const ModelConfig& config, const BackendOptions& options,
-                                       std::uint64_t device_bytes) {
-  std::uint64_t budget = options.memory_max_bytes;
-  if (device_bytes != 0 && (budget == 0 || device_bytes < budget)) budget = device_bytes;
-  return estimate_memory(config, repacked_weight_bytes(file), options, budget);
+// --memory-max-bytes or what the device has.
+std::uint64_t budget_of(const BackendOptions& options, std::uint64_t device_bytes) {
+  const std::uint64_t asked = options.memory_max_bytes;
+  return device_bytes != 0 && (asked == 0 || device_bytes < asked) ? device_bytes : asked;
 }
 
 Result<LoadedBackend, ModelError> create_on_cpu(const GgufFile& file, const BackendOptions& options,
@@ -59,7 +57,8 @@ Result<LoadedBackend, ModelError> create_on_cpu(const GgufFile& file, const Back
   LoadedBackend loaded;
   ORCH_TRY(config, read_model_config(file));
   loaded.config = config;
-  ORCH_TRY(memory, fit(file, config, options, available_memory_bytes()));
+  ORCH_TRY(memory,
+           estimate_memory(config, repacked_weight_bytes(file), options, budget_of(options, available_memory_bytes())));
   loaded.memory = memory;
   auto model = load_model(file, progress, options.threads != 0 ? options.threads : cpu::usable_cores());
   if (!model.ok()) return Err{model.error()};
@@ -99,7 +98,8 @@ Result<LoadedBackend, ModelError> create_on_vulkan(const GgufFile& file, const B
   LoadedBackend loaded;
   ORCH_TRY(config, read_model_config(file));
   loaded.config = config;
-  ORCH_TRY(memory, fit(file, config, options, device.memory_bytes));
+  ORCH_TRY(memory, estimate_memory(config, vulkan_weight_bytes(file), options, budget_of(options, device.memory_bytes),
+                                   [&](std::uint32_t context) { return vulkan_scratch_bytes(file, config, context); }));
   loaded.memory = memory;
   auto model = load_model(file, progress, options.threads != 0 ? options.threads : cpu::usable_cores());
   if (!model.ok()) return Err{model.error()};

@@ -39,14 +39,14 @@ std::uint64_t scratch_bytes(const ModelConfig& config, std::uint32_t context) {
 }
 
 MemoryEstimate at_context(const ModelConfig& config, std::uint64_t weight_bytes, std::uint32_t slots,
-                          std::uint32_t context) {
+                          std::uint32_t context, const ScratchBytes& scratch) {
   MemoryEstimate estimate;
   estimate.weight_bytes = weight_bytes;
   estimate.slots = slots;
   estimate.context = context;
   estimate.pages = slots * ((context + kPageTokens - 1) / kPageTokens);
   estimate.kv_bytes = estimate.pages * kv_page_bytes(config);
-  estimate.scratch_bytes = scratch_bytes(config, context);
+  estimate.scratch_bytes = scratch ? scratch(context) : scratch_bytes(config, context);
   return estimate;
 }
 
@@ -71,7 +71,8 @@ std::uint64_t kv_page_bytes(const ModelConfig& config) {
 }
 
 Result<MemoryEstimate, ModelError> estimate_memory(const ModelConfig& config, std::uint64_t weight_bytes,
-                                                   const BackendOptions& options, std::uint64_t budget_bytes) {
+                                                   const BackendOptions& options, std::uint64_t budget_bytes,
+                                                   const ScratchBytes& scratch) {
   if (options.slots == 0 || options.slots > kSlotsMax) {
     return Err{ModelError{ModelErrorKind::unsupported, "slots",
                           std::to_string(options.slots) + ", allowed: 1 to " + std::to_string(kSlotsMax)}};
@@ -82,15 +83,16 @@ Result<MemoryEstimate, ModelError> estimate_memory(const ModelConfig& config, st
   }
   const std::uint32_t wanted = options.context != 0 ? options.context : config.context;
   const std::uint32_t smallest = options.context != 0 ? options.context : std::min(wanted, kContextMin);
-  MemoryEstimate estimate = at_context(config, weight_bytes, options.slots, wanted);
-  if (budget_bytes != 0 && estimate.total_bytes() > budget_bytes && smallest < wanted) {
+  MemoryEstimate estimate = at_context(config, weight_bytes, options.slots, wanted, scratch);
+  // A device's scratch is no straight line of the context: what remains too much is dropped again.
+  while (budget_bytes != 0 && estimate.total_bytes() > budget_bytes && smallest < estimate.context) {
     const std::uint64_t per_token =
         kv_page_bytes(config) / kPageTokens * options.slots + std::uint64_t{config.rope_dims} * sizeof(float);
     const std::uint64_t excess = estimate.total_bytes() - budget_bytes;
     const std::uint64_t drop = (excess / per_token / kPageTokens + 1) * kPageTokens;
-    const std::uint32_t rounded = wanted / kPageTokens * kPageTokens;
+    const std::uint32_t rounded = estimate.context / kPageTokens * kPageTokens;
     const std::uint32_t shrunk = drop < rounded ? rounded - static_cast<std::uint32_t>(drop) : 0;
-    estimate = at_context(config, weight_bytes, options.slots, std::max(shrunk, smallest));
+    estimate = at_context(config, weight_bytes, options.slots, std::max(shrunk, smallest), scratch);
   }
   estimate.budget_bytes = budget_bytes;
   estimate.context_wanted = wanted;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "common/base/result.h"
@@ -27,10 +28,14 @@ struct MemoryEstimate {
 
 std::uint64_t kv_page_bytes(const ModelConfig& config);  // K and V of 32 tokens, all layers
 
+// What steps work in, by the context of a slot. Empty: what a CPU backend takes.
+using ScratchBytes = std::function<std::uint64_t(std::uint32_t context)>;
+
 // Shrinks the context (in pages, not below 512 tokens) until it fits when options.context is 0; an explicit context
 // that does not fit is refused with the numbers, as is one above the model's own.
 Result<MemoryEstimate, ModelError> estimate_memory(const ModelConfig& config, std::uint64_t weight_bytes,
-                                                   const BackendOptions& options, std::uint64_t budget_bytes);
+                                                   const BackendOptions& options, std::uint64_t budget_bytes,
+                                                   const ScratchBytes& scratch = {});
 
 // One line for logs, `doctor` and --estimate.
 std::string describe(const MemoryEstimate& estimate);

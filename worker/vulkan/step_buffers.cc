@@ -1,46 +1,16 @@
 #include "worker/vulkan/step_buffers.h"
 
-#include <algorithm>
+#include <array>
 
 #include "worker/core/backend.h"
-#include "worker/core/numerics.h"
-#include "worker/vulkan/kernel_arguments.h"
-#include "worker/vulkan/step_layout.h"
 
 namespace orch::worker::vulkan {
-namespace {
-
-constexpr std::uint64_t kScratchBytesMax = 64ULL << 20U;  // of partials and of logits: longer steps are cut into pieces
-constexpr std::uint32_t kTokensPerGroupMax = 8;  // matmul_quant.comp; reads records of up to 7 rows past the last
-constexpr std::uint32_t kPartialHeadWords = 4;   // attention.comp
-constexpr std::uint64_t kTexelBytes = 16;
-
-// In the order that lets a norm_matmul write its parts with one dispatch: q, k, v and gate, up are neighbours.
-constexpr std::array kRowOrder{Buffer::residual, Buffer::query, Buffer::key,       Buffer::value, Buffer::attended,
-                               Buffer::gate,     Buffer::up,    Buffer::activated, Buffer::branch};
-
-std::uint64_t partial_bytes(const ModelConfig& config, std::uint32_t splits_max) {
-  return std::uint64_t{config.heads} * splits_max * (config.head_dim + kPartialHeadWords) * sizeof(float);
-}
-
-std::uint32_t rows_that_fit(std::uint64_t bytes_per_row, std::uint64_t limit) {
-  return static_cast<std::uint32_t>(std::clamp<std::uint64_t>(limit / bytes_per_row, 1, kStepRowsMax));
-}
-
-}  // namespace
-
-void StepBuffers::lay_out(const ModelConfig& config) {
-  for (const Buffer buffer : kRowOrder) {
-    offsets_[static_cast<std::size_t>(buffer)] = row_words_;
-    row_words_ += buffer_width(config, buffer);
-  }
-}
-
 Result<std::unique_ptr<StepBuffers>, VulkanError> StepBuffers::Create(KernelDevice& device, const ModelConfig& config,
                                                                       const Weights& weights, const StepShape& shape) {
   std::unique_ptr<StepBuffers> buffers(new StepBuffers());
-  buffers->lay_out(config);
-  ORCH_TRY(made, buffers->make(device, config, shape));
+  buffers->sizes_ = step_sizes(config, shape, device.facts().storage_range_max);
+  buffers->pages_ = shape.pages;
+  ORCH_TRY(made, buffers->make(device));
   static_cast<void>(made);
   ORCH_TRY(kv, buffers->make_kv(device, config));
   static_cast<void>(kv);
@@ -52,23 +22,7 @@ Result<std::unique_ptr<StepBuffers>, VulkanError> StepBuffers::Create(KernelDevi
   return buffers;
 }
 
-Status<VulkanError> StepBuffers::make(KernelDevice& device, const ModelConfig& config, const StepShape& shape) {
-  const std::uint64_t limit = std::min<std::uint64_t>(kScratchBytesMax, device.facts().storage_range_max);
-  splits_max_ = (shape.context + numerics::kAttentionSplit - 1) / numerics::kAttentionSplit;
-  pages_ = shape.pages;
-  pages_per_sequence_ = (shape.context + kPageTokens - 1) / kPageTokens;
-  const std::uint64_t logit_bytes = std::uint64_t{config.vocabulary} * sizeof(float);
-  rows_max_ = std::min(rows_that_fit(partial_bytes(config, splits_max_), limit), rows_that_fit(logit_bytes, limit));
-
-  const std::uint64_t rows = rows_max_ + kTokensPerGroupMax - 1;
-  const std::uint64_t groups = rows * ((shape.columns_max + numerics::kQuantBlock - 1) / numerics::kQuantBlock);
-  byte_record_base_ = static_cast<std::uint32_t>(groups * kNibbleRecordTexels);
-  wide_record_base_ = static_cast<std::uint32_t>(groups * (kNibbleRecordTexels + kByteRecordTexels));
-  const std::uint64_t wide_groups = shape.wide_records ? groups * numerics::kQuantBlock / numerics::kWideGroup : 0;
-  const std::uint64_t record_bytes =
-      (groups * (kNibbleRecordTexels + kByteRecordTexels) + wide_groups * kWideRecordTexels) * kTexelBytes;
-  const std::uint64_t step_bytes = (std::uint64_t{kTablesWord} + table_words_max()) * sizeof(std::uint32_t);
-
+Status<VulkanError> StepBuffers::make(KernelDevice& device) {
   struct Wish {
     std::unique_ptr<DeviceBuffer>& slot;
     MemoryUse use;
@@ -76,21 +30,21 @@ Status<VulkanError> StepBuffers::make(KernelDevice& device, const ModelConfig& c
     std::uint64_t bytes;
   };
   const std::array wishes{
-      Wish{step_, MemoryUse::host, "the step input", step_bytes},
-      Wish{activations_, MemoryUse::device, "activation rows", (rows + 1) * row_words_ * sizeof(float)},
-      Wish{records_, MemoryUse::device, "quantised activations", record_bytes},
-      Wish{floats_, MemoryUse::device, "matmul inputs", groups * numerics::kQuantBlock * sizeof(float)},
-      Wish{partials_, MemoryUse::device, "attention partials", rows_max_ * partial_bytes(config, splits_max_)},
-      Wish{logits_, MemoryUse::device, "logits", rows_max_ * logit_bytes},
+      Wish{step_, MemoryUse::host, "the step input", sizes_.step},
+      Wish{activations_, MemoryUse::device, "activation rows", sizes_.activations},
+      Wish{records_, MemoryUse::device, "quantised activations", sizes_.records},
+      Wish{floats_, MemoryUse::device, "matmul inputs", sizes_.floats},
+      Wish{partials_, MemoryUse::device, "attention partials", sizes_.partials},
+      Wish{logits_, MemoryUse::device, "logits", sizes_.logits},
   };
   for (const Wish& wish : wishes) {
     auto buffer = device.make_written_buffer(wish.use, wish.name, wish.bytes);
     if (!buffer.ok()) return Err{buffer.error()};
     wish.slot = std::move(buffer).value();
   }
-  saturated_word_ = static_cast<std::uint32_t>(rows) * row_words_;
   const std::uint32_t zero = 0;
-  return device.write(*activations_, std::uint64_t{saturated_word_} * sizeof(zero), std::as_bytes(std::span(&zero, 1)));
+  return device.write(*activations_, std::uint64_t{saturated_word()} * sizeof(zero),
+                      std::as_bytes(std::span(&zero, 1)));
 }
 
 Status<VulkanError> StepBuffers::make_kv(KernelDevice& device, const ModelConfig& config) {

@@ -7,7 +7,6 @@
 // outlive the device.
 #pragma once
 
-#include <array>
 #include <memory>
 #include <vector>
 
@@ -16,15 +15,9 @@
 #include "worker/model/weights.h"
 #include "worker/vulkan/device_buffer.h"
 #include "worker/vulkan/kernel_device.h"
+#include "worker/vulkan/step_sizes.h"
 
 namespace orch::worker::vulkan {
-
-struct StepShape {
-  std::uint32_t context = 0;  // positions of one sequence
-  std::uint32_t pages = 0;
-  std::uint32_t columns_max = 0;  // widest matmul input
-  bool wide_records = false;      // some weights are K-quants
-};
 
 class StepBuffers {
  public:
@@ -32,17 +25,16 @@ class StepBuffers {
                                                                   const Weights& weights, const StepShape& shape);
 
   // Words of an activation row and where a buffer begins in it; both multiples of 4. Not for Buffer::logits.
-  std::uint32_t row_words() const { return row_words_; }
-  std::uint32_t offset(Buffer buffer) const { return offsets_[static_cast<std::size_t>(buffer)]; }
+  std::uint32_t row_words() const { return sizes_.row_words; }
+  std::uint32_t offset(Buffer buffer) const { return sizes_.offsets[static_cast<std::size_t>(buffer)]; }
 
-  std::uint32_t rows_max() const { return rows_max_; }  // of one submission; a longer step takes several
-  std::uint32_t splits_max() const { return splits_max_; }
+  std::uint32_t rows_max() const { return sizes_.rows_max; }  // of one submission; a longer step takes several
+  std::uint32_t splits_max() const { return sizes_.splits_max; }
   std::uint32_t pages() const { return pages_; }
-  std::uint32_t table_words_max() const { return rows_max_ * pages_per_sequence_; }
-  std::uint32_t byte_record_base() const { return byte_record_base_; }  // texels into records
-  std::uint32_t wide_record_base() const { return wide_record_base_; }
+  std::uint32_t byte_record_base() const { return sizes_.byte_record_base; }  // texels into records
+  std::uint32_t wide_record_base() const { return sizes_.wide_record_base; }
   // Word of the activations, behind the rows: how many K and V values were beyond f16 so far.
-  std::uint32_t saturated_word() const { return saturated_word_; }
+  std::uint32_t saturated_word() const { return sizes_.saturated_word; }
   std::uint64_t page_layer_bytes() const { return page_layer_bytes_; }
   std::uint64_t kv_bytes() const { return kv_.size() * page_layer_bytes_ * pages_; }
   std::uint64_t scratch_bytes() const;
@@ -58,20 +50,12 @@ class StepBuffers {
 
  private:
   StepBuffers() = default;
-  void lay_out(const ModelConfig& config);
-  Status<VulkanError> make(KernelDevice& device, const ModelConfig& config, const StepShape& shape);
+  Status<VulkanError> make(KernelDevice& device);
   Status<VulkanError> make_kv(KernelDevice& device, const ModelConfig& config);
   Result<std::unique_ptr<DeviceBuffer>, VulkanError> upload_rope(KernelDevice& device, const RopeTable& rope);
 
-  std::array<std::uint32_t, kBuffers> offsets_{};
-  std::uint32_t row_words_ = 0;
-  std::uint32_t rows_max_ = 0;
-  std::uint32_t splits_max_ = 0;
+  StepSizes sizes_;
   std::uint32_t pages_ = 0;
-  std::uint32_t pages_per_sequence_ = 0;
-  std::uint32_t byte_record_base_ = 0;
-  std::uint32_t wide_record_base_ = 0;
-  std::uint32_t saturated_word_ = 0;
   std::uint64_t page_layer_bytes_ = 0;
   std::unique_ptr<DeviceBuffer> step_;
   std::unique_ptr<DeviceBuffer> activations_;

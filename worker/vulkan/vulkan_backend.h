@@ -8,6 +8,7 @@
 
 #include "common/base/result.h"
 #include "worker/core/backend.h"
+#include "worker/model/gguf_file.h"
 #include "worker/model/weights.h"
 #include "worker/vulkan/device_list.h"
 #include "worker/vulkan/vulkan_error.h"
@@ -25,6 +26,14 @@ struct VulkanBackendOptions {
 // kernels. Takes seconds. An error is one of VulkanErrorKind with words that name the device and the limit. The backend
 // is for one thread at a time; after a step that failed with INTERNAL (device lost) it refuses every further step.
 Result<std::unique_ptr<Backend>, VulkanError> create_vulkan_backend(Model model, const VulkanBackendOptions& options);
+
+// What start-up takes for good: the staging buffer where memory is not shared, inputs and answers of the self-test.
+inline constexpr std::uint64_t kVulkanStartBytes = 32ULL << 20U;
+
+// What a model takes on a device beside its KV pages, told from the file before anything is loaded. The scratch is an
+// upper bound: devices with small bindings take less.
+std::uint64_t vulkan_weight_bytes(const GgufFile& file);
+std::uint64_t vulkan_scratch_bytes(const GgufFile& file, const ModelConfig& config, std::uint32_t context);
 
 // $XDG_CACHE_HOME or $HOME/.cache, then llama-orch/pipelines; empty without either.
 std::string pipeline_cache_directory();

@@ -38,6 +38,32 @@ TEST_F(VulkanErrorsTest, OC_ENGINE_1006_too_many_pages_are_refused_with_the_numb
   EXPECT_NE(made.error().message.find("KV pages"), std::string::npos) << made.error().message;
 }
 
+TEST_F(VulkanErrorsTest, OC_ENGINE_1006_the_estimate_of_a_device_covers_what_is_allocated) {
+  testing::TinyShape wide;
+  wide.architecture = "gemma3";
+  wide.window = 90;
+  wide.embedding = 256;
+  wide.feed_forward = 512;
+  wide.heads = 8;
+  wide.head_dim = 32;
+  wide.matrices = TensorType::q4_k;
+  wide.value_and_down = TensorType::q5_1;
+  for (const testing::TinyShape& shape : {testing::TinyShape(), wide}) {
+    const std::vector<std::byte> bytes = testing::tiny_model_file(shape);
+    const auto file = GgufFile::parse(bytes);
+    ASSERT_TRUE(file.ok());
+    Model model = testing::tiny_model(shape);
+    const ModelConfig config = model.config;
+    const auto made = create_vulkan_backend(std::move(model), options());
+    ASSERT_TRUE(made.ok()) << made.error().message;
+    const BackendInfo info = (*made)->info();
+    EXPECT_EQ(vulkan_weight_bytes(**file), info.weight_bytes);
+    const std::uint64_t scratch = vulkan_scratch_bytes(**file, config, options().context);
+    constexpr std::uint64_t kRoundings = 256;  // buffers are multiples of 16 bytes
+    EXPECT_GE(scratch + kRoundings, info.scratch_bytes + kVulkanStartBytes);
+  }
+}
+
 TEST_F(VulkanErrorsTest, OC_ENGINE_1008_an_odd_head_dimension_is_refused_by_name) {
   Model model = testing::tiny_model({});
   model.config.head_dim = 12;

@@ -93,6 +93,11 @@ std::vector<std::uint32_t> device_scales(const QTensor& tensor) {
   return words;
 }
 
+std::size_t device_tile_bytes(TensorType type) {
+  // Scales are words, and the fifth bits stand among them: they only move.
+  return tile_bytes(type) + (is_quantised(type) ? std::size_t{kTileRows} * 4 : 0);
+}
+
 Result<std::unique_ptr<DeviceBuffer>, VulkanError> WeightStore::upload(const char* name,
                                                                        std::span<const std::byte> bytes) {
   auto buffer = device_.make_buffer(MemoryUse::device, name, bytes.size());

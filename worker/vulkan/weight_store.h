@@ -53,5 +53,7 @@ class WeightStore {
 // The texel layout of one tensor's quants or floats, and its scales as words; for tests too.
 std::vector<std::uint32_t> device_quants(const QTensor& tensor);
 std::vector<std::uint32_t> device_scales(const QTensor& tensor);
+// Both, of one tile.
+std::size_t device_tile_bytes(TensorType type);
 
 }  // namespace orch::worker::vulkan
