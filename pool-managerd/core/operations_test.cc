@@ -179,6 +179,25 @@ TEST(Operations, OC_POOL_3051_an_undrain_supersedes_a_drain_and_waits_for_the_ol
   EXPECT_GT(world.inc(), before);
 }
 
+TEST(Operations, OC_POOL_3050_a_deadline_of_an_earlier_drain_cuts_nothing) {
+  World world(replicas(1));
+  world.step(Tick{});
+  world.start(drain, Duration::seconds(1));
+  world.run(Duration::seconds(1));
+  world.start(drain, Duration::seconds(1));  // of one that is drained
+  world.start(undrain);
+  world.run(Duration::seconds(2));
+  world.attach(1, orch_at(1));
+  world.holders[1] = orch_at(1);
+  world.bid(1, {{.pool_id = "p", .running = 0, .waiting = 1}});
+  ASSERT_TRUE(world.dispatch(1, 1).ok());
+  world.report(world.inc());
+  world.step(Tick{});
+  world.start(drain, Duration::seconds(60));
+  world.run(Duration::seconds(20));
+  world.expect_state(ReplicaState::draining);
+}
+
 TEST(Operations, OC_POOL_3051_an_undrain_that_fails_says_why) {
   World world(replicas(1));
   world.step(Tick{});

@@ -370,7 +370,7 @@ void Replica::drain(Duration deadline, DrainReason reason, Instant now, Effects&
   const Instant until = now + deadline;
   if (!wanted_ && until >= drain_until_) return;
   wanted_ = false;
-  drain_until_ = std::min(drain_until_, until);
+  drain_until_ = state_ == ReplicaState::draining ? std::min(drain_until_, until) : until;
   start_at_ = Instant::never();
   if (!life_) {
     change_state(ReplicaState::stopped, out);
