@@ -56,12 +56,13 @@ def preset(name):
 
 
 # What the address sanitizer sees: everything that parses, decides or shares memory, each as its own test binary.
-ASAN_TESTS = ["base_test", "sse_parser_test", "config_test", "runtime_test", "gateway_text_test", "orchestratord_core_test",
+ASAN_TESTS = ["base_test", "common_grammar_test", "worker_grammar_test",
+              "sse_parser_test", "config_test", "runtime_test", "gateway_text_test", "orchestratord_core_test",
               "orchestratord_journal_test", "gateway_journal_test", "orchestratord_model_test",
               "pool_core_test", "pool_shell_test", "lease_arbiter_test", "generation_test", "worker_model_test", "worker_core_test", "text_test",
               "worker_cpu_test", "native_engine_test", "worker_service_test", "adapter_dialects_test", "cli_test"]
 # libFuzzer targets, each for a bounded time with a fixed seed; their inputs come from generators in their sources.
-FUZZ_TESTS = ["sse_parser_fuzz", "http_text_fuzz", "request_fuzz", "gguf_fuzz", "llama_cpp_fuzz"]
+FUZZ_TESTS = ["sse_parser_fuzz", "http_text_fuzz", "request_fuzz", "gguf_fuzz", "llama_cpp_fuzz", "grammar_fuzz"]
 # What the thread sanitizer sees: cores, mailbox, Asio and the compute threads; Debian's gRPC is not instrumented.
 TSAN_TESTS = ["runtime_test", "orchestratord_core_test", "pool_core_test", "lease_arbiter_test", "generation_test", "native_engine_test",
               "thread_pool_test"]
@@ -97,6 +98,8 @@ def steps():
         pytest("haiku-guards", "full", "test-harness/haiku"),
         script("haiku-gate", "full", "test-harness/haiku/haiku_gate.py", env=haiku),
         script("tokenizer-agreement", "full", f"{agreement}/tokenizer_agreement.py", "--model", model, "--tool", str(RELEASE / "bin/tokenize_tool")),
+        script("structured-agreement", "full", "test-harness/structured/structured_agreement.py", "--model", model,
+               "--tool", str(RELEASE / "bin/constraint_tool")),
         script("template-agreement", "full", f"{agreement}/template_agreement.py", "--model", model, "--tool", str(RELEASE / "bin/render_tool")),
         script("tokenizer-agreement-tiny", "full", f"{agreement}/tokenizer_agreement.py", "--tiny", "--tool", str(RELEASE / "bin/tokenize_tool"),
                "--cases", "2000"),

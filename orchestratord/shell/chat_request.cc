@@ -1,6 +1,7 @@
 #include "orchestratord/shell/chat_request.h"
 
 #include "common/runtime/entropy.h"
+#include "orchestratord/shell/constraint_request.h"
 #include "orchestratord/shell/json_fields.h"
 #include "orchestratord/shell/request_limits.h"
 #include "orchestratord/shell/sampling_fields.h"
@@ -30,15 +31,14 @@ void read_streaming(JsonFields& fields, ChatRequest& chat) {
   if (auto failure = inner.finish()) fields.adopt(std::move(*failure));
 }
 
-bool is_neutral(std::string_view name, const json& value) {
-  if (name == "response_format") return value == json{{"type", "text"}};
+bool is_neutral(const json& value) {
   return (value.is_object() || value.is_array()) && value.empty();
 }
 
 void read_not_built(JsonFields& fields) {
-  for (const std::string_view name : {"response_format", "tools", "tool_choice", "functions", "function_call"}) {
+  for (const std::string_view name : {"tools", "tool_choice", "functions", "function_call"}) {
     const json* value = fields.any(name);
-    if (value != nullptr && !is_neutral(name, *value)) fields.fail_not_built(name, "is not built yet");
+    if (value != nullptr && !is_neutral(*value)) fields.fail_not_built(name, "is not built yet");
   }
 }
 
@@ -64,6 +64,7 @@ Result<ChatRequest, Failure> parse_chat_request(std::string_view body, JobId id)
   read_sampling(fields, payload.sampling);
   read_log_probs(fields, payload);
   read_stop(fields, payload.stop);
+  read_response_format(fields, body, payload);
   spec.determinism =
       fields.choice("determinism", {"best_effort", "strict"}, 0) == 0 ? Determinism::best_effort : Determinism::strict;
   spec.require_gpu = fields.boolean("require_gpu", false);

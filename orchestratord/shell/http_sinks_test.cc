@@ -60,7 +60,7 @@ class RecordingExchange final : public runtime::HttpExchange {
 
 using Exchange = std::shared_ptr<RecordingExchange>;
 
-constexpr SinkLimits kLimits{.pending_bytes_max = 4096, .heartbeat = Duration::seconds(15)};
+const SinkLimits kLimits{.pending_bytes_max = 4096, .heartbeat = Duration::seconds(15)};
 
 std::unique_ptr<ReaderSink> chat_sink(const Exchange& exchange, SinkLimits limits = kLimits) {
   return make_chat_stream_sink(exchange, limits, {"chatcmpl-1", "m", 1}, false, "task-1");

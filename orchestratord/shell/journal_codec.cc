@@ -137,6 +137,8 @@ void write_payload(Writer& out, const JobPayload& payload) {
   out.number(sampling.choice).number(sampling.logit_bias.size());
   for (const LogitBias& bias : sampling.logit_bias) out.number(bias.id).real(bias.bias);
   out.flag(payload.log_probs.has_value()).number(payload.log_probs.value_or(0));
+  out.flag(payload.constraint.has_value());
+  if (payload.constraint) out.number(static_cast<std::uint64_t>(payload.constraint->kind)).text(payload.constraint->text);
 }
 JobPayload read_payload(Reader& in) {
   JobPayload out;
@@ -162,6 +164,10 @@ JobPayload read_payload(Reader& in) {
   const bool log_probs = in.flag();
   const std::uint32_t top = in.number32();
   if (log_probs) out.log_probs = top;
+  if (in.flag()) {
+    const auto kind = in.number<grammar::ConstraintKind>(static_cast<std::uint64_t>(grammar::ConstraintKind::gbnf));
+    out.constraint = grammar::Constraint{kind, in.text()};
+  }
   return out;
 }
 

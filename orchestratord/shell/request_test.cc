@@ -130,9 +130,8 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{R"({"logprobs": 1})", "logprobs", "true or false"},
         Refusal{R"({"top_logprobs": 2})", "top_logprobs", "logprobs: true"},
         Refusal{R"({"logprobs": true, "top_logprobs": 21})", "top_logprobs", "0..20"},
-        Refusal{R"({"tools": [{}]})", "tools", "not built", Outcome::NOT_IMPLEMENTED},
-        Refusal{R"({"response_format": {"type": "json_object"}})", "response_format", "not built",
-                Outcome::NOT_IMPLEMENTED}));
+        Refusal{R"({"response_format": {"type": "xml"}})", "response_format.type", "one of"},
+        Refusal{R"({"tools": [{}]})", "tools", "not built", Outcome::NOT_IMPLEMENTED}));
 
 TEST(Request, bodies_that_are_no_json_object_name_the_offset) {
   const auto message = [](std::string_view body) { return parse_task_request(body).error().message; };

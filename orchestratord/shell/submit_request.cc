@@ -6,6 +6,7 @@
 
 #include "common/runtime/entropy.h"
 #include "common/runtime/json_text.h"
+#include "orchestratord/shell/constraint_request.h"
 #include "orchestratord/shell/json_fields.h"
 #include "orchestratord/shell/request_limits.h"
 #include "orchestratord/shell/task_request.h"
@@ -129,6 +130,31 @@ Status<Failure> read_wish(const v1::SubmitRequest& message, PlacementWish& out) 
   return Ok{};
 }
 
+// OC-GRAMMAR-1032.
+Status<Failure> read_constraint(const v1::SubmitRequest& message, JobPayload& payload) {
+  using grammar::ConstraintKind;
+  if (!message.has_constraint()) return Ok{};
+  const v1::Constraint& wanted = message.constraint();
+  grammar::Constraint out;
+  std::string name = "json_object";
+  if (wanted.has_json_schema()) {
+    out = {ConstraintKind::json_schema, wanted.json_schema()};
+    name = "json_schema";
+  } else if (wanted.has_regex()) {
+    out = {ConstraintKind::regex, wanted.regex()};
+    name = "regex";
+  } else if (wanted.has_gbnf()) {
+    out = {ConstraintKind::gbnf, wanted.gbnf()};
+    name = "gbnf";
+  } else if (!wanted.json_object()) {
+    return Err{invalid("constraint", "constraint needs one of json_object (true), json_schema, regex and gbnf")};
+  }
+  if (auto checked = check_constraint(out, "constraint." + name); !checked.ok()) return checked;
+  if (!payload.stop.empty()) return Err{invalid("stop", "stop would cut the text that constraint asks for")};
+  payload.constraint = std::move(out);
+  return Ok{};
+}
+
 }  // namespace
 
 Result<JobSpec, Failure> read_submit_request(const v1::SubmitRequest& message) {
@@ -179,6 +205,7 @@ Result<JobSpec, Failure> read_submit_request(const v1::SubmitRequest& message) {
   ORCH_TRY(sampling, read_sampling(message, spec.id.to_string(), payload.sampling));
   ORCH_TRY(prompt, read_prompt(message.prompt(), payload.prompt));
   ORCH_TRY(wish, read_wish(message, spec.wish));
+  if (auto constraint = read_constraint(message, payload); !constraint.ok()) return Err{constraint.error()};
   static_cast<void>(sampling);
   static_cast<void>(prompt);
   static_cast<void>(wish);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/runtime/entropy.h"
+#include "orchestratord/shell/constraint_request.h"
 #include "orchestratord/shell/request_limits.h"
 #include "orchestratord/shell/sampling_fields.h"
 
@@ -175,6 +176,7 @@ Result<JobSpec, Failure> parse_task_request(std::string_view body) {
   read_sampling(fields, payload.sampling);
   read_log_probs(fields, payload);
   read_stop(fields, payload.stop);
+  read_constraint(fields, body, payload);
   read_placement(fields, spec.wish);
   for (const std::string_view name : {"inputs", "sampler_profile_version"}) {
     if (fields.any(name) != nullptr) fields.fail_not_built(name, "is not built yet");

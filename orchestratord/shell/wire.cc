@@ -62,6 +62,19 @@ Failure read_failure(const v1::Failure& message) {
   return out;
 }
 
+void write_constraint(const grammar::Constraint& constraint, v1::Constraint* out) {
+  switch (constraint.kind) {
+    case grammar::ConstraintKind::json_object:
+      return out->set_json_object(true);
+    case grammar::ConstraintKind::json_schema:
+      return out->set_json_schema(constraint.text);
+    case grammar::ConstraintKind::regex:
+      return out->set_regex(constraint.text);
+    case grammar::ConstraintKind::gbnf:
+      return out->set_gbnf(constraint.text);
+  }
+}
+
 void write_shaping(const Sampling& sampling, v1::Sampling* out) {
   out->set_repetition_penalty(sampling.repetition_penalty);
   out->set_frequency_penalty(sampling.frequency_penalty);
@@ -204,6 +217,7 @@ v1::GenerateRequest generate_request(const Dispatch& dispatch, const Holder& hol
   for (const std::uint32_t id : dispatch.resume_ids) out.add_resume_ids(id);
   out.set_tenant_id(dispatch.tenant);
   return out;
+  if (dispatch.payload->constraint) write_constraint(*dispatch.payload->constraint, out.mutable_constraint());
 }
 
 ReplicaView read_replica(const v1::Replica& message) {
