@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "worker/model/rope.h"
+#include "worker/model/architecture.h"
 #include "worker/vulkan/kernel_arguments.h"
 #include "worker/vulkan/tuning.h"
 
