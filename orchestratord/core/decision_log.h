@@ -25,7 +25,7 @@ struct PlacementRecord {
   std::string replica_id;
   std::string pool_id;
   PlacementDecision decision;
-  std::optional<Outcome> put_back;    // an internal outcome undid it
+  std::optional<Outcome> put_back;         // an internal outcome undid it
   std::optional<JobId> preempted_by = {};  // its slot went to this one (OC-PREEMPT-1004)
 };
 

@@ -77,8 +77,13 @@ void Orchestrator::answer_repeat(const Job::Repeat& repeat, JobId job, const Sta
     return refuse_it(Outcome::NOT_FOUND, "the result of this Idempotency-Key is no longer kept");
   if (repeat.reader && !streams_.closed(job) && streams_.readers(job) >= config_.streams.readers_per_job_max)
     return refuse_it(Outcome::CONFLICT, "the task has too many readers already");
-  emit(AdmissionReply{repeat.request, Admitted{job, admitted.queue_position, admitted.predicted_start, true,
-                                               admitted.estimated, admitted.on_time_probability, {}}});
+  emit(AdmissionReply{repeat.request, Admitted{job,
+                                               admitted.queue_position,
+                                               admitted.predicted_start,
+                                               true,
+                                               admitted.estimated,
+                                               admitted.on_time_probability,
+                                               {}}});
   if (repeat.reader) on(OpenStream{*repeat.reader, job, std::nullopt});
 }
 

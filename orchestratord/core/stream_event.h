@@ -54,8 +54,8 @@ struct EndEvent {
   bool estimated = false;
   Duration decode;
   std::uint32_t cached_prompt_tokens = 0;  // of prompt_tokens, not computed: the replica knew the prefix
-  // M3: another replica went on behind shown tokens; of the same numeric class, so the whole can be computed again. KV is
-  // never moved.
+  // M3: another replica went on behind shown tokens; of the same numeric class, so the whole can be computed again. KV
+  // is never moved.
   bool migrated = false;
 };
 struct ErrorEvent {

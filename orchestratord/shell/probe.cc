@@ -152,9 +152,8 @@ void Probe::note(const NotedPreempted& noted) {
 
 void Probe::note(const NotedPoisoned& noted) {
   metrics_.add("tasks_poisoned_total", {{"pool_id", noted.pool_id}, {"replica_id", noted.replica_id}});
-  runtime::log_warn("task_poisoned", {{"job_id", noted.job.to_string()},
-                                      {"pool_id", noted.pool_id},
-                                      {"replica_id", noted.replica_id}});
+  runtime::log_warn("task_poisoned",
+                    {{"job_id", noted.job.to_string()}, {"pool_id", noted.pool_id}, {"replica_id", noted.replica_id}});
 }
 
 void Probe::note(const NotedRecomputed& noted) {
