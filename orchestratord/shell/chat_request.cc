@@ -31,9 +31,7 @@ void read_streaming(JsonFields& fields, ChatRequest& chat) {
   if (auto failure = inner.finish()) fields.adopt(std::move(*failure));
 }
 
-bool is_neutral(const json& value) {
-  return (value.is_object() || value.is_array()) && value.empty();
-}
+bool is_neutral(const json& value) { return (value.is_object() || value.is_array()) && value.empty(); }
 
 void read_not_built(JsonFields& fields) {
   for (const std::string_view name : {"tools", "tool_choice", "functions", "function_call"}) {

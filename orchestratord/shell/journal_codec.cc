@@ -138,7 +138,8 @@ void write_payload(Writer& out, const JobPayload& payload) {
   for (const LogitBias& bias : sampling.logit_bias) out.number(bias.id).real(bias.bias);
   out.flag(payload.log_probs.has_value()).number(payload.log_probs.value_or(0));
   out.flag(payload.constraint.has_value());
-  if (payload.constraint) out.number(static_cast<std::uint64_t>(payload.constraint->kind)).text(payload.constraint->text);
+  if (payload.constraint)
+    out.number(static_cast<std::uint64_t>(payload.constraint->kind)).text(payload.constraint->text);
 }
 JobPayload read_payload(Reader& in) {
   JobPayload out;

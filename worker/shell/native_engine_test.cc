@@ -227,8 +227,8 @@ TEST(NativeEngine, OC_GRAMMAR_1022_a_resumed_constrained_job_goes_on_with_the_sa
     });
     rest->wait_end();
     ASSERT_TRUE(rest->result_.has_value()) << rest->failure_->message;
-    EXPECT_EQ(rest->ids_, std::vector<std::uint32_t>(whole->ids_.begin() + static_cast<std::ptrdiff_t>(taken),
-                                                     whole->ids_.end()));
+    EXPECT_EQ(rest->ids_,
+              std::vector<std::uint32_t>(whole->ids_.begin() + static_cast<std::ptrdiff_t>(taken), whole->ids_.end()));
     EXPECT_TRUE(whole->text_.ends_with(rest->text_));
   }
 }
