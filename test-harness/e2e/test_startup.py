@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import socket
 import subprocess
 import tempfile
@@ -82,6 +83,21 @@ def test_no_vulkan_driver(monkeypatch):
                           capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 69, (done.returncode, done.stderr)
     assert "vulkan" in done.stderr.lower()
+
+
+def test_OC_DEVICE_1004_a_device_lost_in_the_middle_ends_the_process(monkeypatch):
+    """A layer of the test tree loses it after the load, while tokens are made."""
+    lavapipe = pathlib.Path("/usr/share/vulkan/icd.d/lvp_icd.x86_64.json")
+    assert lavapipe.exists(), "mesa-vulkan-drivers is missing (ci/deps.txt)"
+    monkeypatch.setenv("VK_ICD_FILENAMES", str(lavapipe))
+    monkeypatch.setenv("VK_LAYER_PATH", str(binary_dir().parent / "gen/layers"))
+    monkeypatch.setenv("VK_INSTANCE_LAYERS", "VK_LAYER_ORCH_losing_device")
+    monkeypatch.setenv("VK_ORCH_LOSE_DEVICE_AFTER", "25")
+    done = subprocess.run([binary_dir() / "workerd", "--model", model_file(), "--device", "vulkan:0", "--ctx", "512", "--max-tokens", "60",
+                           "--generate", "Count to one hundred."], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 70, (done.returncode, done.stderr)
+    assert "VK_ERROR_DEVICE_LOST" in done.stderr and "llvmpipe" in done.stderr
+    assert done.stdout.strip(), "tokens came before the loss"
 
 
 def test_too_little_memory():

@@ -58,7 +58,7 @@ TEST_F(DeviceLostTest, OC_DEVICE_1004_a_loss_between_steps_is_typed_and_ends_the
   ASSERT_TRUE(backend.step({rows, tables}, logits).ok());
   std::string first;
   {
-    const Setting losing("ORCH_LOSE_DEVICE_AFTER", "0");
+    const Setting losing("VK_ORCH_LOSE_DEVICE_AFTER", "0");
     const auto stepped = backend.step({rows, tables}, logits);
     ASSERT_FALSE(stepped.ok());
     EXPECT_EQ(stepped.error().outcome, Outcome::INTERNAL);
@@ -73,7 +73,7 @@ TEST_F(DeviceLostTest, OC_DEVICE_1004_a_loss_between_steps_is_typed_and_ends_the
 }
 
 TEST_F(DeviceLostTest, OC_DEVICE_1004_a_loss_while_loading_refuses_the_load) {
-  const Setting losing("ORCH_LOSE_DEVICE_AFTER", "3");  // inside the self-test
+  const Setting losing("VK_ORCH_LOSE_DEVICE_AFTER", "3");  // inside the self-test
   const auto made = make_backend();
   ASSERT_FALSE(made.ok());
   EXPECT_EQ(made.error().kind, VulkanErrorKind::device_lost);

@@ -1,4 +1,4 @@
-// A Vulkan layer that loses the device: once more than $ORCH_LOSE_DEVICE_AFTER submissions were made, this and every
+// A Vulkan layer that loses the device: once more than $VK_ORCH_LOSE_DEVICE_AFTER submissions were made, this and every
 // later one fails with VK_ERROR_DEVICE_LOST. Without the variable it changes nothing. Test code only; one driver at a
 // time.
 #include <vulkan/vk_layer.h>
@@ -51,7 +51,7 @@ VKAPI_ATTR VkResult VKAPI_CALL create_device(VkPhysicalDevice physical, const Vk
 }
 
 VKAPI_ATTR VkResult VKAPI_CALL submit(VkQueue queue, std::uint32_t count, const VkSubmitInfo* infos, VkFence fence) {
-  const char* limit = std::getenv("ORCH_LOSE_DEVICE_AFTER");
+  const char* limit = std::getenv("VK_ORCH_LOSE_DEVICE_AFTER");
   if (limit != nullptr && ++submissions > std::atol(limit)) lost = true;
   return lost ? VK_ERROR_DEVICE_LOST : next_submit(queue, count, infos, fence);
 }
