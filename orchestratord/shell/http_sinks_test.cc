@@ -170,8 +170,8 @@ TEST(ClientDesk, OC_JOB_1002_a_reader_behind_its_limit_is_cut_and_others_are_not
   ClientDesk desk([&](Event event) { to_core.push_back(std::move(event)); });
   const auto slow = std::make_shared<RecordingExchange>();
   const auto quick = std::make_shared<RecordingExchange>();
-  const ReaderId first = desk.open(JobId{}, std::nullopt, make_task_sink(slow, kLimits));
-  const ReaderId second = desk.open(JobId{}, std::nullopt, make_task_sink(quick, kLimits));
+  const ReaderId first = desk.open(JobId{}, std::nullopt, std::nullopt, make_task_sink(slow, kLimits));
+  const ReaderId second = desk.open(JobId{}, std::nullopt, std::nullopt, make_task_sink(quick, kLimits));
   to_core.clear();
   const auto event = std::make_shared<const StreamEvent>(token(std::string(kLimits.pending_bytes_max / 2, 'x')));
   for (int i = 0; i < 4; ++i) {
@@ -193,7 +193,7 @@ TEST(ClientDesk, a_client_that_left_is_told_nothing_more) {
   std::vector<Event> to_core;
   ClientDesk desk([&](Event event) { to_core.push_back(std::move(event)); });
   const auto exchange = std::make_shared<RecordingExchange>();
-  const ReaderId reader = desk.open(JobId{}, std::nullopt, make_task_sink(exchange, kLimits));
+  const ReaderId reader = desk.open(JobId{}, std::nullopt, std::nullopt, make_task_sink(exchange, kLimits));
   desk.gone(reader);
   desk.gone(reader);
   desk.execute(Deliver{reader, std::make_shared<const StreamEvent>(token("late"))});
