@@ -23,7 +23,9 @@ std::optional<JobId> Clients::submit(std::size_t index, const std::string& model
   if (gateway.core() == nullptr) return std::nullopt;
   Prng& rng = world_.rng();
   const bool plain = manners == Manners::plain;
-  const JobId id{{0x51, next_++}};
+  const std::uint64_t number = next_++;
+  const bool poison = !plain && mix(world_.seed() * 1'000'003 + number) % 100 == 0;
+  const JobId id{{poison ? kPoisonJobs : kPlainJobs, number}};
   JobSpec spec;
   spec.id = id;
   spec.tenant = "t" + std::to_string(rng.below(3));

@@ -29,7 +29,9 @@ inline bool script_holds_back(JobId job, std::uint32_t index) { return mix(job.v
 inline std::uint32_t script_token(JobId job, std::uint32_t index) {
   return static_cast<std::uint32_t>(mix(job.value.lo * 17 + index) % 49152);
 }
-// M6: whoever computes it dies of it.
-inline bool script_is_poison(JobId job) { return mix(job.value.lo * 7) % 150 == 0; }
+// M6: whoever computes one of these dies of it.
+inline constexpr std::uint64_t kPlainJobs = 0x51;
+inline constexpr std::uint64_t kPoisonJobs = 0x50;
+inline bool script_is_poison(JobId job) { return job.value.hi == kPoisonJobs; }
 
 }  // namespace orch::sim

@@ -28,7 +28,7 @@ Instant NodeClock::real(Instant local_time) const {
           2 * kMillion};
 }
 
-World::World(std::uint64_t seed, std::size_t trace_lines) : rng_(seed), trace_lines_(trace_lines) {
+World::World(std::uint64_t seed, std::size_t trace_lines) : seed_(seed), rng_(seed), trace_lines_(trace_lines) {
   rate_base_ppm_ = rng_.between(-kSpreadPpm, kSpreadPpm);
 }
 

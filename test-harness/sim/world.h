@@ -93,6 +93,7 @@ class World {
   World& operator=(const World&) = delete;
 
   Instant now() const { return now_; }
+  std::uint64_t seed() const { return seed_; }
   Prng& rng() { return rng_; }
   bool chance(std::uint32_t per_10000) { return per_10000 > 0 && rng_.chance(per_10000, 10000); }
   Duration between(Duration low, Duration high) { return {rng_.between(low.ns, high.ns)}; }
@@ -170,6 +171,7 @@ class World {
   bool crashes(std::size_t boundary);
 
   Instant now_;
+  std::uint64_t seed_;
   Prng rng_;
   std::size_t trace_lines_;
   bool healed_ = false;
