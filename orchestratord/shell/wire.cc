@@ -212,12 +212,12 @@ v1::GenerateRequest generate_request(const Dispatch& dispatch, const Holder& hol
   if (dispatch.payload->log_probs) out.set_logprobs(*dispatch.payload->log_probs);
   out.set_max_tokens(dispatch.max_tokens);
   for (const std::string& stop : dispatch.payload->stop) out.add_stop(stop);
+  if (dispatch.payload->constraint) write_constraint(*dispatch.payload->constraint, out.mutable_constraint());
   if (dispatch.deadline)
     out.set_deadline_ms(static_cast<std::uint64_t>(std::max<std::int64_t>(1, dispatch.deadline->ms_ceil())));
   for (const std::uint32_t id : dispatch.resume_ids) out.add_resume_ids(id);
   out.set_tenant_id(dispatch.tenant);
   return out;
-  if (dispatch.payload->constraint) write_constraint(*dispatch.payload->constraint, out.mutable_constraint());
 }
 
 ReplicaView read_replica(const v1::Replica& message) {
