@@ -1,7 +1,7 @@
 // out[row][n] = store((W x + bias) + residual) for f16, bf16 and f32 weights: one product and one addition per element
-// in order, the splits of plan.h. A lane computes one weight row for one activation row. Grid: x covers the weight rows,
-// y = activation rows. Device layout in texels of 4 words (weight_store.h): f32 (tile * 8 + k / 4) * 16 + row; f16 and
-// bf16 (tile * 4 + k / 8) * 16 + row.
+// in order, the splits of plan.h. A lane computes one weight row for one activation row. Grid: x covers the weight
+// rows, y = activation rows. Device layout in texels of 4 words (weight_store.h): f32 (tile * 8 + k / 4) * 16 + row;
+// f16 and bf16 (tile * 4 + k / 8) * 16 + row.
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "step.glsl"
