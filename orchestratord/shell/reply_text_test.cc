@@ -154,6 +154,7 @@ TEST(FailureReply, OC_CTRL_2030_every_refusal_keeps_its_status_type_and_headers)
   constexpr const char* kServer = "server_error";
   const Row rows[] = {{Outcome::ADMISSION_REJECT, 429, "rate_limit_error", true},
                       {Outcome::QUEUE_FULL_DROP_LRU, 429, "rate_limit_error", true},
+                      {Outcome::BUDGET_EXHAUSTED, 429, "rate_limit_error", true},
                       {Outcome::INVALID_PARAMS, 400, kInvalid, false},
                       {Outcome::CONTEXT_OVERFLOW, 400, kInvalid, false},
                       {Outcome::PAYLOAD_TOO_LARGE, 413, kInvalid, false},
