@@ -47,7 +47,7 @@ struct JobPayload {
   Prompt prompt;
   Sampling sampling;
   std::vector<std::string> stop;
-  std::optional<std::uint32_t> log_probs = {};  // of every token, with so many of the likeliest
+  std::optional<std::uint32_t> log_probs = {};         // of every token, with so many of the likeliest
   std::optional<grammar::Constraint> constraint = {};  // what the text must be
 };
 
