@@ -15,6 +15,9 @@ using nlohmann::json;
 constexpr std::size_t kLineMax = 1024 * 1024;
 constexpr std::size_t kReplyFixed = 1024 * 1024;
 constexpr std::size_t kErrorBodyMax = 64 * 1024;
+// How far back the engine counts for penalties; it keeps four bytes for each. Servers of 2026 refuse the -1 that meant
+// all.
+constexpr int kPenaltyTokensMax = 128 * 1024;
 
 Duration milliseconds_at(const json& object, const char* key) {
   const auto found = object.find(key);
@@ -56,7 +59,9 @@ std::string completion_body(const GenerationRequest& request, const std::string&
   body["repeat_penalty"] = request.repetition_penalty;
   body["frequency_penalty"] = request.frequency_penalty;
   body["presence_penalty"] = request.presence_penalty;
-  body["repeat_last_n"] = -1;  // the whole context
+  const bool penalised =
+      request.repetition_penalty != 1.0F || request.frequency_penalty != 0.0F || request.presence_penalty != 0.0F;
+  body["repeat_last_n"] = penalised ? kPenaltyTokensMax : 0;
   if (!request.logit_bias.empty()) {
     json bias = json::array();
     for (const LogitBias& each : request.logit_bias) bias.push_back({each.id, each.bias});

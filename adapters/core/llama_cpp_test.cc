@@ -210,7 +210,8 @@ TEST(LlamaCpp, OC_GRAMMAR_1034_constraints_are_passed_on_or_refused_by_name) {
   request.constraint = {ConstraintKind::gbnf, "root ::= \"a\""};
   EXPECT_EQ(json::parse(body())["grammar"], "root ::= \"a\"");
   request.constraint = {ConstraintKind::regex, "a"};
-  EXPECT_EQ(LlamaCppDialect().generate(request).error().outcome, Outcome::NOT_IMPLEMENTED);
+  EXPECT_EQ(LlamaCppDialect().generate(request).error().outcome, Outcome::INVALID_PARAMS);
+  EXPECT_EQ(LlamaCppDialect().generate(request).error().field, "constraint");
   request.constraint = {ConstraintKind::json_schema, R"({},"n_predict":1)"};
   EXPECT_EQ(LlamaCppDialect().generate(request).error().field, "constraint.json_schema");
 }
@@ -227,7 +228,7 @@ TEST(LlamaCpp, A11_penalties_and_bias_are_mapped) {
   EXPECT_EQ(body["repeat_penalty"], 1.5);
   EXPECT_EQ(body["frequency_penalty"], 0.5);
   EXPECT_EQ(body["presence_penalty"], -0.25);
-  EXPECT_EQ(body["repeat_last_n"], -1);
+  EXPECT_EQ(body["repeat_last_n"], 131072) << "the server refuses -1, and 0 switches penalties off";
   EXPECT_EQ(body["logit_bias"], json::parse("[[7, 2.5], [9, -100.0]]"));
   EXPECT_EQ(body["seed"], 12) << "another choice is another draw";
 }

@@ -27,9 +27,7 @@ inline std::optional<worker::EngineFailure> refuse_scores(const worker::Generati
 inline std::optional<worker::EngineFailure> refuse_constraint(const worker::GenerationRequest& request,
                                                               const std::string& engine) {
   if (!request.constraint) return std::nullopt;
-  auto out = unsupported(engine, "constraint");
-  out.outcome = Outcome::NOT_IMPLEMENTED;
-  return out;
+  return unsupported(engine, "constraint");
 }
 
 inline std::optional<worker::EngineFailure> refuse_shaping(const worker::GenerationRequest& request,

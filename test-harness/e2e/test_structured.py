@@ -108,8 +108,8 @@ def test_OC_GRAMMAR_1032_what_is_not_supported_is_refused_before_admission(clust
 def test_OC_GRAMMAR_1034_an_engine_that_cannot_obey_says_so():
     with Cluster([mock_pool()]) as running:
         running.wait_ready()
-        status, reply = answer_to(running, "x", response_format={"type": "json_object"})
-        assert status == 501 and reply["error"]["code"] == "NOT_IMPLEMENTED", reply
+        status, reply = answer_to(running, "x", model="mock-model", response_format={"type": "json_object"})
+        assert status == 400 and (reply["error"]["code"], reply["error"]["param"]) == ("INVALID_PARAMS", "constraint"), reply
 
 
 def test_OC_GRAMMAR_1022_kill_9_of_workerd_changes_no_byte():
