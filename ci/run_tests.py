@@ -70,9 +70,9 @@ TSAN_TESTS = ["runtime_test", "orchestratord_core_test", "pool_core_test", "leas
 
 def sanitized(name, tests):
     directory = ROOT / "build" / name
-    return [Step(f"{name}-configure", "full", preset(name)),
-            Step(f"{name}-build", "full", ninja(directory, *tests), timeout=3000),
-            ctest(f"ctest-{name}", "full", directory, "-R", "^(" + "|".join(tests) + ")$", "-j", str(os.cpu_count() or 2))]
+    return [Step(f"{name}-configure", "nightly", preset(name)),
+            Step(f"{name}-build", "nightly", ninja(directory, *tests), timeout=3000),
+            ctest(f"ctest-{name}", "nightly", directory, "-R", "^(" + "|".join(tests) + ")$", "-j", str(os.cpu_count() or 2))]
 
 
 def script(name, tier, *command, timeout=1200, env=None):
