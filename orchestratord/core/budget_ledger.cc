@@ -202,8 +202,8 @@ void BudgetLedger::assume(const Account& account, BudgetUse wanted, BudgetHold& 
   ORCH_CHECK(!hold.open);
   wanted.turns = 1;
   const bool room = account.session.empty() || sessions_.contains({account.tenant, account.session}) || make_room();
-  static const std::string kNone;
-  hold_in({account.tenant, room ? account.session : kNone, account.limits}, wanted, hold, now);
+  static const std::string no_session;
+  hold_in({account.tenant, room ? account.session : no_session, account.limits}, wanted, hold, now);
 }
 
 void BudgetLedger::restore(const Account& account, const BudgetUse& used, Instant at, Instant now) {

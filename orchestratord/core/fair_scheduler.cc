@@ -263,7 +263,8 @@ void FairScheduler::each_share(Visit&& visit) const {
 std::vector<std::pair<FlowId, FlowCounters>> FairScheduler::own_counters() const {
   std::vector<std::pair<FlowId, FlowCounters>> out;
   each_share([&](FlowId flow, const Share& share) {
-    out.push_back({std::move(flow), {share.delivered, share.reserved, share.released, share.lift, share.waiting > 0}});
+    out.emplace_back(std::move(flow),
+                     FlowCounters{share.delivered, share.reserved, share.released, share.lift, share.waiting > 0});
   });
   return out;
 }

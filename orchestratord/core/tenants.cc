@@ -6,7 +6,7 @@
 namespace orch::gateway {
 namespace {
 
-const std::string kOther = "other";
+const std::string other_tenants = "other";
 
 bool is_name(const std::string& text) {
   return !text.empty() && text.size() <= 128 && std::all_of(text.begin(), text.end(), [](char c) {
@@ -68,7 +68,7 @@ std::optional<TenantsFault> check_tenants(const TenantsConfig& config) {
   for (std::size_t i = 0; i < config.tenants.size(); ++i) {
     const TenantPolicy& policy = config.tenants[i];
     const std::string path = "tenants[" + std::to_string(i) + "]";
-    if (!is_name(policy.name) || policy.name == kOther) {
+    if (!is_name(policy.name) || policy.name == other_tenants) {
       return TenantsFault{path + ".name", path + ".name must be 1..128 characters of A-Za-z0-9._- and not \"other\""};
     }
     if (!names.insert(policy.name).second)
@@ -90,14 +90,14 @@ void Tenants::replace(TenantsConfig config) {
 
 std::string Tenants::admit(const std::string& name) {
   if (index_.contains(name) || names_.contains(name)) return name;
-  if (names_.size() >= kTenantsMax) return kOther;
+  if (names_.size() >= kTenantsMax) return other_tenants;
   names_.insert(name);
   return name;
 }
 
 const std::string& Tenants::known_as(const std::string& name) const {
   const bool known = index_.contains(name) || names_.contains(name);
-  return known || names_.size() < kTenantsMax ? name : kOther;
+  return known || names_.size() < kTenantsMax ? name : other_tenants;
 }
 
 const TenantPolicy& Tenants::policy(const std::string& name) const {

@@ -50,7 +50,7 @@ inline JobSpec full_spec(std::uint64_t n) {
   spec.require_gpu = true;
   JobPayload payload;
   payload.prompt.messages = {{"system", "be kind"}, {"user", std::string("nul \0 inside", 12)}};
-  payload.sampling = {0.7F, 40, 0.9F, 0.05F, 0x7FFF'FFFF'FFFF'FFFF};
+  payload.sampling = {.temperature = 0.7F, .top_k = 40, .top_p = 0.9F, .min_p = 0.05F, .seed = 0x7FFF'FFFF'FFFF'FFFF};
   payload.stop = {"END", "\n"};
   spec.payload = std::make_shared<const JobPayload>(std::move(payload));
   return spec;

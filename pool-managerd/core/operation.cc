@@ -36,8 +36,9 @@ std::string to_string(OperationId id) { return std::to_string(id.boot) + "." + s
 
 std::optional<OperationId> parse_operation_id(std::string_view text) {
   OperationId id;
-  const char* const end = text.data() + text.size();
-  const auto boot = std::from_chars(text.data(), end, id.boot);
+  const char* const begin = text.data();
+  const char* const end = begin + text.size();
+  const auto boot = std::from_chars(begin, end, id.boot);
   if (boot.ec != std::errc() || boot.ptr == end || *boot.ptr != '.') return std::nullopt;
   const auto counter = std::from_chars(boot.ptr + 1, end, id.counter);
   if (counter.ec != std::errc() || counter.ptr != end) return std::nullopt;

@@ -206,6 +206,7 @@ bool GenerationBatch::plan() {
 
 std::vector<std::pair<DispatchId, std::uint32_t>> GenerationBatch::logit_owners() const {
   std::vector<std::pair<DispatchId, std::uint32_t>> out;
+  out.reserve(wanted_.size());
   for (const WantedRow& row : wanted_) out.emplace_back(row.run->sequence.request().id, row.position);
   return out;
 }

@@ -1,5 +1,7 @@
 #include "worker/core/kv_pages.h"
 
+#include <algorithm>
+
 #include "common/base/check.h"
 
 namespace orch::worker {
@@ -103,7 +105,7 @@ std::optional<Fork> fork(KvPagePool& pool, const PageTable& table) {
 }
 
 void free_table(KvPagePool& pool, PageTable& table) {
-  for (auto page = table.pages.rbegin(); page != table.pages.rend(); ++page) pool.release(*page);
+  std::for_each(table.pages.rbegin(), table.pages.rend(), [&pool](auto page) { pool.release(page); });
   table = PageTable{};
 }
 

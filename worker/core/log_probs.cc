@@ -80,6 +80,7 @@ std::vector<ScoredId> LogProbs::top(std::uint32_t count) const {
     best.insert(std::upper_bound(best.begin(), best.end(), id, before), id);
   }
   std::vector<ScoredId> out;
+  out.reserve(best.size());
   for (const std::uint32_t id : best) out.push_back(scored(id));
   return out;
 }
