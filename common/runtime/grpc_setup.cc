@@ -3,8 +3,15 @@
 #include <absl/synchronization/mutex.h>
 
 #include <chrono>
+#include <cstdio>
+#include <cstdlib>
 
 namespace orch::runtime {
+
+void end_process(int exit_code) {
+  std::fflush(nullptr);
+  std::_Exit(exit_code);
+}
 
 void prepare_grpc() { absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore); }
 

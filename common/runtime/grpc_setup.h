@@ -19,6 +19,11 @@ inline constexpr int kGrpcMessageBytesMax = 8 * 1024 * 1024;
 // cycle is to abort the process.
 void prepare_grpc();
 
+// Last thing in a main that held client channels, after everything of its own is closed and flushed: ends the process
+// without destructors. gRPC 1.51 aborts now and then when the last channel goes while a thread of its callback queue
+// still leaves.
+[[noreturn]] void end_process(int exit_code);
+
 // No proxy from the environment, no shared subchannels (a reconnect is ours to pace), quick keepalive so that a silent
 // peer is noticed within a lease's TTL.
 std::shared_ptr<grpc::Channel> make_channel(const std::string& target);
