@@ -128,6 +128,7 @@ class GenerationSink {
   virtual ~GenerationSink() = default;
   virtual void started(std::uint32_t prompt_tokens, std::uint32_t cached_prompt_tokens) = 0;
   // Before any tokens, when asked for: one entry per prompt token from the second on, in parts, in order.
+  // NOLINTNEXTLINE(performance-unnecessary-value-param): who overrides it keeps what it gets
   virtual void prompt_scored(std::vector<TokenLogProbs> /*log_probs*/) {}
   // Never blocks.
   virtual void tokens(GeneratedTokens tokens) = 0;
@@ -198,6 +199,7 @@ class GenerationEngine {
     return Err{EngineFailure{Outcome::NOT_IMPLEMENTED, "this engine shows no rendered prompts", {}}};
   }
   // Ends like submit(), and cancel() ends it.
+  // NOLINTNEXTLINE(performance-unnecessary-value-param): who overrides it keeps what it gets
   virtual void score(ScoreRequest /*request*/, std::shared_ptr<ScoreSink> sink) {
     const std::shared_ptr<ScoreSink> answer = std::move(sink);
     answer->failed({Outcome::NOT_IMPLEMENTED, "this engine does not score", {}});
