@@ -77,7 +77,9 @@ class JsonParser {
       skip_blanks();
       if (!in_.failed() && !in_.take(":")) in_.fail("a colon belongs here");
       if (in_.failed()) return;
-      out.members.emplace_back(std::move(name), value(depth + 1));
+      JsonTree member = value(depth + 1);
+      member.name = std::move(name);
+      out.items.push_back(std::move(member));
       skip_blanks();
     } while (!in_.failed() && in_.take(","));
     if (!in_.failed() && !in_.take("}")) in_.fail("a comma or } belongs here");
@@ -162,10 +164,11 @@ class JsonParser {
 
 }  // namespace
 
-const JsonTree* JsonTree::member(std::string_view name) const {
+const JsonTree* JsonTree::member(std::string_view wanted) const {
+  if (kind != JsonKind::object) return nullptr;
   const auto found =
-      std::find_if(members.begin(), members.end(), [&](const auto& member) { return member.first == name; });
-  return found == members.end() ? nullptr : &found->second;
+      std::find_if(items.begin(), items.end(), [&](const JsonTree& item) { return item.name == wanted; });
+  return found == items.end() ? nullptr : &*found;
 }
 
 Result<JsonTree, GrammarError> parse_json(std::string_view text) {
@@ -209,11 +212,11 @@ void append_json(std::string& out, const JsonTree& tree) {
       return;
     case JsonKind::object:
       out.push_back('{');
-      for (std::size_t i = 0; i < tree.members.size(); ++i) {
+      for (std::size_t i = 0; i < tree.items.size(); ++i) {
         if (i > 0) out.push_back(',');
-        append_json_text(out, tree.members[i].first);
+        append_json_text(out, tree.items[i].name);
         out.push_back(':');
-        append_json(out, tree.members[i].second);
+        append_json(out, tree.items[i]);
       }
       out.push_back('}');
   }

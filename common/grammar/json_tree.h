@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "common/base/result.h"
@@ -18,13 +17,13 @@ enum class JsonKind : std::uint8_t { null, boolean, number, string, array, objec
 struct JsonTree {
   JsonKind kind = JsonKind::null;
   bool truth = false;
-  std::string text{};  // of a string, decoded; of a number, as it was written
-  std::vector<JsonTree> items{};
-  std::vector<std::pair<std::string, JsonTree>> members{};
+  std::string name{};             // of a member of an object
+  std::string text{};             // of a string, decoded; of a number, as it was written
+  std::vector<JsonTree> items{};  // of an array; of an object, its members
 
   bool is(JsonKind wanted) const { return kind == wanted; }
   // Null: there is none.
-  const JsonTree* member(std::string_view name) const;
+  const JsonTree* member(std::string_view wanted) const;
 };
 
 // At most kTextBytesMax bytes and kJsonDepthMax levels.

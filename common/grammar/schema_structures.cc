@@ -87,8 +87,8 @@ std::vector<SchemaWriter::Member> SchemaWriter::members_of(const JsonTree& schem
   std::vector<Member> out;
   if (const JsonTree* properties = schema.member("properties")) {
     if (!properties->is(JsonKind::object)) fail(place.at("properties").path, "an object of schemas belongs here");
-    for (const auto& [name, value] : properties->members) {
-      out.push_back({name, &value, place.at("properties").at(name).path, false});
+    for (const JsonTree& property : properties->items) {
+      out.push_back({property.name, &property, place.at("properties").at(property.name).path, false});
     }
   }
   const JsonTree* others = schema.member("additionalProperties");

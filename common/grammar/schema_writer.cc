@@ -120,7 +120,8 @@ void SchemaWriter::add(const JsonTree& schema, const Place& place) {
 }
 
 bool SchemaWriter::check_keywords(const JsonTree& schema, const Place& place) {
-  for (const auto& [name, value] : schema.members) {
+  for (const JsonTree& value : schema.items) {
+    const std::string& name = value.name;
     if (among(kAnnotations, name) || among(kWhole, name) || name == "type") continue;
     const auto typed =
         std::find_if(kTyped.begin(), kTyped.end(), [&](const TypedKeyword& keyword) { return keyword.name == name; });
@@ -135,7 +136,8 @@ bool SchemaWriter::check_keywords(const JsonTree& schema, const Place& place) {
 // Keywords of a schema hold together; those that choose another schema would have to be solved with the others.
 bool SchemaWriter::stands_alone(const JsonTree& schema, std::string_view keyword, const Place& place,
                                 bool beside_type) {
-  for (const auto& [name, value] : schema.members) {
+  for (const JsonTree& each : schema.items) {
+    const std::string& name = each.name;
     if (name == keyword || among(kAnnotations, name) || (beside_type && name == "type")) continue;
     fail(place.at(name).path, name + " beside " + std::string(keyword) + " is not supported");
     return false;
