@@ -125,5 +125,8 @@ int main(int argc, char** argv) {
   server.listen = flags.listen;
   server.lifeline_fd = flags.lifeline_fd;
   server.orphan_grace = orch::Duration::milliseconds(flags.orphan_grace_ms);
-  return flags.dialect == "mock" ? serve_mock(flags, std::move(server)) : serve_http(flags, std::move(server));
+  const int exit_code =
+      flags.dialect == "mock" ? serve_mock(flags, std::move(server)) : serve_http(flags, std::move(server));
+  orch::runtime::log_shutdown();
+  orch::runtime::end_process(exit_code);
 }

@@ -60,5 +60,5 @@ int main(int argc, char** argv) {
   if (!daemon.ok()) return fail(daemon.error().exit_code, daemon.error().message);
   daemon.value()->run();
   orch::runtime::log_shutdown();
-  return 0;
+  orch::runtime::end_process(0);
 }

@@ -104,7 +104,7 @@ class Cluster:
     """One orchestratord and one pool-managerd. Use as a context manager."""
 
     def __init__(self, pools, orchestratord=None, pool_managerd=None, directory=None):
-        self._temporary = None if directory else tempfile.TemporaryDirectory(prefix="orch", dir="/tmp")
+        self._temporary = None if directory else tempfile.TemporaryDirectory(prefix="orch")
         self.dir = pathlib.Path(directory or self._temporary.name)
         self.pools = pools
         self.orchestratord_config = orchestratord or {}
@@ -116,15 +116,20 @@ class Cluster:
         try:
             self.start_manager()
             self.start_gateway()
-        except BaseException:
-            self.stop()
+        except BaseException as error:
+            self.__exit__(type(error))
             raise
         return self
 
-    def __exit__(self, *_):
-        self.stop()
-        if self._temporary:
-            self._temporary.cleanup()
+    def __exit__(self, failure=None, *_):
+        try:
+            self.stop()
+        except ClusterError:
+            if failure is None:  # else it would hide what came first
+                raise
+        finally:
+            if self._temporary:
+                self._temporary.cleanup()
 
     # --- processes ---
 
@@ -172,17 +177,23 @@ class Cluster:
         return process
 
     def stop(self):
+        """SIGTERM to what still runs; raises when a process does not end by it, with 0."""
+        faults = []
         for name in ("orchestratord", "pool-managerd"):
             process = self.processes.get(name)
-            if process is None:
+            if process is None or process.poll() is not None:
                 continue
-            if process.poll() is None:
-                process.terminate()
+            process.terminate()
             try:
-                process.wait(30)
+                code = process.wait(30)
+                if code != 0:
+                    faults.append(f"{name}, asked to stop, ended with {code}: {self.log_tail(name)}")
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+                faults.append(f"{name} did not end within 30 s: {self.log_tail(name)}")
+        if faults:
+            raise ClusterError("\n".join(faults))
 
     # --- looking ---
 
