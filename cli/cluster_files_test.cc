@@ -3,8 +3,9 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
-#include <cstdlib>
 #include <string>
+
+#include "common/testing/temp_folder.h"
 
 namespace orch::cli {
 namespace {
@@ -12,9 +13,8 @@ namespace {
 TEST(ClusterFiles, quotes_what_yaml_would_misread) { EXPECT_EQ(yaml_quoted("a\"b\\c\n"), "\"a\\\"b\\\\c\\x0a\""); }
 
 TEST(ClusterFiles, writes_private_directories_and_both_configurations) {
-  std::string dir = testing::TempDir() + "/orch_files_XXXXXX";
-  ASSERT_NE(::mkdtemp(dir.data()), nullptr);
-  const ClusterFiles files(dir + "/state");
+  const orch::testing::TempFolder folder;
+  const ClusterFiles files(folder.path() + "/state");
   ClusterOptions options;
   options.model_name = "tiny";
   options.model_path = "/models/tiny.gguf";

@@ -2,18 +2,17 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
+
+#include "common/testing/temp_folder.h"
 
 namespace orch::cli {
 namespace {
 
-class ModelStore : public testing::Test {
+class ModelStore : public ::testing::Test {
  protected:
   void SetUp() override {
-    dir_ = testing::TempDir() + "/orch_models_XXXXXX";
-    ASSERT_NE(::mkdtemp(dir_.data()), nullptr);
     source_ = dir_ + "/source.bin";
     std::ofstream(source_, std::ios::binary) << "GGUF and more";
   }
@@ -26,7 +25,8 @@ class ModelStore : public testing::Test {
     return !std::filesystem::exists(dir_ + "/models") || std::filesystem::is_empty(dir_ + "/models");
   }
 
-  std::string dir_;
+  const orch::testing::TempFolder folder_;
+  const std::string dir_ = folder_.path();
   std::string source_;
   std::uint64_t done_ = 0;
 };

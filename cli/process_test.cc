@@ -5,19 +5,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cstdlib>
 #include <fstream>
 #include <sstream>
 #include <string>
 
+#include "common/testing/temp_folder.h"
+
 namespace orch::cli {
 namespace {
-
-std::string temporary_dir() {
-  std::string pattern = testing::TempDir() + "/orch_cli_XXXXXX";
-  ORCH_CHECK(::mkdtemp(pattern.data()) != nullptr);
-  return pattern;
-}
 
 Exit wait_for(pid_t pid) {
   int status = 0;
@@ -27,7 +22,8 @@ Exit wait_for(pid_t pid) {
 }
 
 TEST(Process, reports_exit_code_and_collects_output) {
-  const std::string log = temporary_dir() + "/log";
+  const orch::testing::TempFolder folder;
+  const std::string log = folder.path() + "/log";
   const auto pid = spawn({.command = {"/bin/sh", "-c", "echo heard; exit 7"}, .log_file = log});
   ASSERT_TRUE(pid.ok());
   const Exit exit = wait_for(*pid);
@@ -39,13 +35,15 @@ TEST(Process, reports_exit_code_and_collects_output) {
 }
 
 TEST(Process, a_missing_program_is_an_error_with_its_name) {
-  const auto pid = spawn({.command = {"/no/such/program"}, .log_file = temporary_dir() + "/log"});
+  const orch::testing::TempFolder folder;
+  const auto pid = spawn({.command = {"/no/such/program"}, .log_file = folder.path() + "/log"});
   ASSERT_FALSE(pid.ok());
   EXPECT_NE(pid.error().find("/no/such/program"), std::string::npos);
 }
 
 TEST(PidFile, names_its_owner_only_while_the_owner_lives) {
-  const std::string path = temporary_dir() + "/pid";
+  const orch::testing::TempFolder folder;
+  const std::string path = folder.path() + "/pid";
   EXPECT_FALSE(PidFile::owner(path).has_value());
   {
     auto held = PidFile::acquire(path);

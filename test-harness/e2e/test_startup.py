@@ -114,7 +114,7 @@ def cli(state, *arguments, model):
 
 
 def test_OC_CLI_1005_up_ends_at_once_when_the_model_cannot_come(tmp_path):
-    with tempfile.TemporaryDirectory(prefix="orch", dir="/tmp") as state:  # its sockets need a short path
+    with tempfile.TemporaryDirectory(prefix="orch") as state:  # its sockets need a short path
         done = cli(state, "up", model=tmp_path / "absent.gguf")
         assert done.returncode == 1, (done.stdout, done.stderr)
         assert any("failed: " in line and "absent.gguf" in line for line in done.stderr.splitlines()), done.stderr

@@ -11,10 +11,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
 #include <string>
 
 #include "common/runtime/grpc_setup.h"
+#include "common/testing/temp_folder.h"
 #include "worker/shell/manual_engine.h"
 #include "worker/shell/worker_server.h"
 
@@ -36,9 +36,8 @@ int run_worker(const char* listen, int lifeline) {
 }
 
 TEST(WorkerServerLifeline, L8_the_end_of_the_lifeline_ends_the_process_with_0_within_a_second) {
-  char folder[] = "/tmp/orch-lifeline-XXXXXX";
-  ASSERT_NE(::mkdtemp(folder), nullptr);
-  const std::string listen = std::string("unix:") + folder + "/worker.sock";
+  const orch::testing::TempFolder folder;
+  const std::string listen = "unix:" + folder.path() + "/worker.sock";
   std::array<int, 2> lifeline{};
   std::array<int, 2> output{};
   ASSERT_EQ(::pipe(lifeline.data()), 0);
@@ -67,7 +66,6 @@ TEST(WorkerServerLifeline, L8_the_end_of_the_lifeline_ends_the_process_with_0_wi
   ASSERT_EQ(::waitpid(child, &status, 0), child);
   EXPECT_TRUE(WIFEXITED(status));
   EXPECT_EQ(WEXITSTATUS(status), 0);
-  std::filesystem::remove_all(folder);
 }
 
 }  // namespace

@@ -7,12 +7,11 @@
 #include <unistd.h>
 
 #include <array>
-#include <cstdlib>
-#include <filesystem>
 #include <memory>
 #include <string>
 
 #include "common/runtime/grpc_setup.h"
+#include "common/testing/temp_folder.h"
 #include "orch/v1/worker.grpc.pb.h"
 #include "worker/shell/manual_engine.h"
 #include "worker/shell/worker_server.h"
@@ -39,14 +38,7 @@ inline DispatchId dispatch(int number, std::uint32_t attempt = 1) {
   return {.job = {*Uuid::parse(job_name(number))}, .attempt = attempt};
 }
 
-struct TempFolder {
-  TempFolder() {
-    char name[] = "/tmp/orch-worker-XXXXXX";
-    path = ::mkdtemp(name);
-  }
-  ~TempFolder() { std::filesystem::remove_all(path); }
-  std::string path;
-};
+using orch::testing::TempFolder;
 
 struct Pipe {
   Pipe() {
@@ -191,7 +183,7 @@ class WorkerServerTest : public ::testing::Test {
     server_.reset();
     pipe_ = std::make_unique<Pipe>();
     pipe_->say(kSecretHex);
-    options.listen = "unix:" + folder_.path + "/w/worker.sock";
+    options.listen = "unix:" + folder_.path() + "/w/worker.sock";
     options.lifeline_fd = pipe_->read_end;
     options.lifeline_lost = [] {};
     auto started = WorkerServer::start(engine_, options);

@@ -13,13 +13,13 @@ namespace {
 
 TEST_F(WorkerServerTest, a_socket_in_use_or_open_to_others_is_a_typed_start_failure) {
   WorkerServer::Options options;
-  options.listen = "unix:" + folder_.path + "/w/worker.sock";
+  options.listen = "unix:" + folder_.path() + "/w/worker.sock";
   const auto twice = WorkerServer::start(engine_, options);
   ASSERT_FALSE(twice.ok());
   EXPECT_EQ(twice.error().exit_code, kExitAddress);
   EXPECT_NE(twice.error().message.find("in use"), std::string::npos);
 
-  const std::string open_folder = folder_.path + "/open";
+  const std::string open_folder = folder_.path() + "/open";
   std::filesystem::create_directory(open_folder);
   ASSERT_EQ(::chmod(open_folder.c_str(), 0755), 0);
   options.listen = "unix:" + open_folder + "/worker.sock";
@@ -46,7 +46,7 @@ TEST_F(WorkerServerTest, a_port_in_use_is_a_typed_start_failure_and_port_0_tells
 }
 
 TEST_F(WorkerServerTest, a_dead_socket_of_an_earlier_life_is_replaced) {
-  const std::string path = folder_.path + "/w/worker.sock";
+  const std::string path = folder_.path() + "/w/worker.sock";
   server_.reset();
   std::filesystem::remove(path);
   const int fd = ::socket(AF_UNIX, SOCK_STREAM, 0);
@@ -62,7 +62,7 @@ TEST(WorkerServerWithoutLifeline, accepts_no_control_and_no_dispatch) {
   TempFolder folder;
   ManualEngine engine;
   WorkerServer::Options options;
-  options.listen = "unix:" + folder.path + "/w/worker.sock";
+  options.listen = "unix:" + folder.path() + "/w/worker.sock";
   auto server = WorkerServer::start(engine, options);
   ASSERT_TRUE(server.ok()) << server.error().message;
   const auto stub = v1::Worker::NewStub(runtime::make_channel(server.value()->address()));
@@ -80,7 +80,7 @@ TEST(WorkerServerLifeline, L8_a_first_line_that_is_no_secret_is_a_start_failure)
     pipe.say(line);
     pipe.close_write();
     WorkerServer::Options options;
-    options.listen = "unix:" + folder.path + "/w/worker.sock";
+    options.listen = "unix:" + folder.path() + "/w/worker.sock";
     options.lifeline_fd = pipe.read_end;
     EXPECT_FALSE(WorkerServer::start(engine, options).ok()) << line;
     ::close(pipe.read_end);
