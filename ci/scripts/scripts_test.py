@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -10,9 +11,10 @@ import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import check_links  # noqa: E402
+import run_tests  # noqa: E402
 
 
 class Folder(unittest.TestCase):
@@ -152,6 +154,24 @@ class CheckLinks(Folder):
                 self.assertEqual(len(problems), 1, problems)
                 self.assertIn(".specs/a.md:1: ", problems[0])
                 self.assertIn(expected, problems[0])
+
+
+class RunTidily(Folder):
+    def run_step(self, script, timeout=20):
+        with open(self.root / "log", "w+b") as out:
+            code = run_tests.run_tidily(["bash", "-c", script], dict(os.environ), timeout, out)
+            out.seek(0)
+            return code, out.read().decode()
+
+    def test_OC_TEST_7015_a_step_that_leaves_a_folder_behind_fails_and_names_it(self):
+        self.assertEqual(self.run_step('mktemp -d > /dev/null; ls "$TMPDIR" | wc -l')[0], 1)
+        code, text = self.run_step('touch "$TMPDIR/orch-left"; echo said')
+        self.assertEqual((code, text.splitlines()), (1, ["said", "left behind in the folder for temporary files: orch-left"]))
+
+    def test_OC_TEST_7015_a_tidy_step_passes_with_its_own_status(self):
+        self.assertEqual(self.run_step('f=$(mktemp); rm "$f"; mkdir -p "$TMPDIR/pytest-of-a/pytest-0"'), (0, ""))
+        self.assertEqual(self.run_step('touch "$TMPDIR/x"; exit 7'), (7, ""))
+        self.assertEqual(self.run_step("sleep 20", 0.05)[0], 124)
 
 
 if __name__ == "__main__":

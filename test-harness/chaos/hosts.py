@@ -104,7 +104,7 @@ class Site:
 
     def __init__(self, isolated, engine="mock"):
         self.isolated, self.engine = isolated, engine
-        self._temporary = tempfile.TemporaryDirectory(prefix="chaos", dir="/tmp")
+        self._temporary = tempfile.TemporaryDirectory(prefix="chaos")
         self.dir = pathlib.Path(self._temporary.name)
         self.relays, self.shown, self.cuts, self.hosts = [], {}, set(), {}
         self.prefix = f"orch{os.getpid()}-"

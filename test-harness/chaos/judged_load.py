@@ -61,10 +61,9 @@ class Task:
 class Load:
     """`clients` threads, each with one task at a time. Use as a context manager; look at `faults`, `tasks` afterwards."""
 
-    PATIENCE = 120  # seconds until an admitted task counts as lost
-
-    def __init__(self, site, clients=6, seed=1):
-        self.site, self.faults, self.tasks = site, [], []
+    def __init__(self, site, clients=6, seed=1, patience=120):
+        """`patience`: seconds until an admitted task counts as lost."""
+        self.site, self.patience, self.faults, self.tasks = site, patience, [], []
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._threads = [threading.Thread(target=self._client, args=(n, random.Random(seed * 1000 + n)), daemon=True) for n in range(clients)]
@@ -77,7 +76,7 @@ class Load:
     def __exit__(self, *_):
         self._stop.set()
         for thread in self._threads:
-            thread.join(self.PATIENCE + 30)
+            thread.join(self.patience + 30)
         if any(thread.is_alive() for thread in self._threads):
             self.faults.append("a client did not come to its end")
 
@@ -92,7 +91,7 @@ class Load:
 
     def follow(self, task, rng, patience=None):
         """To its terminal event; False: it was never admitted."""
-        deadline = time.monotonic() + (patience or self.PATIENCE)
+        deadline = time.monotonic() + (patience or self.patience)
         while not task.admitted:
             if (self._stop.is_set() and patience is None) or time.monotonic() > deadline:
                 return False
@@ -142,15 +141,18 @@ class Load:
     def probe(self, seconds=60):
         """Seconds until each gateway has served a new task from its admission to its end."""
         began = time.monotonic()
-        for gateway in GATEWAYS:
-            while True:
+
+        def ask(gateway):
+            while (left := began + seconds - time.monotonic()) > 0:
                 task = Task(gateway, self.site.engine)
-                left = began + seconds - time.monotonic()
-                if left <= 0:
-                    self.faults.append(f"{gateway} serves nothing {seconds} s after the fault")
-                    return seconds
                 if self.follow(task, random.Random(0), left) and task.terminal == "end":
-                    break
+                    return
+            self.faults.append(f"{gateway} serves nothing {seconds} s after the fault")
+        threads = [threading.Thread(target=ask, args=(gateway,)) for gateway in GATEWAYS]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
         return time.monotonic() - began
 
     def compare(self, at_most=24):

@@ -65,13 +65,13 @@ def suffer(capsys, title, fault, engine="mock", isolated=False):
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("target", TARGETS)
-def test_kill_9_at_random_moments_loses_and_duplicates_nothing(target, engine, capsys):
+def test_OC_CHAOS_1001_kill_9_at_random_moments_loses_and_duplicates_nothing(target, engine, capsys):
     suffer(capsys, f"SIGKILL {target}, {engine}", lambda site, rng: kill(site, target), engine)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("target", TARGETS)
-def test_sigstop_at_random_moments_loses_and_duplicates_nothing(target, engine, capsys):
+def test_OC_CHAOS_1001_sigstop_at_random_moments_loses_and_duplicates_nothing(target, engine, capsys):
     # The longest outlasts a lease.
     suffer(capsys, f"SIGSTOP {target}, {engine}", lambda site, rng: stop(site, target, rng.choice([0.2, 1.0, 4.5])), engine)
 
@@ -85,7 +85,7 @@ def cut(site, rng):
     site.mend()
 
 
-def test_partitions_between_namespaces_lose_and_duplicate_nothing(capsys):
+def test_OC_CHAOS_1001_partitions_between_namespaces_lose_and_duplicate_nothing(capsys):
     reason = why_not_isolated()
     if reason:
         pytest.skip(reason)
