@@ -21,6 +21,7 @@
 #include "orchestratord/shell/manager_links.h"
 #include "orchestratord/shell/model_store.h"
 #include "orchestratord/shell/probe.h"
+#include "orchestratord/shell/tenants_json.h"
 #include "orchestratord/shell/worker_calls.h"
 
 namespace orch::gateway {
@@ -89,10 +90,10 @@ BudgetConfig budget_config(const gateway_config::Config& config) {
   return out;
 }
 
-Config core_config(const gateway_config::Config& config, ModelStandings models) {
+Config core_config(const gateway_config::Config& config, ModelStandings models, TenantsConfig tenants) {
   Config out;
   out.models = std::move(models);
-  out.tenants = tenants_config(config);
+  out.tenants = std::move(tenants);
   out.budgets = budget_config(config);
   switch (config.preemption.mode) {
     case gateway_config::PreemptionMode::disabled:
@@ -135,12 +136,13 @@ struct Overloaded : Functions... {
 }  // namespace
 
 struct Daemon::Parts {
-  Parts(const gateway_config::Config& settings, runtime::StateDir dir, runtime::KeyRing key_ring, ModelStandings models)
+  Parts(const gateway_config::Config& settings, runtime::StateDir dir, runtime::KeyRing key_ring, ModelStandings models,
+        TenantsConfig tenants)
       : config(settings),
         state_dir(std::move(dir)),
         keys(std::move(key_ring)),
         holder{OrchId{state_dir.id()}, state_dir.boot()},
-        core(core_config(config, std::move(models))),
+        core(core_config(config, std::move(models), std::move(tenants))),
         mailbox(loop, kMailboxCapacity, [this](std::vector<std::function<void()>>& tasks) { run_batch(tasks); }),
         client_mailbox(loop, kClientMailboxCapacity,
                        [this](std::vector<std::function<void()>>& tasks) { run_batch(tasks); }),
@@ -163,7 +165,9 @@ struct Daemon::Parts {
   }
   void handle(Event event);
   void execute(const Effect& effect);
+  std::optional<Failure> store(const std::string& file, const std::string& text);
   void store_models(const ModelsChanged& changed);
+  void store_tenants(const TenantsReply& changed);
   void start_journal(std::unique_ptr<JournalSqlite> opened, Recovered recovered);
   void journal_answered(const JournalWriter::Answer& answer);
   void end_clients();
@@ -206,19 +210,27 @@ void Daemon::Parts::handle(Event event) {
   timer.set(core.next_wakeup());
 }
 
-// Rare and small, so the loop waits for the disk: the answer must not be given before (OC-MODEL-1007).
+// Rare and small, so the loop waits for the disk: the answer must not be given before (OC-MODEL-1007, OC-TENANT-1007).
+std::optional<Failure> Daemon::Parts::store(const std::string& file, const std::string& text) {
+  const auto stored = state_dir.write_file(file, text, true);
+  if (stored.ok()) return std::nullopt;
+  Failure failure;
+  failure.outcome = Outcome::INTERNAL;
+  failure.message =
+      "the change holds until the next restart only: " + Result<Ok, runtime::StateDir::Error>(stored).error().message;
+  runtime::log_error("change_not_stored", {{"file", file}, {"message", failure.message}});
+  return failure;
+}
+
 void Daemon::Parts::store_models(const ModelsChanged& changed) {
-  if (changed.failure) return desk.answer_models(changed.request, changed.failure);
-  const auto stored = state_dir.write_file(kModelsFile, standings_json(changed.standings), true);
-  std::optional<Failure> failure;
-  if (!stored.ok()) {
-    failure.emplace();
-    failure->outcome = Outcome::INTERNAL;
-    failure->message =
-        "the change holds until the next restart only: " + Result<Ok, runtime::StateDir::Error>(stored).error().message;
-    runtime::log_error("models_not_stored", {{"message", failure->message}});
-  }
-  desk.answer_models(changed.request, failure);
+  desk.answer_models(changed.request,
+                     changed.failure ? changed.failure : store(kModelsFile, standings_json(changed.standings)));
+}
+
+void Daemon::Parts::store_tenants(const TenantsReply& changed) {
+  TenantsReply reply = changed;
+  if (!reply.failure) reply.failure = store(kTenantsFile, stored_tenants_json(core.tenants().config()));
+  desk.execute(reply);
 }
 
 void Daemon::Parts::execute(const Effect& effect) {
@@ -230,6 +242,7 @@ void Daemon::Parts::execute(const Effect& effect) {
                         [this](const SendUpdate& each) { managers.send(each); },
                         [this](const JournalWrite& each) { journal->write(each); },
                         [this](const ModelsChanged& each) { store_models(each); },
+                        [this](const TenantsReply& each) { store_tenants(each); },
                         [this](const SendFair& each) { managers.send(each); },
                         [this](const Drained&) {
                           runtime::log_info("drained");
@@ -295,7 +308,11 @@ Result<std::unique_ptr<Daemon>, Daemon::StartFailure> Daemon::start(const gatewa
   const auto grpc_address = runtime::parse_listen_address(config.grpc.listen);
   if (!grpc_address.ok()) return Err{StartFailure{78, "grpc.listen: " + grpc_address.error()}};
 
-  if (const auto fault = check_tenants(tenants_config(config))) return Err{StartFailure{78, fault->message}};
+  TenantsConfig tenants = tenants_config(config);
+  if (const auto fault = check_tenants(tenants)) return Err{StartFailure{78, fault->message}};
+  auto put = load_tenants(state_dir.path());
+  if (!put.ok()) return Err{StartFailure{78, std::string(kTenantsFile) + ": " + put.error()}};
+  if (put->has_value()) tenants = std::move(**put);
 
   std::unique_ptr<JournalSqlite> journal;
   Recovered recovered;
@@ -313,7 +330,8 @@ Result<std::unique_ptr<Daemon>, Daemon::StartFailure> Daemon::start(const gatewa
   }
   auto models = load_standings(state_dir.path());
   if (!models.ok()) return Err{StartFailure{78, std::string(kModelsFile) + ": " + models.error()}};
-  auto parts = std::make_unique<Parts>(config, std::move(state_dir), std::move(keys), std::move(models).value());
+  auto parts = std::make_unique<Parts>(config, std::move(state_dir), std::move(keys), std::move(models).value(),
+                                       std::move(tenants));
   if (journal) parts->start_journal(std::move(journal), std::move(recovered));
   const auto http_port = parts->http.listen(*http_address);
   if (!http_port.ok())

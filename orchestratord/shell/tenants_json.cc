@@ -1,9 +1,11 @@
 #include "orchestratord/shell/tenants_json.h"
 
 #include <algorithm>
+#include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <sstream>
 #include <utility>
 
 #include "common/runtime/json_text.h"
@@ -44,6 +46,15 @@ std::string tenant_json(const Orchestrator& core, const std::string& name, Insta
   left("requests_left", core.quotas().requests_left(name, now));
   left("tokens_left", core.quotas().tokens_left(name, now));
   append_budget(json, core.budget_left(name, {}, now));
+  json.close();
+  return out;
+}
+
+std::string policy_json(const TenantPolicy& policy, bool named) {
+  std::string out;
+  JsonObject json(out);
+  if (named) json.string("name", policy.name);
+  write_policy(json, policy);
   json.close();
   return out;
 }
@@ -110,13 +121,7 @@ std::string tenants_json(const Orchestrator& core, Instant now) {
   std::string out;
   JsonObject json(out);
   json.boolean("dry_run", config.dry_run).number("gateways", static_cast<std::uint64_t>(config.gateways));
-  {
-    std::string defaults;
-    JsonObject inner(defaults);
-    write_policy(inner, config.defaults);
-    inner.close();
-    json.key("defaults") += defaults;
-  }
+  json.key("defaults") += policy_json(config.defaults, false);
   std::string list = "[";
   for (const std::string& name : core.tenants().names()) {
     if (list.size() > 1) list.push_back(',');
@@ -164,6 +169,32 @@ Result<TenantsConfig, Failure> parse_tenants(std::string body) {
   }
   if (auto failure = fields.finish()) return Err{std::move(*failure)};
   return out;
+}
+
+std::string stored_tenants_json(const TenantsConfig& config) {
+  std::string out;
+  JsonObject json(out);
+  json.boolean("dry_run", config.dry_run).number("gateways", static_cast<std::uint64_t>(config.gateways));
+  json.key("defaults") += policy_json(config.defaults, false);
+  std::string list = "[";
+  for (const TenantPolicy& policy : config.tenants) {
+    if (list.size() > 1) list.push_back(',');
+    list += policy_json(policy, true);
+  }
+  json.key("tenants") += list + "]";
+  json.close();
+  return out;
+}
+
+Result<std::optional<TenantsConfig>, std::string> load_tenants(const std::string& state_dir) {
+  std::ifstream file(state_dir + "/" + kTenantsFile, std::ios::binary);
+  if (!file) return std::optional<TenantsConfig>{};
+  std::ostringstream text;
+  text << file.rdbuf();
+  auto parsed = parse_tenants(text.str());
+  if (!parsed.ok()) return Err{parsed.error().message};
+  if (const auto fault = check_tenants(*parsed)) return Err{fault->message};
+  return std::optional<TenantsConfig>{std::move(parsed).value()};
 }
 
 }  // namespace orch::gateway

@@ -1,9 +1,13 @@
 // What PUT /v1/tenants takes, and what GET shows of it.
 #include "orchestratord/shell/tenants_json.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <nlohmann/json.hpp>
+
+#include "common/testing/temp_folder.h"
 
 namespace orch::gateway {
 namespace {
@@ -53,6 +57,38 @@ TEST(TenantsJson, OC_TENANT_1003_what_is_malformed_is_refused_by_its_path) {
       EXPECT_EQ(fault->field, std::string("tenants[0].") + key);
     }
   }
+}
+
+TEST(TenantsJson, OC_TENANT_1007_what_was_put_is_read_again_whole) {
+  const orch::testing::TempFolder folder;
+  const auto none = load_tenants(folder.path());
+  ASSERT_TRUE(none.ok());
+  EXPECT_FALSE(none->has_value());
+  const std::string put =
+      R"({"dry_run":true,"gateways":2,"defaults":{"weight":5,"highest_class":"batch","running_max":1,)"
+      R"("concurrent_jobs":9,"requests_per_second":2,"request_burst":3,"tokens_per_minute":4,"budget_tokens":5,"budget_time_ms":6,)"
+      R"("budget_cost_micros":7},"tenants":[{"name":"a-b","weight":4,"highest_class":"interactive","running_max":3,)"
+      R"("concurrent_jobs":11,"requests_per_second":5,"request_burst":6,"tokens_per_minute":7,"budget_tokens":8,)"
+      R"("budget_time_ms":9,"budget_cost_micros":10}]})";
+  const auto stored = stored_tenants_json(*parse_tenants(put));
+  EXPECT_EQ(nlohmann::json::parse(stored), nlohmann::json::parse(put));
+  std::ofstream(folder.path() + "/" + kTenantsFile) << stored;
+  const auto loaded = load_tenants(folder.path());
+  ASSERT_TRUE(loaded.ok()) << loaded.error();
+  ASSERT_TRUE(loaded->has_value());
+  EXPECT_EQ(stored_tenants_json(**loaded), stored);
+}
+
+TEST(TenantsJson, OC_TENANT_1007_a_file_that_is_wrong_is_said_to_be) {
+  const orch::testing::TempFolder folder;
+  const auto fault = [&](const std::string& text) {
+    std::ofstream(folder.path() + "/" + kTenantsFile) << text;
+    const auto loaded = load_tenants(folder.path());
+    return loaded.ok() ? std::string("none") : loaded.error();
+  };
+  EXPECT_THAT(fault(R"({"tenants":[)"), ::testing::HasSubstr("JSON"));
+  EXPECT_THAT(fault(R"({"tenants":[{"name":"a","weight":0}]})"), ::testing::HasSubstr("weight"));
+  EXPECT_THAT(fault(R"({"tenants":[{"name":"a"},{"name":"a"}]})"), ::testing::HasSubstr("a"));
 }
 
 TEST(TenantsJson, OC_TENANT_1004_shows_policy_use_and_counters) {

@@ -103,6 +103,24 @@ def test_OC_BUDGET_1007_a_restart_keeps_the_turns(tmp_path):
         assert refused.json()["code"] == "BUDGET_EXHAUSTED"
 
 
+def test_OC_TENANT_1007_tenants_that_were_put_outlive_a_restart(tmp_path):
+    gateway = {"tenants": [{"name": "configured", "weight": 2}]}
+    with mock_cluster(tmp_path, {"text": "a"}, gateway) as cluster:
+        url = "/v1/tenants"
+        assert [t["weight"] for t in request("GET", cluster.url + url).json()["tenants"] if t["name"] == "configured"] == [2]
+        wanted = {"dry_run": False, "gateways": 1, "tenants": [{"name": "put", "weight": 7, "concurrent_jobs": 3}]}
+        assert request("PUT", cluster.url + url, wanted).status in (200, 204)
+        assert request("PUT", cluster.url + url, {"tenants": [{"name": "put", "weight": 0}]}).status == 400
+        cluster.kill("orchestratord").wait()
+        cluster.start_gateway()
+        found = {t["name"]: (t["weight"], t["concurrent_jobs"]) for t in request("GET", cluster.url + url).json()["tenants"]}
+        assert found["put"] == (7, 3) and "configured" not in found
+        cluster.kill("orchestratord").wait()
+        (cluster.dir / "gateway/tenants.json").write_text("{")
+        with pytest.raises(ClusterError, match="tenants.json"):
+            cluster.start_gateway()
+
+
 def test_OC_PREEMPT_1002_1004_a_batch_task_makes_way_for_a_deadline_and_ends_well(tmp_path):
     """One slot: the batch task has it and is expected to keep it for ten seconds."""
     script = {"text": "a b", "token_delay_ms": 1, "first_token_delay_ms": 2000}
