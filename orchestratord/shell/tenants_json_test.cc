@@ -66,9 +66,10 @@ TEST(TenantsJson, OC_TENANT_1007_what_was_put_is_read_again_whole) {
   EXPECT_FALSE(none->has_value());
   const std::string put =
       R"({"dry_run":true,"gateways":2,"defaults":{"weight":5,"highest_class":"batch","running_max":1,)"
-      R"("concurrent_jobs":9,"requests_per_second":2,"request_burst":3,"tokens_per_minute":4,"budget_tokens":5,"budget_time_ms":6,)"
-      R"("budget_cost_micros":7},"tenants":[{"name":"a-b","weight":4,"highest_class":"interactive","running_max":3,)"
-      R"("concurrent_jobs":11,"requests_per_second":5,"request_burst":6,"tokens_per_minute":7,"budget_tokens":8,)"
+      R"("concurrent_jobs":9,"requests_per_second":2,"request_burst":3,"tokens_per_minute":4,"budget_tokens":5,)"
+      R"("budget_time_ms":6,"budget_cost_micros":7},"tenants":[{"name":"a-b","weight":4,)"
+      R"("highest_class":"interactive","running_max":3,"concurrent_jobs":11,"requests_per_second":5,"request_burst":6,)"
+      R"("tokens_per_minute":7,"budget_tokens":8,)"
       R"("budget_time_ms":9,"budget_cost_micros":10}]})";
   const auto stored = stored_tenants_json(*parse_tenants(put));
   EXPECT_EQ(nlohmann::json::parse(stored), nlohmann::json::parse(put));
