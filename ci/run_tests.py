@@ -109,6 +109,7 @@ def steps():
         script("dequantisation-agreement", "full", f"{agreement}/dequantisation_agreement.py", "--tool", str(RELEASE / "bin/dequantise_tool")),
         script("architecture-agreement", "full", f"{agreement}/architecture_agreement.py", "--tool", str(RELEASE / "bin/worker-logits"),
                "--positions", "48"),
+        script("embedding-agreement", "full", f"{agreement}/embedding_agreement.py", "--model", model, "--workerd", str(RELEASE / "bin/workerd")),
         pytest("agreement-guards", "full", "test-harness/agreement"),
         script("logits-agreement", "full", *logits, "--texts", "8", "--positions", "64", "--prose", "0", timeout=900),
         script("logits-mutants", "full", f"{agreement}/mutants.py", *logits[1:], timeout=900),

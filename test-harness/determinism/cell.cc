@@ -68,6 +68,8 @@ Case make_case(std::uint64_t seed) {
   out.job.prompt = letters(prng, 1 + below(prng, prng.below(3) == 0 ? 140 : 60));
   out.job.max_tokens = 4 + below(prng, 20);
   draw_sampling(prng, out.job);
+  // A tiny model draws noise; one that may hardly leave its words repeats them, so that drafts are accepted too.
+  if (seed % 3 == 0) out.job.sampling.logit_bias = {{1 + 'q', 6.0F}, {1 + 'r', 6.0F}};
   if (prng.below(4) == 0) out.job.prompt_log_probs = 1;
   return out;
 }
@@ -87,8 +89,8 @@ const char* device_name(Device device) {
 std::string Cell::describe() const {
   return std::string(device_name(device)) + " threads=" + std::to_string(threads) +
          " rows=" + std::to_string(rows_max) + " pages=" + std::to_string(pages) + (share_prefixes ? " shared" : "") +
-         " neighbours=" + std::to_string(neighbours) + " preempt=" + std::to_string(preempt_percent) +
-         "% resume=" + std::to_string(resume_behind);
+         (speculates ? " speculates" : "") + " neighbours=" + std::to_string(neighbours) +
+         " preempt=" + std::to_string(preempt_percent) + "% resume=" + std::to_string(resume_behind);
 }
 
 Cell make_cell(std::uint64_t seed, std::uint32_t number, bool avx2, bool vulkan) {
@@ -107,6 +109,7 @@ Cell make_cell(std::uint64_t seed, std::uint32_t number, bool avx2, bool vulkan)
   out.pages = prng.below(3) == 0 ? each + below(prng, each) : each * (out.neighbours + 2);
   out.preempt_percent = prng.below(3) == 0 ? 10 + below(prng, 30) : 0;
   if (prng.below(3) == 0) out.resume_behind = 1 + below(prng, 4);
+  out.speculates = prng.below(2) == 0;
   return out;
 }
 

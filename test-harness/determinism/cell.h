@@ -29,6 +29,7 @@ struct Cell {
   std::uint32_t neighbours = 0;
   std::uint32_t preempt_percent = 0;  // of the steps
   std::uint32_t resume_behind = 0;    // tokens the job is said to have already; 0: none
+  bool speculates = false;            // puts drafted tokens into its steps
   std::uint64_t seed = 0;             // of the neighbours and of when things happen
   std::string describe() const;
 };

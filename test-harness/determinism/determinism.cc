@@ -34,6 +34,8 @@ struct Counts {
   std::uint64_t cached_tokens = 0;
   std::uint64_t preemptions = 0;
   std::uint64_t resumed = 0;
+  std::uint64_t drafted = 0;
+  std::uint64_t drafts_accepted = 0;
   std::uint64_t differences = 0;
 };
 
@@ -102,6 +104,8 @@ class Checker {
     counts_.vulkan += cell.device == Device::vulkan ? 1 : 0;
     counts_.cached_tokens += got.cached_tokens;
     counts_.preemptions += got.preemptions;
+    counts_.drafted += got.drafted;
+    counts_.drafts_accepted += got.drafts_accepted;
     counts_.resumed += resume.empty() ? 0 : 1;
     const auto found = difference(expected, got, resume.size(), file_of(seed, number));
     if (!found) return std::nullopt;
@@ -141,15 +145,18 @@ int check_all(const Options& options) {
   const Counts& n = checker.counts();
   std::printf(
       "%llu seeds, %llu cells (%llu AVX2, %llu Vulkan, %llu refused by the device), %llu rows of logits, "
-      "%llu cached tokens, %llu preemptions, %llu resumptions: %llu differences\n",
+      "%llu cached tokens, %llu preemptions, %llu resumptions, %llu of %llu drafted tokens accepted: %llu "
+      "differences\n",
       static_cast<unsigned long long>(options.seeds), static_cast<unsigned long long>(n.cells),
       static_cast<unsigned long long>(n.avx2), static_cast<unsigned long long>(n.vulkan),
       static_cast<unsigned long long>(n.skipped), static_cast<unsigned long long>(n.rows),
       static_cast<unsigned long long>(n.cached_tokens), static_cast<unsigned long long>(n.preemptions),
-      static_cast<unsigned long long>(n.resumed), static_cast<unsigned long long>(n.differences));
+      static_cast<unsigned long long>(n.resumed), static_cast<unsigned long long>(n.drafts_accepted),
+      static_cast<unsigned long long>(n.drafted), static_cast<unsigned long long>(n.differences));
   const bool exercised = options.cell || options.seeds * options.cells < 200 ||
-                         (n.cached_tokens > 0 && n.preemptions > 0 && n.resumed > 0);
-  if (!exercised) std::fprintf(stderr, "no hit, preemption or resumption was among the cells\n");
+                         (n.cached_tokens > 0 && n.preemptions > 0 && n.resumed > 0 && n.drafts_accepted > 0 &&
+                          n.drafted > n.drafts_accepted);
+  if (!exercised) std::fprintf(stderr, "no hit, preemption, resumption or draft of each kind was among the cells\n");
   return n.differences == 0 && n.cells > 0 && exercised ? 0 : 1;
 }
 

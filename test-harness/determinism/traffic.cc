@@ -63,6 +63,8 @@ class Traffic {
     }
     trace_.preemptions = batch_.counts().preemptions;
     trace_.cached_tokens = batch_.counts().cached_prompt_tokens;
+    trace_.drafted = batch_.counts().tokens_drafted;
+    trace_.drafts_accepted = batch_.counts().drafts_accepted;
     return std::move(trace_);
   }
 
@@ -75,6 +77,7 @@ class Traffic {
     out.pages_total = cell.pages;
     out.vocabulary = of.shape.vocabulary;
     out.share_prefixes = cell.share_prefixes;
+    out.draft_tokens_max = cell.speculates ? 8 : 0;
     return out;
   }
 
@@ -103,7 +106,7 @@ class Traffic {
       const worker::PageId victim = batch_.input().page_tables[0].front();
       ORCH_CHECK(backend_.copy_page((victim + 1) % cell_.pages, victim).ok());
     }
-    const auto stepped = backend_.step(batch_.input(), logits_);
+    const auto stepped = backend_.step(batch_.input(), {logits_});
     if (!stepped.ok()) {
       trace_.failure = stepped.error().message;
       return false;
@@ -117,7 +120,7 @@ class Traffic {
       }
       trace_.logits[owners[row].second].assign(values, values + vocabulary);
     }
-    batch_.complete(logits_, now_, events_);
+    batch_.complete(logits_, {}, now_, events_);
     absorb();
     return true;
   }

@@ -23,6 +23,8 @@ struct Trace {
   std::string failure;
   std::uint64_t preemptions = 0;  // in the whole batch
   std::uint64_t cached_tokens = 0;
+  std::uint64_t drafted = 0;
+  std::uint64_t drafts_accepted = 0;
 };
 
 // What is wrong on purpose, to see that it is seen.

@@ -20,6 +20,7 @@ def main():
     parser.add_argument("--flash-attention", choices=["auto", "on", "off"], default="auto")
     parser.add_argument("--cache", choices=["f16", "f32"], default="f16", help="type of keys and values")
     parser.add_argument("--no-repack", action="store_true", help="weights as they lie in the file")
+    parser.add_argument("--embeddings", choices=["mean", "cls", "last"], help="serve /v1/embeddings, pooled so")
     parser.add_argument("--url-file", help="written whole, by rename")
     options = parser.parse_args()
 
@@ -32,6 +33,9 @@ def main():
     params.flash_attn_type = FLASH_ATTENTION[options.flash_attention]
     params.cache_type_k = params.cache_type_v = getattr(xllamacpp.ggml_type, f"GGML_TYPE_{options.cache.upper()}")
     params.no_extra_bufts = options.no_repack
+    if options.embeddings:
+        params.embedding = True
+        params.pooling_type = getattr(xllamacpp.llama_pooling_type, f"LLAMA_POOLING_TYPE_{options.embeddings.upper()}")
     server = xllamacpp.Server(params)
     url = server.listening_address
     if options.url_file:

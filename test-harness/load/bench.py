@@ -1,22 +1,26 @@
-"""Benchmarks with the machine described: `bench.py [engine] [weights] [gateway] [--rounds N] [--model FILE] [--types A,B] [--json FILE]`.
+"""Benchmarks with the machine described: `bench.py [engine] [batch] [speculation] [weights] [gateway] [--rounds N] [--model FILE]
+[--batches 1,4] [--types A,B] [--json FILE]`.
 --model is a GGUF file with a chat template that both engines load, instead of the default model; the Vulkan backend, which has fewer
 weight types, is then left out. `weights` makes a model of random weights of each of --types and measures both engines on it."""
 
 import argparse
 import asyncio
+import concurrent.futures
 import contextlib
 import hashlib
 import json
 import os
 import pathlib
 import platform
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
-from orch_cluster import MODEL_NAME, ROOT, Cluster, llama_server, mock_pool, native_pool, request, sse_events
+from orch_cluster import (MODEL_NAME, ROOT, Cluster, binary_dir, llama_server, mock_pool, model_file, native_pool, request, sse_events,
+                          wait_until)
 
 PROMPT_WORDS = 220  # about as many tokens
 DECODE_TOKENS = 64
@@ -137,6 +141,122 @@ def bench_weights(rounds, threads, types):
     return out
 
 
+# --- batch ---
+
+BATCH_TOKENS = 48
+END_OF_TURN = 2  # of the default model: banned, so that every answer has the same length
+
+
+def read_bandwidth(threads):
+    """Bytes/s that so many threads read from memory together: the best of five passes over more than any cache holds."""
+    import numpy as np
+    parts = [np.ones((256 << 20) // 8, dtype=np.int64) for _ in range(threads)]
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        def once():
+            start = time.monotonic()
+            list(pool.map(np.max, parts))
+            return threads * parts[0].nbytes / (time.monotonic() - start)
+        return max(once() for _ in range(6))
+
+
+def wave(url, model, batch, tokens, number):
+    """Seconds for `batch` answers of `tokens` tokens at once."""
+    def one(index):
+        body = {"model": model, "messages": [{"role": "user", "content": f"{time.monotonic_ns()} {number} {index}: tell me about the sea"}],
+                "max_tokens": tokens, "temperature": 1.0, "seed": index, "logit_bias": {str(END_OF_TURN): -100}}
+        reply = request("POST", url + "/v1/chat/completions", body, timeout=900)
+        if reply.status != 200 or reply.json()["usage"]["completion_tokens"] != tokens:
+            raise RuntimeError(f"{reply.status} {reply.body[:300]}")
+    start = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(batch) as pool:
+        list(pool.map(one, range(batch)))
+    return time.monotonic() - start
+
+
+def batch_rate(url, model, batch, rounds):
+    """Tokens/s of decoding: waves of long answers less waves of one token."""
+    seconds = []
+    for number in range(rounds + 1):
+        short = wave(url, model, batch, 1, number)
+        long = wave(url, model, batch, 1 + BATCH_TOKENS, number)
+        if number > 0:  # round 0 warms up
+            seconds.append(long - short)
+    return batch * BATCH_TOKENS / statistics.median(seconds)
+
+
+def child_named(parent, word):
+    """The process below `parent` whose command line has `word`."""
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(stat.read_text().rsplit(")", 1)[1].split()[1]) == parent and word in (stat.parent / "cmdline").read_text():
+                return int(stat.parent.name)
+    raise RuntimeError(f"no {word} below {parent}")
+
+
+def high_water_mib(pid):
+    line = next(l for l in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines() if l.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+def bench_batch(rounds, threads, model, batches):
+    slots, out = max(batches), {}
+    size = pathlib.Path(model or model_file()).stat().st_size
+    bandwidth = read_bandwidth(threads)
+    with contextlib.ExitStack() as stack:
+        start = time.monotonic()
+        own = own_pool(model and str(pathlib.Path(model).resolve()), threads=threads, slots=slots, ctx=256)
+        cluster = stack.enter_context(Cluster([own])).wait_ready(120)
+        started = {"native": time.monotonic() - start}
+        start = time.monotonic()
+        theirs = stack.enter_context(llama_server(model, threads=threads, slots=slots, ctx=256))
+        wait_until(lambda: request("GET", theirs + "/health").status == 200, 120, "llama.cpp is healthy")
+        started["llama.cpp"] = time.monotonic() - start
+        print(f"\nbatch: {BATCH_TOKENS} tokens of each answer at temperature 1, {threads} threads, {slots} slots of 256 tokens, medians of {rounds} rounds")
+        print(f"{'batch':>6}{'native tok/s':>14}{'llama.cpp':>11}{'ratio':>8}{'memory roof':>13}{'native / roof':>15}")
+        for batch in batches:
+            rates = [batch_rate(url, MODEL_NAME, batch, rounds) for url in (cluster.url, theirs)]
+            roof = batch * bandwidth / size  # the weights are read once a step; keys and values are small beside them
+            out[batch] = {"native": rates[0], "llama.cpp": rates[1], "roof": roof}
+            print(f"{batch:6}{rates[0]:14.1f}{rates[1]:11.1f}{rates[0] / rates[1]:7.2f}x{roof:13.0f}{rates[0] / roof:14.0%}", flush=True)
+        pids = {"native": child_named(cluster.processes["pool-managerd"].pid, "workerd"), "llama.cpp": child_named(os.getpid(), "llama_server")}
+        memory = {name: high_water_mib(pid) for name, pid in pids.items()}
+    print(f"read bandwidth of {threads} threads {bandwidth / 1e9:.1f} GB/s, weights {size / 1e6:.0f} MB")
+    for name, seconds in started.items():
+        print(f"{name}: start to ready {seconds:.2f} s, resident memory at most {memory[name]:.0f} MiB")
+    return {"rates": out, "bandwidth": bandwidth, "start_s": started, "high_water_mib": memory}
+
+
+# --- speculation ---
+
+SPECULATED = {"a list that is repeated": "red green blue cyan pink grey\n" * 8,
+              "a text that goes on": "The history of the lighthouse begins in the second century, when the harbour of"}
+
+
+def bench_speculation(rounds, threads, model):
+    """`workerd --generate` with and without drafts: the same text, and what it gains or loses."""
+    def run(prompt, speculation):
+        command = [binary_dir() / "workerd", "--model", model or model_file(), "--device", "cpu", "--threads", str(threads), "--ctx", "1024",
+                   "--generate", prompt, "--raw", "--max-tokens", "200", "--temperature", "0", "--speculation", speculation]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+        return done.stdout, float(re.search(r"\(([0-9.]+) tokens/s\)", done.stderr).group(1))
+    out = {}
+    print(f"\nspeculation: decode tokens/s at temperature 0, {threads} threads, medians of {rounds} interleaved rounds")
+    for name, prompt in SPECULATED.items():
+        rates = {"off": [], "on": []}
+        texts = set()
+        for _ in range(rounds):
+            for way, seen in rates.items():
+                text, rate = run(prompt, way)
+                texts.add(text)
+                seen.append(rate)
+        if len(texts) != 1:
+            raise RuntimeError(f"{name}: texts differ")
+        off, on = statistics.median(rates["off"]), statistics.median(rates["on"])
+        out[name] = {"off": off, "on": on}
+        print(f"{name:28} off {off:7.1f}  on {on:7.1f}  {on / off:.2f}x, the same text", flush=True)
+    return out
+
+
 # --- gateway ---
 
 def cpu_seconds(pid):
@@ -225,6 +345,7 @@ def main():
     parser.add_argument("what", nargs="*", default=["engine", "gateway"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--batches", default="1,4,16,64", help="of `batch`")
     parser.add_argument("--types", default="Q4_1,Q4_0,Q8_0,Q4_K", help="weight types of `weights`")
     parser.add_argument("--model", help="GGUF file; the default model otherwise")
     parser.add_argument("--json")
@@ -233,6 +354,10 @@ def main():
     results = {"machine": machine(), "model": args.model or MODEL_NAME}
     if "engine" in args.what:
         results["engine"] = bench_engine(args.rounds, args.threads, args.model)
+    if "batch" in args.what:
+        results["batch"] = bench_batch(args.rounds, args.threads, args.model, [int(b) for b in args.batches.split(",")])
+    if "speculation" in args.what:
+        results["speculation"] = bench_speculation(args.rounds, args.threads, args.model)
     if "weights" in args.what:
         results["weights"] = bench_weights(args.rounds, args.threads, args.types.split(","))
     if "gateway" in args.what:

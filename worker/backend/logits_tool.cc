@@ -94,7 +94,7 @@ void print_top(std::uint32_t position, const float* logits, std::uint32_t vocabu
 
 bool step(Backend& backend, const std::vector<Row>& rows, const std::vector<std::vector<PageId>>& tables,
           std::span<float> logits) {
-  const auto done = backend.step({rows, tables}, logits);
+  const auto done = backend.step({rows, tables}, {logits});
   if (!done.ok()) std::fprintf(stderr, "step failed: %s\n", done.error().message.c_str());
   return done.ok();
 }

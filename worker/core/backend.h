@@ -1,6 +1,6 @@
 // The port between the engine (pages, batching, sampling) and a device: one step of a batch. The one-sequence engine
-// calls it too. Class X (.specs/engine-numerics.md): the logits of a row depend on that row's tokens alone, never on
-// its neighbours, the chunking, the pages' places or the device, and are equal to the byte between backends.
+// calls it too. Class X (.specs/engine-numerics.md): what a row yields depends on that row's tokens alone, never on its
+// neighbours, the chunking, the pages' places or the device, and is equal to the byte between backends.
 #pragma once
 
 #include <cstdint>
@@ -24,6 +24,7 @@ struct Row {
   std::uint32_t position = 0;  // from 0
   SequenceIndex sequence = 0;
   bool want_logits = false;
+  bool want_hidden = false;
 };
 
 struct StepInput {
@@ -32,6 +33,13 @@ struct StepInput {
   // all positions up to and including the step's rows are allocated by the caller. One table per layer group (one group
   // today).
   std::span<const std::vector<PageId>> page_tables;
+};
+
+// Where a step puts what its rows want, in row order; sized by the caller.
+struct StepOutput {
+  std::span<float> logits;  // vocabulary floats per row with want_logits
+  std::span<float> hidden =
+      {};  // embedding floats per row with want_hidden: what the head reads, the last norm applied
 };
 
 struct BackendFault {
@@ -59,9 +67,8 @@ class Backend {
   virtual BackendInfo info() const = 0;
   virtual std::uint32_t rows_max() const = 0;  // of one step
 
-  // Writes K and V of every row into its page, then `logits` = vocab_size floats per row with want_logits, in row
-  // order. Sizes are checked by ORCH_CHECK: the caller owns them.
-  virtual Status<BackendFault> step(const StepInput& input, std::span<float> logits) = 0;
+  // Writes K and V of every row into its page, then the output. Sizes are checked by ORCH_CHECK: the caller owns them.
+  virtual Status<BackendFault> step(const StepInput& input, const StepOutput& out) = 0;
 
   virtual Status<BackendFault> copy_page(PageId source, PageId target) = 0;
 };

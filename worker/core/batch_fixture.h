@@ -7,6 +7,7 @@
 #include <functional>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "worker/core/backend.h"
@@ -18,6 +19,7 @@ namespace orch::worker::testing {
 inline constexpr TokenId kEndToken = 0;
 inline constexpr TokenId kFirstByte = 1;  // token of byte b is kFirstByte + b
 inline constexpr std::uint32_t kVocabulary = 257;
+inline constexpr std::uint32_t kHidden = 8;  // floats of a hidden state
 
 inline Tokenizer byte_tokenizer() {
   VocabularyData data;
@@ -54,28 +56,26 @@ class RememberingBackend final : public Backend {
   }
   std::uint32_t rows_max() const override { return rows_max_; }
 
-  Status<BackendFault> step(const StepInput& input, std::span<float> logits) override {
+  Status<BackendFault> step(const StepInput& input, const StepOutput& out) override {
     if (before_step) before_step();
     if (fault_after_steps-- == 0) return Err{BackendFault{Outcome::INTERNAL, "device lost"}};
     ORCH_CHECK(!input.rows.empty() && input.rows.size() <= rows_max_);
     rows_of_steps.push_back(static_cast<std::uint32_t>(input.rows.size()));
     for (const Row& row : input.rows) cell(input, row.sequence, row.position) = row.token;
-    std::size_t at = 0;
+    std::size_t logits_at = 0;
+    std::size_t hidden_at = 0;
     for (const Row& row : input.rows) {
+      if (!row.want_logits && !row.want_hidden) continue;
+      const std::vector<TokenId> tokens = written(input, row);
+      if (row.want_hidden) hashed(tokens, out.hidden.subspan(std::exchange(hidden_at, hidden_at + kHidden), kHidden));
       if (!row.want_logits) continue;
-      std::vector<TokenId> tokens;
-      for (std::uint32_t position = 0; position <= row.position; ++position) {
-        tokens.push_back(cell(input, row.sequence, position));
-        ORCH_CHECK(tokens.back() != kUnwritten);
-      }
-      const auto out = logits.subspan(at, kVocabulary);
-      at += kVocabulary;
+      const auto logits = out.logits.subspan(std::exchange(logits_at, logits_at + kVocabulary), kVocabulary);
       if (script_)
-        script_(tokens, out);
+        script_(tokens, logits);
       else
-        hashed(tokens, out);
+        hashed(tokens, logits);
     }
-    ORCH_CHECK(at == logits.size());
+    ORCH_CHECK(logits_at == out.logits.size() && hidden_at == out.hidden.size());
     return Ok{};
   }
   Status<BackendFault> copy_page(PageId source, PageId target) override {
@@ -94,6 +94,15 @@ class RememberingBackend final : public Backend {
     const auto& table = input.page_tables[sequence];
     ORCH_CHECK(position / kPageTokens < table.size());
     return cells_[std::size_t{table[position / kPageTokens]} * kPageTokens + position % kPageTokens];
+  }
+  // What the pages hold of the row's sequence, up to it.
+  std::vector<TokenId> written(const StepInput& input, const Row& row) {
+    std::vector<TokenId> tokens;
+    for (std::uint32_t position = 0; position <= row.position; ++position) {
+      tokens.push_back(cell(input, row.sequence, position));
+      ORCH_CHECK(tokens.back() != kUnwritten);
+    }
+    return tokens;
   }
   static void hashed(const std::vector<TokenId>& tokens, std::span<float> logits) {
     std::uint64_t state = 1469598103934665603ULL;

@@ -35,6 +35,7 @@ struct Answer {
   std::vector<TokenLogProbs> scores;         // per id, when asked for
   std::vector<TokenLogProbs> prompt_scores;  // likewise of the prompt
   std::optional<GenerationResult> result;
+  std::optional<EmbedResult> embedded;
   std::optional<EngineFailure> failure;
 };
 
@@ -49,6 +50,7 @@ struct World {
     if (limits.context == 0) limits.context = 512;
     if (limits.pages_total == 0) limits.pages_total = 64;
     limits.vocabulary = kVocabulary;
+    limits.embedding = kHidden;
     return limits;
   }
   std::optional<EngineFailure> admit(SequenceRequest what) {
@@ -61,9 +63,10 @@ struct World {
   bool step() {
     if (!batch.plan()) return false;
     std::vector<float> logits(std::size_t{batch.logit_rows()} * kVocabulary);
-    EXPECT_TRUE(backend.step(batch.input(), logits).ok());
+    std::vector<float> hidden(std::size_t{batch.hidden_rows()} * kHidden);
+    EXPECT_TRUE(backend.step(batch.input(), {logits, hidden}).ok());
     now = now + Duration::milliseconds(1);
-    batch.complete(logits, now, events);
+    batch.complete(logits, hidden, now, events);
     absorb();
     return true;
   }
@@ -74,7 +77,7 @@ struct World {
   void absorb() {
     for (BatchEvent& event : events) {
       Answer& answer = answers[event.id];
-      EXPECT_FALSE(answer.result || answer.failure) << "an event after the terminal one";
+      EXPECT_FALSE(answer.result || answer.embedded || answer.failure) << "an event after the terminal one";
       if (auto* tokens = std::get_if<BatchTokens>(&event.what)) {
         EXPECT_EQ(tokens->index, first_index[event.id] + answer.ids.size());
         answer.ids.insert(answer.ids.end(), tokens->ids.begin(), tokens->ids.end());
@@ -84,6 +87,8 @@ struct World {
       } else if (auto* scores = std::get_if<BatchPromptScores>(&event.what)) {
         EXPECT_TRUE(answer.ids.empty());
         for (TokenLogProbs& each : scores->log_probs) answer.prompt_scores.push_back(std::move(each));
+      } else if (auto* embedded = std::get_if<EmbedResult>(&event.what)) {
+        answer.embedded = std::move(*embedded);
       } else if (const auto* result = std::get_if<GenerationResult>(&event.what)) {
         answer.result = *result;
       } else {

@@ -21,6 +21,7 @@
 #include "common/base/token_scores.h"
 #include "common/grammar/constraint.h"
 #include "gen/outcome.h"
+#include "worker/core/pooling.h"
 
 namespace orch::worker {
 
@@ -163,13 +164,32 @@ struct ScoreResult {
   bool query_shared = true;
 };
 
+// One vector for a text (OC-ENGINE-1022).
+struct EmbedRequest {
+  DispatchId id;
+  EnginePrompt prompt;
+  std::optional<Pooling> pooling;  // none: as the model says
+  std::optional<Duration> deadline;
+  std::string tenant;
+};
+
+struct EmbedResult {
+  std::vector<float> embedding;  // of length 1
+  Pooling pooling = Pooling::last;
+  std::uint32_t prompt_tokens = 0;
+  std::uint32_t cached_prompt_tokens = 0;
+};
+
 // Exactly one call, on the engine's thread.
-class ScoreSink {
+template <typename Answer>
+class AnswerSink {
  public:
-  virtual ~ScoreSink() = default;
-  virtual void scored(const ScoreResult& result) = 0;
+  virtual ~AnswerSink() = default;
+  virtual void answered(const Answer& answer) = 0;
   virtual void failed(const EngineFailure& failure) = 0;
 };
+using ScoreSink = AnswerSink<ScoreResult>;
+using EmbedSink = AnswerSink<EmbedResult>;
 
 class GenerationEngine {
  public:
@@ -203,6 +223,12 @@ class GenerationEngine {
   virtual void score(ScoreRequest /*request*/, std::shared_ptr<ScoreSink> sink) {
     const std::shared_ptr<ScoreSink> answer = std::move(sink);
     answer->failed({Outcome::NOT_IMPLEMENTED, "this engine does not score", {}});
+  }
+  // Likewise.
+  // NOLINTNEXTLINE(performance-unnecessary-value-param): who overrides it keeps what it gets
+  virtual void embed(EmbedRequest /*request*/, std::shared_ptr<EmbedSink> sink) {
+    const std::shared_ptr<EmbedSink> answer = std::move(sink);
+    answer->failed({Outcome::NOT_IMPLEMENTED, "this engine makes no embeddings", {}});
   }
 };
 

@@ -12,13 +12,15 @@ namespace {
 
 // Prompt rows with logits of one step: a row of logits is as wide as the vocabulary.
 constexpr std::uint32_t kScoredRowsMax = 32;
+// A row of a draft is cheap beside the weights that a step reads for few rows, and as dear as any in a full batch.
+constexpr std::uint32_t kDraftingSequencesMax = 2;
 
 EngineFailure failure(Outcome outcome, std::string message, std::string field = {}) {
   return {outcome, std::move(message), std::move(field)};
 }
 
 // Its one row is outside the budget of those that are fed.
-bool decodes(const Sequence& sequence) { return sequence.pending() == 1 && sequence.request().labels.empty(); }
+bool decodes(const Sequence& sequence) { return sequence.pending() == 1 && sequence.request().draws(); }
 
 }  // namespace
 
@@ -29,7 +31,7 @@ GenerationBatch::GenerationBatch(const BatchLimits& limits, const Tokenizer& tok
 
 Status<EngineFailure> GenerationBatch::check(const SequenceRequest& request, const BatchLimits& limits,
                                              const Tokenizer& tokenizer) {
-  return check_request(request, {tokenizer.size(), limits.context, limits.pages_total});
+  return check_request(request, {tokenizer.size(), limits.context, limits.pages_total, limits.embedding});
 }
 
 Result<std::uint32_t, EngineFailure> GenerationBatch::admit(SequenceRequest request, Instant now,
@@ -39,7 +41,7 @@ Result<std::uint32_t, EngineFailure> GenerationBatch::admit(SequenceRequest requ
   if (find(request.id) != runs_.end()) {
     return Err{failure(Outcome::DUPLICATE_ATTEMPT, "this job and attempt is running")};
   }
-  if (request.labels.empty() && slots_used() >= limits_.slots) {
+  if (request.draws() && slots_used() >= limits_.slots) {
     return Err{failure(Outcome::SLOT_BUSY, "all " + std::to_string(limits_.slots) + " slots are busy")};
   }
   PageKeys keys(limits_.scope, request.tenant);
@@ -68,7 +70,12 @@ Result<std::uint32_t, EngineFailure> GenerationBatch::admit(SequenceRequest requ
 
 std::uint32_t GenerationBatch::slots_used() const {
   return static_cast<std::uint32_t>(
-      std::count_if(runs_.begin(), runs_.end(), [](const Run& run) { return run.sequence.request().labels.empty(); }));
+      std::count_if(runs_.begin(), runs_.end(), [](const Run& run) { return run.sequence.request().draws(); }));
+}
+
+std::uint32_t GenerationBatch::embeddings() const {
+  return static_cast<std::uint32_t>(std::count_if(
+      runs_.begin(), runs_.end(), [](const Run& run) { return run.sequence.request().pooling.has_value(); }));
 }
 
 std::uint32_t GenerationBatch::seated() const {
@@ -80,8 +87,8 @@ std::uint32_t GenerationBatch::seated() const {
 // a newcomer does not push out the one before it at once.
 bool GenerationBatch::seat(Run& run) {
   Sequence& sequence = run.sequence;
-  // The last token is always computed: its logits are what is drawn from. Prompt tokens to be scored are, too.
-  std::uint32_t sharable = sequence.tokens() - 1;
+  // The last token is always computed: its logits are what is drawn from. So is what is to be scored or pooled.
+  std::uint32_t sharable = std::min(sequence.tokens() - 1, sequence.next_hidden());
   if (sequence.scores_prompt()) sharable = std::min(sharable, sequence.next_to_score() - 1);
   if (!limits_.share_prefixes) sharable = 0;
   for (std::uint32_t page = 0; (page + 1) * kPageTokens <= sharable; ++page) {
@@ -164,6 +171,25 @@ void GenerationBatch::fail_all(const EngineFailure& why, std::vector<BatchEvent>
   for (auto run = runs_.begin(); run != runs_.end(); run = drop(run)) out.push_back({run->sequence.request().id, why});
 }
 
+// Within the pages that the sequence has and the tokens it may still draw.
+void GenerationBatch::draft(Run& run, std::uint32_t room) const {
+  const Sequence& sequence = run.sequence;
+  const auto written = static_cast<std::uint32_t>(run.table.pages.size()) * kPageTokens;
+  const std::uint32_t count = std::min({limits_.draft_tokens_max, run.drafts.allowed(), room,
+                                        written - sequence.tokens(), sequence.tokens_max() - sequence.tokens() - 1});
+  if (count > 0) run.draft = looked_up(sequence.all(), count);
+}
+
+// The rows of drafted tokens that were drawn are fed like any other; the rest is forgotten.
+void GenerationBatch::settle_draft(Run& run) {
+  if (run.draft.empty()) return;
+  counts_.tokens_drafted += run.draft.size();
+  counts_.drafts_accepted += run.accepted;
+  run.drafts.settle(static_cast<std::uint32_t>(run.draft.size()), run.accepted);
+  run.sequence.mark_fed(std::exchange(run.accepted, 0));
+  run.draft.clear();
+}
+
 void GenerationBatch::add_rows(Runs::iterator run, std::uint32_t count) {
   const Sequence& sequence = run->sequence;
   const auto table = static_cast<SequenceIndex>(tables_.size());
@@ -172,9 +198,17 @@ void GenerationBatch::add_rows(Runs::iterator run, std::uint32_t count) {
     const std::uint32_t position = sequence.fed() + i;
     const bool scored =
         sequence.scores_prompt() && position + 1 >= sequence.next_to_score() && position + 1 < sequence.prompt_tokens();
-    const bool wanted = scored || position + 1 == sequence.tokens();
-    rows_.push_back({sequence.token_at(position), position, table, wanted});
-    if (wanted) wanted_.push_back({run, position});
+    const bool pools = sequence.request().pooling.has_value();
+    const bool wanted = !pools && (scored || position + 1 == sequence.tokens());
+    const bool hidden = sequence.wants_hidden(position);
+    const TokenId token = sequence.token_at(position);
+    rows_.push_back({token, position, table, wanted, hidden});
+    if (wanted) wanted_.push_back({run, position, token});
+    if (hidden) hidden_.push_back({run, position, token});
+  }
+  for (std::uint32_t position = sequence.tokens(); const TokenId token : run->draft) {
+    rows_.push_back({token, position, table, true, false});
+    wanted_.push_back({run, position++, token});
   }
   run->planned = count;
 }
@@ -183,10 +217,12 @@ bool GenerationBatch::plan() {
   rows_.clear();
   tables_.clear();
   wanted_.clear();
+  hidden_.clear();
   bool may_seat = true;  // in order: nobody overtakes one that waits for pages
   std::uint32_t decoding = 0;
   for (Run& run : runs_) {
     run.planned = 0;
+    run.draft.clear();
     if (!run.seated) may_seat = may_seat && seat(run);
     if (run.seated && decodes(run.sequence)) ++decoding;
   }
@@ -199,6 +235,7 @@ bool GenerationBatch::plan() {
     if (run->sequence.scores_prompt()) count = std::min(count, kScoredRowsMax);
     if (count == 0 || !grow(run, run->sequence.fed() + count)) continue;
     if (!one) feed_budget -= count;
+    if (one && decoding <= kDraftingSequencesMax && decoding == seated()) draft(*run, feed_budget / decoding);
     add_rows(run, count);
   }
   return !rows_.empty();
@@ -221,20 +258,54 @@ void GenerationBatch::publish_full_pages(Run& run) {
   }
 }
 
-void GenerationBatch::complete(std::span<const float> logits, Instant now, std::vector<BatchEvent>& out) {
+void GenerationBatch::complete(std::span<const float> logits, std::span<const float> hidden, Instant now,
+                               std::vector<BatchEvent>& out) {
   const std::size_t vocabulary = limits_.vocabulary;
-  ORCH_CHECK(logits.size() == wanted_.size() * vocabulary);
+  ORCH_CHECK(logits.size() == wanted_.size() * vocabulary && hidden.size() == hidden_.size() * limits_.embedding);
   counts_.tokens_fed += rows_.size();
-  for (Run& run : runs_) {
-    run.sequence.mark_fed(std::exchange(run.planned, 0));
-    if (run.seated) publish_full_pages(run);
-  }
+  for (Run& run : runs_) run.sequence.mark_fed(std::exchange(run.planned, 0));
   for (std::size_t i = 0; i < wanted_.size(); ++i) {
     Run& run = *wanted_[i].run;
-    if (!run.over) run.over = !take_row(wanted_[i], logits.subspan(i * vocabulary, tokenizer_.size()), now, out);
+    if (run.over || !was_drawn(wanted_[i])) continue;
+    run.over = !take_row(wanted_[i], logits.subspan(i * vocabulary, tokenizer_.size()), now, out);
   }
   wanted_.clear();
+  for (Run& run : runs_) {
+    settle_draft(run);
+    if (run.seated) publish_full_pages(run);
+  }
+  take_hidden(hidden, out);
   for (auto run = runs_.begin(); run != runs_.end();) run = run->over ? drop(run) : std::next(run);
+}
+
+// ENGINE-RULES 7: a draft's row means something only behind the very tokens that were drawn.
+bool GenerationBatch::was_drawn(const WantedRow& row) {
+  Run& run = *row.run;
+  const bool drafted = row.position >= run.sequence.fed();
+  if (!drafted) return true;
+  if (row.position >= run.sequence.tokens() || run.sequence.token_at(row.position) != row.token) return false;
+  ++run.accepted;
+  return true;
+}
+
+// OC-ENGINE-1022.
+void GenerationBatch::take_hidden(std::span<const float> hidden, std::vector<BatchEvent>& out) {
+  for (std::size_t i = 0; i < hidden_.size(); ++i) {
+    hidden_[i].run->sequence.take_hidden(hidden_[i].position, hidden.subspan(i * limits_.embedding, limits_.embedding));
+  }
+  hidden_.clear();
+  for (Run& run : runs_) {
+    const SequenceRequest& request = run.sequence.request();
+    if (!request.pooling || run.sequence.pending() > 0) continue;
+    run.over = true;
+    auto vector = run.sequence.embedding();
+    if (!vector) {
+      out.push_back({request.id, failure(Outcome::NUMERIC_FAULT, "the embedding is not finite, or zero")});
+      continue;
+    }
+    out.push_back({request.id,
+                   EmbedResult{std::move(*vector), *request.pooling, run.sequence.prompt_tokens(), run.cached_prompt}});
+  }
 }
 
 // False: the run has ended.
@@ -261,7 +332,7 @@ bool GenerationBatch::take_row(const WantedRow& row, std::span<const float> logi
 void GenerationBatch::take_labels(const Run& run, std::span<const float> logits, std::vector<BatchEvent>& out) {
   const SequenceRequest& request = run.sequence.request();
   if (!all_finite(logits)) {
-    const std::string where = std::to_string(run.sequence.fed());
+    const std::string where = std::to_string(run.sequence.tokens());
     return out.push_back(
         {request.id, failure(Outcome::NUMERIC_FAULT, "a logit at position " + where + " is not finite")});
   }
@@ -280,7 +351,7 @@ bool GenerationBatch::take_draw(Run& run, std::span<const float> logits, Instant
   const std::uint32_t index = run.sequence.completion_tokens();
   auto release = run.sequence.draw(logits, sampler_);
   if (!release.ok()) {
-    const std::string where = std::to_string(run.sequence.fed());
+    const std::string where = std::to_string(run.sequence.tokens());
     out.push_back(
         {id, release.error() == SampleFault::not_finite
                  ? failure(Outcome::NUMERIC_FAULT, "a logit at position " + where + " is not finite")

@@ -7,6 +7,10 @@
 // none is left the youngest seated sequence gives up its pages and waits, keeping its slot and its place: it is fed
 // again later, from what of its pages is still there, and draws what it would have drawn. The oldest never waits for
 // anybody, and every sequence alone fits, so that something always moves.
+//
+// Drafts (OC-ENGINE-1023). Where few sequences decode, rows of tokens that may come next go along with the last one. A
+// draft's row counts only if its token is the one that was drawn at its place; what else it wrote into pages that the
+// sequence has anyway is written again before anything reads it.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +26,7 @@
 #include "worker/core/engine_port.h"
 #include "worker/core/kv_pages.h"
 #include "worker/core/page_keys.h"
+#include "worker/core/prompt_lookup.h"
 #include "worker/core/sampler.h"
 #include "worker/core/sequence.h"
 
@@ -33,8 +38,10 @@ struct BatchLimits {
   std::uint32_t rows_max = 256;  // of one step
   std::uint32_t pages_total = 0;
   std::uint32_t vocabulary = 0;  // logits of one row; at least the tokenizer's size, ids beyond it are never drawn
+  std::uint32_t embedding = 0;   // floats of a row's hidden state; 0: the backend tells none
   PageScope scope{};             // of all page keys
   bool share_prefixes = true;    // false: every prompt is computed whole
+  std::uint32_t draft_tokens_max = 0;  // of a sequence in one step; 0: none are drafted
 };
 
 using BatchTokens = GeneratedTokens;
@@ -50,7 +57,7 @@ struct BatchLabelScores {
 
 struct BatchEvent {
   DispatchId id;
-  std::variant<BatchTokens, BatchPromptScores, BatchLabelScores, GenerationResult, EngineFailure> what;
+  std::variant<BatchTokens, BatchPromptScores, BatchLabelScores, EmbedResult, GenerationResult, EngineFailure> what;
 };
 
 // Monotone counts.
@@ -60,6 +67,8 @@ struct BatchCounts {
   std::uint64_t prompt_tokens = 0;         // of admitted sequences
   std::uint64_t cached_prompt_tokens = 0;  // of them, those that shared pages held already
   std::uint64_t preemptions = 0;
+  std::uint64_t tokens_drafted = 0;
+  std::uint64_t drafts_accepted = 0;  // of them, those that were drawn
 };
 
 class GenerationBatch {
@@ -87,12 +96,15 @@ class GenerationBatch {
   std::uint32_t logit_rows() const { return static_cast<std::uint32_t>(wanted_.size()); }
   // The job and the position that each logit row belongs to, in order.
   std::vector<std::pair<DispatchId, std::uint32_t>> logit_owners() const;
-  // `logits`: one row of the vocabulary's size for each logit row, in order.
-  void complete(std::span<const float> logits, Instant now, std::vector<BatchEvent>& out);
+  std::uint32_t hidden_rows() const { return static_cast<std::uint32_t>(hidden_.size()); }
+  // `logits`: one row of the vocabulary's size for each logit row, in order; `hidden` likewise.
+  void complete(std::span<const float> logits, std::span<const float> hidden, Instant now,
+                std::vector<BatchEvent>& out);
 
-  std::uint32_t running() const { return static_cast<std::uint32_t>(runs_.size()); }  // with labels included
-  // Of them those that hold a slot; sequences with labels hold none.
+  std::uint32_t running() const { return static_cast<std::uint32_t>(runs_.size()); }
+  // Of them those that hold a slot; sequences that draw nothing hold none.
   std::uint32_t slots_used() const;
+  std::uint32_t embeddings() const;  // that are being computed
   std::uint32_t pages_used() const { return pool_.pages_live(); }
   const BatchCounts& counts() const { return counts_; }
 
@@ -106,13 +118,17 @@ class GenerationBatch {
     std::uint32_t published = 0;  // pages of the table that have their keys
     std::uint32_t cached_prompt = 0;
     Instant first_token = Instant::never();
-    std::uint32_t planned = 0;  // rows of the step being built
-    bool over = false;          // ended within complete()
+    std::uint32_t planned = 0;     // rows of the step being built, the draft's not counted
+    std::vector<TokenId> draft{};  // fed behind the last token in this step
+    std::uint32_t accepted = 0;    // of the draft
+    DraftBudget drafts{};
+    bool over = false;  // ended within complete()
   };
   using Runs = std::list<Run>;
   struct WantedRow {
     Runs::iterator run;
     std::uint32_t position = 0;
+    TokenId token = 0;
   };
 
   std::uint32_t seated() const;
@@ -120,8 +136,12 @@ class GenerationBatch {
   bool grow(Runs::iterator run, std::uint32_t length);
   void unseat(Run& run);
   void publish_full_pages(Run& run);
+  void draft(Run& run, std::uint32_t room) const;
+  static bool was_drawn(const WantedRow& row);
+  void settle_draft(Run& run);
   void add_rows(Runs::iterator run, std::uint32_t count);
   bool take_row(const WantedRow& row, std::span<const float> logits, Instant now, std::vector<BatchEvent>& out);
+  void take_hidden(std::span<const float> hidden, std::vector<BatchEvent>& out);
   void take_labels(const Run& run, std::span<const float> logits, std::vector<BatchEvent>& out);
   bool take_draw(Run& run, std::span<const float> logits, Instant now, std::vector<BatchEvent>& out);
   // Frees what the run holds.
@@ -136,7 +156,8 @@ class GenerationBatch {
   Runs runs_;  // in order of admission
   std::vector<Row> rows_;
   std::vector<std::vector<PageId>> tables_;
-  std::vector<WantedRow> wanted_;
+  std::vector<WantedRow> wanted_;  // their logits
+  std::vector<WantedRow> hidden_;  // their hidden states
   BatchCounts counts_;
 };
 

@@ -66,6 +66,9 @@ Status<EngineFailure> check_ids(const std::vector<TokenId>& ids, const std::stri
 
 Status<EngineFailure> check_request(const SequenceRequest& request, const RequestBounds& bounds) {
   if (request.prompt.empty()) return invalid("prompt", "the prompt has no tokens");
+  if (request.pooling && bounds.embedding == 0) {
+    return invalid("pooling", "this backend tells no hidden states", Outcome::NOT_IMPLEMENTED);
+  }
   if (request.max_tokens == 0) return invalid("max_tokens", "max_tokens is 0; at least 1");
   if (auto bad = check_sampling(request.sampling, bounds.vocabulary); !bad.ok()) return bad;
   if (auto bad = check_ids(request.prompt, "prompt.token_ids", bounds.vocabulary); !bad.ok()) return bad;

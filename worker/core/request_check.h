@@ -12,6 +12,7 @@ struct RequestBounds {
   std::uint32_t vocabulary = 0;   // token ids are below it
   std::uint32_t context = 0;      // tokens of prompt and completion
   std::uint32_t pages_total = 0;  // KV pages there are
+  std::uint32_t embedding = 0;    // floats of a hidden state; 0: the backend tells none
 };
 
 Status<EngineFailure> check_request(const SequenceRequest& request, const RequestBounds& bounds);

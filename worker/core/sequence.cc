@@ -13,6 +13,7 @@ Sequence::Sequence(SequenceRequest request, const Tokenizer& tokenizer)
     : request_(std::move(request)), tokenizer_(tokenizer), tokens_(request_.prompt), stops_(request_.stop) {
   if (request_.sampling.has_penalties()) counts_.add_prompt(request_.prompt);
   if (request_.mask != nullptr) mask_ = request_.mask->clone();
+  if (request_.pooling) pool_.emplace(*request_.pooling, prompt_tokens());
   for (const TokenId id : request_.resume_ids) {
     tokens_.push_back(id);
     if (request_.sampling.has_penalties()) counts_.add_completion(id);

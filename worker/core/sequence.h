@@ -16,6 +16,7 @@
 #include "common/base/time.h"
 #include "worker/core/engine_port.h"
 #include "worker/core/log_probs.h"
+#include "worker/core/pooling.h"
 #include "worker/core/sampler.h"
 #include "worker/core/token_counts.h"
 #include "worker/core/token_mask.h"
@@ -40,6 +41,10 @@ struct SequenceRequest {
   std::string tenant;                             // whose pages of equal prefixes it may read
   // Not empty: nothing is drawn; it ends with the log-probabilities of these as the next token. max_tokens is 1.
   std::vector<TokenId> labels;
+  // Likewise: it ends with the vector of the prompt.
+  std::optional<Pooling> pooling;
+
+  bool draws() const { return labels.empty() && !pooling; }
 };
 
 class Sequence {
@@ -70,6 +75,7 @@ class Sequence {
   std::uint32_t pending() const { return tokens() - fed_; }
   std::uint32_t fed() const { return fed_; }
   TokenId token_at(std::uint32_t position) const { return tokens_[position]; }
+  const std::vector<TokenId>& all() const { return tokens_; }
   void mark_fed(std::uint32_t count) { fed_ += count; }
   // The backend holds the first `count` tokens and no others.
   void set_fed(std::uint32_t count) { fed_ = count; }
@@ -79,6 +85,13 @@ class Sequence {
   bool scores_prompt() const { return request_.prompt_log_probs && next_to_score_ < prompt_tokens(); }
   // From the logits behind token next_to_score() - 1. nullopt: a logit is not finite.
   std::optional<TokenLogProbs> score_next(std::span<const float> logits);
+
+  // Rows whose hidden state is wanted, and from which position on; for a sequence with a pooling.
+  bool wants_hidden(std::uint32_t position) const { return pool_ && pool_->needs(position); }
+  std::uint32_t next_hidden() const { return pool_ ? pool_->next() : tokens(); }
+  void take_hidden(std::uint32_t position, std::span<const float> row) { pool_->take(position, row); }
+  // When all tokens are fed. nullopt: as RowPool::vector().
+  std::optional<std::vector<float>> embedding() const { return pool_->vector(); }
 
   // Draws the next token from the logits of the last one.
   Result<Release, SampleFault> draw(std::span<const float> logits, Sampler& sampler);
@@ -94,6 +107,7 @@ class Sequence {
   std::uint32_t next_to_score_ = 1;
   TokenCounts counts_;  // kept with penalties only
   std::unique_ptr<TokenMask> mask_;
+  std::optional<RowPool> pool_;
   ByteDecoder decoder_;
   StopStrings stops_;
   std::optional<FinishReason> finished_at_start_;

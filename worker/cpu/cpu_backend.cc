@@ -93,14 +93,15 @@ class CpuBackend final : public Backend {
 
   std::uint32_t rows_max() const override { return kStepRowsMax; }
 
-  Status<BackendFault> step(const StepInput& input, std::span<float> logits) override {
-    prepare(input, logits);
+  Status<BackendFault> step(const StepInput& input, const StepOutput& out) override {
+    prepare(input, out);
     pool_.run(
         {.context = this,
          .phases = static_cast<std::uint32_t>(phases_.size()),
          .units = [](void* self, std::uint32_t phase) { return static_cast<const CpuBackend*>(self)->units(phase); },
          .unit = [](void* self, std::uint32_t phase, std::uint32_t unit,
                     std::uint32_t thread) { static_cast<CpuBackend*>(self)->run_unit(phase, unit, thread); }});
+    write_hidden(out.hidden);
     return Ok{};
   }
 
@@ -110,7 +111,8 @@ class CpuBackend final : public Backend {
   }
 
  private:
-  void prepare(const StepInput& input, std::span<float> logits);
+  void prepare(const StepInput& input, const StepOutput& out);
+  void write_hidden(std::span<float> hidden);
   std::uint32_t units(std::uint32_t phase) const;
   void run_unit(std::uint32_t phase, std::uint32_t unit, std::uint32_t thread);
 
@@ -152,14 +154,16 @@ class CpuBackend final : public Backend {
   StepInput input_;
   std::span<float> logits_;
   std::vector<std::uint32_t> wanted_;  // rows with want_logits
+  std::vector<std::uint32_t> hidden_;  // rows with want_hidden
   std::vector<RowTile> tiles_;
 };
 
-void CpuBackend::prepare(const StepInput& input, std::span<float> logits) {
+void CpuBackend::prepare(const StepInput& input, const StepOutput& out) {
   ORCH_CHECK(!input.rows.empty() && input.rows.size() <= kStepRowsMax);
   input_ = input;
-  logits_ = logits;
+  logits_ = out.logits;
   wanted_.clear();
+  hidden_.clear();
   tiles_.clear();
   const std::uint32_t tile_max = attention_rows_max(model_.config.heads_per_kv());
   for (std::uint32_t i = 0; i < input.rows.size(); ++i) {
@@ -169,6 +173,7 @@ void CpuBackend::prepare(const StepInput& input, std::span<float> logits) {
     const std::vector<PageId>& pages = input.page_tables[row.sequence];
     ORCH_CHECK(row.position / kPageTokens < pages.size() && pages[row.position / kPageTokens] < kv_.pages());
     if (row.want_logits) wanted_.push_back(i);
+    if (row.want_hidden) hidden_.push_back(i);
     const bool joins = !tiles_.empty() && tiles_.back().rows < tile_max && input.rows[i - 1].sequence == row.sequence &&
                        input.rows[i - 1].position + 1 == row.position;
     if (joins) {
@@ -177,7 +182,20 @@ void CpuBackend::prepare(const StepInput& input, std::span<float> logits) {
       tiles_.push_back({i, 1});
     }
   }
-  ORCH_CHECK(logits.size() == wanted_.size() * model_.config.vocabulary);
+  ORCH_CHECK(out.logits.size() == wanted_.size() * model_.config.vocabulary);
+  ORCH_CHECK(out.hidden.size() == hidden_.size() * model_.config.embedding);
+}
+
+// What norm_matmul of the head makes of a row, before it is quantised. A row's norm costs nothing beside its step, so
+// that one thread makes them all.
+void CpuBackend::write_hidden(std::span<float> hidden) {
+  const FloatState state(options_.flush_denormals);
+  const std::uint32_t width = model_.config.embedding;
+  for (std::size_t i = 0; i < hidden_.size(); ++i) {
+    kernels_.rms_norm(scratch_.row(Buffer::residual, hidden_[i]),
+                      model_.weights.tensors[model_.weights.output_norm].plain(), width, model_.config.rms_epsilon,
+                      hidden.data() + i * width);
+  }
 }
 
 std::uint32_t CpuBackend::rows_of(const Op& op) const {

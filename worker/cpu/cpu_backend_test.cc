@@ -148,6 +148,38 @@ TEST(CpuBackend, OC_NUM_1001_bytes_do_not_depend_on_chunk_or_threads) {
   }
 }
 
+// The head of a model of plain weights is nothing but a product with them.
+TEST(CpuBackend, OC_ENGINE_1022_hidden_states_are_what_the_head_reads) {
+  TinyShape shape;
+  shape.embedding_type = TensorType::f32;
+  const std::vector<std::uint32_t> tokens = tiny_tokens(shape, 20, 11);
+  const auto logits = run_tokens(*backend_of(tiny_model(shape), scalar_kernels()), tokens, 20, shape.vocabulary);
+  const auto hidden = run_hidden(*backend_of(tiny_model(shape), scalar_kernels()), tokens, 20, shape);
+  const Model model = tiny_model(shape);
+  std::vector<float> row(shape.embedding);
+  for (std::uint32_t id = 0; id < shape.vocabulary; id += 11) {
+    dequantise_row(model.weights.tensors[model.weights.output], id, row.data());
+    for (std::size_t position = 0; position < tokens.size(); ++position) {
+      double sum = 0;
+      for (std::size_t i = 0; i < shape.embedding; ++i) {
+        sum += static_cast<double>(row[i]) * static_cast<double>(hidden[position * shape.embedding + i]);
+      }
+      EXPECT_NEAR(sum, static_cast<double>(logits[position * shape.vocabulary + id]), 1e-4);
+    }
+  }
+}
+
+TEST(CpuBackend, OC_ENGINE_1022_hidden_states_do_not_depend_on_kernels_chunk_threads_or_denormals) {
+  for (const TinyShape& shape : {TinyShape{}, architectures()[2]}) {
+    const std::vector<std::uint32_t> tokens = tiny_tokens(shape, 120, 11);
+    const auto expected = hash_floats(run_hidden(*backend_of(tiny_model(shape), scalar_kernels()), tokens, 120, shape));
+    for (const std::uint32_t chunk : {1U, 13U, 120U}) {
+      const auto backend = backend_of(tiny_model(shape), best_kernels(), 1 + chunk % 2, chunk == 13);
+      EXPECT_EQ(hash_floats(run_hidden(*backend, tokens, chunk, shape)), expected) << "chunk " << chunk;
+    }
+  }
+}
+
 TEST(CpuBackend, OC_NUM_1105_bytes_do_not_depend_on_denormal_modes) {
   for (std::size_t i = 0; i < shapes().size(); ++i) {
     const TinyShape shape = shapes()[i];
@@ -183,7 +215,7 @@ TEST(CpuBackend, OC_NUM_1001_a_row_does_not_depend_on_its_neighbours_or_pages) {
       }
     }
     std::vector<float> logits(of_row.size() * shape.vocabulary);
-    ASSERT_TRUE(backend->step({rows, tables}, logits).ok());
+    ASSERT_TRUE(backend->step({rows, tables}, {logits}).ok());
     for (std::size_t i = 0; i < of_row.size(); ++i) {
       const auto [s, position] = of_row[i];
       EXPECT_EQ(std::memcmp(&logits[i * shape.vocabulary], &alone[s][position * shape.vocabulary],
@@ -203,7 +235,7 @@ TEST(CpuBackend, OC_ENGINE_1002_a_copied_page_continues_the_same_way) {
   const std::vector<Row> rows = {{tokens[49], 49, 0, true}};
   const std::vector<std::vector<PageId>> tables = {{0, 20}};
   std::vector<float> again(shape.vocabulary);
-  ASSERT_TRUE(backend->step({rows, tables}, again).ok());
+  ASSERT_TRUE(backend->step({rows, tables}, {again}).ok());
   EXPECT_EQ(std::memcmp(again.data(), &logits[std::size_t{49} * shape.vocabulary], again.size() * sizeof(float)), 0);
 }
 

@@ -116,6 +116,16 @@ Status<ModelError> read_floats(const GgufFile& file, const std::string& arch, Mo
   return Ok{};
 }
 
+// OC-ENGINE-1022. The values are llama.cpp's: 0 none, 1 mean, 2 cls, 3 last, 4 rank.
+Result<std::optional<Pooling>, ModelError> read_pooling(const GgufFile& file, const std::string& arch) {
+  ORCH_TRY(type, file.unsigned_value(arch + ".pooling_type"));
+  const std::uint64_t value = type.value_or(0);
+  if (value == 1) return std::optional(Pooling::mean);
+  if (value == 2) return std::optional(Pooling::cls);
+  if (value == 0 || value == 3) return std::optional(Pooling::last);
+  return std::optional<Pooling>();
+}
+
 Result<std::uint32_t, ModelError> read_vocabulary(const GgufFile& file) {
   const GgufTensor* embedding = file.find_tensor("token_embd.weight");
   if (embedding == nullptr || embedding->dims.size() != 2)
@@ -188,6 +198,8 @@ Result<ModelConfig, ModelError> read_model_config(const GgufFile& file) {
     return Err{bad(arch + ".rope.freq_base", "below 2, which yarn scaling cannot use")};
   }
   config.rope_scaling = scaling;
+  ORCH_TRY(pooling, read_pooling(file, arch));
+  config.pooling = pooling;
   ORCH_TRY(vocabulary, read_vocabulary(file));
   config.vocabulary = vocabulary;
   config.quant = dominant_type(file);

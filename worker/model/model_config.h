@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "common/base/result.h"
+#include "worker/core/pooling.h"
 #include "worker/model/architecture.h"
 #include "worker/model/model_error.h"
 #include "worker/model/rope.h"
@@ -32,6 +34,9 @@ struct ModelConfig {
   RopeScaling rope_scaling;
   std::uint32_t window = 0;   // keys that a layer with a sliding window sees; 0: no layer has one
   float embedding_scale = 1;  // embeddings are multiplied by it
+  // Of an embedding. Where the file says nothing the last token, which alone has seen the whole text; none: by
+  // something that is not built.
+  std::optional<Pooling> pooling = Pooling::last;
 
   std::uint32_t q_width() const { return heads * head_dim; }
   std::uint32_t kv_width() const { return kv_heads * head_dim; }

@@ -6,25 +6,14 @@ namespace orch::worker {
 
 JobStream::JobStream(std::shared_ptr<WorkerState> state, GenerationEngine& engine, JobWriter& writer,
                      std::size_t outbox_bytes_max)
-    : state_(std::move(state)), engine_(engine), writer_(writer), outbox_(outbox_bytes_max) {}
+    : job_(std::move(state), engine), writer_(writer), outbox_(outbox_bytes_max) {}
 
 void JobStream::run(const Fence& fence, const Holder& holder, GenerationRequest request) {
   const DispatchId id = request.id;
-  {
-    const std::lock_guard lock(mutex_);
-    id_ = id;
-  }
-  if (const auto admitted = state_->admit(fence, holder, id, shared_from_this()); !admitted.ok()) {
-    return refuse({.outcome = admitted.error(), .message = {}, .field = {}});
-  }
-  engine_.submit(std::move(request), shared_from_this());
-  bool cancel = false;
-  {
-    const std::lock_guard lock(mutex_);
-    submitted_ = true;
-    cancel = stop_why_.has_value() && !ended_;  // asked before the engine could know the job
-  }
-  if (cancel) engine_.cancel(id);
+  const auto self = shared_from_this();
+  const auto started =
+      job_.start(fence, holder, id, self, [&](GenerationEngine& engine) { engine.submit(std::move(request), self); });
+  if (!started.ok()) refuse(started.error());
 }
 
 void JobStream::refuse(EngineFailure failure) {
@@ -33,19 +22,6 @@ void JobStream::refuse(EngineFailure failure) {
     outbox_.finish(std::move(failure));
   }
   pump();
-}
-
-void JobStream::stop(EngineFailure why) {
-  bool cancel = false;
-  DispatchId id;
-  {
-    const std::lock_guard lock(mutex_);
-    if (ended_) return;
-    if (!stop_why_) stop_why_ = std::move(why);
-    cancel = submitted_;
-    id = id_;
-  }
-  if (cancel) engine_.cancel(id);
 }
 
 void JobStream::reader_gone() {
@@ -125,19 +101,11 @@ void JobStream::finished(const GenerationResult& result) { end(result); }
 void JobStream::failed(const EngineFailure& failure) { end(failure); }
 
 void JobStream::end(TokenOutbox::Terminal terminal) {
-  DispatchId id;
-  {
-    const std::lock_guard lock(mutex_);
-    if (ended_) return;
-    ended_ = true;
-    id = id_;
-  }
   // The slot is free before the reader can know: its next dispatch must not find it busy.
-  state_->ended(id);
+  if (!job_.end()) return;
+  if (auto* failure = std::get_if<EngineFailure>(&terminal)) *failure = job_.reason(*failure);
   {
     const std::lock_guard lock(mutex_);
-    auto* failure = std::get_if<EngineFailure>(&terminal);
-    if (failure != nullptr && failure->outcome == Outcome::CANCELED && stop_why_) terminal = *stop_why_;
     outbox_.finish(std::move(terminal));
   }
   pump();

@@ -6,10 +6,9 @@
 
 #include <memory>
 #include <mutex>
-#include <optional>
 
+#include "worker/shell/engine_job.h"
 #include "worker/shell/token_outbox.h"
-#include "worker/shell/worker_state.h"
 
 namespace orch::worker {
 
@@ -35,7 +34,7 @@ class JobStream final : public GenerationSink, public RunningJob, public std::en
   void written(bool ok);
   void reader_gone();
 
-  void stop(EngineFailure why) override;
+  void stop(EngineFailure why) override { job_.stop(std::move(why)); }
 
   void started(std::uint32_t prompt_tokens, std::uint32_t cached_prompt_tokens) override;
   void prompt_scored(std::vector<TokenLogProbs> log_probs) override;
@@ -47,19 +46,14 @@ class JobStream final : public GenerationSink, public RunningJob, public std::en
   void end(TokenOutbox::Terminal terminal);
   void pump();
 
-  const std::shared_ptr<WorkerState> state_;
-  GenerationEngine& engine_;
+  EngineJob job_;
   JobWriter& writer_;
 
   std::mutex mutex_;
   TokenOutbox outbox_;
-  DispatchId id_;
-  std::optional<EngineFailure> stop_why_;  // the first reason to stop
-  bool submitted_ = false;                 // the engine knows it: a cancel has an effect
-  bool ended_ = false;                     // the engine is done with it
-  bool busy_ = false;                      // a write is in flight: whoever sets it may call the writer
-  bool broken_ = false;                    // the reader is gone
-  bool closed_ = false;                    // the writer must not be called again
+  bool busy_ = false;    // a write is in flight: whoever sets it may call the writer
+  bool broken_ = false;  // the reader is gone
+  bool closed_ = false;  // the writer must not be called again
 };
 
 }  // namespace orch::worker

@@ -39,6 +39,8 @@ struct Flags {
   bool estimate = false;
   std::string generate;
   bool raw = false;
+  std::string embed;
+  std::string speculation = "auto";
   std::uint32_t max_tokens = 128;
   float temperature = 0;
   std::uint64_t seed = 0;
@@ -60,6 +62,8 @@ std::optional<int> parse_flags(int argc, char** argv, Flags& flags) {
   app.add_option("--device", flags.native.backend.device, "auto | cpu | vulkan[:index|:uuid]");
   app.add_option("--isa", flags.native.backend.isa, "auto | scalar | avx2");
   app.add_option("--threads", flags.native.backend.threads, "compute threads; 0: cores - 1, at least 1");
+  app.add_option("--speculation", flags.speculation, "drafts from the text itself: auto (on the CPU) | on | off")
+      ->check(CLI::IsMember({"auto", "on", "off"}));
   app.add_option("--memory-max-bytes", flags.native.backend.memory_max_bytes,
                  "0: what the machine or cgroup has available");
   app.add_option("--lifeline-fd", flags.lifeline_fd, "read end of the manager's pipe");
@@ -69,6 +73,8 @@ std::optional<int> parse_flags(int argc, char** argv, Flags& flags) {
   app.add_flag("--self-test", flags.self_test, "load the model, decode one token and leave");
   app.add_flag("--estimate", flags.estimate, "print what the model needs in memory and leave");
   app.add_option("--generate", flags.generate, "answer this prompt on standard output and leave");
+  app.add_option("--embed", flags.embed, "print a vector for each line of standard input and leave")
+      ->check(CLI::IsMember({"model", "mean", "cls", "last"}));
   app.add_flag("--raw", flags.raw, "with --generate: without the chat template");
   app.add_option("--max-tokens", flags.max_tokens, "with --generate");
   app.add_option("--temperature", flags.temperature, "with --generate")->check(CLI::NonNegativeNumber);
@@ -79,7 +85,7 @@ std::optional<int> parse_flags(int argc, char** argv, Flags& flags) {
     return app.exit(error) == 0 ? 0 : kExitUsage;
   }
   if (flags.list_devices) return std::nullopt;
-  const bool one_shot = !flags.generate.empty() || flags.self_test || flags.estimate;
+  const bool one_shot = !flags.generate.empty() || !flags.embed.empty() || flags.self_test || flags.estimate;
   const char* missing = flags.model.empty()         ? "--model"
                         : one_shot                  ? nullptr
                         : flags.native.name.empty() ? "--model-name"
@@ -164,6 +170,7 @@ NativeEngine::Options engine_options(const Flags& flags, Process& process, bool 
   options.initial = initial_info(flags.native);
   options.step_rows_max = kStepRowsMax;
   options.clock = [] { return runtime::now(); };
+  if (flags.speculation != "auto") options.speculation = flags.speculation == "on";
   options.on_thread_start = [] {
     // On Linux a thread's own niceness, inherited by the compute threads it starts.
     ::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), kComputeNice);
@@ -200,6 +207,13 @@ NativeEngine::Loader loader_for(std::unique_ptr<GgufFile> file, const Flags& fla
   };
 }
 
+std::optional<Pooling> pooling_of(const std::string& name) {
+  if (name == "mean") return Pooling::mean;
+  if (name == "cls") return Pooling::cls;
+  if (name == "last") return Pooling::last;
+  return std::nullopt;  // as the model says
+}
+
 int run_once(NativeEngine& engine, const Flags& flags, Process& process) {
   if (!wait_ready(engine)) {
     const std::lock_guard lock(process.mutex);
@@ -209,8 +223,9 @@ int run_once(NativeEngine& engine, const Flags& flags, Process& process) {
     const EngineInfo info = engine.info();
     std::printf("self-test passed: %s on %s, class %s, context %u, slots %u\n", info.model_digest.c_str(),
                 info.device_name.c_str(), info.numeric_class.c_str(), info.ctx_max, info.slots);
-    if (flags.generate.empty()) return 0;
+    if (flags.generate.empty() && flags.embed.empty()) return 0;
   }
+  if (!flags.embed.empty()) return embed_lines(engine, pooling_of(flags.embed));
   GenerationRequest request;
   if (flags.raw || !engine.info().template_available)
     request.prompt.text = flags.generate;
@@ -226,7 +241,7 @@ int run(int argc, char** argv) {
   Flags flags;
   if (const auto code = parse_flags(argc, argv, flags)) return *code;
   if (flags.list_devices) return print_devices();
-  const bool one_shot = !flags.generate.empty() || flags.self_test;
+  const bool one_shot = !flags.generate.empty() || !flags.embed.empty() || flags.self_test;
   runtime::log_init("workerd", one_shot ? runtime::LogLevel::off : runtime::log_level_from(flags.log_level));
   // Opened before anything is bound: a missing or broken file ends the process at once, with its own exit code.
   auto file = GgufFile::open(flags.model);

@@ -84,7 +84,31 @@ class ManualEngine final : public GenerationEngine {
     changed_.notify_all();
   }
 
+  void embed(EmbedRequest request, std::shared_ptr<EmbedSink> sink) override {
+    {
+      const std::lock_guard lock(mutex_);
+      embed_sinks_[request.id] = std::move(sink);
+      embeds_seen_.push_back(std::move(request));
+    }
+    changed_.notify_all();
+  }
+
   // --- the test's hand ---
+  bool wait_embed(std::size_t count) const {
+    return wait([&] { return embeds_seen_.size() >= count; });
+  }
+  EmbedRequest last_embed() const {
+    const std::lock_guard lock(mutex_);
+    return embeds_seen_.back();
+  }
+  void embedded(const DispatchId& id, const EmbedResult& result) {
+    std::shared_ptr<EmbedSink> target;
+    {
+      const std::lock_guard lock(mutex_);
+      target = std::exchange(embed_sinks_[id], nullptr);
+    }
+    target->answered(result);
+  }
   bool wait_score(std::size_t count) const {
     return wait([&] { return scores_seen_.size() >= count; });
   }
@@ -102,7 +126,7 @@ class ManualEngine final : public GenerationEngine {
       score_sinks_.erase(found);
     }
     if (result.ok())
-      target->scored(result.value());
+      target->answered(result.value());
     else
       target->failed(result.error());
   }
@@ -172,6 +196,8 @@ class ManualEngine final : public GenerationEngine {
   std::map<DispatchId, std::shared_ptr<GenerationSink>> jobs_;
   std::map<DispatchId, std::shared_ptr<ScoreSink>> score_sinks_;
   std::vector<ScoreRequest> scores_seen_;
+  std::map<DispatchId, std::shared_ptr<EmbedSink>> embed_sinks_;
+  std::vector<EmbedRequest> embeds_seen_;
   std::vector<DispatchId> seen_;
   std::vector<DispatchId> canceled_;
   std::function<void(GenerationRequest)> on_submit_;

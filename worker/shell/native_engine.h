@@ -20,9 +20,8 @@
 #include "worker/core/generation_batch.h"
 #include "worker/core/score_job.h"
 #include "worker/grammar/constraint_mask.h"
+#include "worker/shell/model_texts.h"
 #include "worker/shell/score_desk.h"
-#include "worker/text/chat_template.h"
-#include "worker/text/tokenizer.h"
 
 namespace orch::worker {
 
@@ -32,6 +31,8 @@ struct NativeModel {
   std::shared_ptr<const Tokenizer> tokenizer;
   std::shared_ptr<const ChatTemplate> chat_template;  // null: the model has none
   std::uint32_t vocabulary = 0;                       // logits of one row
+  std::uint32_t embedding = 0;                        // floats of a hidden state; 0: the backend tells none
+  std::optional<Pooling> pooling;                     // as the file says; none: by something that is not built
   EngineInfo info;                                    // all but ready, load_progress and load_failure
 };
 
@@ -42,6 +43,7 @@ class NativeEngine final : public GenerationEngine {
     EngineInfo initial;                 // what info() says while loading
     std::uint32_t step_rows_max = 256;  // decode rows and prompt rows of one step
     bool share_prefixes = true;
+    std::optional<bool> speculation;  // none: where a step of few rows is cheap beside its weights, on the CPU
     std::function<Instant()> clock;
     // Called once on the engine thread when loading failed or the backend is lost; may be empty.
     std::function<void(const EngineFailure&)> on_failure;
@@ -62,11 +64,13 @@ class NativeEngine final : public GenerationEngine {
   Result<TokenizedText, EngineFailure> tokenize(const EnginePrompt& prompt) override;
   Result<std::string, EngineFailure> apply_template(const EnginePrompt& prompt) override;
   void score(ScoreRequest request, std::shared_ptr<ScoreSink> sink) override;
+  void embed(EmbedRequest request, std::shared_ptr<EmbedSink> sink) override;
 
  private:
   struct Submission {
     SequenceRequest request;
-    std::shared_ptr<GenerationSink> sink;
+    std::shared_ptr<GenerationSink> sink;  // one of the two
+    std::shared_ptr<EmbedSink> embed_sink;
     std::optional<EngineFailure> refusal;
   };
   struct ScoreSubmission {
@@ -82,28 +86,31 @@ class NativeEngine final : public GenerationEngine {
     bool empty() const { return submissions.empty() && scores.empty() && cancels.empty(); }
   };
   // What callers of any thread may read once the model is loaded.
-  struct Texts {
-    std::shared_ptr<const Tokenizer> tokenizer;
-    std::shared_ptr<const ChatTemplate> chat_template;
+  struct Loaded {
+    ModelTexts texts;
+    std::optional<Pooling> pooling;
   };
 
-  static Result<std::vector<TokenId>, EngineFailure> prompt_ids(const Texts& texts, const EnginePrompt& prompt);
   // Compiles it, or finds it compiled: in the caller's thread, so that a large schema never delays a step.
   Result<std::shared_ptr<const TokenMask>, EngineFailure> mask_of(const grammar::Constraint& constraint,
                                                                   std::uint32_t tokens_max);
   Result<ScoreJob, EngineFailure> make_score_job(ScoreRequest request) const;
-  std::optional<Texts> texts() const;
+  std::optional<Loaded> loaded() const;
+  void post(Submission submission);
 
   void run();
   bool load();
   std::optional<EngineFailure> self_test(NativeModel& model);
   void serve();
   bool take_mail(Mail& mail);
+  static void refuse(const Submission& submission, const EngineFailure& why);
   void admit(Submission submission);
   void admit(ScoreSubmission submission);
   void run_step();
   void conclude();
   void deliver();
+  bool deliver_embedding(BatchEvent& event);
+  bool knows(const DispatchId& id) const;
   void publish_counters();
   void fail(EngineFailure failure);
   void refuse_rest();
@@ -117,7 +124,7 @@ class NativeEngine final : public GenerationEngine {
   bool stopping_ = false;
   EngineInfo info_;
   EngineCounters counters_;
-  Texts texts_;
+  Loaded loaded_;
 
   std::mutex constraints_mutex_;  // guards the store; what it hands out is used on the engine thread alone
   std::unique_ptr<ConstraintStore> constraints_;
@@ -126,9 +133,11 @@ class NativeEngine final : public GenerationEngine {
   NativeModel model_;
   std::unique_ptr<GenerationBatch> batch_;
   std::map<DispatchId, std::shared_ptr<GenerationSink>> sinks_;
+  std::map<DispatchId, std::shared_ptr<EmbedSink>> embed_sinks_;
   ScoreDesk scores_;
   std::vector<BatchEvent> events_;
   std::vector<float> logits_;
+  std::vector<float> hidden_;
   EngineCounters tally_;
   bool lost_ = false;
 

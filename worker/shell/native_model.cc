@@ -94,6 +94,8 @@ Result<NativeModel, ModelError> load_native_model(std::unique_ptr<GgufFile> file
   out.tokenizer = words->tokenizer;
   out.chat_template = words->chat_template;
   out.vocabulary = loaded->config.vocabulary;
+  out.embedding = loaded->config.embedding;
+  out.pooling = loaded->config.pooling;
   if (out.vocabulary < out.tokenizer->size()) {
     return Err{ModelError{ModelErrorKind::bad_file, "tokenizer.ggml.tokens",
                           std::to_string(out.tokenizer->size()) + " tokens; the model has " +

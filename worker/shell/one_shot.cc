@@ -3,6 +3,8 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdio>
+#include <future>
+#include <iostream>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -10,6 +12,22 @@
 namespace orch::worker {
 
 namespace {
+
+// Returns the exit code.
+int say(const EngineFailure& failure) {
+  std::fprintf(stderr, "%s: %s\n", std::string(outcome_row(failure.outcome).code).c_str(), failure.message.c_str());
+  return failure.outcome == Outcome::INVALID_PARAMS || failure.outcome == Outcome::CONTEXT_OVERFLOW ? 64 : 70;
+}
+
+class VectorSink final : public EmbedSink {
+ public:
+  void answered(const EmbedResult& result) override { done_.set_value(result); }
+  void failed(const EngineFailure& failure) override { done_.set_value(Err{failure}); }
+  Result<EmbedResult, EngineFailure> wait() { return done_.get_future().get(); }
+
+ private:
+  std::promise<Result<EmbedResult, EngineFailure>> done_;
+};
 
 class PrintingSink final : public GenerationSink {
  public:
@@ -29,10 +47,7 @@ class PrintingSink final : public GenerationSink {
                  seconds > 0 ? decoded / seconds : 0.0);
     end(0);
   }
-  void failed(const EngineFailure& failure) override {
-    std::fprintf(stderr, "%s: %s\n", std::string(outcome_row(failure.outcome).code).c_str(), failure.message.c_str());
-    end(failure.outcome == Outcome::INVALID_PARAMS || failure.outcome == Outcome::CONTEXT_OVERFLOW ? 64 : 70);
-  }
+  void failed(const EngineFailure& failure) override { end(say(failure)); }
   int wait() {
     std::unique_lock lock(mutex_);
     ended_.wait(lock, [this] { return code_.has_value(); });
@@ -70,6 +85,23 @@ int generate_once(GenerationEngine& engine, GenerationRequest request) {
   const auto sink = std::make_shared<PrintingSink>();
   engine.submit(std::move(request), sink);
   return sink->wait();
+}
+
+int embed_lines(GenerationEngine& engine, std::optional<Pooling> pooling) {
+  std::uint64_t number = 0;
+  for (std::string line; std::getline(std::cin, line);) {
+    EmbedRequest request;
+    request.id = {{Uuid{0, ++number}}, 1};
+    request.prompt.text = line;
+    request.pooling = pooling;
+    const auto sink = std::make_shared<VectorSink>();
+    engine.embed(std::move(request), sink);
+    const auto made = sink->wait();
+    if (!made.ok()) return say(made.error());
+    for (const float value : made->embedding) std::printf("%.9g ", static_cast<double>(value));
+    std::printf("\n");
+  }
+  return 0;
 }
 
 }  // namespace orch::worker

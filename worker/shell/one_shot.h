@@ -1,6 +1,7 @@
-// `workerd --generate`: one generation on standard output, without any service.
+// `workerd --generate` and `--embed`: answers on standard output, without any service.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "worker/core/engine_port.h"
@@ -12,5 +13,9 @@ bool wait_ready(const GenerationEngine& engine);
 
 // Streams the text to standard output and a line of numbers to standard error. Returns the exit code.
 int generate_once(GenerationEngine& engine, GenerationRequest request);
+
+// One text a line of standard input; of each its vector as one line of numbers that a reader gets back exactly. Returns
+// the exit code.
+int embed_lines(GenerationEngine& engine, std::optional<Pooling> pooling);
 
 }  // namespace orch::worker

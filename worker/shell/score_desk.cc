@@ -82,7 +82,7 @@ bool ScoreDesk::end(const DispatchId& id, const EngineFailure& why, GenerationBa
 void ScoreDesk::deliver() {
   for (const Ended& each : std::exchange(ended_, {})) {
     if (each.result.ok())
-      each.sink->scored(each.result.value());
+      each.sink->answered(each.result.value());
     else
       each.sink->failed(each.result.error());
   }

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <utility>
 
@@ -141,22 +142,32 @@ Status<EngineFailure> parse_constraint(const v1::GenerateRequest& message, Gener
   return Ok{};
 }
 
-Result<Dispatch, EngineFailure> parse_dispatch(const v1::GenerateRequest& message) {
+namespace {
+
+// What every dispatch says, whatever it asks for.
+template <typename Request, typename Message>
+Result<Dispatched<Request>, EngineFailure> parse_head(const Message& message) {
   ORCH_TRY(fence, parse_fence(message.fence()));
   ORCH_TRY(holder, parse_holder(message.holder()));
   const auto job = Uuid::parse(message.job_id());
   if (!job) return invalid("job_id", "not a UUID");
+  Dispatched<Request> out{.fence = fence, .holder = holder, .request = {}};
+  out.request.id = {.job = {*job}, .attempt = message.attempt()};
+  out.request.tenant = message.tenant_id();
+  out.request.deadline = deadline_of(message.deadline_ms());
+  return out;
+}
+
+}  // namespace
+
+Result<Dispatched<GenerationRequest>, EngineFailure> parse_dispatch(const v1::GenerateRequest& message) {
+  ORCH_TRY(out, parse_head<GenerationRequest>(message));
+  GenerationRequest& request = out.request;
   ORCH_TRY(prompt, parse_prompt(message.prompt()));
   if (message.max_tokens() == 0) return invalid("max_tokens", "must be at least 1");
-
-  Dispatch out{.fence = fence, .holder = holder, .request = {}};
-  GenerationRequest& request = out.request;
-  request.id = {.job = {*job}, .attempt = message.attempt()};
   request.prompt = std::move(prompt);
   request.max_tokens = message.max_tokens();
   request.resume_ids.assign(message.resume_ids().begin(), message.resume_ids().end());
-  request.tenant = message.tenant_id();
-  request.deadline = deadline_of(message.deadline_ms());
   if (const auto sampling = parse_sampling(message.sampling(), request); !sampling.ok()) return Err{sampling.error()};
   if (const auto scores = parse_log_probs(message, request); !scores.ok()) return Err{scores.error()};
   if (const auto stops = parse_stops(message, request); !stops.ok()) return Err{stops.error()};
@@ -164,16 +175,9 @@ Result<Dispatch, EngineFailure> parse_dispatch(const v1::GenerateRequest& messag
   return out;
 }
 
-Result<ScoreDispatch, EngineFailure> parse_score(const v1::ScoreRequest& message) {
-  ORCH_TRY(fence, parse_fence(message.fence()));
-  ORCH_TRY(holder, parse_holder(message.holder()));
-  const auto job = Uuid::parse(message.job_id());
-  if (!job) return invalid("job_id", "not a UUID");
-  ScoreDispatch out{.fence = fence, .holder = holder, .request = {}};
+Result<Dispatched<ScoreRequest>, EngineFailure> parse_score(const v1::ScoreRequest& message) {
+  ORCH_TRY(out, parse_head<ScoreRequest>(message));
   ScoreRequest& request = out.request;
-  request.id = {.job = {*job}, .attempt = message.attempt()};
-  request.tenant = message.tenant_id();
-  request.deadline = deadline_of(message.deadline_ms());
   request.query_text = message.query();
   request.query_ids.assign(message.query_ids().ids().begin(), message.query_ids().ids().end());
   request.item_texts.assign(message.items().begin(), message.items().end());
@@ -184,13 +188,42 @@ Result<ScoreDispatch, EngineFailure> parse_score(const v1::ScoreRequest& message
   return out;
 }
 
-void write_scores(const ScoreResult& result, v1::ScoreReply* out) {
+void write_answer(const ScoreResult& result, v1::ScoreReply* out) {
   for (const std::vector<double>& row : result.scores) {
     out->add_rows()->mutable_scores()->Add(row.begin(), row.end());
   }
   out->mutable_usage()->set_prompt_tokens(result.prompt_tokens);
   out->mutable_usage()->set_cached_prompt_tokens(result.cached_prompt_tokens);
   out->set_query_shared(result.query_shared);
+}
+
+Result<Dispatched<EmbedRequest>, EngineFailure> parse_embed(const v1::EmbedRequest& message) {
+  ORCH_TRY(out, parse_head<EmbedRequest>(message));
+  ORCH_TRY(prompt, parse_prompt(message.prompt()));
+  out.request.prompt = std::move(prompt);
+  switch (message.pooling()) {
+    case v1::POOLING_OF_MODEL:
+      return out;
+    case v1::POOLING_MEAN:
+      out.request.pooling = Pooling::mean;
+      return out;
+    case v1::POOLING_CLS:
+      out.request.pooling = Pooling::cls;
+      return out;
+    case v1::POOLING_LAST:
+      out.request.pooling = Pooling::last;
+      return out;
+    default:
+      return invalid("pooling", std::to_string(message.pooling()) + " is unknown");
+  }
+}
+
+void write_answer(const EmbedResult& result, v1::EmbedReply* out) {
+  constexpr std::array kNames = {v1::POOLING_MEAN, v1::POOLING_CLS, v1::POOLING_LAST};
+  out->mutable_embedding()->Add(result.embedding.begin(), result.embedding.end());
+  out->set_pooling(kNames[static_cast<std::size_t>(result.pooling)]);
+  out->mutable_usage()->set_prompt_tokens(result.prompt_tokens);
+  out->mutable_usage()->set_cached_prompt_tokens(result.cached_prompt_tokens);
 }
 
 Result<LeaseTable, EngineFailure> parse_table(const v1::LeaseTable& message) {

@@ -12,24 +12,21 @@
 
 namespace orch::worker::wire {
 
-// One parsed dispatch. The fence's message is kept to be echoed as it came.
-struct Dispatch {
+// One parsed dispatch. What is asked for is checked by the engine.
+template <typename Request>
+struct Dispatched {
   Fence fence;
   Holder holder;
-  GenerationRequest request;
+  Request request;
 };
 
 // The error names the field and the limit.
-Result<Dispatch, EngineFailure> parse_dispatch(const v1::GenerateRequest& message);
+Result<Dispatched<GenerationRequest>, EngineFailure> parse_dispatch(const v1::GenerateRequest& message);
+Result<Dispatched<ScoreRequest>, EngineFailure> parse_score(const v1::ScoreRequest& message);
+Result<Dispatched<EmbedRequest>, EngineFailure> parse_embed(const v1::EmbedRequest& message);
 Result<EnginePrompt, EngineFailure> parse_prompt(const v1::Prompt& message);
-// One parsed request for scores; what is scored is checked by the engine.
-struct ScoreDispatch {
-  Fence fence;
-  Holder holder;
-  ScoreRequest request;
-};
-Result<ScoreDispatch, EngineFailure> parse_score(const v1::ScoreRequest& message);
-void write_scores(const ScoreResult& result, v1::ScoreReply* out);
+void write_answer(const ScoreResult& result, v1::ScoreReply* out);
+void write_answer(const EmbedResult& result, v1::EmbedReply* out);
 Result<LeaseTable, EngineFailure> parse_table(const v1::LeaseTable& message);
 void write_table(const LeaseTable& table, v1::LeaseTable* out);
 Result<Holder, EngineFailure> parse_holder(const v1::Holder& message);

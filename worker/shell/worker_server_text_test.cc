@@ -26,6 +26,19 @@ v1::ScoreRequest score_message(int number) {
   return out;
 }
 
+v1::EmbedRequest embed_message(int number) {
+  const v1::GenerateRequest like = request(number);
+  v1::EmbedRequest out;
+  *out.mutable_fence() = like.fence();
+  *out.mutable_holder() = like.holder();
+  out.set_job_id(like.job_id());
+  out.set_attempt(like.attempt());
+  out.set_tenant_id("gold");
+  out.mutable_prompt()->set_text("a text");
+  out.set_pooling(v1::POOLING_MEAN);
+  return out;
+}
+
 TEST_F(WorkerServerTest, OC_ENGINE_1020_tokens_and_rendered_text_need_no_lease) {
   grpc::ClientContext first;
   v1::TokenizeRequest question;
@@ -49,9 +62,6 @@ TEST_F(WorkerServerTest, OC_ENGINE_1020_tokens_and_rendered_text_need_no_lease) 
   grpc::ClientContext fourth;
   ASSERT_TRUE(stub_->ApplyTemplate(&fourth, conversation, &text).ok());
   EXPECT_EQ(text.text(), "user:hi");
-  grpc::ClientContext fifth;
-  v1::EmbedReply embedding;
-  EXPECT_EQ(stub_->Embed(&fifth, v1::EmbedRequest(), &embedding).error_code(), grpc::StatusCode::UNIMPLEMENTED);
 }
 
 TEST_F(WorkerServerTest, L3_scores_need_a_lease) {
@@ -99,6 +109,49 @@ TEST_F(WorkerServerTest, L5_a_caller_that_cancels_its_scores_frees_the_slot) {
   manager->send(table(2, 1));
   EXPECT_TRUE(manager->read_until(
       [](const v1::ControlReport& report) { return report.version_counter() == 2 && report.uses().empty(); }));
+}
+
+TEST_F(WorkerServerTest, OC_ENGINE_1022_an_embedding_needs_a_lease_and_frees_its_slot) {
+  grpc::ClientContext early;
+  v1::EmbedReply reply;
+  EXPECT_EQ(stub_->Embed(&early, embed_message(1), &reply).error_message().substr(0, 11), "STALE_LEASE");
+  const auto manager = granted(1);
+  grpc::ClientContext context;
+  grpc::Status status;
+  std::thread caller([&] { status = stub_->Embed(&context, embed_message(2), &reply); });
+  ASSERT_TRUE(engine_.wait_embed(1));
+  const EmbedRequest seen = engine_.last_embed();
+  EXPECT_EQ(seen.prompt.text, "a text");
+  EXPECT_EQ(seen.pooling, Pooling::mean);
+  EXPECT_EQ(seen.tenant, "gold");
+  EXPECT_EQ(Reader(*stub_, request(3)).terminal(), "SLOT_BUSY");
+  engine_.embedded(dispatch(2), EmbedResult{{0.6F, 0.8F}, Pooling::mean, 5, 0});
+  caller.join();
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  ASSERT_EQ(reply.embedding_size(), 2);
+  EXPECT_EQ(reply.embedding(1), 0.8F);
+  EXPECT_EQ(reply.pooling(), v1::POOLING_MEAN);
+  EXPECT_EQ(reply.usage().prompt_tokens(), 5u);
+  Reader next(*stub_, request(4));
+  EXPECT_TRUE(engine_.wait_submitted(1));
+}
+
+TEST_F(WorkerServerTest, OC_ENGINE_1022_bad_requests_for_an_embedding_name_the_field) {
+  const auto refusal = [&](auto change) {
+    v1::EmbedRequest message = embed_message(1);
+    change(message);
+    grpc::ClientContext context;
+    v1::EmbedReply reply;
+    const grpc::Status status = stub_->Embed(&context, message, &reply);
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+    return status.error_message();
+  };
+  EXPECT_NE(refusal([](v1::EmbedRequest& m) { m.clear_prompt(); }).find("prompt: missing"), std::string::npos);
+  EXPECT_NE(refusal([](v1::EmbedRequest& m) { m.mutable_prompt()->set_text(""); }).find("prompt.text"),
+            std::string::npos);
+  EXPECT_NE(refusal([](v1::EmbedRequest& m) { m.set_pooling(static_cast<v1::Pooling>(9)); }).find("pooling: 9"),
+            std::string::npos);
+  EXPECT_NE(refusal([](v1::EmbedRequest& m) { m.set_job_id("x"); }).find("job_id"), std::string::npos);
 }
 
 }  // namespace

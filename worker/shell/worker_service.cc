@@ -2,9 +2,9 @@
 
 #include <utility>
 
+#include "worker/shell/answer_run.h"
 #include "worker/shell/control_stream.h"
 #include "worker/shell/job_stream.h"
-#include "worker/shell/score_run.h"
 #include "worker/shell/wire.h"
 
 namespace orch::worker {
@@ -122,20 +122,26 @@ class HoldCall final : public grpc::ServerBidiReactor<v1::HoldBeat, v1::HoldAck>
   std::uint64_t stream_ = 0;
 };
 
-class ScoreCall final : public grpc::ServerUnaryReactor, public ScoreWriter {
+template <typename Answer, typename Reply>
+class AnswerCall final : public grpc::ServerUnaryReactor, public AnswerWriter<Answer> {
  public:
-  ScoreCall(const std::shared_ptr<WorkerState>& state, GenerationEngine& engine, v1::ScoreReply* reply)
-      : run_(std::make_shared<ScoreRun>(state, engine, *this)), reply_(reply) {}
+  AnswerCall(const std::shared_ptr<WorkerState>& state, GenerationEngine& engine, Reply* reply)
+      : run_(std::make_shared<AnswerRun<Answer>>(state, engine, *this)), reply_(reply) {}
 
-  void begin(const v1::ScoreRequest& request) {
-    const std::shared_ptr<ScoreRun> run = run_;  // a refusal may end and free this call before begin() returns
-    auto dispatch = wire::parse_score(request);
-    if (!dispatch.ok()) return run->refuse(dispatch.error());
-    run->begin(dispatch->fence, dispatch->holder, std::move(dispatch->request));
+  // `parsed`: what the engine's `submit` takes, or why it cannot be read.
+  template <typename Dispatch, typename Submit>
+  void begin(Result<Dispatch, EngineFailure> parsed, Submit submit) {
+    const auto run = run_;  // a refusal may end and free this call before begin() returns
+    if (!parsed.ok()) return run->refuse(parsed.error());
+    Dispatch& dispatch = parsed.value();
+    run->begin(dispatch.fence, dispatch.holder, dispatch.request.id,
+               [&](GenerationEngine& engine, std::shared_ptr<AnswerSink<Answer>> sink) {
+                 (engine.*submit)(std::move(dispatch.request), std::move(sink));
+               });
   }
 
-  void scored(const ScoreResult& result) override {
-    wire::write_scores(result, reply_);
+  void answered(const Answer& answer) override {
+    wire::write_answer(answer, reply_);
     Finish(grpc::Status::OK);
   }
   void failed(const EngineFailure& failure) override { Finish(to_status(failure)); }
@@ -146,8 +152,8 @@ class ScoreCall final : public grpc::ServerUnaryReactor, public ScoreWriter {
   void OnDone() override { delete this; }
 
  private:
-  const std::shared_ptr<ScoreRun> run_;
-  v1::ScoreReply* reply_;
+  const std::shared_ptr<AnswerRun<Answer>> run_;
+  Reply* reply_;
 };
 
 }  // namespace
@@ -272,16 +278,17 @@ grpc::ServerUnaryReactor* WorkerService::ApplyTemplate(grpc::CallbackServerConte
 // OC-ENGINE-1021.
 grpc::ServerUnaryReactor* WorkerService::Score(grpc::CallbackServerContext*, const v1::ScoreRequest* request,
                                                v1::ScoreReply* reply) {
-  auto* call = new ScoreCall(state_, engine_, reply);
-  call->begin(*request);
+  auto* call = new AnswerCall<ScoreResult, v1::ScoreReply>(state_, engine_, reply);
+  call->begin(wire::parse_score(*request), &GenerationEngine::score);
   return call;
 }
 
-grpc::ServerUnaryReactor* WorkerService::Embed(grpc::CallbackServerContext* context, const v1::EmbedRequest*,
-                                               v1::EmbedReply*) {
-  auto* reactor = context->DefaultReactor();
-  reactor->Finish(to_status({Outcome::NOT_IMPLEMENTED, "embeddings are not built yet", {}}));
-  return reactor;
+// OC-ENGINE-1022.
+grpc::ServerUnaryReactor* WorkerService::Embed(grpc::CallbackServerContext*, const v1::EmbedRequest* request,
+                                               v1::EmbedReply* reply) {
+  auto* call = new AnswerCall<EmbedResult, v1::EmbedReply>(state_, engine_, reply);
+  call->begin(wire::parse_embed(*request), &GenerationEngine::embed);
+  return call;
 }
 
 }  // namespace orch::worker

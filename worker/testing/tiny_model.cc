@@ -218,10 +218,26 @@ std::vector<float> run_tokens(Backend& backend, std::span<const std::uint32_t> t
     std::vector<Row> rows;
     for (std::size_t i = 0; i < count; ++i)
       rows.push_back({tokens[at + i], static_cast<std::uint32_t>(at + i), 0, true});
-    const auto done = backend.step({rows, tables}, std::span(logits).subspan(at * vocabulary, count * vocabulary));
+    const auto done = backend.step({rows, tables}, {std::span(logits).subspan(at * vocabulary, count * vocabulary)});
     ORCH_CHECK(done.ok());
   }
   return logits;
+}
+
+std::vector<float> run_hidden(Backend& backend, std::span<const std::uint32_t> tokens, std::uint32_t chunk,
+                              const TinyShape& shape) {
+  std::vector<std::vector<PageId>> tables(1);
+  for (PageId page = 0; page * kPageTokens < tokens.size(); ++page) tables[0].push_back(page);
+  std::vector<float> hidden(tokens.size() * shape.embedding);
+  for (std::uint32_t at = 0; at < tokens.size(); at += chunk) {
+    const auto count = std::min<std::uint32_t>(chunk, static_cast<std::uint32_t>(tokens.size()) - at);
+    std::vector<Row> rows;
+    for (std::uint32_t i = 0; i < count; ++i) rows.push_back({tokens[at + i], at + i, 0, i % 3 == 0, true});
+    std::vector<float> logits(std::size_t{(count + 2) / 3} * shape.vocabulary);
+    const auto out = std::span(hidden).subspan(std::size_t{at} * shape.embedding, std::size_t{count} * shape.embedding);
+    ORCH_CHECK(backend.step({rows, tables}, {logits, out}).ok());
+  }
+  return hidden;
 }
 
 }  // namespace orch::worker::testing

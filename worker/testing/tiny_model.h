@@ -55,5 +55,8 @@ std::uint64_t hash_floats(std::span<const float> values);
 // Feeds `tokens` as sequence 0 in steps of `chunk` rows on pages 0.. and returns the logits of every position.
 std::vector<float> run_tokens(Backend& backend, std::span<const std::uint32_t> tokens, std::uint32_t chunk,
                               std::uint32_t vocabulary);
+// Likewise the hidden states of every position; logits of every third row are asked for beside them.
+std::vector<float> run_hidden(Backend& backend, std::span<const std::uint32_t> tokens, std::uint32_t chunk,
+                              const TinyShape& shape);
 
 }  // namespace orch::worker::testing

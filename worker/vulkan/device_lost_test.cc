@@ -55,18 +55,18 @@ TEST_F(DeviceLostTest, OC_DEVICE_1004_a_loss_between_steps_is_typed_and_ends_the
   const std::vector<Row> rows{{1, 0, 0, true}};
   const std::vector<std::vector<PageId>> tables{{0}};
   std::vector<float> logits(TinyShape().vocabulary);
-  ASSERT_TRUE(backend.step({rows, tables}, logits).ok());
+  ASSERT_TRUE(backend.step({rows, tables}, {logits}).ok());
   std::string first;
   {
     const Setting losing("VK_ORCH_LOSE_DEVICE_AFTER", "0");
-    const auto stepped = backend.step({rows, tables}, logits);
+    const auto stepped = backend.step({rows, tables}, {logits});
     ASSERT_FALSE(stepped.ok());
     EXPECT_EQ(stepped.error().outcome, Outcome::INTERNAL);
     first = stepped.error().message;
     EXPECT_NE(first.find("VK_ERROR_DEVICE_LOST"), std::string::npos) << first;
     EXPECT_NE(first.find(backend.info().device_name), std::string::npos) << first;
   }
-  const auto again = backend.step({rows, tables}, logits);
+  const auto again = backend.step({rows, tables}, {logits});
   ASSERT_FALSE(again.ok());
   EXPECT_EQ(again.error().message, first);
   EXPECT_FALSE(backend.copy_page(0, 1).ok());

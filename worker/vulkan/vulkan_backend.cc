@@ -42,14 +42,20 @@ class VulkanBackend final : public Backend {
 
   BackendInfo info() const override;
   std::uint32_t rows_max() const override { return kStepRowsMax; }
-  Status<BackendFault> step(const StepInput& input, std::span<float> logits) override;
+  Status<BackendFault> step(const StepInput& input, const StepOutput& out) override;
   Status<BackendFault> copy_page(PageId source, PageId target) override;
 
  private:
   Result<StepProgram*, VulkanError> program(std::uint32_t tile);
-  // One submission: rows `first` .. `first + count` of the input; appends logits at `done` floats.
-  Status<VulkanError> submit(const StepInput& input, std::size_t first, std::size_t count, std::span<float> logits,
-                             std::size_t& done);
+  // How much of a step's output is written.
+  struct Done {
+    std::size_t logits = 0;
+    std::size_t hidden = 0;
+  };
+  // One submission: rows `first` .. `first + count` of the input; appends to the output behind `done`.
+  Status<VulkanError> submit(const StepInput& input, std::size_t first, std::size_t count, const StepOutput& out,
+                             Done& done);
+  Status<VulkanError> read_hidden(std::span<const Row> rows, std::span<float> hidden, std::size_t& done);
   StepCounts fill_step(const StepInput& input, std::size_t first, std::size_t count);
   Status<BackendFault> settle(Status<VulkanError> result);
 
@@ -59,6 +65,7 @@ class VulkanBackend final : public Backend {
   std::unique_ptr<StepBuffers> buffers_;
   std::map<std::uint32_t, std::unique_ptr<StepProgram>> programs_;  // by tile
   std::unique_ptr<CommandRecorder> copier_;
+  std::vector<float> output_norm_;  // for the rows whose hidden state is wanted: the host norms them
   std::uint32_t context_ = 0;
   std::atomic<std::uint64_t> kv_saturated_{0};  // info() may be called from another thread
   std::string lost_;                            // why the device is gone; empty: it works
@@ -78,6 +85,8 @@ Status<VulkanError> VulkanBackend::open(const VulkanBackendOptions& options) {
     static_cast<void>(made);
   }
   device_->keep_pipelines();
+  const float* norm = model_.weights.tensors[model_.weights.output_norm].plain();
+  output_norm_.assign(norm, norm + model_.config.embedding);
   weights_->release_host_copies();
   return Ok{};
 }
@@ -141,16 +150,18 @@ StepCounts VulkanBackend::fill_step(const StepInput& input, std::size_t first, s
 }
 
 Status<VulkanError> VulkanBackend::submit(const StepInput& input, std::size_t first, std::size_t count,
-                                          std::span<float> logits, std::size_t& done) {
+                                          const StepOutput& out, Done& done) {
   ORCH_TRY(chosen, program(tile_for(static_cast<std::uint32_t>(count))));
   const StepCounts counts = fill_step(input, first, count);
   ORCH_TRY(ran, chosen->run(counts));
   static_cast<void>(ran);
   const std::size_t floats = std::size_t{counts.wanted} * model_.config.vocabulary;
-  ORCH_CHECK(done + floats <= logits.size());
-  ORCH_TRY(read, device_->read(buffers_->logits(), 0, std::as_writable_bytes(logits.subspan(done, floats))));
+  ORCH_CHECK(done.logits + floats <= out.logits.size());
+  ORCH_TRY(read, device_->read(buffers_->logits(), 0, std::as_writable_bytes(out.logits.subspan(done.logits, floats))));
   static_cast<void>(read);
-  done += floats;
+  done.logits += floats;
+  ORCH_TRY(hidden, read_hidden(input.rows.subspan(first, count), out.hidden, done.hidden));
+  static_cast<void>(hidden);
   std::uint32_t saturated = 0;
   const std::uint64_t at = std::uint64_t{buffers_->saturated_word()} * sizeof(saturated);
   ORCH_TRY(counted, device_->read(buffers_->activations(), at, std::as_writable_bytes(std::span(&saturated, 1))));
@@ -161,22 +172,38 @@ Status<VulkanError> VulkanBackend::submit(const StepInput& input, std::size_t fi
   return Ok{};
 }
 
+// The residual stream behind the last layer; the contract's norm makes the same bytes on the host.
+Status<VulkanError> VulkanBackend::read_hidden(std::span<const Row> rows, std::span<float> hidden, std::size_t& done) {
+  const std::size_t width = model_.config.embedding;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    if (!rows[i].want_hidden) continue;
+    ORCH_CHECK(done + width <= hidden.size());
+    const std::span<float> row = hidden.subspan(done, width);
+    const std::uint64_t word = std::uint64_t{i} * buffers_->row_words() + buffers_->offset(Buffer::residual);
+    ORCH_TRY(read, device_->read(buffers_->activations(), word * sizeof(float), std::as_writable_bytes(row)));
+    static_cast<void>(read);
+    numerics::rms_norm(row.data(), output_norm_.data(), width, model_.config.rms_epsilon, row.data());
+    done += width;
+  }
+  return Ok{};
+}
+
 Status<BackendFault> VulkanBackend::settle(Status<VulkanError> result) {
   if (result.ok()) return Ok{};
   lost_ = result.error().message;
   return Err{BackendFault{Outcome::INTERNAL, lost_}};
 }
 
-Status<BackendFault> VulkanBackend::step(const StepInput& input, std::span<float> logits) {
+Status<BackendFault> VulkanBackend::step(const StepInput& input, const StepOutput& out) {
   ORCH_CHECK(!input.rows.empty() && input.rows.size() <= kStepRowsMax);
   if (!lost_.empty()) return Err{BackendFault{Outcome::INTERNAL, lost_}};
-  std::size_t done = 0;
+  Done done;
   for (std::size_t first = 0; first < input.rows.size(); first += buffers_->rows_max()) {
     const std::size_t count = std::min<std::size_t>(buffers_->rows_max(), input.rows.size() - first);
-    auto settled = settle(submit(input, first, count, logits, done));
+    auto settled = settle(submit(input, first, count, out, done));
     if (!settled.ok()) return settled;
   }
-  ORCH_CHECK(done == logits.size());
+  ORCH_CHECK(done.logits == out.logits.size() && done.hidden == out.hidden.size());
   return Ok{};
 }
 

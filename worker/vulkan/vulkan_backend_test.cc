@@ -159,6 +159,20 @@ TEST_F(VulkanBackendTest, OC_ENGINE_1014_architectures_equal_the_scalar_referenc
   }
 }
 
+TEST_F(VulkanBackendTest, OC_ENGINE_1022_hidden_states_equal_the_scalar_reference) {
+  TinyShape gemma3;
+  gemma3.architecture = "gemma3";
+  for (const TinyShape& shape : {TinyShape{}, gemma3}) {
+    const auto ids = testing::tiny_tokens(shape, 40, 7);
+    const auto device = vulkan_backend(shape);
+    ASSERT_NE(device, nullptr);
+    const auto want = testing::run_hidden(*scalar_backend(shape), ids, 40, shape);
+    for (const std::uint32_t chunk : {1U, 33U}) {
+      EXPECT_EQ(difference(want, testing::run_hidden(*device, ids, chunk, shape)), std::string::npos) << chunk;
+    }
+  }
+}
+
 TEST_F(VulkanBackendTest, OC_NUM_1304_scaled_positions_equal_the_scalar_reference) {
   TinyShape shape;
   shape.architecture = "qwen2";
@@ -207,8 +221,8 @@ TEST_F(VulkanBackendTest, OC_NUM_1001_neighbours_and_page_places_do_not_matter) 
     }
     std::vector<float> want(wanted * shape.vocabulary);
     std::vector<float> got(want.size());
-    ASSERT_TRUE(reference->step({rows, tables}, want).ok());
-    ASSERT_TRUE(device->step({rows, tables}, got).ok());
+    ASSERT_TRUE(reference->step({rows, tables}, {want}).ok());
+    ASSERT_TRUE(device->step({rows, tables}, {got}).ok());
     EXPECT_EQ(difference(want, got), std::string::npos);
   }
 }
@@ -223,7 +237,7 @@ TEST_F(VulkanBackendTest, OC_ENGINE_1002_a_copied_page_continues_as_the_original
   const std::vector<std::vector<PageId>> tables{{23}};
   const std::vector<Row> rows{{ids[20], 20, 0, true}};
   std::vector<float> again(shape.vocabulary);
-  ASSERT_TRUE(device->step({rows, tables}, again).ok());
+  ASSERT_TRUE(device->step({rows, tables}, {again}).ok());
   EXPECT_EQ(0,
             std::memcmp(again.data(), first.data() + std::size_t{20} * shape.vocabulary, again.size() * sizeof(float)));
 }

@@ -1,0 +1,26 @@
+// Questions about text that a loaded model answers without computing: which tokens a prompt has, what its template
+// makes of a conversation. Value type, immutable; any thread.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/base/result.h"
+#include "worker/core/engine_port.h"
+#include "worker/text/chat_template.h"
+#include "worker/text/tokenizer.h"
+
+namespace orch::worker {
+
+struct ModelTexts {
+  std::shared_ptr<const Tokenizer> tokenizer;
+  std::shared_ptr<const ChatTemplate> chat_template;  // null: the model has none
+
+  // The tokens of a prompt as they are fed.
+  Result<std::vector<TokenId>, EngineFailure> prompt_ids(const EnginePrompt& prompt) const;
+  Result<TokenizedText, EngineFailure> tokenize(const EnginePrompt& prompt) const;
+  Result<std::string, EngineFailure> apply_template(const EnginePrompt& prompt) const;
+};
+
+}  // namespace orch::worker

@@ -1,0 +1,265 @@
+// The engine thread of NativeEngine: loads, then takes mail and runs steps.
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "worker/shell/native_engine.h"
+
+namespace orch::worker {
+
+namespace {
+
+constexpr std::uint32_t kDraftTokensMax = 8;  // of a sequence in one step
+
+EngineFailure failure(Outcome outcome, std::string message, std::string field = {}) {
+  return {outcome, std::move(message), std::move(field)};
+}
+
+}  // namespace
+
+void NativeEngine::run() {
+  if (options_.on_thread_start) options_.on_thread_start();
+  if (load()) serve();
+  refuse_rest();
+}
+
+bool NativeEngine::load() {
+  const auto progress = [this](float done) {
+    const std::lock_guard lock(mutex_);
+    info_.load_progress = std::clamp(done, 0.0F, 0.99F);
+  };
+  auto loaded = loader_(progress);
+  loader_ = nullptr;
+  if (!loaded.ok()) {
+    fail(loaded.error());
+    return false;
+  }
+  NativeModel model = std::move(loaded.value());
+  if (const auto wrong = self_test(model)) {
+    fail(*wrong);
+    return false;
+  }
+  model_ = std::move(model);
+  BatchLimits limits;
+  limits.slots = model_.info.slots;
+  limits.context = model_.info.ctx_max;
+  limits.rows_max = std::max(std::min(options_.step_rows_max, model_.backend->rows_max()), limits.slots);
+  limits.pages_total = model_.backend->info().pages_total;
+  limits.vocabulary = model_.vocabulary;
+  limits.embedding = model_.embedding;
+  limits.scope.model_digest = model_.info.model_digest;
+  limits.scope.numeric_class = model_.info.numeric_class;
+  limits.share_prefixes = options_.share_prefixes;
+  const bool speculates = options_.speculation.value_or(model_.backend->info().accelerator == "cpu");
+  limits.draft_tokens_max = speculates ? kDraftTokensMax : 0;
+  batch_ = std::make_unique<GenerationBatch>(limits, *model_.tokenizer);
+  tally_.kv_pages_total = limits.pages_total;
+  tally_.memory_used_bytes = model_.info.memory_bytes;
+  publish_counters();
+  {
+    const std::lock_guard lock(constraints_mutex_);
+    constraints_ = std::make_unique<ConstraintStore>(std::make_shared<const VocabularyTrie>(*model_.tokenizer));
+  }
+  const std::lock_guard lock(mutex_);
+  loaded_ = {{model_.tokenizer, model_.chat_template}, model_.pooling};
+  info_ = model_.info;
+  info_.load_progress = 1;
+  info_.ready = true;
+  return true;
+}
+
+// One token through the whole model, before anybody is told that it is ready.
+std::optional<EngineFailure> NativeEngine::self_test(NativeModel& model) {
+  const std::uint32_t rows_max = model.backend->rows_max();
+  if (model.vocabulary < model.tokenizer->size() || rows_max < model.info.slots) {
+    return failure(Outcome::INTERNAL, "the model has " + std::to_string(model.vocabulary) + " logits for " +
+                                          std::to_string(model.tokenizer->size()) + " tokens, " +
+                                          std::to_string(rows_max) + " rows a step for " +
+                                          std::to_string(model.info.slots) + " slots");
+  }
+  const Row row{model.tokenizer->bos().value_or(0), 0, 0, true, false};
+  const std::vector<std::vector<PageId>> tables = {{0}};
+  std::vector<float> logits(model.vocabulary);
+  const auto stepped = model.backend->step({std::span(&row, 1), tables}, {logits});
+  if (!stepped.ok()) return failure(stepped.error().outcome, "self-test: " + stepped.error().message);
+  const bool finite = std::all_of(logits.begin(), logits.end(), [](float logit) { return std::isfinite(logit); });
+  if (!finite) return failure(Outcome::NUMERIC_FAULT, "self-test: a logit of the first token is not finite");
+  return std::nullopt;
+}
+
+void NativeEngine::serve() {
+  Mail mail;
+  while (!lost_ && take_mail(mail)) {
+    for (Submission& submission : mail.submissions) admit(std::move(submission));
+    for (ScoreSubmission& submission : mail.scores) admit(std::move(submission));
+    for (const DispatchId& id : mail.cancels) {
+      const bool scoring = scores_.end(id, failure(Outcome::CANCELED, "canceled while it ran"), *batch_);
+      if (scoring || batch_->cancel(id, events_)) ++tally_.canceled_total;
+    }
+    mail = {};
+    batch_->expire(options_.clock(), events_);
+    scores_.admit(*batch_, options_.clock());
+    conclude();
+    if (batch_->plan()) run_step();
+  }
+}
+
+// Waits for mail when nothing runs. False: stopping.
+bool NativeEngine::take_mail(Mail& mail) {
+  std::unique_lock lock(mutex_);
+  mail_.wait(lock, [this] { return stopping_ || !letters_.empty() || batch_->running() > 0 || scores_.jobs() > 0; });
+  if (stopping_) return false;  // refused by refuse_rest()
+  std::swap(mail, letters_);
+  return true;
+}
+
+bool NativeEngine::knows(const DispatchId& id) const {
+  return sinks_.contains(id) || embed_sinks_.contains(id) || scores_.knows(id);
+}
+
+void NativeEngine::refuse(const Submission& submission, const EngineFailure& why) {
+  if (submission.sink != nullptr)
+    submission.sink->failed(why);
+  else
+    submission.embed_sink->failed(why);
+}
+
+void NativeEngine::admit(Submission submission) {
+  const DispatchId id = submission.request.id;
+  if (!submission.refusal && knows(id)) {
+    submission.refusal = failure(Outcome::DUPLICATE_ATTEMPT, "this job and attempt is running");
+  }
+  if (submission.refusal) return refuse(submission, *submission.refusal);
+  const auto prompt_tokens = static_cast<std::uint32_t>(submission.request.prompt.size());
+  std::vector<BatchEvent> ended;
+  const auto admitted = batch_->admit(std::move(submission.request), options_.clock(), ended);
+  if (!admitted.ok()) return refuse(submission, admitted.error());
+  tally_.tokens_in_total += prompt_tokens;
+  if (submission.sink != nullptr) {
+    submission.sink->started(prompt_tokens, admitted.value());
+    sinks_.emplace(id, std::move(submission.sink));
+  } else {
+    embed_sinks_.emplace(id, std::move(submission.embed_sink));
+  }
+  std::move(ended.begin(), ended.end(), std::back_inserter(events_));
+}
+
+void NativeEngine::admit(ScoreSubmission submission) {
+  if (submission.job && knows(submission.id)) {
+    submission.job.reset();
+    submission.refusal = failure(Outcome::DUPLICATE_ATTEMPT, "this job and attempt is running");
+  }
+  if (!submission.job) return submission.sink->failed(submission.refusal);
+  scores_.add(std::move(*submission.job), std::move(submission.sink));
+}
+
+void NativeEngine::run_step() {
+  logits_.resize(std::size_t{batch_->logit_rows()} * model_.vocabulary);
+  hidden_.resize(std::size_t{batch_->hidden_rows()} * model_.embedding);
+  const Instant begun = options_.clock();
+  const auto stepped = model_.backend->step(batch_->input(), {logits_, hidden_});
+  const Instant ended = options_.clock();
+  if (!stepped.ok()) {
+    lost_ = true;
+    const EngineFailure why = failure(stepped.error().outcome, stepped.error().message);
+    batch_->fail_all(why, events_);
+    scores_.end_all(why, *batch_);
+    conclude();
+    return fail(why);
+  }
+  batch_->complete(logits_, hidden_, ended, events_);
+  ++tally_.steps_done;
+  tally_.step_longest_ms = std::max(tally_.step_longest_ms, static_cast<std::uint64_t>((ended - begun).ms_ceil()));
+  conclude();
+}
+
+// Counters first: who is told that a job ended sees its slot free.
+void NativeEngine::conclude() {
+  std::erase_if(events_, [this](const BatchEvent& event) { return scores_.take(event, *batch_); });
+  publish_counters();
+  deliver();
+}
+
+// False: not of an embedding.
+bool NativeEngine::deliver_embedding(BatchEvent& event) {
+  const auto at = embed_sinks_.find(event.id);
+  if (at == embed_sinks_.end()) return false;
+  const std::shared_ptr<EmbedSink> sink = std::move(at->second);
+  embed_sinks_.erase(at);
+  if (const auto* result = std::get_if<EmbedResult>(&event.what))
+    sink->answered(*result);
+  else
+    sink->failed(std::get<EngineFailure>(event.what));
+  return true;
+}
+
+void NativeEngine::deliver() {
+  scores_.deliver();
+  for (BatchEvent& event : events_) {
+    if (deliver_embedding(event)) continue;
+    const auto at = sinks_.find(event.id);
+    ORCH_CHECK(at != sinks_.end());
+    if (auto* tokens = std::get_if<BatchTokens>(&event.what)) {
+      at->second->tokens(std::move(*tokens));
+      continue;
+    }
+    if (auto* scores = std::get_if<BatchPromptScores>(&event.what)) {
+      at->second->prompt_scored(std::move(scores->log_probs));
+      continue;
+    }
+    const std::shared_ptr<GenerationSink> sink = std::move(at->second);
+    sinks_.erase(at);
+    if (const auto* result = std::get_if<GenerationResult>(&event.what))
+      sink->finished(*result);
+    else
+      sink->failed(std::get<EngineFailure>(event.what));
+  }
+  events_.clear();
+}
+
+void NativeEngine::publish_counters() {
+  if (batch_ != nullptr) {
+    tally_.tokens_out_total = batch_->counts().tokens_drawn;
+    tally_.cached_prompt_tokens_total = batch_->counts().cached_prompt_tokens;
+    tally_.preemptions_total = batch_->counts().preemptions;
+    tally_.kv_pages_used = batch_->pages_used();
+    tally_.running = batch_->slots_used() + scores_.jobs() + batch_->embeddings();
+  }
+  const std::lock_guard lock(mutex_);
+  counters_ = tally_;
+}
+
+void NativeEngine::fail(EngineFailure why) {
+  {
+    const std::lock_guard lock(mutex_);
+    info_.ready = false;
+    info_.load_failure = why;
+  }
+  if (options_.on_failure) options_.on_failure(why);
+}
+
+// After a failed load or a lost backend: answers every submission until the engine is destroyed, then ends what is
+// left.
+void NativeEngine::refuse_rest() {
+  for (bool last = false; !last;) {
+    Mail mail;
+    {
+      std::unique_lock lock(mutex_);
+      mail_.wait(lock, [this] { return stopping_ || !letters_.empty(); });
+      std::swap(mail, letters_);
+      last = stopping_;
+    }
+    if (last && batch_ != nullptr) {
+      const EngineFailure stopping = failure(Outcome::CANCELED, "the worker is stopping");
+      scores_.end_all(stopping, *batch_);
+      batch_->fail_all(stopping, events_);
+      conclude();
+    }
+    const EngineFailure why = last ? failure(Outcome::CANCELED, "the worker is stopping")
+                                   : failure(Outcome::POOL_UNREADY, "the model is not loaded");
+    for (const Submission& submission : mail.submissions) refuse(submission, why);
+    for (const ScoreSubmission& submission : mail.scores) submission.sink->failed(why);
+  }
+}
+
+}  // namespace orch::worker
