@@ -64,6 +64,11 @@ TEST_F(PipelineCacheFileTest, OC_DEVICE_1002_a_damaged_cut_or_foreign_writable_f
   EXPECT_TRUE(file.read().empty());
   fs::resize_file(file.path(), 5);
   EXPECT_TRUE(file.read().empty());
+  ASSERT_TRUE(file.write(bytes));
+  const fs::path elsewhere = directory / "elsewhere";
+  fs::rename(file.path(), elsewhere);
+  fs::create_symlink(elsewhere, file.path());
+  EXPECT_TRUE(file.read().empty()) << "a link is not the file";
 }
 
 TEST_F(PipelineCacheFileTest, OC_DEVICE_1002_size_and_number_of_files_are_bounded) {
