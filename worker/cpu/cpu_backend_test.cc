@@ -11,6 +11,7 @@
 
 #include "worker/cpu/mutants.h"
 #include "worker/model/memory_estimate.h"
+#include "worker/model/repack.h"
 #include "worker/testing/tiny_model.h"
 
 namespace orch::worker::cpu {
