@@ -5,6 +5,7 @@
 #include "orchestratord/core/decaying_quantiles.h"
 #include "orchestratord/core/drain_rates.h"
 #include "orchestratord/core/on_time.h"
+#include "orchestratord/core/overtaking.h"
 #include "orchestratord/core/service_times.h"
 
 namespace orch::gateway {
@@ -251,6 +252,41 @@ TEST(OnTime, ORCH3081_only_the_last_256_count) {
   for (int i = 0; i < 1000; ++i) record.observe(position(ms(100), ms(500)), {ms(600), true, true}, kNow);
   for (int i = 0; i < 256; ++i) record.observe(position(ms(100), ms(500)), {ms(100), false, true}, kNow);
   EXPECT_GT(record.probability(position(ms(100), ms(500))), 0.95);
+}
+
+// --- E3 ---
+
+// Jobs that came once a second until kNow, due within two seconds, with this much work each.
+struct Passing : Overtaking {
+  explicit Passing(Duration work, std::size_t count = 17) {
+    for (std::size_t i = 1; i <= count; ++i)
+      arrived(flow, ms(2000), work, kNow - ms(1000) * static_cast<std::int64_t>(count - i));
+  }
+  Duration wait_of(Duration left, Duration ahead, double slots = 1) const {
+    return wait(flow, left, ahead, slots, kNow);
+  }
+  const FlowId flow{kModel, Priority::interactive, kTenant};
+};
+
+TEST(Overtaking, OC_ADMIT_E3_a_loose_job_is_passed_by_those_to_come) {
+  const Passing half(ms(500));  // 17 in 16 s: 0.53 of a slot
+  EXPECT_EQ(half.wait_of(ms(1000), ms(900)), ms(900)) << "nobody who comes later is due before it";
+  EXPECT_NEAR(half.wait_of(ms(60'000), ms(4000)).ms_double(), 4000 / (1 - 0.53125), 100);
+  EXPECT_NEAR(half.wait_of(ms(8000), ms(4000)).ms_double(), 4000 + 0.53125 * 6000, 10) << "none passes it after 6 s";
+  EXPECT_NEAR(half.wait_of(ms(60'000), ms(4000), 2).ms_double(), 2000 / (1 - 0.53125 / 2), 50);
+  EXPECT_EQ(half.wait_of(ms(60'000), {}), Duration{}) << "who waits for nobody is passed by nobody";
+}
+
+TEST(Overtaking, OC_ADMIT_E3_more_than_there_is_room_for_ends_at_the_deadline) {
+  EXPECT_EQ(Passing(ms(3000)).wait_of(ms(30'000), ms(4000)), ms(30'000));
+  EXPECT_EQ(Passing(ms(3000)).wait_of(ms(3000), ms(4000)), ms(4000));
+}
+
+TEST(Overtaking, OC_ADMIT_E3_a_few_jobs_or_another_tenants_tell_nothing) {
+  EXPECT_EQ(Passing(ms(500), Overtaking::kRecordMin - 1).wait_of(ms(60'000), ms(4000)), ms(4000));
+  const Passing half(ms(500));
+  EXPECT_EQ(half.wait({kModel, Priority::interactive, "other"}, ms(60'000), ms(4000), 1, kNow), ms(4000));
+  EXPECT_EQ(half.wait({kModel, Priority::batch, kTenant}, ms(60'000), ms(4000), 1, kNow), ms(4000));
 }
 
 }  // namespace

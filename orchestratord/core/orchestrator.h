@@ -36,6 +36,7 @@
 #include "orchestratord/core/limits.h"
 #include "orchestratord/core/model_lifecycle.h"
 #include "orchestratord/core/on_time.h"
+#include "orchestratord/core/overtaking.h"
 #include "orchestratord/core/quarantine.h"
 #include "orchestratord/core/quota_book.h"
 #include "orchestratord/core/service_shares.h"
@@ -268,7 +269,7 @@ class Orchestrator {
   DomainLoad domain_load(const Lane& lane) const;
   double own_slots(const Job& job, const DomainLoad& load) const;
   void predict_service(Job& job, const DomainLoad& load) const;
-  Duration start_behind(const Job& job, const DomainLoad& load, const LineKey& key) const;
+  Duration start_behind(const Job& job, const DomainLoad& load, const LineKey& key, bool overtaken) const;
   void predict(Job& job) const;
   std::optional<Failure> deadline_failure(const Job& job) const;
   void log_admitted(const Job& job);
@@ -327,6 +328,7 @@ class Orchestrator {
   SessionBook sessions_;
   DrainRates drains_;
   OnTimeRecord on_time_;
+  Overtaking overtaking_;
   // Of the calls in flight, per model: when each is expected to end.
   std::map<std::string, std::set<std::pair<Instant, DispatchId>>> expected_ends_;
   Journal journal_;

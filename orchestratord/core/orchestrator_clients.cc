@@ -173,6 +173,7 @@ void Orchestrator::admit(Job& job) {
                                started.on_time_probability, budgets_.left(budget_account(job.spec), now_)}});
   streams_.publish(id, started, *out_);  // ruling 4: at admission
   log_admitted(job);
+  overtaking_.arrived(job.flow, job.order_by - now_, job.forecast.typical, now_);
   if (!job.spec.session.empty()) sessions_.used({job.spec.tenant, job.spec.session, job.lane.model}, now_);
   if (job.first_reader) {
     const auto opened = streams_.add_reader(*job.first_reader, id, std::nullopt, *out_);

@@ -82,8 +82,8 @@ double Orchestrator::own_slots(const Job& job, const DomainLoad& load) const {
          std::max<std::uint32_t>(load.slots, 1);
 }
 
-// E3. A free slot that nobody waits for is taken at once.
-Duration Orchestrator::start_behind(const Job& job, const DomainLoad& load, const LineKey& key) const {
+// E3. A free slot that nobody waits for is taken at once. `overtaken`: by jobs that are still to come, too.
+Duration Orchestrator::start_behind(const Job& job, const DomainLoad& load, const LineKey& key, bool overtaken) const {
   const std::string& model = job.lane.model;
   const RankedLine::Sums ahead = queue_.ahead_of(model, job.spec.priority, job.spec.tenant, key);
   const bool free = load.busy < load.slots;
@@ -91,8 +91,10 @@ Duration Orchestrator::start_behind(const Job& job, const DomainLoad& load, cons
   Duration next;
   const auto ends = expected_ends_.find(model);
   if (!free && ends != expected_ends_.end()) next = std::max(ends->second.begin()->first - now_, Duration{});
-  return load.until_ready + next +
-         Duration{static_cast<std::int64_t>(static_cast<double>(ahead.work) / own_slots(job, load))};
+  const double slots = own_slots(job, load);
+  const Duration work{static_cast<std::int64_t>(ahead.work)};
+  const Duration left = overtaken ? job.order_by - now_ : Duration{};  // nobody is due before one that is due now
+  return load.until_ready + next + overtaking_.wait(flow_of(job), left, work, slots, now_);
 }
 
 // Before the job is in the queue; `admitted_at`, `deadline_at` and `order_by` are set.
@@ -100,7 +102,7 @@ void Orchestrator::predict(Job& job) const {
   Forecast& forecast = job.forecast;
   const DomainLoad load = domain_load(job.lane);
   predict_service(job, load);
-  forecast.start = start_behind(job, load, {job.order_by, next_seq_});
+  forecast.start = start_behind(job, load, {job.order_by, next_seq_}, true);
   forecast.left = job.order_by - now_;
   if (!job.spec.deadline) return;
   forecast.left = std::min(*job.spec.deadline, config_.limits.deadline_max);
@@ -133,7 +135,7 @@ std::optional<Failure> Orchestrator::deadline_failure(const Job& job) const {
     key = behind->key;
     const Job& other = jobs_.at(behind->job);
     if (!other.spec.deadline) continue;
-    const Instant start = now_ + start_behind(other, load, key);
+    const Instant start = now_ + start_behind(other, load, key, false);
     if (start <= other.forecast.latest_start && start + delay > other.forecast.latest_start) {
       return unmet("deadline_ms (" + in_ms(*job.spec.deadline) + ") would make task " + behind->job.to_string() +
                    ", admitted before, miss its own");
