@@ -263,5 +263,30 @@ TEST(Drain, the_rest_is_canceled_at_the_deadline) {
   for (const NotedEnded& ended : bench.ends) EXPECT_EQ(ended.cancel_reason, "drain");
 }
 
+TEST(Drain, ORCH_2101_its_first_deadline_holds_to_the_millisecond) {
+  Bench bench;
+  bench.ready(1);
+  bench.submit(spec_of(1));
+  bench.step(DrainBegin{ms(1010)});
+  bench.advance(ms(500));
+  bench.step(DrainBegin{ms(30'000)});  // a second signal
+  EXPECT_EQ(all_of<Drained>(bench.advance(ms(600))).size(), 1u);
+  ASSERT_EQ(bench.ends.size(), 1u);
+  EXPECT_EQ(bench.ends[0].total, ms(1010));
+  EXPECT_TRUE(all_of<SendUpdate>(bench.advance(Duration::seconds(20))).empty()) << "nothing is renewed any more";
+}
+
+TEST(Drain, ORCH_2101_who_still_waits_for_a_count_is_answered_at_the_deadline) {
+  Bench bench;
+  bench.ready(1);
+  JobSpec spec = spec_of(1);
+  spec.prompt_bytes = 5000;  // only a count can tell whether it fits
+  EXPECT_EQ(all_of<CountTokens>(bench.submit(spec)).size(), 1u);
+  bench.step(DrainBegin{ms(1000)});
+  const auto replies = all_of<AdmissionReply>(bench.advance(ms(1000)));
+  ASSERT_EQ(replies.size(), 1u);
+  EXPECT_EQ(std::get<Failure>(replies[0].result).outcome, Outcome::CANCELED);
+}
+
 }  // namespace
 }  // namespace orch::gateway

@@ -76,21 +76,114 @@ TEST(Migration, L10_what_the_old_attempt_still_says_changes_nothing) {
   EXPECT_EQ(shown(fleet.token(fleet.dispatches[1], 2, "c"), ReaderId{1}), "4 token c");
 }
 
+TEST(Migration, M1_another_replica_of_the_set_proves_nothing) {
+  Bench bench;
+  bench.manager_up({ready_replica("r1"), ready_replica("r2"), ready_replica("r3")});
+  bench.grant(1, {1, 1}, "r1");
+  bench.submit(spec_of(1));
+  bench.grant(1, {1, 3}, "r3");
+  bench.step(DispatchBroken{bench.dispatches.at(0).dispatch});
+  const auto restarted = [&](const std::string& id) {
+    ReplicaView view = ready_replica(id);
+    view.inc = {1, 2};
+    view.state = ReplicaState::starting;
+    bench.step(ReplicaChanged{kLink, view});
+  };
+  restarted("r2");
+  EXPECT_EQ(bench.dispatches.size(), 1u);
+  restarted("r1");
+  ASSERT_EQ(bench.dispatches.size(), 2u);
+  EXPECT_EQ(bench.dispatches[1].endpoint, "unix:/r3");
+}
+
+TEST(Migration, M1_the_word_of_an_earlier_attempt_is_not_that_of_the_last) {
+  Config config;
+  config.limits.losses_max = 5;
+  config.limits.broken_retries_max = 3;
+  Bench bench(config);
+  bench.manager_up({ready_replica("r1"), ready_replica("r2"), ready_replica("r3")});
+  bench.grant(1, {1, 1}, "r1");
+  bench.submit(spec_of(1));
+  bench.grant(1, {1, 2}, "r2");
+  ReplicaView next = ready_replica("r1");
+  next.inc = {1, 2};
+  next.state = ReplicaState::starting;
+  bench.step(ReplicaChanged{kLink, next});
+  ASSERT_EQ(bench.dispatches.size(), 2u) << "the first process is gone";
+  bench.step(DispatchBroken{bench.dispatches[1].dispatch});
+  bench.grant(1, {1, 3}, "r3");
+  ASSERT_EQ(bench.dispatches.size(), 2u) << "the second may still compute";
+  bench.failed(bench.dispatches[0], Outcome::CANCELED);
+  EXPECT_EQ(bench.dispatches.size(), 2u);
+}
+
+// Does a job of r1 that has shown a token go on at r2?
+bool goes_on(const ReplicaView& r1, const ReplicaView& r2) {
+  Bench bench;
+  bench.manager_up({r1, r2});
+  bench.grant(1, {1, 1}, "r1");
+  bench.submit(spec_of(1));
+  bench.token(bench.dispatches.at(0), 0, "a");
+  bench.grant(1, {1, 2}, "r2");
+  bench.step(LeaseRevoked{kLink, {1, 1}, true});
+  bench.failed(bench.dispatches[0], Outcome::POOL_UNREADY);
+  return bench.dispatches.size() == 2 && bench.dispatches[1].endpoint == "unix:/r2";
+}
+
 TEST(Migration, M3_only_to_a_replica_that_computes_the_same) {
-  for (const bool same : {true, false}) {
-    Bench bench;
+  const ReplicaView r1 = ready_replica("r1");
+  EXPECT_TRUE(goes_on(r1, ready_replica("r2")));
+  int part = 0;
+  for (std::string ReplicaView::* each :
+       {&ReplicaView::engine, &ReplicaView::model_digest, &ReplicaView::quant, &ReplicaView::numeric_class,
+        &ReplicaView::engine_version, &ReplicaView::sampler_profile_version}) {
     ReplicaView other = ready_replica("r2");
-    if (!same) other.quant = "Q8_0";
-    bench.manager_up({ready_replica("r1"), other});
-    bench.grant(1, {1, 1}, "r1");
-    bench.submit(spec_of(1));
-    bench.token(bench.dispatches.at(0), 0, "a");
-    bench.grant(1, {1, 2}, "r2");
-    bench.step(LeaseRevoked{kLink, {1, 1}, true});
-    bench.failed(bench.dispatches[0], Outcome::POOL_UNREADY);
-    const bool elsewhere = bench.dispatches.size() == 2 && bench.dispatches[1].endpoint == "unix:/r2";
-    EXPECT_EQ(elsewhere, same);
+    other.*each = "other";
+    EXPECT_FALSE(goes_on(r1, other)) << "part " << part;
+    ++part;
   }
+}
+
+TEST(Migration, M3_what_no_other_replica_is_known_to_compute_the_same_ends) {
+  for (std::string ReplicaView::* each : {&ReplicaView::model_digest, &ReplicaView::numeric_class}) {
+    ReplicaView r1 = ready_replica("r1");
+    ReplicaView r2 = ready_replica("r2");
+    (r1.*each).clear();
+    (r2.*each).clear();
+    EXPECT_FALSE(goes_on(r1, r2));
+  }
+}
+
+TEST(Migration, M7_what_is_computed_again_is_told_without_what_was_cached) {
+  Fleet2 fleet;
+  fleet.started(fleet.dispatches[0]);
+  fleet.failed(fleet.dispatches[0], Outcome::POOL_UNREADY);
+  ASSERT_EQ(fleet.dispatches.size(), 2u);
+  const Dispatch& second = fleet.dispatches[1];
+  const auto told = all_of<NotedRecomputed>(fleet.step(DispatchStarted{second.dispatch, second.fence, 7, 4}));
+  ASSERT_EQ(told.size(), 1u);
+  EXPECT_EQ(told[0].tokens, 7u + 2u - 4u);
+}
+
+TEST(Migration, M7_F2_tokens_are_charged_once_over_all_attempts) {
+  Fleet2 fleet;
+  const FlowId flow{"m", Priority::interactive, fleet.core.find_job(job_id(1))->spec.tenant};
+  fleet.started(fleet.dispatches[0]);
+  fleet.failed(fleet.dispatches[0], Outcome::POOL_UNREADY);
+  ASSERT_EQ(fleet.dispatches.size(), 2u);
+  fleet.started(fleet.dispatches[1]);
+  fleet.token(fleet.dispatches[1], 2, "c");
+  fleet.finished(fleet.dispatches[1], 3);
+  EXPECT_EQ(fleet.core.fairness().v(flow), (7 + 2 * 3) * kUnit);
+}
+
+TEST(Migration, L9_not_during_the_drain_of_the_gateway) {
+  Fleet2 fleet;
+  fleet.step(DrainBegin{Duration::seconds(30)});
+  fleet.failed(fleet.dispatches[0], Outcome::POOL_UNREADY);
+  EXPECT_EQ(fleet.dispatches.size(), 1u);
+  ASSERT_EQ(fleet.ends.size(), 1u);
+  EXPECT_EQ(fleet.ends[0].failure->outcome, Outcome::WORKER_RESET);
 }
 
 TEST(Migration, M5_at_most_twice) {

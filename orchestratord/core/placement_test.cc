@@ -115,6 +115,38 @@ TEST(Placement, OC_CORE_1014_every_filter_is_named) {
   EXPECT_EQ(site.verdict_of("full"), Verdict::no_live_lease);
 }
 
+TEST(Placement, L6_a_lease_of_an_earlier_life_is_none) {
+  Site site;
+  const LeaseKey key = site.add("r", 1, 0);
+  EXPECT_EQ(site.chosen(), "r");
+  ReplicaView next = ready_replica("r");
+  next.inc = {1, 2};
+  EXPECT_TRUE(site.fleet.update(key.manager, next));
+  EXPECT_EQ(site.chosen(), "none");
+  EXPECT_EQ(site.verdict_of("r"), Verdict::other_incarnation);
+}
+
+TEST(Placement, M6_a_replica_that_is_kept_for_a_job_is_its_alone) {
+  Site site;
+  const LeaseKey kept = site.add("kept", 2, 0);
+  site.add("other", 4, 3);
+  const std::set<ReplicaKey> reserved{site.leases.find(kept)->replica};
+  const auto chosen = [&](const ReplicaKey* only) {
+    const auto made = decide({.lane = site.lane,
+                              .entries = site.index.of("m", site.fleet, site.leases, site.speeds),
+                              .session = site.session,
+                              .now = site.now,
+                              .reserved = &reserved,
+                              .only = only});
+    return made.lease ? site.leases.find(*made.lease)->replica.replica_id : "none";
+  };
+  EXPECT_EQ(chosen(nullptr), "other");
+  EXPECT_EQ(chosen(&*reserved.begin()), "kept");
+  site.leases.take_slot(kept);
+  site.leases.take_slot(kept);
+  EXPECT_EQ(chosen(&*reserved.begin()), "none") << "nowhere else";
+}
+
 TEST(Placement, ORCH3091_the_earliest_predicted_end_comes_before_the_load) {
   Site site;
   site.service = {ms(1000), ms(1200), ms(1500), ms(2000)};
