@@ -12,7 +12,8 @@ namespace {
 
 // Prompt rows with logits of one step: a row of logits is as wide as the vocabulary.
 constexpr std::uint32_t kScoredRowsMax = 32;
-// A row of a draft is cheap beside the weights that a step reads for few rows, and as dear as any in a full batch.
+// A row of a draft can be cheap beside the weights that a step reads for few rows; in a full batch it is as dear as
+// any.
 constexpr std::uint32_t kDraftingSequencesMax = 2;
 
 EngineFailure failure(Outcome outcome, std::string message, std::string field = {}) {

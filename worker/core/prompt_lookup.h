@@ -12,9 +12,8 @@ namespace orch::worker {
 std::vector<std::uint32_t> looked_up(std::span<const std::uint32_t> tokens, std::uint32_t count);
 
 // How many drafted tokens a sequence may put into its next step, so that drafts that fail cost little: whatever its
-// text, rejected <= 4 + 2 * accepted + drawn / 16. A rejected token costs a row, an accepted one saves a step for a
-// row, and where few sequences decode a step takes several times as long as a row (`bench.py speculation`
-// prints what is gained).
+// text, rejected <= 4 + 2 * accepted + drawn / 16. Whether an accepted token saves more than its row costs depends on
+// the device: `bench.py speculation` measures it.
 class DraftBudget {
  public:
   std::uint32_t allowed() const { return credit_ / kRejected; }

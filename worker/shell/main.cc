@@ -40,7 +40,7 @@ struct Flags {
   std::string generate;
   bool raw = false;
   std::string embed;
-  std::string speculation = "auto";
+  std::string speculation = "off";
   std::uint32_t max_tokens = 128;
   float temperature = 0;
   std::uint64_t seed = 0;
@@ -62,8 +62,8 @@ std::optional<int> parse_flags(int argc, char** argv, Flags& flags) {
   app.add_option("--device", flags.native.backend.device, "auto | cpu | vulkan[:index|:uuid]");
   app.add_option("--isa", flags.native.backend.isa, "auto | scalar | avx2");
   app.add_option("--threads", flags.native.backend.threads, "compute threads; 0: cores - 1, at least 1");
-  app.add_option("--speculation", flags.speculation, "drafts from the text itself: auto (on the CPU) | on | off")
-      ->check(CLI::IsMember({"auto", "on", "off"}));
+  app.add_option("--speculation", flags.speculation, "drafts from the text itself: on | off")
+      ->check(CLI::IsMember({"on", "off"}));
   app.add_option("--memory-max-bytes", flags.native.backend.memory_max_bytes,
                  "0: what the machine or cgroup has available");
   app.add_option("--lifeline-fd", flags.lifeline_fd, "read end of the manager's pipe");
@@ -170,7 +170,7 @@ NativeEngine::Options engine_options(const Flags& flags, Process& process, bool 
   options.initial = initial_info(flags.native);
   options.step_rows_max = kStepRowsMax;
   options.clock = [] { return runtime::now(); };
-  if (flags.speculation != "auto") options.speculation = flags.speculation == "on";
+  options.speculation = flags.speculation == "on";
   options.on_thread_start = [] {
     // On Linux a thread's own niceness, inherited by the compute threads it starts.
     ::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), kComputeNice);

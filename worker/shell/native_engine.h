@@ -43,7 +43,7 @@ class NativeEngine final : public GenerationEngine {
     EngineInfo initial;                 // what info() says while loading
     std::uint32_t step_rows_max = 256;  // decode rows and prompt rows of one step
     bool share_prefixes = true;
-    std::optional<bool> speculation;  // none: where a step of few rows is cheap beside its weights, on the CPU
+    bool speculation = false;  // no gain was measured yet
     std::function<Instant()> clock;
     // Called once on the engine thread when loading failed or the backend is lost; may be empty.
     std::function<void(const EngineFailure&)> on_failure;

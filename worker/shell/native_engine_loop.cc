@@ -50,8 +50,7 @@ bool NativeEngine::load() {
   limits.scope.model_digest = model_.info.model_digest;
   limits.scope.numeric_class = model_.info.numeric_class;
   limits.share_prefixes = options_.share_prefixes;
-  const bool speculates = options_.speculation.value_or(model_.backend->info().accelerator == "cpu");
-  limits.draft_tokens_max = speculates ? kDraftTokensMax : 0;
+  limits.draft_tokens_max = options_.speculation ? kDraftTokensMax : 0;
   batch_ = std::make_unique<GenerationBatch>(limits, *model_.tokenizer);
   tally_.kv_pages_total = limits.pages_total;
   tally_.memory_used_bytes = model_.info.memory_bytes;
