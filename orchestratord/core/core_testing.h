@@ -100,6 +100,7 @@ class Bench {
     event.secret = {1, 2, 3};
     event.update_seq = last_seq;
     event.ttl = ms(15000);
+    event.number = ++grants;
     return step(event);
   }
   void ready(std::uint32_t slots = 2) {
@@ -131,6 +132,7 @@ class Bench {
   Instant now{1'000'000'000};
   std::uint64_t last_seq = 0;
   std::uint64_t requests = 0;
+  std::uint64_t grants = 0;
   std::vector<Dispatch> dispatches;  // all so far
   std::vector<NotedEnded> ends;
 };

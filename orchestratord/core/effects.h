@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "common/base/ids.h"
+#include "common/base/lease_table.h"
 #include "common/base/time.h"
 #include "orchestratord/core/budget.h"
 #include "orchestratord/core/events.h"
@@ -88,6 +89,7 @@ struct Dispatch {
   std::optional<Duration> deadline;  // remaining
   std::vector<std::uint32_t> resume_ids;
   std::string tenant;
+  std::uint32_t lease_slots = 0;  // as known here (L3)
 };
 // The call is cancelled; the worker stops within one step. Its answers may still arrive and are ignored (L10), but the
 // end of the call is reported like any other, by one of DispatchFinished, DispatchFailed, DispatchBroken: until then it
@@ -138,8 +140,9 @@ struct SendUpdate {
   std::vector<PoolBid> bids;
   std::vector<LeaseId> renew;
   std::vector<LeaseId> release;
-  std::uint64_t grants_seen = 0;  // on this link
-  Duration grant_age;             // since the last of them came
+  std::uint64_t grants_seen = 0;  // number of the last grant that came on this link
+  Duration grant_age;             // since it came
+  std::vector<LeaseUse> beyond;   // leases whose open calls may use more than their slots (L6)
 };
 
 // F4: this gateway's own counters, whole; on change, at most every fair_interval.

@@ -119,6 +119,7 @@ struct LeaseGranted {
   Secret secret{};
   std::uint64_t update_seq = 0;  // of our SendUpdate it extends from (L4)
   Duration ttl;
+  std::uint64_t number = 0;  // of the grants on that link, from 1; a second copy says nothing
 };
 struct LeaseRevoked {
   LinkId link;

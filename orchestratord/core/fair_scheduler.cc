@@ -85,7 +85,7 @@ void FairScheduler::waits(const FlowId& flow, std::uint32_t weight) {
     share.period = of.period;
     share.since = ++serial_;
     share.outside = false;
-    if (!share.others.waiting) share.raise_to(floor);
+    if (!share.others.waiting && mutation_ != Mutation::skip_lift) share.raise_to(floor);
   });
 }
 

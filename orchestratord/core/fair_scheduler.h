@@ -90,8 +90,9 @@ struct FlowCounters {
 
 class FairScheduler {
  public:
-  FairScheduler(std::uint32_t interactive_weight, std::uint32_t batch_weight, std::size_t domains_max = 256)
-      : class_weights_{interactive_weight, batch_weight}, domains_max_(domains_max) {}
+  FairScheduler(std::uint32_t interactive_weight, std::uint32_t batch_weight, std::size_t domains_max = 256,
+                Mutation mutation = Mutation::none)
+      : class_weights_{interactive_weight, batch_weight}, domains_max_(domains_max), mutation_(mutation) {}
 
   // A job came into the waiting set; an idle tenant or class brings no credit along (F3). `weight` >= 1 is the tenant's
   // now.
@@ -206,6 +207,7 @@ class FairScheduler {
 
   std::array<std::uint32_t, 2> class_weights_;
   std::size_t domains_max_;
+  Mutation mutation_;
   std::map<std::string, Domain> domains_;
   std::uint64_t serial_ = 0;
   std::uint64_t version_ = 1;

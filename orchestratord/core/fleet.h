@@ -55,8 +55,10 @@ struct Link {
   std::vector<LeaseId> release;  // for the next update
   std::uint64_t fair_told = 0;   // version of the counters told last; 0: none
   Instant fair_told_at;
-  std::uint64_t grants_seen = 0;
+  std::uint64_t grants_seen = 0;  // number of the last one
   Instant last_grant_at;
+  bool shrank = false;                // a grant made a lease smaller, and the manager waits to hear that it came (L6)
+  std::vector<LeaseUse> last_beyond;  // as told last
 
   std::optional<Instant> sent_at(std::uint64_t seq) const;
   void remember(std::uint64_t seq, Instant at, std::size_t max);

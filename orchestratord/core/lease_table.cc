@@ -46,6 +46,10 @@ bool LeaseTable::apply(const LeaseKey& key, const LeaseGranted& grant, const std
   return true;
 }
 
+void LeaseTable::shrink(const LeaseKey& key, std::uint32_t slots) {
+  if (HeldLease* lease = get(key)) lease->slots = std::min(lease->slots, slots);
+}
+
 void LeaseTable::close(const LeaseKey& key) {
   if (HeldLease* lease = get(key)) lease->closed = true;
 }

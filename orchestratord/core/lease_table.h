@@ -53,6 +53,8 @@ class LeaseTable {
 
   // False: the grant is ignored (already over, another incarnation under the same id, or no room).
   bool apply(const LeaseKey& key, const LeaseGranted& grant, const std::string& endpoint, Instant sent_at, Instant now);
+  // L6: the size of a word that counts from too long ago to be applied: the smaller one holds all the same.
+  void shrink(const LeaseKey& key, std::uint32_t slots);
   void close(const LeaseKey& key);
   void close_of_replica(const ReplicaKey& replica, Incarnation older_than);
   void take_slot(const LeaseKey& key);

@@ -37,6 +37,16 @@ TEST(LeaseTable, L3_busy_again_and_again_means_shrunk_unheard_until_the_next_gra
   EXPECT_TRUE(table.find(kKey)->usable(now));
 }
 
+TEST(LeaseTable, L6_a_smaller_size_holds_whatever_it_counts_from) {
+  LeaseTable table(Limits{}, Mutation::none);
+  const Instant now{1};
+  ASSERT_TRUE(table.apply(kKey, grant_of(2), "unix:/w", now, now));
+  table.shrink(kKey, 1);
+  EXPECT_EQ(table.find(kKey)->slots, 1u);
+  table.shrink(kKey, 2);
+  EXPECT_EQ(table.find(kKey)->slots, 1u) << "never grows";
+}
+
 TEST(LeaseTable, S5_a_lease_of_size_0_is_held_and_admits_nothing) {
   LeaseTable table(Limits{}, Mutation::none);
   ASSERT_TRUE(table.apply(kKey, grant_of(0), "unix:/w", Instant{1}, Instant{1}));

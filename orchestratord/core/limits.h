@@ -122,8 +122,16 @@ enum class Mutation : std::uint8_t {
   skip_event_id,              // stream ids have a gap
   retry_after_token,          // a job that has shown a token runs again
   dispatch_beyond_slots,      // the lease's size is not looked at
+  forget_charge,              // output tokens are not charged (F2)
+  charge_twice,               // they are charged twice
+  skip_lift,                  // a tenant that was idle keeps its low counter (F3)
+  ack_before_commit,          // a job is admitted before the journal has it (J1)
+  forget_end_record,          // its end is told and not journaled
+  repeat_token_on_resume,     // the last shown token is shown again (M2)
+  resume_one_short,           // the worker is given one id too few
+  forget_quota_settle,        // a job that ended keeps what it had reserved
 };
-inline constexpr std::uint8_t kMutations = 12;
+inline constexpr std::uint8_t kMutations = 20;
 
 // Ruling 12.
 struct JournalConfig {

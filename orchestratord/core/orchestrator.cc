@@ -14,7 +14,7 @@ Orchestrator::Orchestrator(const Config& config)
       fleet_(config.limits),
       leases_(config.limits, config.mutation),
       queue_(config.queue),
-      scheduler_(config.limits.interactive_weight, config.limits.batch_weight),
+      scheduler_(config.limits.interactive_weight, config.limits.batch_weight, 256, config.mutation),
       tenants_(config.tenants),
       budgets_(config.budgets),
       streams_(config.streams, config.mutation),
@@ -145,7 +145,8 @@ void Orchestrator::tell_end(Job& job) {
   noted.queued = (dispatched ? job.first_dispatched_at : conclusion.at) - job.admitted_at;
   if (!job.first_token_at.is_never()) noted.decode = conclusion.at - job.first_token_at;
   noted.total = conclusion.at - job.admitted_at;
-  quotas_.settle(job.spec.tenant, job.quota, std::int64_t{noted.tokens_in} + noted.tokens_out, now_);
+  if (!mutated(Mutation::forget_quota_settle))
+    quotas_.settle(job.spec.tenant, job.quota, std::int64_t{noted.tokens_in} + noted.tokens_out, now_);
   settle_budget(job, noted, conclusion.held);
   const bool left = noted.failure && noted.failure->outcome == Outcome::CANCELED;
   if (job.spec.deadline && !left) noted.deadline_met = !noted.failure;

@@ -107,7 +107,9 @@ class Orchestrator {
     ReplicaKey replica;
     std::string model;
     Instant expected_end;
-    bool open = true;  // false: cancelled or given up; only its end is of interest
+    std::uint32_t lease_slots = 0;  // as known when it was sent
+    bool answered = false;          // by its worker: it has been admitted
+    bool open = true;               // false: cancelled or given up; only its end is of interest
     Instant closed_at = Instant::never();
   };
   struct Failing {
@@ -187,6 +189,7 @@ class Orchestrator {
   void send_updates();
   void send_update(LinkId id, Link& link, bool renew);
   std::vector<PoolBid> bids_for(ManagerId manager) const;
+  std::vector<LeaseUse> beyond_of(ManagerId manager) const;
   std::vector<TenantBid> waiting_of(const std::string& model) const;
   void beat_workers();
 

@@ -115,6 +115,7 @@ void Orchestrator::commit_admission(Job& job, const Room& room) {
   journal_.erases.erase(id);  // the new record takes the place of what an older job of this id left
   const JournalTicket ticket = journal_.begin(std::move(items), now_);
   emit(JournalWrite{ticket, std::move(records)});
+  if (mutated(Mutation::ack_before_commit)) admit(job);
 }
 
 // An eviction that was not journaled has not happened.
@@ -235,7 +236,7 @@ void Orchestrator::append_records(Job& job, std::vector<JournalRecord>& records,
     terminal->id = streams_.terminal_id(id, job.conclusion->failure.has_value());
     terminal->body = job.conclusion->end;
     if (job.conclusion->failure) terminal->body = ErrorEvent{*job.conclusion->failure};
-    records.emplace_back(EndRecord{id, std::move(terminal)});
+    if (!mutated(Mutation::forget_end_record)) records.emplace_back(EndRecord{id, std::move(terminal)});
     items.push_back({JournalItem::Kind::end, id, 0});
   }
 }

@@ -111,21 +111,29 @@ void Orchestrator::end_hopeless_jobs() {
 // that is too long ago to be remembered, says nothing.
 void Orchestrator::on(const LeaseGranted& event) {
   Link* link = fleet_.link(event.link);
-  if (link != nullptr) {
-    ++link->grants_seen;
-    link->last_grant_at = now_;
-  }
-  if (link == nullptr || event.update_seq >= link->next_seq) {  // for an update never sent
+  if (link == nullptr || event.number <= link->grants_seen) {  // a second copy, or older than what is known
     ++ignored_.grants;
     return;
   }
+  link->grants_seen = event.number;
+  link->last_grant_at = now_;
   const ManagerId manager = link->manager;
+  const LeaseKey key{manager, event.lease};
+  // L6: the smaller size holds whatever else the grant is worth: the manager will take it for heard.
+  if (const HeldLease* known = leases_.find(key); known != nullptr && event.slots < known->slots) {
+    leases_.shrink(key, event.slots);
+    link->shrank = true;
+    ++load_version_;
+  }
+  if (event.update_seq >= link->next_seq) {  // for an update never sent
+    ++ignored_.grants;
+    return;
+  }
   const ReplicaView* replica = fleet_.find({manager, event.replica_id});
   if (replica == nullptr || replica->inc != event.inc || drained_) {
     ++ignored_.grants;
     return;
   }
-  const LeaseKey key{manager, event.lease};
   const std::optional<Instant> sent_at = link->sent_at(event.update_seq);  // nullopt: longer ago than a TTL
   if (sent_at && leases_.apply(key, event, replica->endpoint, *sent_at, now_)) return;
   ++ignored_.grants;
@@ -213,6 +221,25 @@ std::vector<PoolBid> Orchestrator::bids_for(ManagerId manager) const {
   return out;
 }
 
+// L6: leases that shrank while calls were open under them. What runs may be more than the slots (S4), and a call that
+// its worker has not answered may still be admitted as if the lease had the size that it was sent with.
+std::vector<LeaseUse> Orchestrator::beyond_of(ManagerId manager) const {
+  std::map<LeaseId, std::uint32_t> most;
+  for (const auto& [dispatch, call] : calls_) {
+    if (call.lease.manager != manager || call.answered) continue;
+    std::uint32_t& slots = most[call.lease.lease];
+    slots = std::max(slots, call.lease_slots);
+  }
+  std::vector<LeaseUse> out;
+  const auto& leases = leases_.all();
+  for (auto it = leases.lower_bound({manager, {}}); it != leases.end() && it->first.manager == manager; ++it) {
+    const auto sent = most.find(it->first.lease);
+    const std::uint32_t calls = std::max(it->second.in_use, sent == most.end() ? 0 : sent->second);
+    if (calls > it->second.slots) out.push_back({.id = it->first.lease, .running = calls});
+  }
+  return out;
+}
+
 void Orchestrator::send_updates() {
   if (drained_) return;
   const Duration renew_every = leases_.bid_every();
@@ -230,7 +257,9 @@ void Orchestrator::send_updates() {
                           [](const TenantBid& x, const TenantBid& y) { return x.same_but_for_age(y); });
       };
       const bool nothing_new = std::equal(bids.begin(), bids.end(), link.last_bids.begin(), link.last_bids.end(), same);
-      if (nothing_new && link.release.empty()) continue;
+      // L6: slots are free for others when the manager knows that we do not count on them any more.
+      const bool heard = link.shrank || link.last_beyond != beyond_of(link.manager);
+      if (nothing_new && link.release.empty() && !heard) continue;
     }
     send_update(id, link, renew);
   }
@@ -244,9 +273,12 @@ void Orchestrator::send_update(LinkId id, Link& link, bool renew) {
   if (renew) update.renew = leases_.renewable(link.manager);
   update.release = std::exchange(link.release, {});
   update.grants_seen = link.grants_seen;
+  update.beyond = beyond_of(link.manager);
   if (link.grants_seen > 0) update.grant_age = now_ - link.last_grant_at;
   link.bids_checked = load_version_;
   link.last_bids = update.bids;
+  link.last_beyond = update.beyond;
+  link.shrank = false;
   link.last_update_at = now_;
   if (renew) link.last_renew_at = now_;
   link.greeted = true;

@@ -136,6 +136,38 @@ TEST(Lease, shrinking_below_use_stops_new_dispatches_alone) {
   EXPECT_EQ(bench.dispatches.size(), 3u);
 }
 
+// The manager gives the slot to nobody before it hears that the smaller size came, and what still runs beyond it.
+TEST(Lease, L6_a_smaller_size_is_said_to_have_been_heard) {
+  Bench bench;
+  bench.ready(2);
+  bench.submit(spec_of(1));
+  bench.submit(spec_of(2));
+  ASSERT_EQ(bench.dispatches.size(), 2u);
+  bench.advance(ms(100));
+  const auto updates = all_of<SendUpdate>(bench.grant(1));
+  ASSERT_EQ(updates.size(), 1u) << "at once, not with the next renewal";
+  EXPECT_EQ(updates[0].grants_seen, bench.grants);
+  EXPECT_EQ(updates[0].beyond, (std::vector<LeaseUse>{{{1, 1}, 2}}));
+  bench.finished(bench.dispatches[0], 0);
+  const auto later = all_of<SendUpdate>(bench.advance(ms(20)));
+  ASSERT_EQ(later.size(), 1u);
+  EXPECT_EQ(later[0].beyond, (std::vector<LeaseUse>{{{1, 1}, 2}})) << "the other may be admitted as the second of two";
+  bench.started(bench.dispatches[1]);
+  const auto last = all_of<SendUpdate>(bench.advance(ms(20)));
+  ASSERT_EQ(last.size(), 1u);
+  EXPECT_TRUE(last[0].beyond.empty());
+}
+
+TEST(Lease, L6_a_second_copy_of_a_grant_says_nothing) {
+  Bench bench;
+  bench.ready(2);
+  bench.grant(1);
+  bench.grants -= 2;  // the one of two slots comes again
+  bench.grant(2);
+  EXPECT_EQ(bench.core.leases().all().begin()->second.slots, 1u);
+  EXPECT_EQ(bench.core.ignored().grants, 1u);
+}
+
 TEST(Heartbeat, L5_a_held_worker_hears_from_us_before_the_first_dispatch_and_every_third_of_the_ttl) {
   Bench bench;
   bench.manager_up();

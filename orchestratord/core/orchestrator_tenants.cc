@@ -93,6 +93,8 @@ void Orchestrator::note_input(Job& job, std::uint32_t tokens, std::uint32_t cach
 }
 
 void Orchestrator::note_output(Job& job, std::uint64_t tokens) {
+  if (mutated(Mutation::forget_charge)) return;
+  if (mutated(Mutation::charge_twice)) tokens *= 2;
   const std::uint64_t charged = scheduler_.delivered_output(job.flow, tokens, job.meter);
   if (charged > 0) shares_.add(job.spec.tenant, job.spec.priority, charged, now_);
 }

@@ -115,6 +115,7 @@ void Orchestrator::dispatch(Job& job, PlacementDecision decision) {
   call.replica = lease.replica;
   leases_.take_slot(key);
   note_dispatched(job, lease, replica);
+  call.lease_slots = lease.slots;
   call.model = job.lane.model;
   call.expected_end = job.forecast.expected_end;
 
@@ -126,7 +127,9 @@ void Orchestrator::dispatch(Job& job, PlacementDecision decision) {
   effect.max_tokens = job.spec.max_tokens;
   if (!job.deadline_at.is_never()) effect.deadline = job.deadline_at - now_;
   effect.tenant = job.spec.tenant;
+  effect.lease_slots = lease.slots;
   effect.resume_ids = job.shown_ids;  // M2
+  if (mutated(Mutation::resume_one_short) && !effect.resume_ids.empty()) effect.resume_ids.pop_back();
   calls_.emplace(effect.dispatch, std::move(call));
 
   emit(NotedDispatched{job.spec.id, job.attempt, job.replica_id, job.pool_id, job.engine, job.engine_version,
@@ -182,6 +185,10 @@ Job* Orchestrator::job_of_open_call(DispatchId dispatch, const Fence& fence) {
 }
 
 void Orchestrator::on(const DispatchStarted& event) {
+  if (const auto sent = calls_.find(event.dispatch); sent != calls_.end() && sent->second.fence == event.fence) {
+    sent->second.answered = true;
+    ++load_version_;
+  }
   Job* job = job_of_open_call(event.dispatch, event.fence);
   if (job == nullptr || job->state != JobState::dispatching) return;
   job->move_to(JobState::running);
@@ -380,6 +387,7 @@ void Orchestrator::back_to_queue(Job& job) {
   stop_meter(job);
   job.move_to(JobState::waiting);
   if (mutated(Mutation::retry_after_token)) job.shown_ids.clear();
+  if (mutated(Mutation::repeat_token_on_resume) && !job.shown_ids.empty()) job.shown_ids.pop_back();
   job.tokens_seen = static_cast<std::uint32_t>(job.shown_ids.size());
   job.journal.dispatch_due = 0;
   job.journal.dispatch_sent = 0;

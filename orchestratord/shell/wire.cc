@@ -166,6 +166,11 @@ v1::AttachRequest attach_update(const SendUpdate& update) {
   };
   for (const LeaseId& lease : update.renew) add(lease, message->add_renew());
   for (const LeaseId& lease : update.release) add(lease, message->add_release());
+  for (const LeaseUse& use : update.beyond) {
+    v1::LeaseCalls* each = message->add_beyond();
+    add(use.id, each->mutable_lease());
+    each->set_calls(use.running);
+  }
   message->set_grants_seen(update.grants_seen);
   message->set_grant_age_us(static_cast<std::uint64_t>(std::max<std::int64_t>(update.grant_age.ns / 1000, 0)));
   return out;
@@ -217,6 +222,7 @@ v1::GenerateRequest generate_request(const Dispatch& dispatch, const Holder& hol
     out.set_deadline_ms(static_cast<std::uint64_t>(std::max<std::int64_t>(1, dispatch.deadline->ms_ceil())));
   for (const std::uint32_t id : dispatch.resume_ids) out.add_resume_ids(id);
   out.set_tenant_id(dispatch.tenant);
+  out.set_lease_slots(dispatch.lease_slots);
   return out;
 }
 
@@ -277,7 +283,8 @@ std::optional<Event> read_attach_event(LinkId link, const v1::AttachEvent& messa
         .slots = grant.slots(),
         .secret = *secret,
         .update_seq = grant.update_seq(),
-        .ttl = Duration::milliseconds(static_cast<std::int64_t>(std::min<std::uint64_t>(grant.ttl_ms(), 600'000)))};
+        .ttl = Duration::milliseconds(static_cast<std::int64_t>(std::min<std::uint64_t>(grant.ttl_ms(), 600'000))),
+        .number = grant.number()};
   }
   if (message.has_others()) {
     OthersReported event{link, {}};

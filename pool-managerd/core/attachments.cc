@@ -41,9 +41,10 @@ void Attachments::close(LinkId link) {
   links_.erase(found);
 }
 
-void Attachment::grant_sent(Instant now) {
+std::uint64_t Attachment::grant_sent(Instant now) {
   grants_in_flight.emplace_back(++grants_sent, now);
   if (grants_in_flight.size() > kGrantsTimed) grants_in_flight.pop_front();
+  return grants_sent;
 }
 
 // The holder says how many grants it has seen and how long ago the last one came: the rest of the time was the way.

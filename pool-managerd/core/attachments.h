@@ -29,7 +29,7 @@ struct Attachment {
   Duration round_trip;                                             // S4; smoothed, rises at once
 
   static constexpr std::size_t kGrantsTimed = 64;
-  void grant_sent(Instant now);
+  std::uint64_t grant_sent(Instant now);  // its number
   void note_hunger(Instant now);
   void time_grants(const HolderUpdate& update, Instant now);
 };

@@ -155,7 +155,7 @@ SharedOut share_out(LeaseBook& book, std::span<const Bidder> bidders, std::size_
     const auto bidder =
         std::find_if(bidders.begin(), bidders.end(), [&](const Bidder& b) { return b.holder == lease.holder; });
     if (bidder == bidders.end()) {
-      reserved += std::max(lease.slots, lease.running);
+      if (book.mutation() != Mutation::forget_absent_holders) reserved += std::max(lease.slots, lease.running);
     } else {
       leases[static_cast<std::size_t>(bidder - bidders.begin())] = id;
     }

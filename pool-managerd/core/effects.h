@@ -112,6 +112,7 @@ struct SendGrant {
   Secret secret{};
   std::uint64_t update_seq = 0;
   Duration ttl;
+  std::uint64_t number = 0;  // of the grants on that link, from 1
 };
 struct SendRevoke {
   LinkId link;

@@ -85,7 +85,8 @@ struct WorkerReport {
   std::uint64_t memory_used_bytes = 0;
   std::uint64_t jobs_ended = 0;  // since the process started
   std::optional<SelfCheckOutcome> self_check;
-  std::optional<LeaseTable> table = {};  // the first report of a stream opened to adopt (L8)
+  std::optional<LeaseTable> table = {};     // the first report of a stream opened to adopt (L8)
+  std::optional<Duration> drain_left = {};  // it drains and takes no more work; its jobs are stopped then (L9)
 };
 // The Control stream ended or could not be opened. Not a death.
 struct ControlBroken {
@@ -120,8 +121,9 @@ struct HolderUpdate {
   std::vector<Bid> bids;
   std::vector<LeaseId> renew;
   std::vector<LeaseId> release;
-  std::uint64_t grants_seen = 0;  // on this link
-  Duration grant_age = {};        // since the last of them came, when this was sent
+  std::uint64_t grants_seen = 0;      // number of the last grant that came on this link
+  Duration grant_age = {};            // since it came, when this was sent
+  std::vector<LeaseUse> beyond = {};  // leases with more open calls than the size that was heard of last
 };
 // F4: cumulative counters of this orchestrator's start.
 struct FairReported {

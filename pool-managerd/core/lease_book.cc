@@ -8,9 +8,12 @@
 
 namespace orch::pool {
 
-std::uint32_t Lease::held() const {
-  const std::uint32_t known = std::max(announced_slots, assumed_slots);
-  return std::max(running, std::min(known, std::max(acked_slots, unacked_slots)));
+std::uint32_t Lease::held() const { return std::max(running, std::min(known(), std::max(acked_slots, unacked_slots))); }
+
+std::uint32_t Lease::fitting(std::uint32_t room) const {
+  const std::uint32_t most = std::max(room, held());
+  if (known() <= most) return slots;  // whatever the table says, its holder uses no more
+  return std::min(slots, std::max({most, acked_slots, unacked_slots}));
 }
 
 Lease& LeaseBook::at(LeaseId id) {
@@ -47,7 +50,8 @@ void LeaseBook::adopt(const LeaseTable& table, const std::vector<LeaseUse>& uses
     lease.closed = lease.stop = entry.stop;
     // Who was told of how much is lost: a slot of a next owner may have been told of or not. So all count as told, and
     // nobody is told of any before there is room for it.
-    lease.issued_slots = lease.acked_slots = lease.assumed_slots = entry.slots;
+    lease.issued_slots = lease.acked_slots = entry.slots;
+    lease.told.assume_anything();
     lease.renewals = lease.issued_renewals = lease.acked_renewals = lease.announced_renewals = entry.renewal_seq;
     lease.turn = ++last_turn_;
     lease.expires = now + ttl_;  // the worker extended it before we asked
@@ -113,16 +117,51 @@ void LeaseBook::set_declared(std::uint32_t slots) {
 
 bool LeaseBook::wants_table(Instant now) const {
   if (in_flight_) return now >= issued_at_ + ttl_ / 3;  // an ack is due with every heartbeat
-  return dirty_;
+  return dirty_ || (capped_ && could_issue_more());
+}
+
+// Whoever was to grow earlier comes first.
+std::vector<LeaseId> LeaseBook::open_by_turn() const {
+  std::map<std::uint64_t, LeaseId> turns;
+  for (const auto& [id, lease] : leases_) {
+    if (!lease.closed) turns.emplace(lease.turn, id);
+  }
+  std::vector<LeaseId> out;
+  out.reserve(turns.size());
+  for (const auto& [turn, id] : turns) out.push_back(id);
+  return out;
+}
+
+std::uint32_t LeaseBook::room_beside(const Lease& lease, std::uint32_t claimed) const {
+  const std::uint32_t others = mutation_ == Mutation::tell_without_room ? 0 : claimed - lease.held();
+  return others < declared_ ? declared_ - others : 0;
+}
+
+bool LeaseBook::could_issue_more() const {
+  const std::uint32_t claimed = held();
+  return std::any_of(leases_.begin(), leases_.end(), [&](const auto& entry) {
+    const Lease& lease = entry.second;
+    return !lease.closed && lease.fitting(room_beside(lease, claimed)) > lease.issued_slots;
+  });
 }
 
 LeaseTable LeaseBook::issue(TableVersion version, Instant now) {
   ORCH_CHECK(version > issued_);
   LeaseTable table{.version = version, .ttl = ttl_, .leases = {}};
   std::uint32_t sum = 0;
-  for (auto& [id, lease] : leases_) {
-    lease.issued_slots = lease.closed ? 0 : lease.slots;
+  std::uint32_t claimed = held();
+  capped_ = false;
+  for (const LeaseId id : open_by_turn()) {
+    Lease& lease = at(id);
+    const std::uint32_t room = room_beside(lease, claimed);
+    claimed -= lease.held();
+    lease.issued_slots = lease.fitting(room);
     lease.unacked_slots = std::max(lease.unacked_slots, lease.issued_slots);
+    claimed += lease.held();
+    capped_ = capped_ || lease.issued_slots < lease.slots;
+  }
+  for (auto& [id, lease] : leases_) {
+    if (lease.closed) lease.issued_slots = 0;
     lease.issued_renewal = lease.renewal;
     lease.issued_renewals = lease.renewals;
     sum += lease.issued_slots;
@@ -164,6 +203,26 @@ std::vector<LeaseBook::Announcement> LeaseBook::on_report(TableVersion version, 
   return announcements;
 }
 
+void LeaseBook::told(LeaseId id, const ToldSlots::Word& word) {
+  at(id).told.tell(word);
+  if (mutation_ == Mutation::take_told_for_heard) at(id).told.hear(word.link, word.number, 0);
+}
+
+std::vector<LeaseBook::Announcement> LeaseBook::heard(const Holder& holder, LinkId link, std::uint64_t number,
+                                                      std::span<const LeaseUse> beyond, Instant now) {
+  const std::uint32_t before = held();
+  for (auto& [id, lease] : leases_) {
+    if (lease.holder != holder) continue;
+    const auto use =
+        std::find_if(beyond.begin(), beyond.end(), [of = id](const LeaseUse& each) { return each.id == of; });
+    lease.told.hear(link, number, use == beyond.end() ? 0 : use->running);
+  }
+  if (held() >= before || adopted_) return {};  // nothing has become free
+  auto announcements = announce(false, now);
+  drop_unused();
+  return announcements;
+}
+
 void LeaseBook::take_uses(const std::vector<LeaseUse>& uses, Instant now) {
   running_ = running_unknown_ = 0;
   std::map<LeaseId, std::uint32_t> before;
@@ -191,7 +250,6 @@ void LeaseBook::take_ack(Instant now) {
   for (auto& [id, lease] : leases_) {
     lease.acked_slots = lease.issued_slots;
     lease.unacked_slots = 0;
-    lease.assumed_slots = std::min(lease.assumed_slots, lease.acked_slots);
     if (lease.issued_renewals > lease.acked_renewals) {
       lease.acked_renewals = lease.issued_renewals;
       lease.acked_renewal = lease.issued_renewal;
@@ -209,11 +267,9 @@ std::uint32_t LeaseBook::permitted(const Lease& lease) const {
 // L2, L6: a holder is told of more only within what the worker has acked and reports as idle. It is told of less when
 // the worker admits less, not before: until then it may use what it knows of.
 std::vector<LeaseBook::Announcement> LeaseBook::announce(bool is_ack, Instant now) {
-  std::map<std::uint64_t, LeaseId> turns;
   std::set<LeaseId> changed;
   for (auto& [id, lease] : leases_) {
     if (lease.closed) continue;
-    turns.emplace(lease.turn, id);
     if (lease.announced_slots > lease.acked_slots) {
       lease.announced_slots = lease.acked_slots;
       lease.granted = std::min(lease.granted, lease.announced_slots);
@@ -223,18 +279,17 @@ std::vector<LeaseBook::Announcement> LeaseBook::announce(bool is_ack, Instant no
   }
   std::vector<Announcement> announcements;
   std::uint32_t claimed = held();
-  for (const auto& [turn, id] : turns) {
+  for (const LeaseId id : open_by_turn()) {
     Lease& lease = at(id);
-    const std::uint32_t others = claimed - lease.held();
-    const std::uint32_t room = others < declared_ ? declared_ - others : 0;
-    const std::uint32_t slots = std::min(permitted(lease), room);
+    const std::uint32_t slots = std::min(permitted(lease), room_beside(lease, claimed));
     const bool grew = slots > lease.announced_slots;
     if (grew) {
+      claimed -= lease.held();
       lease.granted = std::min(lease.granted + slots - lease.announced_slots, slots);
       lease.announced_slots = slots;
       lease.gained_at = now;
       lease.taken_back = false;
-      claimed = others + lease.held();
+      claimed += lease.held();
     }
     if (!grew && !changed.contains(id)) continue;
     lease.announced_renewals = lease.acked_renewals;
@@ -280,6 +335,7 @@ std::uint32_t LeaseBook::wanted() const {
 
 std::vector<LeaseId> LeaseBook::expired(Instant now) const {
   std::vector<LeaseId> out;
+  if (mutation_ == Mutation::leases_never_expire) return out;
   for (const auto& [id, lease] : leases_) {
     if (!lease.closed && now >= lease.expires) out.push_back(id);
   }
@@ -288,6 +344,7 @@ std::vector<LeaseId> LeaseBook::expired(Instant now) const {
 
 Instant LeaseBook::next_wakeup() const {
   Instant next = in_flight_ ? issued_at_ + ttl_ / 3 : Instant::never();
+  if (mutation_ == Mutation::leases_never_expire) return next;
   for (const auto& [id, lease] : leases_) {
     if (!lease.closed) next = std::min(next, lease.expires);
   }

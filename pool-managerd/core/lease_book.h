@@ -5,6 +5,10 @@
 // declared, and running jobs are never preempted (S4). The holder is told of the slot only when the worker has acked
 // that table and reports room for it (L6), so a slot moves with one table and often with none (S3).
 //
+// A lease that shrank grows again in a table only as far as there is room for it, until its holder says that it heard
+// of the smaller size (ToldSlots): before that, the worker would admit on the older word what others were told of
+// since.
+//
 // Pure; one per incarnation, gone with it: a reaped process holds nothing. One table is in flight at a time, so the
 // worker's table is always the last acked or the one in flight.
 #pragma once
@@ -12,11 +16,15 @@
 #include <algorithm>
 #include <cstdint>
 #include <map>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include "common/base/ids.h"
 #include "common/base/lease_table.h"
 #include "common/base/time.h"
+#include "pool-managerd/core/mutation.h"
+#include "pool-managerd/core/told_slots.h"
 
 namespace orch {
 struct LeaseStateProbe;
@@ -45,8 +53,8 @@ struct Lease {
   std::uint64_t issued_renewals = 0;
   Renewal acked_renewal;
   std::uint64_t acked_renewals = 0;
-  std::uint32_t announced_slots = 0;  // what its holder was told
-  std::uint32_t assumed_slots = 0;    // L8: what an earlier boot may have told it; no table of ours was lower since
+  std::uint32_t announced_slots = 0;  // what its holder is to be told
+  ToldSlots told;                     // and what it may believe meanwhile
   std::uint64_t announced_renewals = 0;
   std::uint64_t turn = 0;              // whoever was to grow earlier is told earlier
   Instant expires = Instant::never();  // not before the worker's own end
@@ -58,8 +66,11 @@ struct Lease {
   std::uint32_t passes = 0;            // S4: grants in a row that were taken back unused
   Instant passed_until;                // S4: others come first until then
 
-  // Slots that may be in use, now or by what its holder was told.
+  // Slots that may be in use, now or by what its holder believes to have.
   std::uint32_t held() const;
+  std::uint32_t known() const { return std::max(announced_slots, told.most()); }
+  // The most up to `slots` that a table may give it while everything else leaves `room`.
+  std::uint32_t fitting(std::uint32_t room) const;
   std::uint32_t unused() const {
     return !closed && announced_slots > running ? std::min(granted, announced_slots - running) : 0;
   }
@@ -67,7 +78,8 @@ struct Lease {
 
 class LeaseBook {
  public:
-  LeaseBook(Incarnation inc, Duration ttl, std::uint32_t declared) : inc_(inc), ttl_(ttl), declared_(declared) {}
+  LeaseBook(Incarnation inc, Duration ttl, std::uint32_t declared, Mutation mutation = Mutation::none)
+      : inc_(inc), ttl_(ttl), declared_(declared), mutation_(mutation) {}
 
   // L8: the manager has restarted and the worker's own table is the truth. Nobody is told anything before the worker
   // has acked a table of this boot. Only on a book that is new.
@@ -99,10 +111,16 @@ class LeaseBook {
     bool grew = false;
   };
   std::vector<Announcement> on_report(TableVersion version, const std::vector<LeaseUse>& uses, Instant now);
+  // The announcement went out as that grant.
+  void told(LeaseId id, const ToldSlots::Word& word);
+  // The holder has heard every grant of that link up to `number`; `beyond`: where it has more jobs open than slots.
+  std::vector<Announcement> heard(const Holder& holder, LinkId link, std::uint64_t number,
+                                  std::span<const LeaseUse> beyond, Instant now);
 
   const std::map<LeaseId, Lease>& leases() const { return leases_; }
   const Lease* find(LeaseId id) const;
   Incarnation inc() const { return inc_; }
+  Mutation mutation() const { return mutation_; }
   std::uint32_t declared() const { return declared_; }
   std::uint32_t held() const;
   std::uint32_t free() const;
@@ -124,12 +142,16 @@ class LeaseBook {
   void take_uses(const std::vector<LeaseUse>& uses, Instant now);
   void take_ack(Instant now);
   std::vector<Announcement> announce(bool is_ack, Instant now);
+  std::vector<LeaseId> open_by_turn() const;
+  std::uint32_t room_beside(const Lease& lease, std::uint32_t claimed) const;
+  bool could_issue_more() const;
   std::uint32_t permitted(const Lease& lease) const;
   void drop_unused();
 
   Incarnation inc_;
   Duration ttl_;
   std::uint32_t declared_;
+  Mutation mutation_;
   std::map<LeaseId, Lease> leases_;
   std::uint32_t running_ = 0;
   std::uint32_t running_unknown_ = 0;  // of them under leases that are not in the book
@@ -140,6 +162,7 @@ class LeaseBook {
   bool in_flight_ = false;
   bool adopted_ = false;  // and no table of this boot has been acked yet
   bool dirty_ = true;     // the first table is empty: it tells the worker its version and TTL
+  bool capped_ = false;   // the last table gives some lease less than it is to have, for want of room
 };
 
 }  // namespace orch::pool

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
+
 namespace orch::pool {
 namespace {
 
@@ -171,6 +173,78 @@ TEST(LeaseBook, L8_adopted_leases_are_told_of_nothing_before_an_ack_and_only_of_
   EXPECT_EQ(told[0].lease, kB);
   EXPECT_EQ(told[0].slots, 1u);
   book.check_invariants();
+}
+
+// Two slots, two leases: the second shrank from 1 to 0, its holder has not heard of it, and the slot went to the first.
+class Shrunk : public ::testing::Test {
+ protected:
+  Shrunk() : book({.boot = 1, .counter = 1}, kTtl, 2) {
+    book.open(kA, kHolder, Secret{}, 1, kRenewal);
+    book.open(kB, kOther, Secret{}, 1, kRenewal);
+    sync(1, {});
+    book.resize(kB, 0);
+    book.resize(kA, 2);
+    sync(2, {});
+    EXPECT_EQ(told[kA], 2u);
+    EXPECT_EQ(told[kB], 0u);
+    number_heard = grants - 2;  // neither of the last two
+    book.heard(kOther, kRenewal.link, number_heard, {}, kNow);
+    book.resize(kA, 1);
+    book.resize(kB, 1);
+  }
+  // A table, its ack, and the grants that follow.
+  LeaseTable sync(std::uint64_t counter, const std::vector<LeaseUse>& uses) {
+    LeaseTable table = book.issue(version(counter), kNow);
+    for (const auto& each : book.on_report(version(counter), uses, kNow)) {
+      told[each.lease] = each.slots;
+      book.told(each.lease, {.link = kRenewal.link, .number = ++grants, .slots = each.slots});
+    }
+    book.check_invariants();
+    return table;
+  }
+  static std::uint32_t slots_of(const LeaseTable& table, LeaseId id) {
+    for (const LeaseEntry& entry : table.leases) {
+      if (entry.id == id) return entry.slots;
+    }
+    return 0;
+  }
+
+  static constexpr Holder kOther{.orch = OrchId{Uuid{0, 9}}, .boot = 1};
+  LeaseBook book;
+  std::map<LeaseId, std::uint32_t> told;
+  std::uint64_t grants = 0;
+  std::uint64_t number_heard = 0;
+};
+
+// The first runs two; ahead of their end the second is to have the next slot. The worker would admit its holder on the
+// word that it was given before, and the first holder's second slot would be gone.
+TEST_F(Shrunk, L6_a_lease_does_not_grow_in_a_table_while_its_holder_may_go_by_an_older_word) {
+  EXPECT_EQ(slots_of(sync(3, {{.id = kA, .running = 1}}), kB), 0u);
+  EXPECT_EQ(book.held(), 1u) << "the worker admits one of the first by now";
+  EXPECT_TRUE(book.wants_table(kNow)) << "now there is room for what the second may believe";
+  EXPECT_EQ(slots_of(sync(4, {{.id = kA, .running = 1}}), kB), 1u);
+  EXPECT_EQ(told[kB], 1u);
+}
+
+TEST_F(Shrunk, L6_while_the_slot_is_in_use_it_waits_for_the_word_to_be_heard) {
+  EXPECT_EQ(slots_of(sync(3, {{.id = kA, .running = 2}}), kB), 0u);
+  EXPECT_FALSE(book.wants_table(kNow)) << "nothing has changed";
+  const LeaseUse under_way{.id = kB, .running = 1};
+  book.heard(kOther, kRenewal.link, grants, {&under_way, 1}, kNow);
+  EXPECT_FALSE(book.wants_table(kNow)) << "a job of it may be on its way";
+  book.heard(kOther, kRenewal.link, grants, {}, kNow);
+  EXPECT_TRUE(book.wants_table(kNow));
+  EXPECT_EQ(slots_of(sync(4, {{.id = kA, .running = 2}}), kB), 1u) << "decided ahead";
+  EXPECT_EQ(told[kB], 0u);
+  EXPECT_FALSE(book.wants_table(kNow));
+}
+
+TEST_F(Shrunk, L6_a_grant_that_was_heard_on_another_link_frees_nothing) {
+  sync(3, {{.id = kA, .running = 2}});
+  book.heard(kOther, {2}, grants, {}, kNow);
+  EXPECT_FALSE(book.wants_table(kNow));
+  book.heard(kHolder, kRenewal.link, grants, {}, kNow);
+  EXPECT_FALSE(book.wants_table(kNow)) << "another holder heard it";
 }
 
 TEST(LeaseBookDeathTest, OC_LEASE_1001_a_table_beyond_the_declared_slots_is_a_fault) {

@@ -159,6 +159,7 @@ void Manager::on(const HolderUpdate& event, Instant now, Effects& out) {
   const bool first = !attachment->has_updated;
   if (!attachments_.update(event, now)) return;
   attachments_.find(event.link)->has_updated = true;
+  take_heard(event, now, out);
   take_releases(event);
   take_renewals(event, first, out);
 }
@@ -257,6 +258,7 @@ void Manager::check_invariants() const {
   for (const auto& [id, replica] : replicas_) {
     const LeaseBook* book = std::as_const(*replica).book();
     ORCH_CHECK(replica->state() != ReplicaState::ready || book != nullptr);
+    if (replica->is_adopting()) continue;  // its leases are known once it is ready again (L8)
     const auto known = known_.find(id);
     std::size_t open = 0;
     if (book != nullptr) {

@@ -94,8 +94,8 @@ class Manager {
   void settle_leases(Replica& replica, Instant now, Effects& out);
   void lose_leases(Replica& replica, Effects& out);
   void close_lease(LeaseBook& book, LeaseId id, bool stop, std::string reason, Effects& out);
-  void announce(const Replica& replica, const std::vector<LeaseBook::Announcement>& announcements, Instant now,
-                Effects& out);
+  void announce(Replica& replica, const std::vector<LeaseBook::Announcement>& announcements, Instant now, Effects& out);
+  void take_heard(const HolderUpdate& update, Instant now, Effects& out);
 
   struct PoolUse {
     std::uint32_t running = 0;

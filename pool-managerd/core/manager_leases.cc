@@ -20,6 +20,7 @@ std::optional<Excess> excess_of(const HolderUpdate& update, const Limits& limits
   const char* list = update.bids.size() > limit      ? "update.bids"
                      : update.renew.size() > limit   ? "update.renew"
                      : update.release.size() > limit ? "update.release"
+                     : update.beyond.size() > limit  ? "update.beyond"
                                                      : nullptr;
   if (list != nullptr) return Excess{list, std::string(list) + " has more than " + std::to_string(limit) + " entries"};
   for (std::size_t i = 0; i < update.bids.size(); ++i) {
@@ -50,13 +51,14 @@ bool Manager::within_limits(const HolderUpdate& update, Effects& out) {
 
 // L2: only after the worker's ack does a grant go to its holder. A grant counts from a message of the link it goes to,
 // since update_seq has a meaning on that link alone.
-void Manager::announce(const Replica& replica, const std::vector<LeaseBook::Announcement>& announcements, Instant now,
+void Manager::announce(Replica& replica, const std::vector<LeaseBook::Announcement>& announcements, Instant now,
                        Effects& out) {
   if (!replica.grants()) return;
   for (const LeaseBook::Announcement& each : announcements) {
     const LinkId* link = attachments_.link_of(each.holder);
     if (link == nullptr || *link != each.renewal.link) continue;
-    attachments_.find(*link)->grant_sent(now);
+    const std::uint64_t number = attachments_.find(*link)->grant_sent(now);
+    replica.book()->told(each.lease, {.link = *link, .number = number, .slots = each.slots});
     out.push_back(SendGrant{.link = *link,
                             .lease = each.lease,
                             .replica_id = replica.spec().replica_id,
@@ -64,7 +66,17 @@ void Manager::announce(const Replica& replica, const std::vector<LeaseBook::Anno
                             .slots = each.slots,
                             .secret = each.secret,
                             .update_seq = each.renewal.update_seq,
-                            .ttl = settings_.ttl});
+                            .ttl = settings_.ttl,
+                            .number = number});
+  }
+}
+
+// L6: what a holder has heard of frees what it was told of before.
+void Manager::take_heard(const HolderUpdate& update, Instant now, Effects& out) {
+  const Holder holder = attachments_.find(update.link)->holder;
+  for (auto& [id, replica] : replicas_) {
+    if (LeaseBook* book = replica->book())
+      announce(*replica, book->heard(holder, update.link, update.grants_seen, update.beyond, now), now, out);
   }
 }
 
@@ -132,11 +144,24 @@ void Manager::lose_leases(Replica& replica, Effects& out) {
 }
 
 void Manager::settle_leases(Replica& replica, Instant now, Effects& out) {
-  if (!replica.grants()) return lose_leases(replica, out);
-  LeaseBook& book = *replica.book();
-  for (const auto& [id, lease] : book.leases()) {  // adopted ones (L8)
-    if (!lease.closed) known_[replica.spec().replica_id].emplace(id, lease.holder);
+  if (!replica.grants()) {
+    if (LeaseBook* adopted = replica.book()) {  // they run out while their replica is not ready again (L8)
+      for (const LeaseId id : adopted->expired(now)) close_lease(*adopted, id, false, "expired", out);
+    }
+    return lose_leases(replica, out);
   }
+  LeaseBook& book = *replica.book();
+  // Adopted ones (L8): their holders may have attached while they were not known yet. The update that counts for every
+  // lease is then behind us, and the last one stands for it.
+  std::vector<std::pair<LeaseId, Renewal>> adopted;
+  for (const auto& [id, lease] : book.leases()) {
+    if (lease.closed || !known_[replica.spec().replica_id].emplace(id, lease.holder).second) continue;
+    const LinkId* link = attachments_.link_of(lease.holder);
+    const Attachment* attachment = link == nullptr ? nullptr : attachments_.find(*link);
+    if (attachment != nullptr && attachment->has_updated && attachment->bids.contains(replica.spec().pool_id))
+      adopted.emplace_back(id, Renewal{.link = *link, .update_seq = attachment->seq});
+  }
+  for (const auto& [id, renewal] : adopted) book.renew(id, renewal);
   for (const LeaseId id : book.expired(now)) close_lease(book, id, false, "expired", out);
   std::vector<std::pair<LeaseId, bool>> closing;  // second: stop
   for (const auto& [id, lease] : book.leases()) {

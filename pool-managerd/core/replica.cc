@@ -37,7 +37,7 @@ void Replica::spawn(Instant now, Effects& out) {
   ORCH_CHECK(inc > last_inc_);
   last_inc_ = inc;
   life_.emplace(Life{.inc = inc,
-                     .book = LeaseBook(inc, settings_.ttl, 0),
+                     .book = LeaseBook(inc, settings_.ttl, 0, settings_.mutation),
                      .spawned = now,
                      .last_heard = now,
                      .progressed = now,
@@ -62,7 +62,7 @@ void Replica::adopt(const WorkerFound& found, Instant now, Effects& out) {
   ORCH_CHECK(!life_ && state_ == ReplicaState::stopped && found.inc.boot < settings_.boot);
   last_inc_ = found.inc;
   life_.emplace(Life{.inc = found.inc,
-                     .book = LeaseBook(found.inc, settings_.ttl, 0),
+                     .book = LeaseBook(found.inc, settings_.ttl, 0, settings_.mutation),
                      .spawned = now,
                      .started = true,
                      .adopting = true,
@@ -311,6 +311,8 @@ std::vector<LeaseBook::Announcement> Replica::on(const WorkerReport& event, Inst
     life.adopting = false;
     life.proven = !event.table->leases.empty() || !event.uses.empty();
     life.book.adopt(*event.table, event.uses, now);
+    if (event.drain_left && state_ != ReplicaState::draining) go_on_draining(*event.drain_left, now, out);
+    if (state_ == ReplicaState::draining) close_adopted();
   }
   auto announcements = life.book.on_report(event.version, event.uses, now);
   if (event.steps_done != life.steps_done || life.book.running() == 0) life.progressed = now;
@@ -387,6 +389,23 @@ void Replica::drain(Duration deadline, DrainReason reason, Instant now, Effects&
   check_drain(now, out);
 }
 
+// L8: its last manager told it to drain, and it takes no more work. Its jobs have until the deadline that it was given,
+// then another life takes its place, since nobody told this manager that the replica is not wanted.
+void Replica::go_on_draining(Duration left, Instant now, Effects& out) {
+  drain_until_ = now + left;
+  jobs_cut_ = 0;
+  cut_noted_ = false;
+  change_state(ReplicaState::draining, out);
+}
+
+// L9: nobody is told of these leases any more, and their jobs run on.
+void Replica::close_adopted() {
+  life_->proven = false;
+  std::vector<LeaseId> open;
+  for (const auto& [id, lease] : life_->book.leases()) open.push_back(id);
+  for (const LeaseId id : open) life_->book.close(id, false);
+}
+
 void Replica::undrain(Instant now) {
   const bool waits = state_ == ReplicaState::backoff || state_ == ReplicaState::failed;
   if (wanted_ && !waits) return;
@@ -411,7 +430,7 @@ void Replica::check_drain(Instant now, Effects& out) {
   if (state_ != ReplicaState::draining || !life_ || life_->ending) return;
   const bool over = now >= drain_until_ + settings_.health.drain_settle;
   if (now >= drain_until_ && !std::exchange(cut_noted_, true)) jobs_cut_ = life_->book.running();
-  if (!over && !life_->book.is_idle()) return;
+  if (!over && (life_->adopting || !life_->book.is_idle())) return;  // what an adopted one runs is not known yet
   end_process(now, now, out);
 }
 

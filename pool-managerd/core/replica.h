@@ -108,6 +108,8 @@ class Replica {
   void change_state(ReplicaState to, Effects& out);
   void spawn(Instant now, Effects& out);
   void connect(Instant now, Effects& out);
+  void go_on_draining(Duration left, Instant now, Effects& out);
+  void close_adopted();
   void advance_readiness(Instant now, Effects& out);
   bool identity_holds(Instant now, Effects& out);
   bool set_holds(Instant now, Effects& out);

@@ -376,6 +376,23 @@ TEST_F(Adoption, L8_a_worker_of_an_earlier_boot_goes_on_with_its_leases) {
   EXPECT_TRUE(world.dispatch(1, 2).ok()) << "idle credit, granted on the adopted worker";
 }
 
+// The update that counts for every lease of its holder came before the lease was known.
+TEST_F(Adoption, L8_the_lease_of_a_holder_that_attached_meanwhile_is_renewed) {
+  find();
+  world.attach(1, orch_at(1));
+  world.holders[1] = orch_at(1);
+  world.bid(1, {{.pool_id = "p", .running = 1}});
+  world.attach(2, orch_at(2));
+  world.step(HolderUpdate{.link = {2}, .seq = 1, .bids = {{.pool_id = "p"}}, .renew = {}, .release = {}});
+  show_table();
+  world.expect_state(ReplicaState::ready);
+  world.report(kOld);
+  world.step(Tick{});
+  ASSERT_TRUE(world.grants[1].contains(kLease));
+  EXPECT_EQ(world.grants[1].at(kLease).update_seq, 1u);
+  EXPECT_FALSE(world.grants[2].contains(kLease)) << "of another";
+}
+
 TEST_F(Adoption, L8_a_worker_that_does_not_show_its_table_is_replaced_after_its_reap) {
   world.script.answers = false;
   world.script.reports = false;
@@ -389,6 +406,54 @@ TEST_F(Adoption, L8_a_worker_that_does_not_show_its_table_is_replaced_after_its_
   world.run(Duration::seconds(3));
   world.expect_state(ReplicaState::ready);
   EXPECT_EQ(world.view().inc.boot, 3u);
+}
+
+// Its last manager died behind the word to drain. It would refuse whatever this one grants.
+TEST_F(Adoption, L8_a_worker_that_drains_ends_its_jobs_and_is_replaced) {
+  worker().begin_drain(world.now + Duration::seconds(4));
+  world.ends_stopped_jobs = false;
+  find();
+  world.attach(1, orch_at(1));
+  world.holders[1] = orch_at(1);
+  world.bid(1, {{.pool_id = "p", .running = 1}});
+  show_table();
+  world.expect_state(ReplicaState::draining);
+  EXPECT_TRUE(world.sent<SendGrant>().empty());
+  world.run(Duration::seconds(2));
+  EXPECT_TRUE(world.sent<SignalWorker>().empty()) << "its job has time";
+  world.finish(1);
+  world.report(kOld);
+  world.step(Tick{});
+  EXPECT_EQ(world.last<SignalWorker>().signal, StopSignal::terminate);
+  world.run(Duration::seconds(3));
+  world.expect_state(ReplicaState::ready);
+  EXPECT_EQ(world.view().inc.boot, 3u);
+}
+
+TEST_F(Adoption, L8_leases_run_out_while_the_replica_is_not_ready_again) {
+  world.script.loads = false;
+  find();
+  show_table();
+  world.expect_state(ReplicaState::preloading);
+  world.run(Duration::seconds(16));
+  EXPECT_TRUE(world.manager.book_of("p-0")->leases().empty() ||
+              world.manager.book_of("p-0")->expired(world.now).empty());
+  EXPECT_GT(world.manager.next_wakeup(), world.now) << "and the manager does not spin";
+}
+
+TEST_F(Adoption, L9_a_drain_before_its_table_is_known_waits_for_its_jobs) {
+  find();
+  world.step(Shutdown{.deadline = Duration::seconds(4)});
+  EXPECT_TRUE(world.sent<SignalWorker>().empty()) << "what it runs is not known yet";
+  show_table();
+  EXPECT_TRUE(world.sent<SignalWorker>().empty());
+  world.run(Duration::seconds(2));
+  EXPECT_TRUE(world.sent<SignalWorker>().empty()) << "its job has time";
+  world.finish(1);
+  world.report(kOld);
+  world.step(Tick{});
+  EXPECT_EQ(world.sent<SignalWorker>().size(), 1u);
+  EXPECT_EQ(world.sent<ShutdownComplete>().size(), 1u);
 }
 
 TEST_F(Adoption, L8_another_model_is_replaced_not_given_up) {

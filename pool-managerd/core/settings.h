@@ -9,6 +9,7 @@
 
 #include "common/base/ids.h"
 #include "common/base/time.h"
+#include "pool-managerd/core/mutation.h"
 
 namespace orch::pool {
 
@@ -81,6 +82,7 @@ struct Settings {
   DivisionPolicy division;
   Limits limits;
   std::vector<ReplicaSpec> replicas;  // ids unique
+  Mutation mutation = Mutation::none;
 };
 
 // Where secrets and jitter come from; the simulator passes a seeded one.

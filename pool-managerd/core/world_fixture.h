@@ -123,7 +123,16 @@ class World {
   void update(std::uint64_t link, std::vector<Bid> bids, std::vector<LeaseId> release = {}) {
     HolderUpdate event{
         .link = {link}, .seq = ++seq[link], .bids = std::move(bids), .renew = {}, .release = std::move(release)};
-    for (const auto& [id, grant] : grants[link]) event.renew.push_back(id);
+    const auto [last_grant, heard_at] = heard[link];  // at once: grants take no time here
+    event.grants_seen = last_grant;
+    event.grant_age = now - heard_at;
+    for (const auto& [id, grant] : grants[link]) {
+      event.renew.push_back(id);
+      for (const LeaseUse& use :
+           workers.contains(grant.inc) ? workers.at(grant.inc)->arbiter.uses() : std::vector<LeaseUse>()) {
+        if (use.id == id && use.running > grant.slots) event.beyond.push_back(use);
+      }
+    }
     step(event);
   }
 
@@ -173,7 +182,9 @@ class World {
             .step_longest = fake.step_longest,
             .tokens_out_total = fake.tokens,
             .jobs_ended = fake.arbiter.jobs_ended(),
-            .self_check = std::nullopt};
+            .self_check = std::nullopt,
+            .table = {},
+            .drain_left = fake.arbiter.drain_left(now)};
   }
   // Starts a job under the lease that `link` was granted last; the worker decides.
   Status<Outcome> dispatch(std::uint64_t link, std::uint64_t job) {
@@ -223,7 +234,8 @@ class World {
   std::map<Incarnation, std::string> replica_of;
   std::vector<Event> pending;
   std::vector<Effect> log;
-  std::map<std::uint64_t, std::map<LeaseId, SendGrant>> grants;  // by link
+  std::map<std::uint64_t, std::map<LeaseId, SendGrant>> grants;      // by link
+  std::map<std::uint64_t, std::pair<std::uint64_t, Instant>> heard;  // by link: number of the last grant, and when
   std::map<std::uint64_t, Holder> holders;
   std::map<std::uint64_t, std::uint64_t> seq;
   std::map<std::uint64_t, std::vector<Bid>> standing;
@@ -347,6 +359,7 @@ class World {
   void react(const SendGrant& effect) {
     // L2, checked at every grant: the worker has the lease, and at least that size.
     grants[effect.link.value][effect.lease] = effect;
+    heard[effect.link.value] = {effect.number, now};
     ASSERT_TRUE(workers.contains(effect.inc));
     EXPECT_EQ(effect.inc, manager.book_of(effect.replica_id)->inc());
   }

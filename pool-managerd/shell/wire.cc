@@ -83,6 +83,8 @@ HolderUpdate parse_update(LinkId link, const v1::HolderUpdate& message) {
   update.grant_age =
       Duration::microseconds(static_cast<std::int64_t>(std::min(message.grant_age_us(), kLongestMs * 1000)));
   for (const v1::LeaseId& id : message.release()) update.release.push_back(parse_pair<LeaseId>(id));
+  for (const v1::LeaseCalls& each : message.beyond())
+    update.beyond.push_back({.id = parse_pair<LeaseId>(each.lease()), .running = each.calls()});
   return update;
 }
 
@@ -190,6 +192,10 @@ WorkerReport parse_report(Incarnation inc, const v1::ControlReport& message) {
   report.kv_pages_total = message.kv_pages_total();
   report.memory_used_bytes = message.memory_used_bytes();
   report.jobs_ended = message.jobs_ended();
+  if (message.has_drain_left_ms()) {
+    report.drain_left =
+        Duration::milliseconds(static_cast<std::int64_t>(std::min(message.drain_left_ms(), kLongestMs)));
+  }
   if (message.has_table()) report.table = parse_table(message.table());
   if (message.has_self_check()) {
     const v1::SelfCheckResult& result = message.self_check();
@@ -325,6 +331,7 @@ v1::AttachEvent grant_event(const SendGrant& grant) {
   out->set_slots(grant.slots);
   out->set_secret(bytes_of(grant.secret));
   out->set_update_seq(grant.update_seq);
+  out->set_number(grant.number);
   out->set_ttl_ms(static_cast<std::uint64_t>(grant.ttl.ms()));
   return event;
 }

@@ -83,6 +83,10 @@ std::string Cluster::canonical() const {
   for (const Party& party : parties_) {
     for (const auto& [lease_key, lease] : party.leases.all()) ids.insert(lease_key.lease);
     for (const Told& told : party.told) ids.insert(told.lease);
+    for (const LeaseUse& use : party.heard_last.beyond) ids.insert(use.id);
+    if (party.heard) {
+      for (const LeaseUse& use : party.heard->beyond) ids.insert(use.id);
+    }
     if (party.dispatch) ids.insert(party.dispatch->fence.lease);
   }
 
@@ -114,10 +118,20 @@ std::string Cluster::canonical() const {
     text.number(lease.holder.orch.value.lo);
     text.number(lease.holder.boot);
     for (const std::uint32_t value : {lease.slots, lease.issued_slots, lease.acked_slots, lease.unacked_slots,
-                                      lease.running, lease.announced_slots, lease.assumed_slots})
+                                      lease.running, lease.announced_slots, lease.told.heard(), lease.told.beyond()})
       text.number(value);
-    for (const pool::Renewal* renewal : {&lease.renewal, &lease.issued_renewal, &lease.acked_renewal})
+    const Party& party = parties_[static_cast<std::size_t>(lease.holder.orch.value.lo)];
+    text.number(lease.told.unheard().size());
+    for (const pool::ToldSlots::Word& word : lease.told.unheard()) {
+      text.number(word.slots);
+      const bool now = word.link.value == party.link;
+      const bool said = party.heard && word.number <= party.heard->number;
+      text.number((now ? 1u : 0u) | (now && word.number <= party.seen ? 2u : 0u) | (now && said ? 4u : 0u));
+    }
+    for (const pool::Renewal* renewal : {&lease.renewal, &lease.issued_renewal, &lease.acked_renewal}) {
       text.behind(static_cast<std::int64_t>(renewal->update_seq));
+      text.number(renewal->link.value == party.link ? 1 : 0);
+    }
     for (const std::uint64_t value :
          {lease.renewals, lease.issued_renewals, lease.acked_renewals, lease.announced_renewals})
       text.number(rank(renewals[id], value));
@@ -166,7 +180,17 @@ std::string Cluster::canonical() const {
   for (const Party& party : parties_) {
     text.number(party.boot);
     text.number(party.attached_boot);
-    text.number(party.started == now_ ? 1 : 0);
+    text.number((party.started == now_ ? 1u : 0u) | (party.relinked ? 2u : 0u));
+    text.number((party.heard ? 1u : 0u) | (party.heard_last.number < party.seen ? 2u : 0u));
+    for (const std::vector<LeaseUse>* beyond :
+         {&party.heard_last.beyond, party.heard ? &party.heard->beyond : nullptr}) {
+      if (beyond == nullptr) continue;
+      text.number(beyond->size());
+      for (const LeaseUse& use : *beyond) {
+        id_of(use.id);
+        text.number(use.running);
+      }
+    }
     text.behind(party.updated.ns);
     if (party.boot > 1) text.number(static_cast<std::uint64_t>(std::min((now_ - party.died).ns, 2 * kTtl.ns)));
     text.number(party.leases.all().size());
@@ -191,6 +215,7 @@ std::string Cluster::canonical() const {
       id_of(party.dispatch->fence.lease);
       text.number(party.dispatch->holder.boot);
       text.number(party.dispatch->fence.inc.counter);
+      text.number(party.dispatch->slots);
     }
   }
   return text.take();

@@ -2,6 +2,9 @@
 // LeaseBook, LeaseArbiter and LeaseTable, and between them messages that are delivered late, in any order that streams
 // allow, or never. Every choice that time, the network or a crash could make is an action; `actions()` names those that
 // are possible now. Pure; rules are checked inside `apply` and named by `violation()`.
+//
+// Files: cluster.cc what may happen; manager_side.cc, worker_side.cc, holder_side.cc what each then does; rules.cc what
+// must hold; canonical.cc the text of a state; names.cc for people.
 #pragma once
 
 #include <array>
@@ -24,6 +27,7 @@ inline constexpr int kHolders = 2;
 // Since the two are alike otherwise, each can be taken for the one that is slow.
 inline constexpr int kFar = 0;
 inline constexpr int kNear = 1;
+inline constexpr int kDivisions = 3;
 inline constexpr Duration kTtl{10};
 inline constexpr Duration kTick{5};
 
@@ -41,8 +45,9 @@ enum class Fault : std::uint8_t {
   successor_before_the_reap,   // L6
   adopt_and_grant_at_once,     // L8
   restart_forgets_what_runs,   // L8
+  told_is_heard,               // L6: a holder is taken to know what it was sent
 };
-inline constexpr int kFaults = 12;
+inline constexpr int kFaults = 13;
 const char* fault_name(Fault fault);
 
 enum class Kind : std::uint8_t {
@@ -52,7 +57,8 @@ enum class Kind : std::uint8_t {
   table_comes,  // a lease table reaches the worker
   late_table,   // one of a stream that is gone does
   report_comes,
-  told,      // a grant or revocation reaches its holder
+  told,      // the grants and revocations under way reach their holder
+  heard,     // its word that they came reaches the manager
   dispatch,  // the holder sends a job
   dispatch_comes,
   dispatch_lost,
@@ -71,8 +77,10 @@ enum class Start : std::uint8_t {
   shared,     // one slot each, the far one runs a job
   contended,  // the far one runs two jobs, and the next slot is decided for the near one
   overtaken,  // the far one has both slots, and the worker an older table still on its way
+  returning,  // the near one runs two jobs, and the far one has not heard that its slot is gone
+  restarted,  // one slot each, the far one runs a job, and the manager begins anew
 };
-inline constexpr int kStarts = 4;
+inline constexpr int kStarts = 6;
 
 struct Action {
   Kind kind;
@@ -96,8 +104,14 @@ class Cluster {
     std::uint32_t slots = 0;
     Secret secret{};
     std::int64_t sent_at = 0;  // the renewal it counts from
+    std::uint64_t number = 0;  // of the grants on the link
     bool revoked = false;
     Incarnation inc = {};
+  };
+  struct Heard {
+    std::uint64_t number = 0;
+    std::vector<LeaseUse> beyond;
+    bool operator==(const Heard&) const = default;
   };
   struct Report {
     TableVersion version;
@@ -107,6 +121,7 @@ class Cluster {
     DispatchId id;
     Fence fence;
     Holder holder;
+    std::uint32_t slots = 0;  // of the lease, as known when it was sent
     bool stopping = false;
   };
   struct Party {  // an orchestrator
@@ -114,8 +129,14 @@ class Cluster {
     gateway::LeaseTable leases;
     std::uint64_t boot = 1;
     Instant started;
-    Instant updated;                  // of the last one that arrived
-    std::deque<Told> told;            // on its way
+    Instant updated;             // of the last one that arrived
+    std::vector<Told> told;      // on its way, one a lease: with the later word the earlier has come too
+    std::optional<Heard> heard;  // on its way back
+    Heard heard_last;            // as sent last on this link
+    std::uint64_t seen = 0;      // number of the last grant that came
+    std::uint64_t sent = 0;      // and of the last one sent
+    std::uint64_t link = 1;
+    bool relinked = false;            // no update on this link yet
     std::optional<Job> dispatch;      // on its way
     std::uint64_t attached_boot = 1;  // as the manager knows it
     Instant died = Instant::never();  // its start before this one
@@ -128,12 +149,21 @@ class Cluster {
   void spend(Kind kind);
   void flush();
   void hear_near();
+  void take_renewal(int who, Instant sent);
+  pool::Renewal renewal_of(const Party& party) const;
   void tell(const std::vector<pool::LeaseBook::Announcement>& announcements);
+  void send(int who, const Told& told);
+  void say_heard(int who);
+  void take_heard(int who);
+  void break_link(int who);
   void close(LeaseId id, bool stop);
   void divide(int what);
   void take_report(const Report& report);
   void take_table(LeaseTable table);
+  void take_late_table();
+  void break_control();
   void take_told(int who);
+  void take_word(int who, const Told& told);
   void send_job(int who);
   void take_job(int who);
   void send_report();
@@ -144,10 +174,16 @@ class Cluster {
   void crash_worker();
   void crash_manager();
   void check();
+  void check_ends();
+  void check_slots();
+  void check_refusal(LeaseId id);
+  std::uint32_t claim(LeaseId id) const;
   void violate(const std::string& text);
   std::optional<LeaseId> usable_lease(int who) const;
   std::optional<Instant> end_at_worker(LeaseId id) const;
   worker::LeaseArbiter new_arbiter() const;
+  Party new_party() const;
+  gateway::Mutation mutation() const;
 
   Fault fault_;
   ManagerId manager_;
@@ -166,7 +202,7 @@ class Cluster {
   std::vector<Job> jobs_;  // running at the worker
   std::array<Party, kHolders> parties_;
   std::map<LeaseId, std::uint32_t> applied_most_;  // the most slots a worker has ever applied for it
-  std::map<LeaseId, std::uint32_t> said_;          // what its holder was granted last
+  std::map<LeaseId, std::uint32_t> said_;          // what its holder was sent last
   std::map<LeaseId, std::uint64_t> owner_;         // who it belongs to
   std::uint32_t ghosts_ = 0;                       // jobs of a life that was taken for reaped and was not
   // What happens without end is bounded, so that the search goes deep instead.

@@ -18,7 +18,7 @@
 namespace orch::check {
 namespace {
 
-constexpr std::size_t kStatesMax = 240'000;  // of one start
+constexpr std::size_t kStatesMax = 160'000;  // of one start
 
 struct Visited {
   std::uint32_t parent;
@@ -101,7 +101,8 @@ void print_way(const std::vector<std::string>& way) {
 }
 
 int run_clean() {
-  static constexpr std::array<const char*, kStarts> kNames{"empty", "shared", "contended", "overtaken"};
+  static constexpr std::array<const char*, kStarts> kNames{"empty",     "shared",    "contended",
+                                                           "overtaken", "returning", "restarted"};
   const auto begin = std::chrono::steady_clock::now();
   std::size_t states = 0;
   bool broken = false;

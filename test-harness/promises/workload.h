@@ -91,6 +91,7 @@ class Workload {
       grant.secret = {1, static_cast<std::uint8_t>(i), 3};
       grant.update_seq = last_seq_;
       grant.ttl = Duration::seconds(10'000'000);
+      grant.number = i + 1;
       step(grant);
     }
   }

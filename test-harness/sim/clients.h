@@ -74,6 +74,7 @@ class Clients {
     bool lost = false;       // its gateway died and may forget it
     bool journaled = false;  // its gateway may not
     bool crossed = false;    // it has outlived a life of its gateway
+    bool ended_on_disk = false;
     std::uint32_t ends = 0;
     bool well = false;
     std::string script;

@@ -42,10 +42,10 @@ void add_matrix(Matrix& to, const Matrix& from) {
 }
 
 constexpr std::array<const char*, kFaults> kFaultNames = {
-    "drop",      "half_open", "delay",       "duplicate",    "reorder",       "partition",          "one_way",
-    "pause",     "suspend",   "clock_jump",  "crash_worker", "crash_manager", "crash_orchestrator", "crash_at_effect",
-    "refuse",    "drain",     "lost_report", "slow_reader",  "lost_state",    "engine_fault",       "slow_disk",
-    "disk_fails"};
+    "drop",       "half_open", "delay",       "duplicate",    "reorder",       "partition",          "one_way",
+    "pause",      "suspend",   "clock_jump",  "crash_worker", "crash_manager", "crash_orchestrator", "crash_at_effect",
+    "refuse",     "drain",     "lost_report", "slow_reader",  "lost_state",    "engine_fault",       "slow_disk",
+    "disk_fails", "adopted"};
 
 }  // namespace
 
@@ -79,8 +79,8 @@ bool may_change(JobPhase from, JobPhase to) {
 
 bool may_change(LeasePhase from, LeasePhase to) {
   switch (from) {
-    case LeasePhase::none:
-      return to == LeasePhase::live;
+    case LeasePhase::none:  // closed: it came in the step that ended a drain
+      return to == LeasePhase::live || to == LeasePhase::closed;
     case LeasePhase::live:
       return to == LeasePhase::stale || to == LeasePhase::lapsed || to == LeasePhase::closed || to == LeasePhase::gone;
     case LeasePhase::stale:
@@ -98,7 +98,8 @@ bool may_change(LeasePhase from, LeasePhase to) {
 bool may_change(BookPhase from, BookPhase to) {
   switch (from) {
     case BookPhase::none:
-      return to == BookPhase::opened || to == BookPhase::issued;
+      // An adopted one stands as the worker applied it (L8).
+      return to == BookPhase::opened || to == BookPhase::issued || to == BookPhase::acked || to == BookPhase::closed;
     case BookPhase::opened:
       return to == BookPhase::issued || to == BookPhase::gone;  // nobody was told: closed is gone
     case BookPhase::issued:

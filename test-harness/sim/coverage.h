@@ -40,8 +40,9 @@ enum class Fault : std::uint8_t {
   engine_fault,
   slow_disk,
   disk_fails,
+  adopted,  // a worker outlived its manager, which found it
 };
-inline constexpr std::size_t kFaults = 22;
+inline constexpr std::size_t kFaults = 23;
 const char* fault_name(Fault fault);
 
 // A job as the simulator follows it from outside: the states of the core, before and after them.

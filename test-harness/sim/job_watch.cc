@@ -60,8 +60,10 @@ void JobWatch::before(const gateway::Event& event, const gateway::Orchestrator& 
     if (job != nullptr && job->phase == JobPhase::dispatching) move(dispatch.job, JobPhase::running);
     return job;
   };
+  if (std::holds_alternative<gateway::Submit>(event)) fair_.before_submit(core);
   if (const auto* started = std::get_if<gateway::DispatchStarted>(&event)) {
-    answered(started->dispatch, started->fence);
+    if (Shadow* job = answered(started->dispatch, started->fence))
+      charge_input(core, speaker_, *job, started->prompt_tokens - started->cached_prompt_tokens);
   } else if (const auto* tokens = std::get_if<gateway::DispatchTokens>(&event)) {
     if (Shadow* job = answered(tokens->dispatch, tokens->fence); job != nullptr && tokens->index == job->accepted) {
       std::uint32_t told = 0;
@@ -70,9 +72,11 @@ void JobWatch::before(const gateway::Event& event, const gateway::Orchestrator& 
         told = tokens->text_ends[k];
       }
       job->accepted += tokens->ids.size();
+      charge_output(core, speaker_, *job);
     }
   } else if (const auto* finished = std::get_if<gateway::DispatchFinished>(&event)) {
-    answered(finished->dispatch, finished->fence);
+    if (Shadow* job = answered(finished->dispatch, finished->fence))
+      charge_input(core, speaker_, *job, finished->prompt_tokens);
   } else if (const auto* failed = std::get_if<gateway::DispatchFailed>(&event)) {
     speaker_ = failed->dispatch.job;
     closed_speaks_ = open_call(failed->dispatch, failed->fence) == nullptr;
@@ -90,6 +94,8 @@ void JobWatch::after(const gateway::Event& event, const gateway::Effects& effect
       move(submit->spec.id, JobPhase::admitting);
     }
   }
+  if (std::holds_alternative<gateway::Submit>(event)) fair_.after_submit(core);
+  if (std::holds_alternative<gateway::JournalFailed>(event)) notice_taken_back(core);  // it may run again at once
   for (const gateway::Effect& effect : effects) {
     if (const auto* write = std::get_if<gateway::JournalWrite>(&effect)) {
       for (const gateway::JournalRecord& record : write->records) on(record);
@@ -125,7 +131,6 @@ void JobWatch::after(const gateway::Event& event, const gateway::Effects& effect
       if (token && closed_speaks_) fault("a token of a closed attempt is shown", speaker_);
     }
   }
-  if (std::holds_alternative<gateway::JournalFailed>(event)) notice_taken_back(core);
   notice_gone(core);
   check_bounds(core);
 }
@@ -147,7 +152,7 @@ void JobWatch::on(const gateway::NotedRecovered& recovered, const gateway::Orche
   shadow.counted = job != nullptr;  // else forgotten in the same step
   if (job != nullptr) {
     shadow.tenant = job->spec.tenant;
-    shadow.accepted = shadow.shown = job->tokens_seen;
+    shadow.accepted = shadow.shown = shadow.output_charged = job->tokens_seen;
     shadow.attempt = job->attempt;
   }
   const bool ended = recovered.way == gateway::NotedRecovered::Way::replayed;
@@ -177,6 +182,18 @@ void JobWatch::on(const gateway::NotedEnded& ended, Instant now) {
   ledger.accepted += job.accepted;
   ledger.settled += ended.tokens_out;
   if (ledger.accepted != ledger.settled) fault("tenant " + job.tenant + " is settled for other tokens", ended.job);
+}
+
+void JobWatch::charge_input(const gateway::Orchestrator& core, JobId id, Shadow& job, std::uint64_t uncached) {
+  const gateway::Job* real = core.find_job(id);
+  if (real == nullptr || std::exchange(job.input_charged, true)) return;
+  fair_.served(real->flow, uncached);
+}
+
+void JobWatch::charge_output(const gateway::Orchestrator& core, JobId id, Shadow& job) {
+  const gateway::Job* real = core.find_job(id);
+  if (real == nullptr || job.accepted <= job.output_charged) return;
+  fair_.served(real->flow, 2 * (job.accepted - std::exchange(job.output_charged, job.accepted)));
 }
 
 void JobWatch::notice_gone(const gateway::Orchestrator& core) {
@@ -212,6 +229,7 @@ void JobWatch::check_bounds(const gateway::Orchestrator& core) {
 }
 
 void JobWatch::look(const gateway::Orchestrator& core, Instant now, Duration slack) {
+  fair_.look(core);
   for (const auto& [id, job] : core.jobs()) {
     const auto shadow = jobs_.find(id);
     if (shadow == jobs_.end()) return fault("nobody admitted it", id);
@@ -227,7 +245,9 @@ void JobWatch::look(const gateway::Orchestrator& core, Instant now, Duration sla
                        " ms ago; its timer is " + std::to_string((job.timer_at - now).ms()) + " ms ahead",
                    id);
   }
-  if (core.draining() && !core.drained() && drain_end_ + slack < now)
+  // A journal has a little longer, to take the ends (J6).
+  const Duration journal = core.config().journal.enabled ? core.config().limits.journal_drain : Duration{};
+  if (core.draining() && !core.drained() && drain_end_ + journal + slack < now)
     world_.violation(who_ + ": the drain's deadline is over and it has not ended");
 }
 

@@ -12,13 +12,14 @@
 #include <string>
 
 #include "orchestratord/core/orchestrator.h"
+#include "sim/fair_watch.h"
 #include "sim/world.h"
 
 namespace orch::sim {
 
 class JobWatch {
  public:
-  JobWatch(World& world, std::string who) : world_(world), who_(std::move(who)) {}
+  JobWatch(World& world, const std::string& who) : world_(world), who_(who), fair_(world, who) {}
 
   // Around each step. `now` is local.
   void before(const gateway::Event& event, const gateway::Orchestrator& core, Instant now);
@@ -36,6 +37,8 @@ class JobWatch {
     std::uint64_t accepted = 0;  // ids: those that this attempt began behind, then its own
     std::uint64_t shown = 0;     // of them with their text out
     bool counted = true;         // false: not known how many
+    bool input_charged = false;
+    std::uint64_t output_charged = 0;  // ids, over all attempts (F2)
   };
   struct Ledger {
     std::uint64_t accepted = 0;
@@ -49,11 +52,14 @@ class JobWatch {
   void on(const gateway::NotedRecovered& recovered, const gateway::Orchestrator& core);
   void notice_taken_back(const gateway::Orchestrator& core);
   Shadow* open_call(DispatchId dispatch, const Fence& fence);
+  void charge_input(const gateway::Orchestrator& core, JobId id, Shadow& job, std::uint64_t uncached);
+  void charge_output(const gateway::Orchestrator& core, JobId id, Shadow& job);
   void notice_gone(const gateway::Orchestrator& core);
   void check_bounds(const gateway::Orchestrator& core);
 
   World& world_;
   std::string who_;
+  FairWatch fair_;
   std::map<JobId, Shadow> jobs_;
   std::map<std::string, Ledger> tenants_;
   std::set<JobId> admitting_;

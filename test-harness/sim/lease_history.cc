@@ -9,6 +9,7 @@ void LeaseHistory::born(const WorkerKey& worker, const std::string& replica, std
   Life& life = lives_[worker];
   life.replica = replica;
   life.declared = declared;
+  life.slots = SlotWatch(declared);
   life.from = ++order_;
 }
 
@@ -21,16 +22,24 @@ void LeaseHistory::died(const WorkerKey& worker) {
 
 void LeaseHistory::applied(const WorkerKey& worker, const LeaseTable& table, const std::vector<Instant>& ends) {
   Table entry{++order_, table.version, {}};
+  std::map<LeaseId, std::uint32_t> promised;
   for (std::size_t i = 0; i < table.leases.size(); ++i) {
     const LeaseEntry& lease = table.leases[i];
-    entry.leases.emplace(lease.id, Promise{ends[i], lease.holder, lease.stop ? 0 : lease.slots});
+    const std::uint32_t slots = lease.stop ? 0 : lease.slots;
+    entry.leases.emplace(lease.id, Promise{ends[i], lease.holder, slots});
+    promised.emplace(lease.id, slots);
   }
-  lives_[worker].tables.push_back(std::move(entry));
+  Life& life = lives_[worker];
+  life.tables.push_back(std::move(entry));
+  life.slots.applied(std::move(promised));
 }
 
 void LeaseHistory::used(const WorkerKey& worker, LeaseId lease, const Holder& holder, const DispatchId& dispatch,
                         Instant at) {
-  lives_[worker].uses.push_back({++order_, kNever, at, lease, holder, dispatch});
+  Life& life = lives_[worker];
+  life.uses.push_back({++order_, kNever, at, lease, holder, dispatch});
+  life.slots.used(lease, dispatch);
+  under_way_.erase(dispatch);
 }
 
 void LeaseHistory::released(const WorkerKey& worker, const DispatchId& dispatch) {
@@ -39,17 +48,43 @@ void LeaseHistory::released(const WorkerKey& worker, const DispatchId& dispatch)
   for (auto use = life.uses.rbegin(); use != life.uses.rend(); ++use) {
     if (use->dispatch != dispatch) continue;
     use->to = std::min(use->to, at);
-    return;
+    return life.slots.released(use->lease);
   }
 }
 
-void LeaseHistory::told(const WorkerKey& worker, LeaseId lease, std::uint32_t slots) {
+void LeaseHistory::told(const WorkerKey& worker, LeaseId lease, std::uint32_t slots, std::uint64_t number) {
   const auto life = lives_.find(worker);
-  if (life != lives_.end()) life->second.told.push_back({++order_, lease, slots});
+  if (life != lives_.end()) life->second.slots.told(lease, slots, number);
 }
 
-void LeaseHistory::granted(const WorkerKey& worker, LeaseId lease, const Holder& holder, std::uint32_t slots) {
-  lives_[worker].grants.push_back({++order_, lease, holder, slots});
+void LeaseHistory::granted(const WorkerKey& worker, LeaseId lease, const Holder& holder, std::uint32_t slots,
+                           std::uint64_t number) {
+  Life& life = lives_[worker];
+  life.grants.push_back({++order_, lease, holder, slots});
+  life.slots.heard(lease, number);
+}
+
+void LeaseHistory::sent(const WorkerKey& worker, LeaseId lease, const DispatchId& dispatch, std::uint32_t slots) {
+  lives_[worker].slots.sent(lease, dispatch, slots);
+  under_way_[dispatch] = worker;
+}
+
+void LeaseHistory::refused(const WorkerKey& worker, const DispatchId& dispatch, Outcome why) {
+  if (under_way_.erase(dispatch) > 0) lives_[worker].slots.refused(dispatch, why == Outcome::SLOT_BUSY);
+}
+
+void LeaseHistory::given_up(const DispatchId& dispatch) {
+  const auto found = under_way_.find(dispatch);
+  if (found == under_way_.end()) return;
+  lives_[found->second].slots.given_up(dispatch);
+  under_way_.erase(found);
+}
+
+std::string LeaseHistory::slot_fault() const {
+  for (const auto& [key, life] : lives_) {
+    if (!life.slots.fault().empty()) return "history of " + life.replica + ": " + life.slots.fault();
+  }
+  return {};
 }
 
 std::string LeaseHistory::check() const {
@@ -74,54 +109,8 @@ std::string LeaseHistory::check_life(const Life& life) const {
     if (sum > life.declared) return "a table promised more than was declared";
   }
   if (std::string fault = check_uses(life); !fault.empty()) return fault;
-  if (std::string fault = check_told(life); !fault.empty()) return fault;
+  if (!life.slots.fault().empty()) return life.slots.fault();
   return check_grants(life);
-}
-
-// Whether the lease had more uses, this one included, than its holder had been told of last when this one began.
-bool LeaseHistory::on_an_older_word(const Life& life, const Use& use) {
-  std::uint32_t told = 0;
-  for (const Told& each : life.told) {
-    if (each.at > use.from) break;
-    if (each.lease == use.lease) told = each.slots;
-  }
-  const auto beside = std::count_if(life.uses.begin(), life.uses.end(), [&](const Use& other) {
-    return other.lease == use.lease && other.from <= use.from && other.to > use.from;
-  });
-  return static_cast<std::uint64_t>(beside) > told;
-}
-
-// L6: when a holder is told of more, nobody else can be using it: neither by a running job nor by what was told before
-// and is still admitted. A job that was sent on an older word than the manager's last (it was told of less and had not
-// heard it, and a later table admitted it) is not the manager's to know: the worker's own sum answers SLOT_BUSY there.
-std::string LeaseHistory::check_told(const Life& life) const {
-  std::map<LeaseId, std::uint32_t> told;
-  for (const Told& each : life.told) {
-    const bool grows = each.slots > told[each.lease];
-    told[each.lease] = each.slots;
-    if (!grows) continue;
-    const auto next = std::upper_bound(life.tables.begin(), life.tables.end(), each.at,
-                                       [](Order at, const Table& table) { return at < table.at; });
-    std::map<LeaseId, std::uint32_t> held;
-    for (const Use& use : life.uses) {
-      if (use.from < each.at && use.to > each.at && !on_an_older_word(life, use)) ++held[use.lease];
-    }
-    if (held[each.lease] >= each.slots) continue;  // it uses as much already: the word gives nothing away
-    if (next != life.tables.begin()) {
-      for (const auto& [id, promise] : std::prev(next)->leases) {
-        const auto size = told.find(id);
-        if (size != told.end()) held[id] = std::max(held[id], std::min(promise.slots, size->second));
-      }
-    }
-    std::uint64_t sum = 0;
-    for (const auto& [id, slots] : held) sum += slots;
-    if (sum <= life.declared) continue;
-    std::string text = "the holder of lease " + std::to_string(each.lease.counter) + " was told of " +
-                       std::to_string(each.slots) + " slots while others may use";
-    for (const auto& [id, slots] : held) text += " " + std::to_string(id.counter) + ":" + std::to_string(slots);
-    return text + " of " + std::to_string(life.declared);
-  }
-  return {};
 }
 
 std::string LeaseHistory::check_uses(const Life& life) const {

@@ -1,7 +1,7 @@
-// Who was promised which slots when, and who used them: a record of what happened in which order, judged once when the
-// run is over, by reading intervals and not by the bookkeeping of any process. It knows nothing of grants' sizes
-// changing hands; it asks: was every use covered by a promise that its worker had applied and that had not ended; did
-// uses ever exceed what was declared; did two lives of one replica overlap; was an attempt ever run twice (L1 to L6).
+// Who was promised which slots when, and who used them: a record of what happened in which order, judged when the run
+// is over, by reading intervals and not by the bookkeeping of any process. It asks: was every use covered by a promise
+// that its worker had applied and that had not ended; did uses ever exceed what was declared, or might they have
+// (SlotWatch); did two lives of one replica overlap; was an attempt ever run twice (L1 to L6).
 #pragma once
 
 #include <cstdint>
@@ -14,6 +14,8 @@
 #include "common/base/ids.h"
 #include "common/base/lease_table.h"
 #include "common/base/time.h"
+#include "gen/outcome.h"
+#include "sim/slot_watch.h"
 
 namespace orch::sim {
 
@@ -32,12 +34,17 @@ class LeaseHistory {
   void applied(const WorkerKey& worker, const LeaseTable& table, const std::vector<Instant>& ends);
   void used(const WorkerKey& worker, LeaseId lease, const Holder& holder, const DispatchId& dispatch, Instant at);
   void released(const WorkerKey& worker, const DispatchId& dispatch);
-  // The manager tells a holder of a size; later the holder hears it.
-  void told(const WorkerKey& worker, LeaseId lease, std::uint32_t slots);
-  void granted(const WorkerKey& worker, LeaseId lease, const Holder& holder, std::uint32_t slots);
+  // The manager tells a holder of a size by a grant of that number; later the holder hears it.
+  void told(const WorkerKey& worker, LeaseId lease, std::uint32_t slots, std::uint64_t number);
+  void granted(const WorkerKey& worker, LeaseId lease, const Holder& holder, std::uint32_t slots, std::uint64_t number);
+  // A holder that knows of so many slots sends a job; it is used(), or refused, or given up by its holder on the way.
+  void sent(const WorkerKey& worker, LeaseId lease, const DispatchId& dispatch, std::uint32_t slots);
+  void refused(const WorkerKey& worker, const DispatchId& dispatch, Outcome why);
+  void given_up(const DispatchId& dispatch);
 
-  // The first contradiction in words; empty: none.
+  // The first contradiction in words; empty: none. `slot_fault` alone may be asked at any time.
   std::string check() const;
+  std::string slot_fault() const;
 
  private:
   using Order = std::uint64_t;  // of what happened, over all processes
@@ -61,11 +68,6 @@ class LeaseHistory {
     Holder holder;
     DispatchId dispatch;
   };
-  struct Told {
-    Order at = 0;
-    LeaseId lease;
-    std::uint32_t slots = 0;
-  };
   struct Grant {
     Order at = 0;
     LeaseId lease;
@@ -79,18 +81,17 @@ class LeaseHistory {
     Order to = kNever;
     std::vector<Table> tables;
     std::vector<Use> uses;
-    std::vector<Told> told;
     std::vector<Grant> grants;
+    SlotWatch slots{0};
   };
 
   std::string check_life(const Life& life) const;
   std::string check_uses(const Life& life) const;
-  static bool on_an_older_word(const Life& life, const Use& use);
-  std::string check_told(const Life& life) const;
   std::string check_grants(const Life& life) const;
   std::string check_across() const;
 
   std::map<WorkerKey, Life> lives_;
+  std::map<DispatchId, WorkerKey> under_way_;  // sent, and not decided yet
   Order order_ = 0;
 };
 

@@ -22,6 +22,12 @@ const char* mutant_name(Mutant mutant) {
       return "drop_terminal";
     case Mutant::exit_without_death:
       return "exit_without_death";
+    case Mutant::workers_not_found:
+      return "workers_not_found";
+    case Mutant::beyond_unsaid:
+      return "beyond_unsaid";
+    case Mutant::copies_are_news:
+      return "copies_are_news";
   }
   return "?";
 }

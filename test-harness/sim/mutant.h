@@ -16,8 +16,11 @@ enum class Mutant : std::uint8_t {
   lease_changes_holder,   // an id is used twice
   drop_terminal,          // the shell loses a worker's last message
   exit_without_death,     // a living worker is reported as reaped (L6)
+  workers_not_found,      // a restarted manager does not look for the workers it had (L8)
+  beyond_unsaid,          // a holder does not say what it has open beyond its size (L6)
+  copies_are_news,        // a second copy of a grant is taken for a later one (L6)
 };
-inline constexpr std::uint8_t kMutants = 9;
+inline constexpr std::uint8_t kMutants = 12;
 const char* mutant_name(Mutant mutant);
 
 }  // namespace orch::sim

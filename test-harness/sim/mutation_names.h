@@ -1,7 +1,9 @@
-// The names of the faults that are built into the gateway's core (orchestratord/core/limits.h), for people.
+// The names of the faults that are built into the cores (orchestratord/core/limits.h, pool-managerd/core/mutation.h),
+// for people.
 #pragma once
 
 #include "orchestratord/core/limits.h"
+#include "pool-managerd/core/mutation.h"
 
 namespace orch::sim {
 
@@ -32,6 +34,39 @@ constexpr const char* mutation_name(gateway::Mutation mutation) {
       return "retry_after_token";
     case Mutation::dispatch_beyond_slots:
       return "dispatch_beyond_slots";
+    case Mutation::forget_charge:
+      return "forget_charge";
+    case Mutation::charge_twice:
+      return "charge_twice";
+    case Mutation::skip_lift:
+      return "skip_lift";
+    case Mutation::ack_before_commit:
+      return "ack_before_commit";
+    case Mutation::forget_end_record:
+      return "forget_end_record";
+    case Mutation::repeat_token_on_resume:
+      return "repeat_token_on_resume";
+    case Mutation::resume_one_short:
+      return "resume_one_short";
+    case Mutation::forget_quota_settle:
+      return "forget_quota_settle";
+  }
+  return "?";
+}
+
+constexpr const char* mutation_name(pool::Mutation mutation) {
+  using pool::Mutation;
+  switch (mutation) {
+    case Mutation::none:
+      return "none";
+    case Mutation::tell_without_room:
+      return "tell_without_room";
+    case Mutation::take_told_for_heard:
+      return "take_told_for_heard";
+    case Mutation::forget_absent_holders:
+      return "forget_absent_holders";
+    case Mutation::leases_never_expire:
+      return "leases_never_expire";
   }
   return "?";
 }

@@ -136,7 +136,7 @@ void Nemesis::crash_gateway(SimGateway& gateway) {
 }
 
 void Nemesis::crash_manager(SimManager& manager) {
-  manager.stop();
+  manager.stop(world_.rng().below(3) == 0 ? SimManager::Extent::host : SimManager::Extent::process);
   world_.after(restart_delay(), [&manager] { manager.start(); });
 }
 

@@ -29,7 +29,7 @@ class Nemesis {
   void schedule(Instant from, Instant until);
   // A crash with its restart later, as a fault or between two effects.
   void crash_gateway(SimGateway& gateway);
-  void crash_manager(SimManager& manager);
+  void crash_manager(SimManager& manager);  // in one of three cases the whole host
   void restart_after_exit(SimManager& manager);
   void drained(SimGateway& gateway);
   // When each start of an orchestratord died, real time.

@@ -113,6 +113,7 @@ void Scenario::build_manager(std::uint64_t number, Duration ttl) {
   setup.id = {{0x4D, number}};
   setup.ttl = ttl;
   setup.mutant = options_.mutant;
+  setup.mutation = options_.pool_mutation;
   setup.history = &history_;
   setup.die = [this, index] { nemesis_.crash_manager(*managers_[index]); };
   setup.shut_down = [this, index] { nemesis_.restart_after_exit(*managers_[index]); };
@@ -189,6 +190,7 @@ void Scenario::schedule_work(Instant until) {
 void Scenario::watch() {
   world_.after(Duration::milliseconds(500), [this] {
     watch_orphans();
+    if (const std::string fault = history_.slot_fault(); !fault.empty()) return world_.violation(fault);
     for (const auto& gateway : gateways_) gateway->look();
     watch();
   });
@@ -216,9 +218,7 @@ void Scenario::watch_orphans() {
 
 void Scenario::revive() {
   world_.heal();
-  for (const auto& manager : managers_) {
-    if (manager->node().alive) manager->kill_stalled();  // else its restart is on the agenda
-  }
+  for (const auto& manager : managers_) manager->kill_stalled();
 }
 
 void Scenario::come_to_rest() {

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "orchestratord/core/limits.h"
+#include "pool-managerd/core/mutation.h"
 #include "sim/clients.h"
 #include "sim/mutant.h"
 #include "sim/world.h"
@@ -20,8 +21,9 @@ struct ScenarioOptions {
   std::uint64_t seed = 1;
   Profile profile = Profile::swarm;
   std::size_t trace_lines = 0;  // of the trace, the last ones; 0: none
-  bool journal = false;         // two of three orchestratord have one
+  bool journal = true;          // two of three orchestratord have one
   gateway::Mutation mutation = gateway::Mutation::none;
+  pool::Mutation pool_mutation = pool::Mutation::none;
   Mutant mutant = Mutant::none;
 };
 

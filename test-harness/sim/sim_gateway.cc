@@ -14,7 +14,8 @@ bool for_clients(const gateway::Effect& effect) {
          std::holds_alternative<StreamOpened>(effect) || std::holds_alternative<StreamRefused>(effect) ||
          std::holds_alternative<Deliver>(effect) || std::holds_alternative<StreamClosed>(effect) ||
          std::holds_alternative<NotedEnded>(effect) || std::holds_alternative<NotedRetried>(effect) ||
-         std::holds_alternative<NotedPreempted>(effect) || std::holds_alternative<Drained>(effect);
+         std::holds_alternative<NotedPreempted>(effect) || std::holds_alternative<NotedRecovered>(effect) ||
+         std::holds_alternative<Drained>(effect);
 }
 
 }  // namespace
@@ -63,6 +64,7 @@ void SimGateway::start() {
   armed_for_ = Instant::never();
   uplinks_.clear();
   last_update_.clear();
+  last_grant_.clear();
   calls_.clear();
   holds_.clear();
   if (world_.tracing()) world_.trace(node_.name, "starts, boot " + std::to_string(boot_));
@@ -83,6 +85,7 @@ void SimGateway::crash() {
 
 void SimGateway::stop() {
   world_.crash(node_);
+  for (const auto& [id, stream] : calls_) setup_.history->given_up(id);
   core_.reset();
 }
 
@@ -201,12 +204,16 @@ void SimGateway::attach(std::size_t index) {
       world_.trace(node_.name, "hears of lease " + std::to_string(grant.lease.counter) + " of " + grant.replica_id +
                                    ", " + std::to_string(grant.slots) + " slots");
     }
-    const std::uint64_t seq =
-        grant.update_seq == ~0ull ? last_update_[ours] : grant.update_seq;  // Mutant::grant_before_ack
+    const bool forged = grant.update_seq == ~0ull;  // Mutant::grant_before_ack
+    const std::uint64_t seq = forged ? last_update_[ours] : grant.update_seq;
+    std::uint64_t& last_grant = last_grant_[ours];
+    const bool renumbered = forged || setup_.mutant == Mutant::copies_are_news;
+    const std::uint64_t number = renumbered ? last_grant + 1 : grant.number;
+    last_grant = std::max(last_grant, number);
     if (const std::optional<ManagerId> manager = manager_of(ours))
-      setup_.history->granted({*manager, grant.inc}, grant.lease, holder(), grant.slots);
+      setup_.history->granted({*manager, grant.inc}, grant.lease, holder(), grant.slots, grant.number);
     step(gateway::LeaseGranted{ours, grant.lease, grant.replica_id, grant.inc, grant.slots, grant.secret, seq,
-                               grant.ttl});
+                               grant.ttl, number});
   };
   sink.revoke = [this, ours](const pool::SendRevoke& revoke) {
     step(gateway::LeaseRevoked{ours, revoke.lease, revoke.stop});
@@ -237,6 +244,7 @@ void SimGateway::send_update(const gateway::SendUpdate& effect) {
       }
     }
     update.grants_seen = effect.grants_seen;
+    if (setup_.mutant != Mutant::beyond_unsaid) update.beyond = effect.beyond;
     update.grant_age = effect.grant_age;
     update.renew = effect.renew;
     update.release = effect.release;
@@ -330,9 +338,8 @@ void SimGateway::dispatch(const gateway::Dispatch& effect) {
     return;
   }
   calls_[id] = stream;
-  stream->on_broken[0] = [this, id] {
-    if (calls_.erase(id) > 0) step(gateway::DispatchBroken{id});
-  };
+  setup_.history->sent({effect.fence.manager, effect.fence.inc}, effect.fence.lease, id, effect.lease_slots);
+  stream->on_broken[0] = [this, id] { call_broken(id); };
   stream->on_broken[1] = [worker, id, stream] { worker->call_broken(id, stream); };
   CallAnswer answer = [this, id](const gateway::Event& event) {
     const bool last = std::holds_alternative<gateway::DispatchFinished>(event) ||
@@ -347,11 +354,15 @@ void SimGateway::dispatch(const gateway::Dispatch& effect) {
     }
     step(event);
   };
-  // A second copy stands for a dispatch that some hop repeats: the worker must refuse it, and nobody hears the refusal.
-  const auto arrived = std::make_shared<bool>(false);
-  world_.send(stream, 1, World::Copies::repeatable, [worker, stream, effect, holder = holder(), answer, arrived] {
-    const bool copy = std::exchange(*arrived, true);
-    worker->generate(copy ? nullptr : stream, effect, holder, answer);
+  // A second copy stands for a dispatch that some hop repeats: the worker must refuse what it has admitted, and nobody
+  // hears the refusal.
+  const auto admitted = std::make_shared<std::optional<bool>>();
+  world_.send(stream, 1, World::Copies::repeatable, [worker, stream, effect, holder = holder(), answer, admitted] {
+    if (!*admitted) {
+      *admitted = worker->generate(stream, effect, holder, answer);
+    } else if (**admitted) {
+      worker->generate(nullptr, effect, holder, answer);
+    }
   });
 }
 
@@ -363,8 +374,13 @@ void SimGateway::cancel(const gateway::CancelDispatch& effect) {
   world_.on_node(node_, world_.now() + world_.between(Duration::microseconds(10), Duration::milliseconds(400)),
                  [this, id = effect.dispatch, stream] {
                    world_.break_stream(stream, 0);
-                   if (calls_.erase(id) > 0) step(gateway::DispatchBroken{id});
+                   call_broken(id);
                  });
+}
+
+void SimGateway::call_broken(DispatchId id) {
+  setup_.history->given_up(id);
+  if (calls_.erase(id) > 0) step(gateway::DispatchBroken{id});
 }
 
 void SimGateway::beat(const gateway::BeatWorker& effect) {

@@ -64,6 +64,7 @@ class SimGateway {
   void attach(std::size_t manager);
   void dispatch(const gateway::Dispatch& effect);
   void cancel(const gateway::CancelDispatch& effect);
+  void call_broken(DispatchId id);
   void beat(const gateway::BeatWorker& effect);
   void forget(const gateway::ForgetWorker& effect);
   void count_tokens(const gateway::CountTokens& effect);
@@ -87,6 +88,7 @@ class SimGateway {
   std::uint64_t next_link_ = 1;
   std::map<std::size_t, Uplink> uplinks_;  // by manager
   std::map<LinkId, std::uint64_t> last_update_;
+  std::map<LinkId, std::uint64_t> last_grant_;
   std::map<DispatchId, StreamPtr> calls_;
   std::map<std::string, Hold> holds_;
   Instant armed_for_ = Instant::never();

@@ -1,10 +1,9 @@
-// sim --seed=N [--seeds=K] [--profile=smoke|swarm|soak] [--threads=T] [--minutes=M] [--demand] [--journal]
-// [--trace[=LINES]]
-//     [--mutation=N] [--mutant=N]
+// sim --seed=N [--seeds=K] [--profile=smoke|swarm|soak] [--threads=T] [--minutes=M] [--demand] [--no-journal]
+//     [--trace[=LINES]] [--mutation=N] [--pool-mutation=N] [--mutant=N]
 // Runs K scenarios from seed N on, at most M minutes. Exit 0 iff no rule was broken; else it prints the command that
 // replays the first one that was, and what happened before. `--demand` also fails when a fault, an edge of a state
-// table or a boundary was seen too rarely. `--mutation` and `--mutant` build a fault into a core or into the harness
-// itself.
+// table or a boundary was seen too rarely. `--mutation`, `--pool-mutation` and `--mutant` build a fault into
+// a core or into the harness itself.
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -71,7 +70,10 @@ bool take(const std::string& name, const std::string& value, Arguments& out) {
     out.options.trace_lines = kTraceLines;
     return true;
   }
-  if (name == "--journal" && value.empty()) return out.options.journal = true;
+  if (name == "--no-journal" && value.empty()) {
+    out.options.journal = false;
+    return true;
+  }
   if (name == "--demand" && value.empty()) return out.demand = true;
   if (!n) return false;
   if (name == "--trace" && *n > 0) {
@@ -86,6 +88,8 @@ bool take(const std::string& name, const std::string& value, Arguments& out) {
     out.minutes = *n;
   } else if (name == "--mutation" && *n < gateway::kMutations) {
     out.options.mutation = static_cast<gateway::Mutation>(*n);
+  } else if (name == "--pool-mutation" && *n < pool::kMutations) {
+    out.options.pool_mutation = static_cast<pool::Mutation>(*n);
   } else if (name == "--mutant" && *n < kMutants) {
     out.options.mutant = static_cast<Mutant>(*n);
   } else {
@@ -104,7 +108,7 @@ std::optional<Arguments> parse(int argc, char** argv) {
     if (take(name, value, out)) continue;
     std::fprintf(stderr,
                  "sim: cannot read '%s'\nusage: sim --seed=N [--seeds=K] [--profile=smoke|swarm|soak] [--threads=T] "
-                 "[--minutes=M] [--demand] [--trace]\n",
+                 "[--minutes=M] [--demand] [--no-journal] [--trace]\n",
                  argument.c_str());
     return std::nullopt;
   }
@@ -115,9 +119,11 @@ std::string replay_command(const ScenarioOptions& options) {
   std::string out = "sim --seed=" + std::to_string(options.seed);
   if (options.profile == Profile::smoke) out += " --profile=smoke";
   if (options.profile == Profile::soak) out += " --profile=soak";
-  if (options.journal) out += " --journal";
+  if (!options.journal) out += " --no-journal";
   if (options.mutation != gateway::Mutation::none)
     out += " --mutation=" + std::to_string(static_cast<int>(options.mutation));
+  if (options.pool_mutation != pool::Mutation::none)
+    out += " --pool-mutation=" + std::to_string(static_cast<int>(options.pool_mutation));
   if (options.mutant != Mutant::none) out += " --mutant=" + std::to_string(static_cast<int>(options.mutant));
   return out + " --trace";
 }

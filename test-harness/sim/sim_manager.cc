@@ -27,29 +27,52 @@ void SimManager::start() {
   settings.term_grace = Duration::seconds(2);
   settings.restart = setup_.restart;
   settings.replicas = setup_.replicas;
+  settings.mutation = setup_.mutation;
   core_.emplace(std::move(settings), entropy_);
   armed_for_ = Instant::never();
   if (world_.tracing()) world_.trace(node_.name, "starts, boot " + std::to_string(boot_));
-  world_.on_node(node_, world_.now(), [this] { step(pool::Tick{}); });
+  world_.on_node(node_, world_.now(), [this] {
+    if (setup_.mutant != Mutant::workers_not_found) step(find_workers());
+    step(pool::Tick{});
+  });
 }
 
-void SimManager::crash() {
-  if (!node_.alive) return;
-  world_.count(Fault::crash_manager);
-  stop();
+// L8: what an earlier boot wrote down and still lives.
+pool::WorkersFound SimManager::find_workers() const {
+  pool::WorkersFound found;
+  for (const auto& [key, process] : processes_) {
+    if (key.manager != setup_.id || !process.known || !process.worker->node().alive) continue;
+    found.workers.push_back({.replica_id = process.worker->setup().replica_id,
+                             .inc = key.inc,
+                             .pid = static_cast<std::int64_t>(key.inc.counter),
+                             .endpoint = process.worker->endpoint()});
+    world_.count(Fault::adopted);
+  }
+  return found;
 }
 
-void SimManager::stop() {
+void SimManager::end_worker(Process& process) {
+  if (process.worker->node().alive) setup_.history->died(process.worker->key());
+  world_.crash(process.worker->node());
+  process.reaped = true;
+}
+
+void SimManager::stop(Extent extent) {
   world_.crash(node_);
   for (auto& [key, process] : processes_) {
-    if (process.worker->node().alive) setup_.history->died(key);
-    world_.crash(process.worker->node());
-    process.reaped = true;
+    if (!process.worker->node().alive) continue;
+    if (extent == Extent::host || !process.known) {
+      end_worker(process);
+    } else {
+      world_.on_node(process.worker->node(), world_.now(),
+                     [worker = process.worker.get()] { worker->lifeline_lost(); });
+    }
   }
   core_.reset();
 }
 
 void SimManager::lose_state() {
+  for (auto& [key, process] : processes_) end_worker(process);
   world_.count(Fault::lost_state);
   setup_.id.value.hi += 1;
   boot_ = 0;
@@ -133,7 +156,8 @@ void SimManager::to_link(LinkId id, const std::function<void(const LinkSink&)>& 
 void SimManager::execute(const pool::Effect& effect) {
   if (const auto* spawning = std::get_if<pool::SpawnWorker>(&effect)) return spawn(*spawning);
   if (const auto* signaling = std::get_if<pool::SignalWorker>(&effect)) return signal(*signaling);
-  if (const auto* connecting = std::get_if<pool::ConnectWorker>(&effect)) return connect(connecting->inc);
+  if (const auto* connecting = std::get_if<pool::ConnectWorker>(&effect))
+    return connect(connecting->inc, connecting->wants_table);
   if (const auto* asking = std::get_if<pool::QueryInfo>(&effect)) return query(asking->inc);
   if (const auto* table = std::get_if<pool::SendTable>(&effect)) return send_table(*table);
   if (const auto* check = std::get_if<pool::SendSelfCheck>(&effect)) {
@@ -167,7 +191,7 @@ void SimManager::execute(const pool::Effect& effect) {
       to_link(id, [view = changed->replica](const LinkSink& sink) { sink.replica(view); }, World::Copies::one);
     }
   } else if (const auto* grant = std::get_if<pool::SendGrant>(&effect)) {
-    setup_.history->told({setup_.id, grant->inc}, grant->lease, grant->slots);
+    setup_.history->told({setup_.id, grant->inc}, grant->lease, grant->slots, grant->number);
     if (world_.tracing()) {
       world_.trace(node_.name, "grants lease " + std::to_string(grant->lease.counter) + " of " + grant->replica_id +
                                    ", " + std::to_string(grant->slots) + " slots, from update " +
@@ -257,7 +281,8 @@ void SimManager::spawn(const pool::SpawnWorker& effect) {
   const std::string endpoint = process.worker->endpoint();
   Node& node = process.worker->node();
   processes_.emplace(key, std::move(process));
-  world_.on_node(node_, world_.now() + Duration::milliseconds(3), [this, inc, endpoint] {
+  world_.on_node(node_, world_.now() + Duration::milliseconds(3), [this, inc, endpoint, key] {
+    processes_.at(key).known = true;
     step(pool::ProcessStarted{inc, static_cast<std::int64_t>(inc.counter), endpoint});
   });
   if (fate == SpawnFate::fails_to_load_for_good) {  // it says so, and leaves by itself
@@ -309,7 +334,7 @@ void SimManager::check_signal(const pool::SignalWorker& effect) {
   if (worker.running() > 0) world_.violation(worker.endpoint() + " is stopped with a job before the drain's deadline");
 }
 
-void SimManager::connect(Incarnation inc) {
+void SimManager::connect(Incarnation inc, bool wants_table) {
   Process* process = living(inc);
   if (process == nullptr) return;
   if (process->control) world_.break_stream(process->control, 0);
@@ -325,8 +350,8 @@ void SimManager::connect(Incarnation inc) {
     if (it != processes_.end() && it->second.control == control) step(pool::ControlBroken{inc});
   };
   control->on_broken[1] = [worker, control] { worker->control_broken(control); };
-  world_.send(control, 1, World::Copies::one, [this, worker, control, inc] {
-    worker->control_opened(control, [this, inc, control](const pool::WorkerReport& report) {
+  world_.send(control, 1, World::Copies::one, [this, worker, control, inc, wants_table] {
+    worker->control_opened(control, wants_table, [this, inc, control](const pool::WorkerReport& report) {
       const auto it = processes_.find({setup_.id, inc});
       if (it != processes_.end() && it->second.control == control) step(report);
     });

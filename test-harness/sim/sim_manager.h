@@ -26,6 +26,7 @@ struct ManagerSetup {
   Duration load_max = Duration::seconds(2);
   pool::RestartPolicy restart;
   Mutant mutant = Mutant::none;
+  pool::Mutation mutation = pool::Mutation::none;
   LeaseHistory* history = nullptr;  // of the run, outlives the manager
   std::function<void()> die;        // the process dies here and now, and comes back later
   std::function<void()> shut_down;  // it has nothing left and ends
@@ -48,10 +49,10 @@ class SimManager {
   const ManagerSetup& setup() const { return setup_; }
   std::uint64_t boot() const { return boot_; }
 
-  void start();       // a new boot
-  void crash();       // with all its workers: the first version of L8
-  void stop();        // the end of the process, whatever the reason
-  void lose_state();  // the state directory is gone: the next start is another manager (L1)
+  void start();  // a new boot
+  enum class Extent : std::uint8_t { process, host };
+  void stop(Extent extent);  // the end of the process, whatever the reason; its workers outlive it alone (L8)
+  void lose_state();         // the host is another one: the next start is another manager (L1)
   void shutdown(Duration deadline);
   void crash_worker(std::uint64_t pick);
   void pause_worker(std::uint64_t pick, Duration length);
@@ -91,6 +92,7 @@ class SimManager {
   struct Process {
     std::unique_ptr<SimWorker> worker;
     StreamPtr control;
+    bool known = false;  // written down by the manager: the next boot finds it
     bool reaped = false;
   };
   class Entropy : public pool::EntropySource {
@@ -107,7 +109,9 @@ class SimManager {
   void arm();
   void spawn(const pool::SpawnWorker& effect);
   void signal(const pool::SignalWorker& effect);
-  void connect(Incarnation inc);
+  void connect(Incarnation inc, bool wants_table);
+  pool::WorkersFound find_workers() const;
+  void end_worker(Process& process);
   void query(Incarnation inc);
   void send_table(const pool::SendTable& effect);
   void process_died(const WorkerKey& key, int exit_code, int signal);

@@ -33,7 +33,12 @@ std::vector<Candidate> candidates(const std::string& only) {
   for (std::uint8_t i = 1; i < gateway::kMutations; ++i) {
     ScenarioOptions options;
     options.mutation = static_cast<gateway::Mutation>(i);
-    add({std::string("core ") + mutation_name(options.mutation), options});
+    add({std::string("orchestratord ") + mutation_name(options.mutation), options});
+  }
+  for (std::uint8_t i = 1; i < pool::kMutations; ++i) {
+    ScenarioOptions options;
+    options.pool_mutation = static_cast<pool::Mutation>(i);
+    add({std::string("pool-managerd ") + mutation_name(options.pool_mutation), options});
   }
   for (std::uint8_t i = 1; i < kMutants; ++i) {
     ScenarioOptions options;
@@ -49,11 +54,11 @@ int hunt(const Candidate& candidate) {
   for (options.seed = 1; options.seed <= kSeedsMax; ++options.seed) {
     const ScenarioResult result = run_scenario(options);
     if (result.violation.empty()) continue;
-    std::printf("%-36s seed %4llu  %s\n", candidate.name.c_str(), static_cast<unsigned long long>(options.seed),
+    std::printf("%-40s seed %4llu  %s\n", candidate.name.c_str(), static_cast<unsigned long long>(options.seed),
                 result.violation.c_str());
     return 0;
   }
-  std::printf("%-36s SURVIVED %llu seeds\n", candidate.name.c_str(), static_cast<unsigned long long>(kSeedsMax));
+  std::printf("%-40s SURVIVED %llu seeds\n", candidate.name.c_str(), static_cast<unsigned long long>(kSeedsMax));
   return 1;
 }
 
@@ -66,7 +71,7 @@ bool reap(std::vector<std::pair<pid_t, const Candidate*>>& running) {
   const Candidate& candidate = *it->second;
   running.erase(it);
   if (WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT) {
-    std::printf("%-36s           a check of a core stopped it\n", candidate.name.c_str());
+    std::printf("%-40s           a check of a core stopped it\n", candidate.name.c_str());
     return true;
   }
   return WIFEXITED(status) && WEXITSTATUS(status) == 0;

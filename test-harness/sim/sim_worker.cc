@@ -31,14 +31,34 @@ bool SimWorker::dies_at(WorkerPoint point) {
 
 // --- the manager's side ---
 
-void SimWorker::control_opened(const StreamPtr& stream, std::function<void(const pool::WorkerReport&)> report_to) {
+void SimWorker::control_opened(const StreamPtr& stream, bool wants_table,
+                               std::function<void(const pool::WorkerReport&)> report_to) {
   control_ = stream;
   report_ = std::move(report_to);
-  report();
+  if (!wants_table) return report();
+  pool::WorkerReport first = report_now();
+  first.table = arbiter_.table();
+  world_.send(control_, 0, World::Copies::one, [to = report_, first] { to(first); });
 }
 
 void SimWorker::control_broken(const StreamPtr& stream) {
-  if (control_ == stream) control_ = nullptr;
+  if (control_ != stream) return;
+  control_ = nullptr;
+  watch_orphanhood();
+}
+
+void SimWorker::lifeline_lost() {
+  lifeline_lost_ = true;
+  watch_orphanhood();
+}
+
+// L8: the clock runs while there is neither a lifeline nor a control stream.
+void SimWorker::watch_orphanhood() {
+  if (!lifeline_lost_ || control_) return;
+  orphan_since_ = world_.now();
+  world_.on_node(node_, world_.now() + setup_.orphan_grace, [this, since = orphan_since_] {
+    if (!control_ && orphan_since_ == since) setup_.die();
+  });
 }
 
 void SimWorker::apply(const LeaseTable& table) {
@@ -60,6 +80,14 @@ void SimWorker::apply(const LeaseTable& table) {
     std::vector<Instant> ends;
     for (const LeaseEntry& entry : table.leases) ends.push_back(seen_.at(entry.id).end);
     setup_.history->applied(key(), table, ends);
+    if (world_.tracing()) {
+      std::string text = "applies table " + std::to_string(table.version.counter);
+      for (const LeaseEntry& entry : table.leases)
+        text += ", lease " + std::to_string(entry.id.counter) + " " + std::to_string(entry.slots);
+      for (const LeaseUse& use : arbiter_.uses())
+        text += ", runs " + std::to_string(use.running) + " of lease " + std::to_string(use.id.counter);
+      world_.trace(node_.name, text);
+    }
   }
   pump_stops();
   if (dies_at(WorkerPoint::before_ack)) return;
@@ -111,6 +139,12 @@ pool::WorkerFacts SimWorker::facts() const {
 void SimWorker::report(std::optional<pool::SelfCheckOutcome> check) {
   if (!control_ || !report_) return;
   if (!check && !world_.healed() && world_.chance(world_.rates.lose_report)) return world_.count(Fault::lost_report);
+  pool::WorkerReport out = report_now();
+  out.self_check = std::move(check);
+  world_.send(control_, 0, World::Copies::one, [to = report_, out] { to(out); });
+}
+
+pool::WorkerReport SimWorker::report_now() const {
   pool::WorkerReport out;
   out.inc = setup_.inc;
   out.version = arbiter_.version();
@@ -120,8 +154,8 @@ void SimWorker::report(std::optional<pool::SelfCheckOutcome> check) {
   out.step_longest = setup_.step;
   out.tokens_out_total = tokens_out_;
   out.jobs_ended = arbiter_.jobs_ended();
-  out.self_check = std::move(check);
-  world_.send(control_, 0, World::Copies::one, [to = report_, out] { to(out); });
+  out.drain_left = arbiter_.drain_left(local());
+  return out;
 }
 
 void SimWorker::schedule_report() {
@@ -172,7 +206,7 @@ void SimWorker::check_admission(const gateway::Dispatch& dispatch, const Holder&
   if (attempts_.contains(dispatch.dispatch)) return fault("twice");
 }
 
-void SimWorker::generate(const StreamPtr& stream, const gateway::Dispatch& dispatch, const Holder& holder,
+bool SimWorker::generate(const StreamPtr& stream, const gateway::Dispatch& dispatch, const Holder& holder,
                          CallAnswer reply) {
   const DispatchId id = dispatch.dispatch;
   const auto resumed = static_cast<std::uint32_t>(dispatch.resume_ids.size());
@@ -183,22 +217,25 @@ void SimWorker::generate(const StreamPtr& stream, const gateway::Dispatch& dispa
   ActiveCall call{stream, dispatch.fence, holder, std::move(reply), resumed, script_length(id.job, dispatch.max_tokens),
                   0,      false,          local()};
   const auto refuse = [&](Outcome outcome) {
+    setup_.history->refused(key(), id, outcome);
+    if (world_.tracing())
+      world_.trace(node_.name,
+                   "refuses job " + std::to_string(id.job.value.lo) + ": " + std::string(outcome_row(outcome).code));
+    if (dies_at(WorkerPoint::before_refusal)) return false;
     gateway::Failure failure;
     failure.outcome = outcome;
     answer(call, gateway::DispatchFailed{id, dispatch.fence, failure}, World::Copies::one);
+    return false;
   };
-  if (dies_at(WorkerPoint::before_admit)) return;
+  if (dies_at(WorkerPoint::before_admit)) return false;
   if (world_.chance(world_.healed() ? 0 : 30)) {
     world_.count(Fault::engine_fault);
     return refuse(Outcome::NO_PAGES);
   }
-  const auto admitted = arbiter_.admit(dispatch.fence, holder, id, local());
+  const auto admitted = arbiter_.admit(dispatch.fence, holder, id, local(), dispatch.lease_slots);
   const bool runs = admitted.ok() || setup_.mutant == Mutant::worker_accepts_all;
   check_admission(dispatch, holder, runs);
-  if (!runs) {
-    if (!dies_at(WorkerPoint::before_refusal)) refuse(admitted.error());
-    return;
-  }
+  if (!runs) return refuse(admitted.error());
   attempts_.insert(id);
   setup_.history->used(key(), dispatch.fence.lease, holder, id, local());
   calls_.emplace(id, std::move(call));
@@ -211,6 +248,7 @@ void SimWorker::generate(const StreamPtr& stream, const gateway::Dispatch& dispa
     step(id);
   });
   pump_stops();
+  return true;
 }
 
 void SimWorker::step(const DispatchId& id) {

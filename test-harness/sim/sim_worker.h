@@ -31,6 +31,7 @@ struct WorkerSetup {
   bool fails_to_load = false;
   bool fails_self_check = false;
   Duration load_time;
+  Duration orphan_grace = Duration::seconds(15);
   Duration step;  // one token
   Mutant mutant = Mutant::none;
   LeaseHistory* history = nullptr;  // of the run, outlives the worker
@@ -50,8 +51,10 @@ class SimWorker {
   WorkerKey key() const { return {setup_.manager, setup_.inc}; }
 
   // The manager's side.
-  void control_opened(const StreamPtr& stream, std::function<void(const pool::WorkerReport&)> report);
+  // `wants_table`: by a manager that adopts it (L8).
+  void control_opened(const StreamPtr& stream, bool wants_table, std::function<void(const pool::WorkerReport&)> report);
   void control_broken(const StreamPtr& stream);
+  void lifeline_lost();  // its manager is gone
   void apply(const LeaseTable& table);
   void self_check(std::uint64_t id);
   void drain(Duration deadline);
@@ -63,7 +66,8 @@ class SimWorker {
   void hold_opened(const Holder& holder, const StreamPtr& stream);
   void hold_broken(const Holder& holder, const StreamPtr& stream);
   void beat(const Holder& holder);
-  void generate(const StreamPtr& stream, const gateway::Dispatch& dispatch, const Holder& holder, CallAnswer answer);
+  // Whether it was admitted.
+  bool generate(const StreamPtr& stream, const gateway::Dispatch& dispatch, const Holder& holder, CallAnswer answer);
   void call_broken(const DispatchId& dispatch, const StreamPtr& stream);
 
   // --- for the checks ---
@@ -94,6 +98,8 @@ class SimWorker {
 
   Instant local() const { return node_.clock.local(world_.now()); }
   void report(std::optional<pool::SelfCheckOutcome> check = std::nullopt);
+  pool::WorkerReport report_now() const;
+  void watch_orphanhood();
   void schedule_report();
   bool dies_at(WorkerPoint point);
   void pump_stops();
@@ -117,6 +123,8 @@ class SimWorker {
   std::map<Holder, Instant> heard_;  // this worker's clock
   Duration ttl_ = Duration::seconds(15);
   bool draining_ = false;
+  bool lifeline_lost_ = false;
+  Instant orphan_since_ = Instant::never();
   bool stalled_ = false;
   Instant stop_timer_ = Instant::never();
   std::uint64_t steps_ = 0;

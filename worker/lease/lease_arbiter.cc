@@ -61,7 +61,8 @@ LeaseArbiter::Applied LeaseArbiter::apply(const LeaseTable& table, Instant now) 
   return Applied::ok;
 }
 
-Status<Outcome> LeaseArbiter::admit(const Fence& fence, const Holder& holder, const DispatchId& dispatch, Instant now) {
+Status<Outcome> LeaseArbiter::admit(const Fence& fence, const Holder& holder, const DispatchId& dispatch, Instant now,
+                                    std::uint32_t known_slots) {
   // L3, in order: the fence, then the pair, then room.
   if (!bound_ || draining_ || fence.manager != manager_ || fence.inc != inc_) return Err{Outcome::STALE_LEASE};
   const auto found = leases_.find(fence.lease);
@@ -71,7 +72,8 @@ Status<Outcome> LeaseArbiter::admit(const Fence& fence, const Holder& holder, co
   if (now >= lease.end || lease.entry.stop) return Err{Outcome::STALE_LEASE};
   if (attempts_.contains(dispatch)) return Err{Outcome::DUPLICATE_ATTEMPT};
   const auto use = running_.find(fence.lease);
-  if ((use == running_.end() ? 0 : use->second) >= lease.entry.slots) return Err{Outcome::SLOT_BUSY};
+  const std::uint32_t slots = std::min(lease.entry.slots, known_slots);
+  if ((use == running_.end() ? 0 : use->second) >= slots) return Err{Outcome::SLOT_BUSY};
   if (running() >= options_.slots) return Err{Outcome::SLOT_BUSY};
 
   jobs_.emplace(dispatch, Job{.lease = fence.lease, .holder = holder, .admitted = now, .stop = std::nullopt});
@@ -126,6 +128,11 @@ void LeaseArbiter::holder_broken(const Holder& holder) {
 void LeaseArbiter::begin_drain(Instant deadline) {
   draining_ = true;
   drain_deadline_ = std::min(drain_deadline_, deadline);
+}
+
+std::optional<Duration> LeaseArbiter::drain_left(Instant now) const {
+  if (!draining_) return std::nullopt;
+  return std::max(drain_deadline_ - now, Duration{});
 }
 
 // L5: the dispatch itself shows that the holder lived when the job began; from then on only heartbeats count.

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <limits>
 #include <map>
 #include <optional>
 #include <set>
@@ -62,7 +63,10 @@ class LeaseArbiter {
   TableVersion version() const { return version_; }
 
   // Ok: the dispatch runs from now on, until ended(). Refusals: STALE_LEASE, DUPLICATE_ATTEMPT, SLOT_BUSY.
-  Status<Outcome> admit(const Fence& fence, const Holder& holder, const DispatchId& dispatch, Instant now);
+  // `known_slots`: the lease's size as its holder knows it. The table may be ahead of that (S3), and a call that the
+  // holder gave up may still run here: its slot is not idle, and what the table has beyond is not the holder's yet.
+  Status<Outcome> admit(const Fence& fence, const Holder& holder, const DispatchId& dispatch, Instant now,
+                        std::uint32_t known_slots = std::numeric_limits<std::uint32_t>::max());
   // The engine is done with it, however it ended. Unknown: no effect.
   void ended(const DispatchId& dispatch);
 
@@ -73,6 +77,8 @@ class LeaseArbiter {
 
   // No dispatch is admitted any more; jobs still running at `deadline` are to stop (L9).
   void begin_drain(Instant deadline);
+  // Until that deadline; nullopt: nobody told it to drain.
+  std::optional<Duration> drain_left(Instant now) const;
   // Declared slots may change after loading or on memory pressure; running jobs stay.
   void set_slots(std::uint32_t slots) { options_.slots = slots; }
   std::uint32_t slots() const { return options_.slots; }

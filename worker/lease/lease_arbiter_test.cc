@@ -245,6 +245,24 @@ TEST(LeaseArbiter, L9_a_draining_worker_admits_nothing_and_stops_the_rest_at_the
   EXPECT_EQ(stops.front().reason, LeaseArbiter::StopReason::drain_over);
 }
 
+TEST(LeaseArbiter, L8_a_draining_worker_says_how_long_it_still_runs_jobs) {
+  auto arbiter = bound(2);
+  EXPECT_FALSE(arbiter.drain_left(kStart));
+  arbiter.begin_drain(kStart + Duration::seconds(3));
+  EXPECT_EQ(arbiter.drain_left(kStart + Duration::seconds(1)), Duration::seconds(2));
+  EXPECT_EQ(arbiter.drain_left(kStart + Duration::seconds(9)), Duration{});
+}
+
+// A call that its holder gave up still runs: the slot that the table has ahead is not the holder's yet.
+TEST(LeaseArbiter, L6_a_holder_runs_no_more_than_the_slots_it_knows_of) {
+  LeaseArbiter arbiter = bound(4);
+  ASSERT_EQ(arbiter.apply(table(1, {entry(1, 2)}), kStart), LeaseArbiter::Applied::ok);
+  ASSERT_TRUE(arbiter.admit(fence(1), holder(1), dispatch(1), kStart, 1).ok());
+  expect_refused(arbiter.admit(fence(1), holder(1), dispatch(2), kStart, 1), Outcome::SLOT_BUSY);
+  EXPECT_TRUE(arbiter.admit(fence(1), holder(1), dispatch(2), kStart, 2).ok());
+  expect_refused(arbiter.admit(fence(1), holder(1), dispatch(3), kStart, 9), Outcome::SLOT_BUSY);
+}
+
 TEST(LeaseArbiter, L9_fewer_declared_slots_keep_running_jobs_and_admit_none_above) {
   auto arbiter = bound(2);
   ASSERT_EQ(arbiter.apply(table(1, {entry(1, 2)}), kStart), LeaseArbiter::Applied::ok);

@@ -29,9 +29,10 @@ class AnswerRun final : public AnswerSink<Answer>,
 
   // `submit(engine, sink)` hands the request over.
   template <typename Submit>
-  void begin(const Fence& fence, const Holder& holder, const DispatchId& id, Submit submit) {
+  void begin(const Fence& fence, const Holder& holder, std::uint32_t lease_slots, const DispatchId& id, Submit submit) {
     const auto self = this->shared_from_this();
-    const auto started = job_.start(fence, holder, id, self, [&](GenerationEngine& engine) { submit(engine, self); });
+    const auto started =
+        job_.start(fence, holder, lease_slots, id, self, [&](GenerationEngine& engine) { submit(engine, self); });
     if (!started.ok()) refuse(started.error());
   }
   void refuse(const EngineFailure& failure) { writer_.failed(failure); }

@@ -4,13 +4,13 @@
 
 namespace orch::worker {
 
-Status<EngineFailure> EngineJob::admit(const Fence& fence, const Holder& holder, const DispatchId& id,
-                                       std::shared_ptr<RunningJob> job) {
+Status<EngineFailure> EngineJob::admit(const Fence& fence, const Holder& holder, std::uint32_t lease_slots,
+                                       const DispatchId& id, std::shared_ptr<RunningJob> job) {
   {
     const std::lock_guard lock(mutex_);
     id_ = id;
   }
-  const auto admitted = state_->admit(fence, holder, id, std::move(job));
+  const auto admitted = state_->admit(fence, holder, id, lease_slots, std::move(job));
   if (admitted.ok()) return Ok{};
   const std::lock_guard lock(mutex_);
   ended_ = true;

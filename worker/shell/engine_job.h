@@ -18,9 +18,9 @@ class EngineJob {
 
   // Asks for admission of `job`, then calls submit(engine). Error: refused, nothing was submitted.
   template <typename Submit>
-  Status<EngineFailure> start(const Fence& fence, const Holder& holder, const DispatchId& id,
+  Status<EngineFailure> start(const Fence& fence, const Holder& holder, std::uint32_t lease_slots, const DispatchId& id,
                               std::shared_ptr<RunningJob> job, Submit submit) {
-    if (auto admitted = admit(fence, holder, id, std::move(job)); !admitted.ok()) return admitted;
+    if (auto admitted = admit(fence, holder, lease_slots, id, std::move(job)); !admitted.ok()) return admitted;
     submit(engine_);
     submitted();
     return Ok{};
@@ -34,7 +34,7 @@ class EngineJob {
   EngineFailure reason(const EngineFailure& failure) const;
 
  private:
-  Status<EngineFailure> admit(const Fence& fence, const Holder& holder, const DispatchId& id,
+  Status<EngineFailure> admit(const Fence& fence, const Holder& holder, std::uint32_t lease_slots, const DispatchId& id,
                               std::shared_ptr<RunningJob> job);
   void submitted();
 

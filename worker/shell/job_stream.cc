@@ -8,11 +8,11 @@ JobStream::JobStream(std::shared_ptr<WorkerState> state, GenerationEngine& engin
                      std::size_t outbox_bytes_max)
     : job_(std::move(state), engine), writer_(writer), outbox_(outbox_bytes_max) {}
 
-void JobStream::run(const Fence& fence, const Holder& holder, GenerationRequest request) {
+void JobStream::run(const Fence& fence, const Holder& holder, std::uint32_t lease_slots, GenerationRequest request) {
   const DispatchId id = request.id;
   const auto self = shared_from_this();
-  const auto started =
-      job_.start(fence, holder, id, self, [&](GenerationEngine& engine) { engine.submit(std::move(request), self); });
+  const auto started = job_.start(fence, holder, lease_slots, id, self,
+                                  [&](GenerationEngine& engine) { engine.submit(std::move(request), self); });
   if (!started.ok()) refuse(started.error());
 }
 

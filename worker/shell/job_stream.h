@@ -28,7 +28,7 @@ class JobStream final : public GenerationSink, public RunningJob, public std::en
             std::size_t outbox_bytes_max);
 
   // Asks for admission and hands the job to the engine; a refusal becomes the terminal.
-  void run(const Fence& fence, const Holder& holder, GenerationRequest request);
+  void run(const Fence& fence, const Holder& holder, std::uint32_t lease_slots, GenerationRequest request);
   void refuse(EngineFailure failure);
 
   void written(bool ok);

@@ -152,6 +152,7 @@ Result<Dispatched<Request>, EngineFailure> parse_head(const Message& message) {
   const auto job = Uuid::parse(message.job_id());
   if (!job) return invalid("job_id", "not a UUID");
   Dispatched<Request> out{.fence = fence, .holder = holder, .request = {}};
+  if (message.lease_slots() > 0) out.lease_slots = message.lease_slots();
   out.request.id = {.job = {*job}, .attempt = message.attempt()};
   out.request.tenant = message.tenant_id();
   out.request.deadline = deadline_of(message.deadline_ms());

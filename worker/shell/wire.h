@@ -1,6 +1,8 @@
 // Messages of the Worker service to values and back. Threads: any; nothing is kept.
 #pragma once
 
+#include <cstdint>
+#include <limits>
 #include <string>
 
 #include "common/base/ids.h"
@@ -18,6 +20,7 @@ struct Dispatched {
   Fence fence;
   Holder holder;
   Request request;
+  std::uint32_t lease_slots = std::numeric_limits<std::uint32_t>::max();  // as its holder knows it
 };
 
 // The error names the field and the limit.

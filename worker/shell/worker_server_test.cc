@@ -61,6 +61,22 @@ TEST_F(WorkerServerTest, L3_more_jobs_than_slots_is_SLOT_BUSY_and_the_same_attem
   EXPECT_EQ(again.terminal(), "FINISHED");
 }
 
+TEST_F(WorkerServerTest, L6_a_dispatch_finds_no_slot_beyond_those_its_holder_knows_of) {
+  const auto manager = granted(2);
+  Reader first(*stub_, request(1));
+  ASSERT_TRUE(engine_.wait_submitted(1));
+  v1::GenerateRequest second = request(2);
+  second.set_lease_slots(1);
+  EXPECT_EQ(Reader(*stub_, second).terminal(), "SLOT_BUSY");
+  second.set_lease_slots(2);
+  Reader admitted(*stub_, second);
+  ASSERT_TRUE(engine_.wait_submitted(2));
+  engine_.finish(dispatch(1), {});
+  engine_.finish(dispatch(2), {});
+  EXPECT_EQ(first.terminal(), "FINISHED");
+  EXPECT_EQ(admitted.terminal(), "FINISHED");
+}
+
 TEST_F(WorkerServerTest, L4_an_expired_lease_admits_nothing) {
   Manager manager(*stub_, control_secret());
   manager.send(table(1, 2, 1));  // one millisecond

@@ -32,7 +32,7 @@ class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateEvent>, p
     const std::shared_ptr<JobStream> stream = stream_;  // a refusal may end and free this call before run() returns
     auto dispatch = wire::parse_dispatch(request);
     if (!dispatch.ok()) return stream->refuse(dispatch.error());
-    stream->run(dispatch->fence, dispatch->holder, std::move(dispatch->request));
+    stream->run(dispatch->fence, dispatch->holder, dispatch->lease_slots, std::move(dispatch->request));
   }
 
   void write(const TokenOutbox::Item& item, bool last) override {
@@ -134,7 +134,7 @@ class AnswerCall final : public grpc::ServerUnaryReactor, public AnswerWriter<An
     const auto run = run_;  // a refusal may end and free this call before begin() returns
     if (!parsed.ok()) return run->refuse(parsed.error());
     Dispatch& dispatch = parsed.value();
-    run->begin(dispatch.fence, dispatch.holder, dispatch.request.id,
+    run->begin(dispatch.fence, dispatch.holder, dispatch.lease_slots, dispatch.request.id,
                [&](GenerationEngine& engine, std::shared_ptr<AnswerSink<Answer>> sink) {
                  (engine.*submit)(std::move(dispatch.request), std::move(sink));
                });

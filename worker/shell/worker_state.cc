@@ -106,6 +106,7 @@ StateReport WorkerState::report() const {
   out.uses = arbiter_.uses();
   out.slots = arbiter_.slots();
   out.jobs_ended = arbiter_.jobs_ended();
+  out.drain_left = arbiter_.drain_left(runtime::now());
   return out;
 }
 
@@ -160,12 +161,12 @@ void WorkerState::close_hold(const Holder& holder, std::uint64_t stream) {
 }
 
 Status<Outcome> WorkerState::admit(const Fence& fence, const Holder& holder, const DispatchId& id,
-                                   std::shared_ptr<RunningJob> job) {
+                                   std::uint32_t lease_slots, std::shared_ptr<RunningJob> job) {
   std::shared_ptr<ControlLink> link;
   {
     const std::lock_guard lock(mutex_);
     if (refusing_ || !options_.control_secret) return Err{Outcome::STALE_LEASE};
-    if (auto admitted = arbiter_.admit(fence, holder, id, runtime::now()); !admitted.ok()) return admitted;
+    if (auto admitted = arbiter_.admit(fence, holder, id, runtime::now(), lease_slots); !admitted.ok()) return admitted;
     jobs_.emplace(id, std::move(job));
     link = control_;
     woken_ = true;

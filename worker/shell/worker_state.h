@@ -47,6 +47,7 @@ struct StateReport {
   std::vector<LeaseUse> uses;
   std::uint32_t slots = 0;
   std::uint64_t jobs_ended = 0;
+  std::optional<Duration> drain_left;
   EngineCounters counters;
 };
 
@@ -78,7 +79,7 @@ class WorkerState : public std::enable_shared_from_this<WorkerState> {
   std::uint32_t heartbeat(const Holder& holder);  // jobs of this holder
   void close_hold(const Holder& holder, std::uint64_t stream);
 
-  Status<Outcome> admit(const Fence& fence, const Holder& holder, const DispatchId& id,
+  Status<Outcome> admit(const Fence& fence, const Holder& holder, const DispatchId& id, std::uint32_t lease_slots,
                         std::shared_ptr<RunningJob> job);
   void ended(const DispatchId& id);
 
