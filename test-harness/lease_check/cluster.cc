@@ -118,8 +118,6 @@ void Cluster::spend(Kind kind) {
     case Kind::holder_crashes:
     case Kind::worker_crashes:
     case Kind::manager_crashes:
-      --faults_left_;
-      break;
     case Kind::control_breaks:
     case Kind::attach_breaks:
     case Kind::dispatch_lost:

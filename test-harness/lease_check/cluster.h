@@ -159,7 +159,7 @@ class Cluster {
   void close(LeaseId id, bool stop);
   void divide(int what);
   void take_report(const Report& report);
-  void take_table(LeaseTable table);
+  void take_table(const LeaseTable& table);
   void take_late_table();
   void break_control();
   void take_told(int who);

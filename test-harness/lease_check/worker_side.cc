@@ -12,7 +12,7 @@ worker::LeaseArbiter Cluster::new_arbiter() const {
   return out;
 }
 
-void Cluster::take_table(LeaseTable table) {
+void Cluster::take_table(const LeaseTable& table) {
   const auto applied = arbiter_.apply(table, now_);
   send_report();  // also of a table that was not applied
   if (applied != worker::LeaseArbiter::Applied::ok) return;

@@ -147,6 +147,7 @@ void Coverage::add(const Coverage& other) {
 
 std::vector<Coverage::Count> Coverage::faults() const {
   std::vector<Count> out;
+  out.reserve(kFaults);
   for (std::size_t i = 0; i < kFaults; ++i) out.push_back({kFaultNames[i], faults_[i]});
   return out;
 }

@@ -12,7 +12,7 @@
 namespace orch::sim {
 namespace {
 
-const std::string kModels[] = {"alpha", "beta"};
+constexpr const char* kModels[] = {"alpha", "beta"};
 
 class Scenario {
  public:
@@ -179,7 +179,7 @@ void Scenario::schedule_work(Instant until) {
     const std::uint64_t burst = rng.below(6) == 0 ? 4 + rng.below(10) : 1;
     for (std::uint64_t i = 0; i < burst; ++i) {
       const std::size_t gateway = rng.below(gateways_.size());
-      const std::string& model = kModels[rng.below(8) == 0 ? 1 : 0];
+      const std::string model = kModels[rng.below(8) == 0 ? 1 : 0];
       world_.at(at + world_.between({}, Duration::milliseconds(10)),
                 [this, gateway, model] { clients_.submit(gateway, model, Clients::Manners::any); });
     }

@@ -85,7 +85,7 @@ bool take(const std::string& name, const std::string& value, Arguments& out) {
   } else if (name == "--threads" && *n > 0 && *n <= 64) {
     out.threads = *n;
   } else if (name == "--minutes" && *n > 0) {
-    out.minutes = *n;
+    out.minutes = n;
   } else if (name == "--mutation" && *n < gateway::kMutations) {
     out.options.mutation = static_cast<gateway::Mutation>(*n);
   } else if (name == "--pool-mutation" && *n < pool::kMutations) {

@@ -78,6 +78,7 @@ void SimWorker::apply(const LeaseTable& table) {
     }
     seen_ = std::move(next);
     std::vector<Instant> ends;
+    ends.reserve(table.leases.size());
     for (const LeaseEntry& entry : table.leases) ends.push_back(seen_.at(entry.id).end);
     setup_.history->applied(key(), table, ends);
     if (world_.tracing()) {

@@ -28,6 +28,7 @@ std::optional<std::vector<float>> RowPool::vector() const {
   if (!all_finite(sum_)) return std::nullopt;
   const float inverse = 1.0F / static_cast<float>(pooling_ == Pooling::mean ? last_ + 1 : 1);
   std::vector<float> out;
+  out.reserve(sum_.size());
   for (const float each : sum_) out.push_back(numerics::store(each * inverse));
   const float square = numerics::tree_sum(out.size(), [&out](std::size_t i) { return out[i] * out[i]; });
   if (!all_finite({&square, 1}) || square < 0x1p-60F) return std::nullopt;

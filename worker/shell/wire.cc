@@ -17,7 +17,7 @@ constexpr std::size_t kMessagesMax = 1024;
 constexpr std::size_t kStopsMax = 16;
 constexpr std::size_t kStopBytesMax = 256;
 
-Err<EngineFailure> invalid(std::string field, std::string message) {
+Err<EngineFailure> invalid(const std::string& field, const std::string& message) {
   return Err{EngineFailure{.outcome = Outcome::INVALID_PARAMS, .message = field + ": " + message, .field = field}};
 }
 

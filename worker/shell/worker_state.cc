@@ -191,7 +191,7 @@ void WorkerState::ended(const DispatchId& id) {
   if (link) link->report_due();
 }
 
-void WorkerState::stop_all(EngineFailure why) {
+void WorkerState::stop_all(const EngineFailure& why) {
   std::vector<ToStop> stops;
   {
     const std::lock_guard lock(mutex_);

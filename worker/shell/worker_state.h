@@ -84,7 +84,7 @@ class WorkerState : public std::enable_shared_from_this<WorkerState> {
   void ended(const DispatchId& id);
 
   // Ends every job with `why` and accepts no more.
-  void stop_all(EngineFailure why);
+  void stop_all(const EngineFailure& why);
   bool idle() const;
 
   void run_timer();  // until close()
