@@ -39,7 +39,7 @@ Result<ChatTemplate, std::string> ChatTemplate::create(std::string_view source, 
 }
 
 Result<std::vector<TextSegment>, std::string> ChatTemplate::render(
-    std::span<const std::pair<std::string, std::string>> messages) const {
+    std::span<const std::pair<std::string, std::string>> messages, const jinja::Limits& limits) const {
   using jinja::Value;
   jinja::List list;
   list.reserve(messages.size());
@@ -56,7 +56,7 @@ Result<std::vector<TextSegment>, std::string> ChatTemplate::render(
   context.set("eos_token", Value::trusted(special_.eos));
   context.set("tools", Value::none());
   context.set("documents", Value::none());
-  auto rendered = jinja::render(*body_, context);
+  auto rendered = jinja::render(*body_, context, limits);
   if (!rendered.ok()) return Err{in_words(rendered.error())};
   std::vector<TextSegment> segments;
   const jinja::Text& text = rendered.value();

@@ -12,6 +12,7 @@
 
 #include "common/base/result.h"
 #include "worker/text/jinja/ast.h"
+#include "worker/text/jinja/budget.h"
 #include "worker/text/tokenizer.h"
 
 namespace orch::worker {
@@ -34,8 +35,8 @@ class ChatTemplate {
   static Result<ChatTemplate, std::string> create(std::string_view source, SpecialTexts special);
 
   // The prompt up to where the assistant begins. Error: the template's own refusal or a limit.
-  Result<std::vector<TextSegment>, std::string> render(
-      std::span<const std::pair<std::string, std::string>> messages) const;
+  Result<std::vector<TextSegment>, std::string> render(std::span<const std::pair<std::string, std::string>> messages,
+                                                       const jinja::Limits& limits = {}) const;
 
   // From renderings of probe conversations; nullopt when the rendered overhead depends on the content (a template that
   // repeats or escapes it), so that no bound of this form is known.

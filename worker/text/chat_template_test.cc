@@ -108,6 +108,51 @@ TEST(ChatTemplate, hostile_templates_end_at_a_limit) {
   EXPECT_EQ(outcome(doubling + "{{ a == [] }}"), "False");
 }
 
+TEST(ChatTemplate, containers_may_nest_deeper_than_a_stack_and_hold_themselves) {
+  EXPECT_EQ(outcome("{% set ns = namespace(a=[]) %}{% for i in range(90000) %}{% set ns.a = [ns.a] %}{% endfor %}ok"),
+            "ok");
+  EXPECT_EQ(outcome("{% set ns = namespace(a={}) %}{% for i in range(90000) %}{% set ns.a = {'a': ns.a} %}{% endfor %}"
+                    "{% set ns.a = 1 %}ok"),
+            "ok");
+  // The leak sanitizer sees what still holds itself when the rendering is over.
+  EXPECT_EQ(outcome("{% set ns = namespace() %}{% set ns.me = ns %}{{ ns == ns }}"), "False");
+  EXPECT_EQ(outcome("{% set a = [] %}{% set b = a.append(a) %}{{ 'x'.startswith(a) }}{{ a|length }}"), "False1");
+  EXPECT_EQ(outcome("{% set a = [] %}{% set b = a.append(a.append) %}{{ a|length }}"), "1");
+  EXPECT_EQ(outcome("{% set d = {} %}{% set b = d.update({'d': d}) %}{{ d|length }}"), "1");
+}
+
+TEST(ChatTemplate, work_that_grows_faster_than_the_steps_is_bounded) {
+  const std::string many = "{% set a = [0] * 100000 %}";
+  for (const std::string& source : {
+           std::string("{{ [0] * 60000000 }}"),
+           many + "{% for i in range(100000) %}{% if a == a %}{% endif %}{% endfor %}",
+           many + "{% for i in range(100000) %}{% if 'x' in a %}{% endif %}{% endfor %}",
+           std::string("{% set t = 'a' * 1000000 %}{{ t.find('a' * 500000 ~ 'b') }}"),
+           std::string("{% set t = ',' * 20000000 %}{{ t.split(',')|length }}"),
+           std::string("{% set t = '\n' * 20000000 %}{{ t.splitlines()|length }}"),
+           "{% set t = 'a' * 1000000 %}" + std::string("{{ ([t] * 1000)|sort|length }}"),
+       }) {
+    EXPECT_NE(outcome(source).find("handled more than"), std::string::npos) << source;
+  }
+  std::string blocks;
+  for (int i = 0; i < 60; ++i) blocks = "{% if true %}" + blocks + (i == 0 ? "{{ f() }}" : "") + "{% endif %}";
+  EXPECT_NE(outcome("{% macro f() %}" + blocks + "{% endmacro %}{{ f() }}").find("nested deeper"), std::string::npos);
+}
+
+TEST(ChatTemplate, integers_at_their_edge) {
+  const std::string least = "{% set least = -(2 ** 62) - (2 ** 62) %}";
+  EXPECT_EQ(outcome(least + "{{ least is divisibleby(-1) }}"), "True");
+  EXPECT_NE(outcome(least + "{{ least|abs }}").find("integer overflow"), std::string::npos);
+  EXPECT_EQ(outcome("{{ -3|abs }} {{ 3|abs }} {{ 2.5|abs }} {{ (-2.5)|abs }}"), "3 3 2.5 2.5");
+  EXPECT_NE(outcome("{{ [1, (10.0 ** 400) - (10.0 ** 400)]|sort }}").find("sort takes"), std::string::npos);
+}
+
+TEST(ChatTemplate, a_message_cannot_become_a_key_that_comes_out_trusted) {
+  EXPECT_NE(outcome("{% for k in {messages[0].content: 1} %}{{ k }}{% endfor %}").find("a key of a dict"),
+            std::string::npos);
+  EXPECT_EQ(outcome("{{ {'user': 'U'}[messages[0].role] }}"), "U");
+}
+
 TEST(ChatTemplate, bounds_hold_for_conversations_beyond_the_probes) {
   const auto made = ChatTemplate::create(kChat, {});
   ASSERT_TRUE(made.ok());

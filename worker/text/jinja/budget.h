@@ -3,8 +3,11 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "worker/text/jinja/lexer.h"
+#include "worker/text/jinja/value.h"
 
 namespace orch::worker::jinja {
 
@@ -18,6 +21,14 @@ struct Limits {
 class Budget {
  public:
   explicit Budget(const Limits& limits) : limits_(limits) {}
+  Budget(const Budget&) = delete;
+  Budget& operator=(const Budget&) = delete;
+  ~Budget() {
+    for (const Value& value : changed_) {
+      if (List* list = value.list()) List ended = std::move(*list);
+      if (Map* map = value.map()) auto ended = std::move(map->entries);
+    }
+  }
 
   void step() {
     if (++steps_ > limits_.steps_max)
@@ -31,6 +42,11 @@ class Budget {
     }
     work_ += bytes;
     return true;
+  }
+  std::uint64_t bytes_left() const { return limits_.work_bytes_max - work_; }
+  // `container` got `what` after it was made, so it may lead to itself; it is emptied when the rendering is over.
+  void note_change(const Value& container, const Value& what) {
+    if (what.is_container() && charge(sizeof(Value))) changed_.push_back(container);
   }
   const Limits& limits() const { return limits_; }
 
@@ -48,6 +64,7 @@ class Budget {
   std::uint64_t steps_ = 0;
   std::uint64_t work_ = 0;
   std::uint32_t line_ = 0;
+  std::vector<Value> changed_;
   bool failed_ = false;
   TemplateError error_;
 };

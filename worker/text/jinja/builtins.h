@@ -28,10 +28,16 @@ Value call_builtin(const Builtin& builtin, const CallArguments& arguments, Budge
 bool is_function(std::string_view name);
 
 Value apply_binary(std::string_view op, const Value& left, const Value& right, Budget& budget);
+bool same(const Value& left, const Value& right, Budget& budget);
 bool contains(const Value& container, const Value& item, Budget& budget);
 Value subscript(const Value& container, const Value& key, Budget& budget);
 // Null bounds are absent.
 Value slice(const Value& container, const Value* from, const Value* to, const Value* step, Budget& budget);
+
+// About what a text costs that is an item of its own, beside its bytes.
+inline constexpr std::uint64_t kTextItemBytes = sizeof(Value) + sizeof(Text) + 16;
+// Before `what` is looked for in `text`: the library's search compares at every place.
+bool charge_search(const Text& text, const Text& what, Budget& budget);
 
 // The items a loop runs over; a dict gives its keys, a string its code points.
 List items_of(const Value& value, Budget& budget);

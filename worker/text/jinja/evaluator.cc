@@ -14,8 +14,9 @@ struct Scope {
   Map variables;
   const Scope* outer = nullptr;
 
-  const Value* find(std::string_view name) const {
+  const Value* find(std::string_view name, Budget& budget) const {
     for (const Scope* scope = this; scope != nullptr; scope = scope->outer) {
+      if (!budget.charge(scope->variables.entries.size())) return nullptr;  // each of them is looked at
       if (const Value* found = scope->variables.find(name)) return found;
     }
     return nullptr;
@@ -47,10 +48,23 @@ class Evaluator {
     return Flow::go_on;
   }
 
+  // Blocks in macros that call themselves nest as deep as expressions do.
+  void enter() {
+    budget_.step();
+    if (++depth_ > budget_.limits().depth_max) {
+      budget_.fail("evaluation is nested deeper than " + std::to_string(budget_.limits().depth_max));
+    }
+  }
+
   Flow run_statement(const Stmt& statement) {
     budget_.at_line(statement.line);
-    budget_.step();
-    if (budget_.failed()) return Flow::go_on;
+    enter();
+    const Flow flow = budget_.failed() ? Flow::go_on : run_kind(statement);
+    --depth_;
+    return flow;
+  }
+
+  Flow run_kind(const Stmt& statement) {
     switch (statement.kind) {
       case StmtKind::data:
         write(Text::trusted(statement.text));
@@ -141,6 +155,7 @@ class Evaluator {
     ++loop_depth_;
     for (std::size_t i = 0; i < items.size(); ++i) {
       Scope inner{{}, scope_};
+      budget_.step();
       if (budget_.failed() || !bind(statement.names, items[i], inner.variables)) break;
       inner.variables.set("loop", loop_variable(items, i));
       Scope* outer = std::exchange(scope_, &inner);
@@ -178,20 +193,19 @@ class Evaluator {
       bind(statement.names, value, scope_->variables);
       return;
     }
-    const Value* target = scope_->find(statement.names[0]);
+    const Value* target = scope_->find(statement.names[0], budget_);
     if (target == nullptr || target->map() == nullptr || !target->map()->is_namespace) {
       return budget_.fail("{% set " + statement.names[0] + "." + statement.names[1] + " %} needs a namespace");
     }
-    target->map()->set(statement.names[1], std::move(value));
+    const Value space = *target;
+    space.map()->set(statement.names[1], value);
+    budget_.note_change(space, value);
   }
 
   // ---- expressions
   Value evaluate(const Expr& expr) {
     budget_.at_line(expr.line);
-    budget_.step();
-    if (++depth_ > budget_.limits().depth_max) {
-      budget_.fail("evaluation is nested deeper than " + std::to_string(budget_.limits().depth_max));
-    }
+    enter();
     Value out = budget_.failed() ? Value() : evaluate_kind(expr);
     --depth_;
     return out;
@@ -241,8 +255,8 @@ class Evaluator {
     return {};
   }
 
-  Value variable(const std::string& name) const {
-    if (const Value* found = scope_->find(name)) return *found;
+  Value variable(const std::string& name) {
+    if (const Value* found = scope_->find(name, budget_)) return *found;
     if (is_function(name)) return Value(Builtin{name, nullptr});
     return Value(Undefined{name});
   }
@@ -261,8 +275,13 @@ class Evaluator {
   Value dict_literal(const Expr& expr) {
     Map out;
     for (std::size_t i = 0; i + 1 < expr.operands.size(); i += 2) {
-      const Value key = evaluate(*expr.operands[i]);
-      out.set(to_text(key, budget_).bytes, evaluate(*expr.operands[i + 1]));
+      const Text key = to_text(evaluate(*expr.operands[i]), budget_);
+      // Keys carry no marks, so a user's text as one could come out again as the template's own.
+      if (key.mask.find('\1') != std::string::npos) {
+        budget_.fail("a key of a dict is made of a message's text");
+        return {};
+      }
+      out.set(key.bytes, evaluate(*expr.operands[i + 1]));
     }
     return Value::map(std::move(out));
   }

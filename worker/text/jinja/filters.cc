@@ -89,47 +89,55 @@ Value join(const Value& self, const CallArguments& arguments, Budget& budget) {
   return Value::text(std::move(out));
 }
 
+// As the language's default: letter case does not count.
+std::string folded(const std::string& text) {
+  std::string out = text;
+  for (char& c : out) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+  return out;
+}
+
+struct SortKey {
+  std::string text;
+  double number = 0;
+  std::size_t index = 0;
+};
+
 Value sorted(const Value& self, const CallArguments& arguments, Budget& budget) {
   const Value* reverse = arguments.get(0, "reverse");
   const Value* attribute = arguments.get(2, "attribute");
-  List items = items_of(self, budget);
+  const List items = items_of(self, budget);
   const bool descending = reverse != nullptr && reverse->truthy();
-  std::vector<std::pair<Value, std::size_t>> keys;
+  std::vector<SortKey> keys;
+  bool texts = false;
   for (std::size_t i = 0; i < items.size(); ++i) {
-    keys.emplace_back(attribute == nullptr ? items[i] : attribute_of(items[i], *attribute, budget), i);
-    const bool text = keys[0].first.text() != nullptr;
-    if (text ? keys[i].first.text() == nullptr : !keys[i].first.is_number()) {
+    budget.step();
+    const Value key = attribute == nullptr ? items[i] : attribute_of(items[i], *attribute, budget);
+    const Text* text = key.text();
+    if (i == 0) texts = text != nullptr;
+    if (texts ? text == nullptr : !key.is_number() || std::isnan(key.as_real())) {
       budget.fail("sort takes all strings or all numbers");
       return {};
     }
+    // A comparison looks at both keys; twenty of them is what a million items take.
+    if (!budget.charge(sizeof(SortKey) + (texts ? 20 * text->size() : 0))) return {};
+    keys.push_back(texts ? SortKey{folded(text->bytes), 0, i} : SortKey{{}, key.as_real(), i});
   }
-  std::sort(keys.begin(), keys.end(), [&](const auto& a, const auto& b) {
-    int order = 0;
-    if (a.first.text()) {
-      // As the language's default: letter case does not count.
-      CallArguments none;
-      const auto folded = [](const Text& text) {
-        std::string out = text.bytes;
-        for (char& c : out) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-        return out;
-      };
-      order = folded(*a.first.text()).compare(folded(*b.first.text()));
-    } else {
-      order = a.first.as_real() < b.first.as_real() ? -1 : (a.first.as_real() > b.first.as_real() ? 1 : 0);
-    }
+  std::sort(keys.begin(), keys.end(), [&](const SortKey& a, const SortKey& b) {
+    const int order = texts ? a.text.compare(b.text) : (a.number > b.number ? 1 : 0) - (a.number < b.number ? 1 : 0);
     if (order != 0) return descending ? order > 0 : order < 0;
-    return a.second < b.second;
+    return a.index < b.index;
   });
   List out;
-  for (const auto& [key, index] : keys) out.push_back(items[index]);
+  for (const SortKey& key : keys) out.push_back(items[key.index]);
   return Value::list(std::move(out));
 }
 
 Value unique(const Value& self, Budget& budget) {
   List out;
   for (const Value& item : items_of(self, budget)) {
-    if (!budget.charge(out.size())) return {};
-    if (std::none_of(out.begin(), out.end(), [&](const Value& seen) { return equal(seen, item); })) out.push_back(item);
+    if (budget.failed()) return {};
+    if (std::none_of(out.begin(), out.end(), [&](const Value& seen) { return same(seen, item, budget); }))
+      out.push_back(item);
   }
   return Value::list(std::move(out));
 }
@@ -295,7 +303,9 @@ Value apply_filter(std::string_view name, const Value& self, const CallArguments
   if (name == "min" || name == "max") return extreme(name, self, budget);
   if (name == "sum") return sum(self, arguments, budget);
   if (name == "abs")
-    return self.get<double>() ? Value::real(std::fabs(self.as_real())) : Value::integer(std::llabs(self.as_integer()));
+    return self.as_real() < 0   ? apply_binary("-", Value::integer(0), self, budget)
+           : self.get<double>() ? self
+                                : Value::integer(self.as_integer());
   if (name == "round") return rounded(self, arguments);
   budget.fail("filter \"" + std::string(name) + "\" is not supported");
   return {};
@@ -318,10 +328,13 @@ bool apply_test(std::string_view name, const Value& self, const CallArguments& a
   if (name == "callable") return self.get<const Macro*>() || self.get<Builtin>();
   if (name == "odd" || name == "even") return self.is_number() && (self.as_integer() % 2 == 0) == (name == "even");
   if (other != nullptr) {
-    if (name == "equalto" || name == "eq" || name == "==" || name == "sameas") return equal(self, *other);
-    if (name == "ne" || name == "!=") return !equal(self, *other);
+    if (name == "equalto" || name == "eq" || name == "==" || name == "sameas") return same(self, *other, budget);
+    if (name == "ne" || name == "!=") return !same(self, *other, budget);
     if (name == "in") return contains(*other, self, budget);
-    if (name == "divisibleby") return other->as_integer() != 0 && self.as_integer() % other->as_integer() == 0;
+    if (name == "divisibleby") {
+      const std::int64_t divisor = other->as_integer();
+      return divisor == -1 || (divisor != 0 && self.as_integer() % divisor == 0);
+    }
     if (name == "lt" || name == "<") return apply_binary("<", self, *other, budget).truthy();
     if (name == "le" || name == "<=") return apply_binary("<=", self, *other, budget).truthy();
     if (name == "gt" || name == ">") return apply_binary(">", self, *other, budget).truthy();

@@ -38,7 +38,15 @@ Value range(const CallArguments& arguments, Budget& budget) {
   return Value::list(std::move(out));
 }
 
-Value call_map_method(Map& map, std::string_view name, const CallArguments& arguments, Budget& budget) {
+// Finding the place looks at every key.
+void put_into(const Value& map, const std::string& key, const Value& value, Budget& budget) {
+  if (!budget.charge(map.map()->entries.size() + sizeof(Value))) return;
+  map.map()->set(key, value);
+  budget.note_change(map, value);
+}
+
+Value call_map_method(const Value& self, std::string_view name, const CallArguments& arguments, Budget& budget) {
+  Map& map = *self.map();
   if (!budget.charge(map.entries.size() * sizeof(Value))) return {};
   if (name == "get") {
     const Value* key = arguments.get(0, "key");
@@ -51,9 +59,9 @@ Value call_map_method(Map& map, std::string_view name, const CallArguments& argu
     const Value* other = arguments.get(0, "");
     if (other != nullptr && other->map() != nullptr) {
       const Map source = *other->map();
-      for (const auto& [key, value] : source.entries) map.set(key, value);
+      for (const auto& [key, value] : source.entries) put_into(self, key, value, budget);
     }
-    for (const auto& [key, value] : arguments.named) map.set(key, value);
+    for (const auto& [key, value] : arguments.named) put_into(self, key, value, budget);
     return Value::none();
   }
   List out;
@@ -68,10 +76,12 @@ Value call_map_method(Map& map, std::string_view name, const CallArguments& argu
   return Value::list(std::move(out));
 }
 
-Value call_list_method(List& list, std::string_view name, const CallArguments& arguments, Budget& budget) {
+Value call_list_method(const Value& self, std::string_view name, const CallArguments& arguments, Budget& budget) {
+  List& list = *self.list();
   const Value* item = arguments.get(0, "");
   if (name == "append" && item != nullptr) {
     if (budget.charge(sizeof(Value))) list.push_back(*item);
+    budget.note_change(self, *item);
     return Value::none();
   }
   if (name == "pop") {
@@ -85,7 +95,7 @@ Value call_list_method(List& list, std::string_view name, const CallArguments& a
   }
   if (name == "count" && item != nullptr) {
     return Value::integer(
-        std::count_if(list.begin(), list.end(), [&](const Value& entry) { return equal(entry, *item); }));
+        std::count_if(list.begin(), list.end(), [&](const Value& entry) { return same(entry, *item, budget); }));
   }
   budget.fail("list." + std::string(name) + " takes one argument");
   return {};
@@ -110,8 +120,8 @@ Value call_builtin(const Builtin& builtin, const CallArguments& arguments, Budge
   if (builtin.bound) {
     const Value& self = *builtin.bound;
     if (self.text()) return call_text_method(*self.text(), builtin.name, arguments, budget);
-    if (self.list()) return call_list_method(*self.list(), builtin.name, arguments, budget);
-    return call_map_method(*self.map(), builtin.name, arguments, budget);
+    if (self.list()) return call_list_method(self, builtin.name, arguments, budget);
+    return call_map_method(self, builtin.name, arguments, budget);
   }
   if (builtin.name == "range") return range(arguments, budget);
   if (builtin.name == "raise_exception") {

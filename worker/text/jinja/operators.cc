@@ -71,7 +71,9 @@ Value arithmetic(std::string_view op, const Value& left, const Value& right, Bud
 
 Value repeat(const Value& sequence, std::int64_t times, Budget& budget) {
   const auto count = static_cast<std::uint64_t>(std::max<std::int64_t>(times, 0));
-  const std::uint64_t size = std::max<std::uint64_t>(length_of(sequence, budget), 1) * 4;
+  const Text* repeated = sequence.text();  // a text has as many bytes of marks as of its own
+  const std::uint64_t size =
+      repeated != nullptr ? 2 * repeated->size() + 1 : sequence.list()->size() * sizeof(Value) + 1;
   if (count > std::numeric_limits<std::uint64_t>::max() / size / 2 || !budget.charge(count * size)) {
     budget.fail("a repetition is too long");
     return {};
@@ -103,26 +105,39 @@ Value compare(std::string_view op, const Value& left, const Value& right, Budget
 
 }  // namespace
 
+bool charge_search(const Text& text, const Text& what, Budget& budget) {
+  return budget.charge(text.size() * (1 + what.size() / 16));
+}
+
+bool same(const Value& left, const Value& right, Budget& budget) {
+  const std::uint64_t before = budget.bytes_left();
+  std::uint64_t left_over = before;
+  const bool out = equal(left, right, left_over);
+  return budget.charge(left_over == 0 ? before + 1 : before - left_over) && out;
+}
+
 bool contains(const Value& container, const Value& item, Budget& budget) {
   if (const Text* text = container.text()) {
     if (item.text() == nullptr) {
       type_error("in", item, container, budget);
       return false;
     }
-    return budget.charge(text->size()) && text->bytes.find(item.text()->bytes) != std::string::npos;
+    return charge_search(*text, *item.text(), budget) && text->bytes.find(item.text()->bytes) != std::string::npos;
   }
   if (const List* list = container.list()) {
     return budget.charge(list->size()) &&
-           std::any_of(list->begin(), list->end(), [&](const Value& entry) { return equal(entry, item); });
+           std::any_of(list->begin(), list->end(), [&](const Value& entry) { return same(entry, item, budget); });
   }
-  if (const Map* map = container.map()) return item.text() != nullptr && map->find(item.text()->bytes) != nullptr;
+  if (const Map* map = container.map()) {
+    return budget.charge(map->entries.size()) && item.text() != nullptr && map->find(item.text()->bytes) != nullptr;
+  }
   if (!container.is_undefined()) type_error("in", item, container, budget);
   return false;
 }
 
 Value apply_binary(std::string_view op, const Value& left, const Value& right, Budget& budget) {
-  if (op == "==") return Value::boolean(equal(left, right));
-  if (op == "!=") return Value::boolean(!equal(left, right));
+  if (op == "==") return Value::boolean(same(left, right, budget));
+  if (op == "!=") return Value::boolean(!same(left, right, budget));
   if (op == "in") return Value::boolean(contains(right, left, budget));
   if (op == "not in") return Value::boolean(!contains(right, left, budget));
   if (op == "~") {
@@ -155,6 +170,7 @@ Value apply_binary(std::string_view op, const Value& left, const Value& right, B
 
 Value subscript(const Value& container, const Value& key, Budget& budget) {
   if (const Map* map = container.map()) {
+    if (!budget.charge(map->entries.size())) return {};
     const Value* found = key.text() == nullptr ? nullptr : map->find(key.text()->bytes);
     return found != nullptr ? *found : Value(Undefined{key.text() == nullptr ? "" : key.text()->bytes});
   }
@@ -235,7 +251,7 @@ List items_of(const Value& value, Budget& budget) {
     if (!budget.charge(map->entries.size() * sizeof(Value))) return out;
     for (const auto& [key, entry] : map->entries) out.push_back(Value::trusted(key));
   } else if (const Text* text = value.text()) {
-    if (!budget.charge(text->size() * sizeof(Value))) return out;
+    if (!budget.charge(text->size() * kTextItemBytes)) return out;
     const auto offsets = code_point_offsets(text->bytes);
     for (std::size_t i = 0; i + 1 < offsets.size(); ++i) {
       out.push_back(Value::text(text->slice(offsets[i], offsets[i + 1] - offsets[i])));

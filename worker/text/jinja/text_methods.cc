@@ -56,7 +56,7 @@ Value split(const Text& self, const CallArguments& arguments, bool from_right, B
         end += step.bytes;
       }
       if (limit >= 0 && static_cast<std::int64_t>(out.size()) == limit) end = rest.size();
-      if (!budget.charge(rest.size())) return {};
+      if (!budget.charge(rest.size() + kTextItemBytes)) return {};
       out.push_back(Value::text(rest.slice(0, end)));
       rest = strip(rest.slice(end, std::string::npos), {}, true, false);
     }
@@ -66,11 +66,12 @@ Value split(const Text& self, const CallArguments& arguments, bool from_right, B
     budget.fail("split: the separator is empty");
     return {};
   }
+  if (!charge_search(self, *separator, budget)) return {};
   std::size_t from = 0;
   std::size_t to = self.size();
   const auto may_split = [&] { return limit < 0 || static_cast<std::int64_t>(out.size()) < limit; };
   if (from_right) {
-    while (may_split() && to >= separator->size()) {
+    while (may_split() && to >= separator->size() && budget.charge(kTextItemBytes)) {
       const std::size_t found = self.bytes.rfind(separator->bytes, to - separator->size());
       if (found == std::string::npos) break;
       out.push_back(Value::text(self.slice(found + separator->size(), to - found - separator->size())));
@@ -80,7 +81,7 @@ Value split(const Text& self, const CallArguments& arguments, bool from_right, B
     std::reverse(out.begin(), out.end());
     return Value::list(std::move(out));
   }
-  while (may_split()) {
+  while (may_split() && budget.charge(kTextItemBytes)) {
     const std::size_t found = self.bytes.find(separator->bytes, from);
     if (found == std::string::npos) break;
     out.push_back(Value::text(self.slice(from, found - from)));
@@ -90,9 +91,9 @@ Value split(const Text& self, const CallArguments& arguments, bool from_right, B
   return Value::list(std::move(out));
 }
 
-Value split_lines(const Text& self) {
+Value split_lines(const Text& self, Budget& budget) {
   List out;
-  for (std::size_t from = 0; from < self.size();) {
+  for (std::size_t from = 0; from < self.size() && budget.charge(kTextItemBytes);) {
     const std::size_t end = std::min(self.bytes.find_first_of("\r\n", from), self.size());
     out.push_back(Value::text(self.slice(from, end - from)));
     from = end + (self.bytes.compare(end, 2, "\r\n") == 0 ? 2 : 1);
@@ -108,6 +109,7 @@ Value replace(const Text& self, const CallArguments& arguments, Budget& budget) 
     budget.fail("replace takes a non-empty text and its replacement");
     return {};
   }
+  if (!charge_search(self, *from, budget)) return {};
   std::int64_t left = count == nullptr ? -1 : count->as_integer();
   Text out;
   std::size_t at = 0;
@@ -123,17 +125,19 @@ Value replace(const Text& self, const CallArguments& arguments, Budget& budget) 
 }
 
 // startswith and endswith also take a tuple of texts.
-bool has_edge(const Text& self, const Value* edges, bool at_start) {
+bool has_edge(const Text& self, const Value* edges, bool at_start, Budget& budget) {
+  const auto is_edge = [&](const Value& edge) {
+    const Text* text = edge.text();
+    if (text == nullptr || !budget.charge(text->size() + 1)) return false;
+    return at_start ? self.bytes.starts_with(text->bytes) : self.bytes.ends_with(text->bytes);
+  };
   if (edges == nullptr) return false;
-  if (const List* several = edges->list()) {
-    return std::any_of(several->begin(), several->end(),
-                       [&](const Value& edge) { return has_edge(self, &edge, at_start); });
-  }
-  if (edges->text() == nullptr) return false;
-  return at_start ? self.bytes.starts_with(edges->text()->bytes) : self.bytes.ends_with(edges->text()->bytes);
+  if (const List* several = edges->list()) return std::any_of(several->begin(), several->end(), is_edge);
+  return is_edge(*edges);
 }
 
-Value find(const Text& self, const Text* what) {
+Value find(const Text& self, const Text* what, Budget& budget) {
+  if (what != nullptr && !charge_search(self, *what, budget)) return {};
   const std::size_t found = what == nullptr ? std::string::npos : self.bytes.find(what->bytes);
   if (found == std::string::npos) return Value::integer(-1);
   const auto is_start = [](char c) { return (c & 0xC0) != 0x80; };
@@ -141,8 +145,8 @@ Value find(const Text& self, const Text* what) {
       std::count_if(self.bytes.begin(), self.bytes.begin() + static_cast<std::ptrdiff_t>(found), is_start));
 }
 
-Value count(const Text& self, const Text* what) {
-  if (what == nullptr || what->size() == 0) return Value::integer(0);
+Value count(const Text& self, const Text* what, Budget& budget) {
+  if (what == nullptr || what->size() == 0 || !charge_search(self, *what, budget)) return Value::integer(0);
   std::int64_t out = 0;
   for (std::size_t at = 0; (at = self.bytes.find(what->bytes, at)) != std::string::npos; at += what->size()) ++out;
   return Value::integer(out);
@@ -192,13 +196,13 @@ Value call_text_method(const Text& self, std::string_view name, const CallArgume
     return Value::text(strip(self, set, name != "rstrip", name != "lstrip"));
   }
   if (name == "split" || name == "rsplit") return split(self, arguments, name == "rsplit", budget);
-  if (name == "splitlines") return split_lines(self);
+  if (name == "splitlines") return split_lines(self, budget);
   if (name == "startswith" || name == "endswith") {
-    return Value::boolean(has_edge(self, arguments.get(0, "prefix"), name == "startswith"));
+    return Value::boolean(has_edge(self, arguments.get(0, "prefix"), name == "startswith", budget));
   }
   if (name == "replace") return replace(self, arguments, budget);
-  if (name == "find") return find(self, text_argument(arguments, 0, "sub"));
-  if (name == "count") return count(self, text_argument(arguments, 0, "sub"));
+  if (name == "find") return find(self, text_argument(arguments, 0, "sub"), budget);
+  if (name == "count") return count(self, text_argument(arguments, 0, "sub"), budget);
   if (name == "join") {
     const Value* list = arguments.get(0, "iterable");
     CallArguments separator;

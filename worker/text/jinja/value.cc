@@ -3,6 +3,7 @@
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <iterator>
 
 namespace orch::worker::jinja {
 
@@ -22,6 +23,49 @@ void Map::set(std::string_view key, Value value) {
   }
   entries.emplace_back(std::string(key), std::move(value));
 }
+
+namespace {
+
+// The containers whose turn is still to come while this thread ends one. A list in a list in a list would otherwise end
+// in as many nested destructors, and a template can nest deeper than a stack is.
+thread_local List* waiting_to_end = nullptr;
+
+void end_one_by_one(List values) {
+  if (waiting_to_end != nullptr) {
+    waiting_to_end->insert(waiting_to_end->end(), std::make_move_iterator(values.begin()),
+                           std::make_move_iterator(values.end()));
+    return;
+  }
+  waiting_to_end = &values;
+  while (!values.empty()) {
+    const Value last = std::move(values.back());
+    values.pop_back();  // the destructor of `last` may append
+  }
+  waiting_to_end = nullptr;
+}
+
+void end_list(List* list) {
+  List inner;
+  for (Value& value : *list) {
+    if (value.is_container()) inner.push_back(std::move(value));
+  }
+  delete list;
+  if (!inner.empty()) end_one_by_one(std::move(inner));
+}
+
+void end_map(Map* map) {
+  List inner;
+  for (auto& [key, value] : map->entries) {
+    if (value.is_container()) inner.push_back(std::move(value));
+  }
+  delete map;
+  if (!inner.empty()) end_one_by_one(std::move(inner));
+}
+
+}  // namespace
+
+Value Value::list(List value) { return Value(std::shared_ptr<List>(new List(std::move(value)), end_list)); }
+Value Value::map(Map value) { return Value(std::shared_ptr<Map>(new Map(std::move(value)), end_map)); }
 
 double Value::as_real() const {
   if (const auto* real_value = get<double>()) return *real_value;
@@ -52,47 +96,57 @@ std::string_view Value::type_name() const {
 namespace {
 
 // Shared containers can unfold to exponential size; both walks below end early instead.
-constexpr int kCompareNodesMax = 1 << 20;
 constexpr std::size_t kPrintBytesMax = 16u << 20;
+constexpr std::uint64_t kCompareNodeBytes = 16;
 
-bool equal_within(const Value& a, const Value& b, int depth, int& nodes);
+bool take(std::uint64_t& allowance, std::uint64_t bytes) {
+  if (bytes >= allowance) {
+    allowance = 0;
+    return false;
+  }
+  allowance -= bytes;
+  return true;
+}
 
-bool equal_lists(const List& a, const List& b, int depth, int& nodes) {
+bool equal_within(const Value& a, const Value& b, int depth, std::uint64_t& allowance);
+
+bool equal_lists(const List& a, const List& b, int depth, std::uint64_t& allowance) {
   if (a.size() != b.size()) return false;
   for (std::size_t i = 0; i < a.size(); ++i) {
-    if (!equal_within(a[i], b[i], depth + 1, nodes)) return false;
+    if (!equal_within(a[i], b[i], depth + 1, allowance)) return false;
   }
   return true;
 }
 
-bool equal_maps(const Map& a, const Map& b, int depth, int& nodes) {
+bool equal_maps(const Map& a, const Map& b, int depth, std::uint64_t& allowance) {
   if (a.entries.size() != b.entries.size()) return false;
   for (const auto& [key, value] : a.entries) {
+    if (!take(allowance, b.entries.size())) return false;
     const Value* other = b.find(key);
-    if (other == nullptr || !equal_within(value, *other, depth + 1, nodes)) return false;
+    if (other == nullptr || !equal_within(value, *other, depth + 1, allowance)) return false;
   }
   return true;
 }
 
-bool equal_within(const Value& a, const Value& b, int depth, int& nodes) {
-  if (depth > kValueDepthMax || ++nodes > kCompareNodesMax) return false;
+bool equal_within(const Value& a, const Value& b, int depth, std::uint64_t& allowance) {
+  if (depth > kValueDepthMax || !take(allowance, kCompareNodeBytes)) return false;
   if (a.is_number() && b.is_number()) {
     if (a.get<double>() || b.get<double>()) return a.as_real() == b.as_real();
     return a.as_integer() == b.as_integer();
   }
   if (a.is_undefined() || a.is_none()) return a.type_name() == b.type_name();
-  if (a.text() && b.text()) return a.text()->bytes == b.text()->bytes;
-  if (a.list() && b.list()) return equal_lists(*a.list(), *b.list(), depth, nodes);
-  if (a.map() && b.map()) return equal_maps(*a.map(), *b.map(), depth, nodes);
+  if (a.text() && b.text()) {
+    if (a.text()->size() != b.text()->size()) return false;
+    return take(allowance, a.text()->size()) && a.text()->bytes == b.text()->bytes;
+  }
+  if (a.list() && b.list()) return equal_lists(*a.list(), *b.list(), depth, allowance);
+  if (a.map() && b.map()) return equal_maps(*a.map(), *b.map(), depth, allowance);
   return false;
 }
 
 }  // namespace
 
-bool equal(const Value& a, const Value& b) {
-  int nodes = 0;
-  return equal_within(a, b, 0, nodes);
-}
+bool equal(const Value& a, const Value& b, std::uint64_t& allowance) { return equal_within(a, b, 0, allowance); }
 
 namespace {
 

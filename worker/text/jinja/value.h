@@ -1,8 +1,8 @@
 // Values of the template language. Text carries for each byte whether it came from the user, through every operation,
 // so that the rendered prompt knows which bytes may spell control tokens (ENGINE-RULES, interface 5).
 //
-// Containers are shared by reference, as in the language. Nothing here allocates without the evaluator's budget having
-// been charged by the caller.
+// Containers are shared by reference, as in the language, and end one after the other however deep they are nested.
+// Nothing here allocates without the evaluator's budget having been charged by the caller.
 #pragma once
 
 #include <cstdint>
@@ -71,8 +71,8 @@ class Value {
   static Value real(double value) { return Value(Variant(std::in_place_type<double>, value)); }
   static Value text(Text value) { return Value(std::make_shared<const Text>(std::move(value))); }
   static Value trusted(std::string_view value) { return text(Text::trusted(value)); }
-  static Value list(List value) { return Value(std::make_shared<List>(std::move(value))); }
-  static Value map(Map value) { return Value(std::make_shared<Map>(std::move(value))); }
+  static Value list(List value);
+  static Value map(Map value);
 
   template <typename T>
   const T* get() const {
@@ -83,6 +83,8 @@ class Value {
   Map* map() const { return pointee<std::shared_ptr<Map>>(); }
   bool is_undefined() const { return get<Undefined>() != nullptr; }
   bool is_none() const { return get<None>() != nullptr; }
+  // Can lead to itself, once something was put into it later.
+  bool is_container() const { return list() != nullptr || map() != nullptr || get<Builtin>() != nullptr; }
   bool is_number() const { return get<bool>() || get<std::int64_t>() || get<double>(); }
   // True and False count as 1 and 0.
   double as_real() const;
@@ -101,7 +103,8 @@ class Value {
   Variant value_;
 };
 
-bool equal(const Value& a, const Value& b);
+// Takes what it looked at off `allowance`, in about bytes; one that is used up ends the comparison with false.
+bool equal(const Value& a, const Value& b, std::uint64_t& allowance);
 
 inline constexpr int kValueDepthMax = 32;  // of printing, comparing and tojson
 
