@@ -57,13 +57,15 @@ def preset(name):
 
 
 # What the address sanitizer sees: everything that parses, decides or shares memory, each as its own test binary.
-ASAN_TESTS = ["base_test", "common_grammar_test", "worker_grammar_test",
+ASAN_TESTS = ["base_test", "fuzz_replay_test", "common_grammar_test", "worker_grammar_test",
               "sse_parser_test", "config_test", "runtime_test", "gateway_text_test", "orchestratord_core_test",
               "orchestratord_journal_test", "gateway_journal_test", "orchestratord_model_test",
               "pool_core_test", "pool_shell_test", "lease_arbiter_test", "generation_test", "worker_model_test", "worker_core_test", "text_test",
               "worker_cpu_test", "native_engine_test", "worker_service_test", "adapter_dialects_test", "cli_test"]
-# libFuzzer targets, each for a bounded time with a fixed seed; their inputs come from generators in their sources.
-FUZZ_TESTS = ["sse_parser_fuzz", "http_text_fuzz", "request_fuzz", "gguf_fuzz", "llama_cpp_fuzz", "grammar_fuzz"]
+# libFuzzer targets, each for a bounded time with a fixed seed; their inputs come from generators in their sources and from
+# the corpora beside them, which `<name>_replay` runs in every tier.
+FUZZ_TESTS = ["sse_parser_fuzz", "http_text_fuzz", "request_fuzz", "gguf_fuzz", "llama_cpp_fuzz", "grammar_fuzz", "tokenizer_fuzz",
+              "chat_template_fuzz"]
 # What the thread sanitizer sees: cores, mailbox, Asio and the compute threads; Debian's gRPC is not instrumented.
 TSAN_TESTS = ["runtime_test", "orchestratord_core_test", "pool_core_test", "lease_arbiter_test", "generation_test", "native_engine_test",
               "thread_pool_test"]
@@ -112,7 +114,9 @@ def steps():
         script("embedding-agreement", "full", f"{agreement}/embedding_agreement.py", "--model", model, "--workerd", str(RELEASE / "bin/workerd")),
         pytest("agreement-guards", "full", "test-harness/agreement"),
         script("logits-agreement", "full", *logits, "--texts", "8", "--positions", "64", "--prose", "0", timeout=900),
+        Step("determinism-model", "full", [str(RELEASE / "bin/determinism"), f"--model={model}", "--seeds=2", "--cells=3"], timeout=300),
         script("logits-mutants", "full", f"{agreement}/mutants.py", *logits[1:], timeout=900),
+        ctest("ctest-nightly", "nightly", RELEASE, "-L", "nightly", timeout=7200),
         *sanitized("asan", ASAN_TESTS + FUZZ_TESTS),
         *sanitized("tsan", TSAN_TESTS),
         script("logits-agreement-whole", "nightly", *logits, "--itself", timeout=5400),

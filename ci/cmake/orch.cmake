@@ -67,14 +67,28 @@ function(orch_test name)
   set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
 endfunction()
 
-# orch_fuzz(name SOURCES... [LINK ...] [COVER libraries whose paths guide it] [MAX_LEN bytes])
-# A libFuzzer target, built with the address sanitizer only. Its inputs come from the generator in its source and from
-# mutation; a fixed seed makes the test repeatable, and by hand it runs as long as one likes.
+# orch_fuzz(name SOURCES... [LINK ...] [COVER libraries whose paths guide it] [MAX_LEN bytes] [CORPUS])
+# A libFuzzer target, built with the address sanitizer only. Its inputs come from the generator in its source, from the
+# files in corpus/<name> beside that source (CORPUS), and from mutation; a fixed seed makes the test repeatable, and by
+# hand it runs as long as one likes. Every other build has ${name}_replay instead, a fast test.
 function(orch_fuzz name)
+  cmake_parse_arguments(ARG "CORPUS" "MAX_LEN" "SOURCES;LINK;COVER" ${ARGN})
+  set(corpus "")
+  if(ARG_CORPUS)
+    list(GET ARG_SOURCES 0 source)
+    get_filename_component(corpus ${CMAKE_CURRENT_SOURCE_DIR}/${source} DIRECTORY)
+    get_filename_component(corpus ${corpus} ABSOLUTE)
+    string(REGEX REPLACE "_fuzz$" "" stem ${name})
+    set(corpus ${corpus}/corpus/${stem})
+  endif()
   if(NOT ORCH_SANITIZE MATCHES "address")
+    add_executable(${name}_replay ${ARG_SOURCES} ${CMAKE_SOURCE_DIR}/common/testing/fuzz_replay_main.cc)
+    target_link_libraries(${name}_replay PRIVATE ${ARG_LINK} orch_flags)
+    set_target_properties(${name}_replay PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+    add_test(NAME ${name}_replay COMMAND ${name}_replay ${corpus})
+    set_tests_properties(${name}_replay PROPERTIES LABELS fast TIMEOUT 60)
     return()
   endif()
-  cmake_parse_arguments(ARG "" "MAX_LEN" "SOURCES;LINK;COVER" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ${ARG_LINK} orch_flags)
   foreach(library ${ARG_COVER})
@@ -85,7 +99,15 @@ function(orch_fuzz name)
   if(NOT ARG_MAX_LEN)
     set(ARG_MAX_LEN 4096)
   endif()
-  add_test(NAME ${name} COMMAND ${name} -seed=1 -runs=200000 -max_total_time=15 -max_len=${ARG_MAX_LEN} -timeout=5
+  set(first_inputs "")
+  if(ARG_CORPUS)
+    # Named one by one: a folder as an argument would be written to.
+    file(GLOB files CONFIGURE_DEPENDS ${corpus}/*)
+    string(REPLACE ";" "," files "${files}")
+    file(WRITE ${CMAKE_BINARY_DIR}/${name}.inputs "${files}")
+    set(first_inputs -seed_inputs=@${CMAKE_BINARY_DIR}/${name}.inputs)
+  endif()
+  add_test(NAME ${name} COMMAND ${name} ${first_inputs} -seed=1 -runs=200000 -max_total_time=15 -max_len=${ARG_MAX_LEN} -timeout=5
                                         -rss_limit_mb=2048 -malloc_limit_mb=512 -artifact_prefix=${CMAKE_BINARY_DIR}/${name}-
                                         -print_final_stats=1 -verbosity=0)
   set_tests_properties(${name} PROPERTIES LABELS "fuzz" TIMEOUT 120)

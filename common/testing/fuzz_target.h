@@ -1,6 +1,7 @@
-// A libFuzzer target whose first inputs come from a generator in its own source, so that no corpus of files is kept.
-// Included by exactly one source per target, which defines make_seed() and LLVMFuzzerTestOneInput(). A broken property
-// aborts by ORCH_CHECK; libFuzzer then writes the input beside the build and prints the command that replays it.
+// A libFuzzer target whose inputs come from a generator in its own source, and from a corpus of files where one is
+// kept. Included by exactly one source per target, which defines make_seed() and LLVMFuzzerTestOneInput(). A broken
+// property aborts by ORCH_CHECK; libFuzzer then writes the input beside the build and prints the command that replays
+// it. The same source is also built without libFuzzer (fuzz_replay.cc), so that every tier replays the corpus.
 #pragma once
 
 #include <algorithm>
