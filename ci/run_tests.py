@@ -114,8 +114,11 @@ def steps():
         script("embedding-agreement", "full", f"{agreement}/embedding_agreement.py", "--model", model, "--workerd", str(RELEASE / "bin/workerd")),
         pytest("agreement-guards", "full", "test-harness/agreement"),
         script("logits-agreement", "full", *logits, "--texts", "8", "--positions", "64", "--prose", "0", timeout=900),
-        Step("determinism-model", "full", [str(RELEASE / "bin/determinism"), f"--model={model}", "--seeds=2", "--cells=3"], timeout=300),
+        # The seed whose cells have a prefix hit, preemptions, resumptions, and drafts that are accepted and that are not.
+        Step("determinism-model", "full", [str(RELEASE / "bin/determinism"), f"--model={model}", "--seed=13", "--cells=4"], timeout=300),
         script("logits-mutants", "full", f"{agreement}/mutants.py", *logits[1:], timeout=900),
+        Step("determinism-model-vulkan", "nightly",
+             [str(RELEASE / "bin/determinism_vulkan"), f"--model={model}", "--first=14", "--seeds=6", "--cells=6", "--vulkan"], timeout=3600),
         ctest("ctest-nightly", "nightly", RELEASE, "-L", "nightly", timeout=7200),
         *sanitized("asan", ASAN_TESTS + FUZZ_TESTS),
         *sanitized("tsan", TSAN_TESTS),

@@ -18,7 +18,9 @@ constexpr std::uint32_t kVocabulary = 261;
 
 std::uint32_t below(Prng& prng, std::uint64_t bound) { return static_cast<std::uint32_t>(prng.below(bound)); }
 
-std::vector<std::uint32_t> letters(Prng& prng, std::uint32_t count) {
+// Tokens of a prompt: letters for a tiny model, words for a real one.
+std::vector<std::uint32_t> prompt_tokens(Prng& prng, std::uint32_t count, const FileModel* file) {
+  if (file != nullptr) return file->words(prng, count);
   std::vector<std::uint32_t> out;
   for (std::uint32_t i = 0; i < count; ++i) out.push_back(1 + 'a' + below(prng, 26));
   return out;
@@ -42,30 +44,41 @@ void draw_sampling(Prng& prng, SequenceRequest& job) {
 
 }  // namespace
 
-Case make_case(std::uint64_t seed) {
-  Prng prng(seed * 2 + 1);
+namespace {
+
+worker::testing::TinyShape tiny_shape(std::uint64_t seed) {
   constexpr std::array kArchitectures = {"llama", "qwen2", "qwen3", "gemma3"};
   constexpr std::array kTypes = {TensorType::f32,  TensorType::f16,  TensorType::bf16, TensorType::q8_0,
                                  TensorType::q6_k, TensorType::q5_k, TensorType::q5_1, TensorType::q5_0,
                                  TensorType::q4_k, TensorType::q4_1, TensorType::q4_0};
-  Case out;
-  out.shape.architecture = kArchitectures[seed % kArchitectures.size()];
-  if (out.shape.architecture == std::string("gemma3")) out.shape.window = 64;
-  out.shape.matrices = kTypes[seed % kTypes.size()];
-  out.shape.embedding_type = TensorType::q8_0;
-  const bool wide = out.shape.matrices == TensorType::q6_k || out.shape.matrices == TensorType::q5_k ||
-                    out.shape.matrices == TensorType::q4_k;
+  worker::testing::TinyShape shape;
+  shape.architecture = kArchitectures[seed % kArchitectures.size()];
+  if (shape.architecture == std::string("gemma3")) shape.window = 64;
+  shape.matrices = kTypes[seed % kTypes.size()];
+  shape.embedding_type = TensorType::q8_0;
+  const bool wide =
+      shape.matrices == TensorType::q6_k || shape.matrices == TensorType::q5_k || shape.matrices == TensorType::q4_k;
   if (wide) {  // rows of whole groups of 256
-    out.shape.embedding = 256;
-    out.shape.feed_forward = 256;
-    out.shape.heads = 16;
-    out.shape.kv_heads = 4;
+    shape.embedding = 256;
+    shape.feed_forward = 256;
+    shape.heads = 16;
+    shape.kv_heads = 4;
   }
-  out.shape.vocabulary = kVocabulary;
-  out.shape.context = kContext;
-  out.shape.seed = seed;
+  shape.vocabulary = kVocabulary;
+  shape.context = kContext;
+  shape.seed = seed;
+  return shape;
+}
+
+}  // namespace
+
+Case make_case(std::uint64_t seed, const FileModel* file) {
+  Prng prng(seed * 2 + 1);
+  Case out;
+  out.file = file;
+  if (file == nullptr) out.shape = tiny_shape(seed);
   out.job.id = {{Uuid{1, seed}}, 1};
-  out.job.prompt = letters(prng, 1 + below(prng, prng.below(3) == 0 ? 140 : 60));
+  out.job.prompt = prompt_tokens(prng, 1 + below(prng, prng.below(3) == 0 ? 140 : 60), file);
   out.job.max_tokens = 4 + below(prng, 20);
   draw_sampling(prng, out.job);
   // A tiny model draws noise; one that may hardly leave its words repeats them, so that drafts are accepted too.
@@ -93,16 +106,20 @@ std::string Cell::describe() const {
          " preempt=" + std::to_string(preempt_percent) + "% resume=" + std::to_string(resume_behind);
 }
 
-Cell make_cell(std::uint64_t seed, std::uint32_t number, bool avx2, bool vulkan) {
+Cell make_cell(std::uint64_t seed, std::uint32_t number, const CellChoice& choice) {
   Prng prng(seed * 1000 + number);
   Cell out;
   out.seed = prng.next();
-  out.device = avx2 && prng.below(4) != 0 ? Device::avx2 : Device::scalar;
-  if (vulkan && prng.below(2) == 0) out.device = Device::vulkan;
+  out.device = choice.avx2 && prng.below(4) != 0 ? Device::avx2 : Device::scalar;
+  if (choice.vulkan && prng.below(2) == 0) out.device = Device::vulkan;
   out.threads = 1 + below(prng, 3);
   // A few neighbours mostly, now and then a full batch.
   constexpr std::array<std::uint32_t, 8> kNeighbours = {0, 1, 2, 3, 5, 7, 15, 63};
   out.neighbours = kNeighbours[below(prng, prng.below(6) == 0 ? 8 : 6)];
+  if (choice.small) {
+    if (choice.avx2 && out.device == Device::scalar) out.device = Device::avx2;
+    out.neighbours = 1 + out.neighbours % 3;
+  }
   out.rows_max = out.neighbours + 1 + below(prng, prng.below(2) == 0 ? 8 : 64);
   out.share_prefixes = prng.below(3) != 0;
   const std::uint32_t each = worker::pages_for(kContext);
@@ -121,7 +138,7 @@ SequenceRequest make_neighbour(const Case& of, std::uint64_t seed, std::uint32_t
     const std::size_t same = 1 + prng.below(of.job.prompt.size());
     out.prompt.assign(of.job.prompt.begin(), of.job.prompt.begin() + static_cast<std::ptrdiff_t>(same));
   }
-  const std::vector<std::uint32_t> rest = letters(prng, 1 + below(prng, 40));
+  const std::vector<std::uint32_t> rest = prompt_tokens(prng, 1 + below(prng, 40), of.file);
   out.prompt.insert(out.prompt.end(), rest.begin(), rest.end());
   out.max_tokens = 1 + below(prng, 24);
   draw_sampling(prng, out);

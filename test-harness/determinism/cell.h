@@ -1,21 +1,27 @@
-// What a seed stands for: a tiny model, a job on it, and the circumstances under which the job is computed again. All
-// drawn from the seed alone.
+// What a seed stands for: a tiny model or one of a file, a job on it, and the circumstances under which the job is
+// computed again. All drawn from the seed alone.
 #pragma once
 
 #include <cstdint>
 #include <string>
 
+#include "determinism/file_model.h"
 #include "worker/core/sequence.h"
 #include "worker/testing/tiny_model.h"
 
 namespace orch::determinism {
 
 struct Case {
-  worker::testing::TinyShape shape;
+  worker::testing::TinyShape shape;  // without a file
+  const FileModel* file = nullptr;   // owned by the caller
   worker::SequenceRequest job;
+
+  std::uint32_t vocabulary() const { return file == nullptr ? shape.vocabulary : file->tokenizer().size(); }
+  std::string model_name() const { return file == nullptr ? shape.architecture : "the file's model"; }
 };
 
-Case make_case(std::uint64_t seed);
+// `file`: null for a tiny model.
+Case make_case(std::uint64_t seed, const FileModel* file);
 
 enum class Device : std::uint8_t { scalar, avx2, vulkan };
 const char* device_name(Device device);
@@ -34,7 +40,13 @@ struct Cell {
   std::string describe() const;
 };
 
-Cell make_cell(std::uint64_t seed, std::uint32_t number, bool avx2, bool vulkan);
+// What may be drawn. A file's model is computed by the scalar reference alone and in small company, to end in time.
+struct CellChoice {
+  bool avx2 = false;
+  bool vulkan = false;
+  bool small = false;
+};
+Cell make_cell(std::uint64_t seed, std::uint32_t number, const CellChoice& choice);
 
 // A neighbour of the job, some with a beginning of its prompt.
 worker::SequenceRequest make_neighbour(const Case& of, std::uint64_t seed, std::uint32_t number);

@@ -1,10 +1,12 @@
-// determinism [--seeds=64] [--first=1] [--cells=8] [--vulkan] [--seed=N --cell=M] [--faults]
-// Each seed's job alone on the scalar reference against the same job in random cells. Exit 0 iff no byte differs.
+// determinism [--seeds=64] [--first=1] [--cells=8] [--vulkan] [--seed=N --cell=M] [--model=FILE] [--faults]
+// Each seed's job alone on the scalar reference against the same job in random cells, on a tiny model of the seed's own
+// or on that of a GGUF file. Exit 0 iff no byte differs.
 #include <bit>
 #include <charconv>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -21,6 +23,8 @@ struct Options {
   std::uint64_t seeds = 64;
   std::uint32_t cells = 8;
   std::optional<std::uint32_t> cell;
+  std::string model_path;
+  std::unique_ptr<FileModel> model;  // of model_path
   bool vulkan = false;
   bool faults = false;
 };
@@ -85,9 +89,11 @@ class Checker {
   explicit Checker(const Options& options) : options_(options) {}
 
   std::optional<std::string> check(std::uint64_t seed, std::uint32_t number, Fault fault) {
-    const Case of = make_case(seed);
+    const Case of = make_case(seed, options_.model.get());
     const Trace& expected = reference(seed, of);
-    Cell cell = make_cell(seed, number, worker::cpu::avx2_kernels() != nullptr, options_.vulkan);
+    Cell cell = make_cell(
+        seed, number,
+        {.avx2 = worker::cpu::avx2_kernels() != nullptr, .vulkan = options_.vulkan, .small = of.file != nullptr});
     if (fault == Fault::stale_page) cell.share_prefixes = false;
     auto backend = make_backend(of, cell);
     if (!backend.ok()) {
@@ -110,9 +116,10 @@ class Checker {
     const auto found = difference(expected, got, resume.size(), file_of(seed, number));
     if (!found) return std::nullopt;
     ++counts_.differences;
-    return "seed " + std::to_string(seed) + " cell " + std::to_string(number) + " (" + of.shape.architecture + ", " +
+    return "seed " + std::to_string(seed) + " cell " + std::to_string(number) + " (" + of.model_name() + ", " +
            cell.describe() + "): " + *found + "; replay: determinism --seed=" + std::to_string(seed) +
-           " --cell=" + std::to_string(number) + (options_.vulkan ? " --vulkan" : "");
+           " --cell=" + std::to_string(number) + (options_.vulkan ? " --vulkan" : "") +
+           (of.file != nullptr ? " --model=" + options_.model_path : "");
   }
   const Counts& counts() const { return counts_; }
 
@@ -120,6 +127,7 @@ class Checker {
   const Trace& reference(std::uint64_t seed, const Case& of) {
     if (seed == reference_seed_) return reference_;
     Cell alone;
+    if (of.file != nullptr) alone.threads = 2;
     alone.pages = 2 * worker::pages_for(kContext);
     auto backend = make_backend(of, alone);
     ORCH_CHECK(backend.ok());
@@ -128,7 +136,7 @@ class Checker {
     return reference_;
   }
 
-  const Options options_;
+  const Options& options_;
   Counts counts_;
   std::uint64_t reference_seed_ = 0;
   Trace reference_;
@@ -193,6 +201,8 @@ int main_of(int argc, char** argv) {
       options.vulkan = true;
     } else if (argument == "--faults") {
       options.faults = true;
+    } else if (argument.starts_with("--model=")) {
+      options.model_path = argument.substr(8);
     } else if (read_number(argument, "--seed=", options.first)) {
       options.seeds = 1;
     } else if (read_number(argument, "--cell=", cell)) {
@@ -202,6 +212,14 @@ int main_of(int argc, char** argv) {
       std::fprintf(stderr, "determinism: unknown argument %s\n", argv[i]);
       return 64;
     }
+  }
+  if (!options.model_path.empty()) {
+    auto opened = FileModel::open(options.model_path);
+    if (!opened.ok()) {
+      std::fprintf(stderr, "determinism: %s: %s\n", options.model_path.c_str(), opened.error().c_str());
+      return 65;
+    }
+    options.model = std::move(opened).value();
   }
   return options.faults ? check_faults(options) : check_all(options);
 }

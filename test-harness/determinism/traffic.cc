@@ -16,7 +16,10 @@ using worker::GenerationBatch;
 using worker::SequenceRequest;
 
 Result<std::unique_ptr<Backend>, std::string> make_backend(const Case& of, const Cell& cell) {
-  worker::Model model = worker::testing::tiny_model(of.shape);
+  auto loaded = of.file != nullptr ? of.file->load(cell.threads)
+                                   : Result<worker::Model, std::string>(worker::testing::tiny_model(of.shape));
+  if (!loaded.ok()) return Err{loaded.error()};
+  worker::Model model = std::move(loaded).value();
   if (cell.device == Device::vulkan) {
 #ifdef ORCH_VULKAN
     worker::VulkanBackendOptions options;
@@ -48,6 +51,7 @@ class Traffic {
         backend_(backend),
         fault_(fault),
         prng_(cell.seed),
+        tokenizer_(of.file != nullptr ? of.file->tokenizer() : byte_tokenizer()),
         batch_(limits(of, cell), tokenizer_) {}
 
   Trace run(const std::vector<std::uint32_t>& resume_ids) {
@@ -69,13 +73,18 @@ class Traffic {
   }
 
  private:
+  static const worker::Tokenizer& byte_tokenizer() {
+    static const worker::Tokenizer out = worker::testing::byte_tokenizer();
+    return out;
+  }
+
   static worker::BatchLimits limits(const Case& of, const Cell& cell) {
     worker::BatchLimits out;
     out.slots = cell.neighbours + 1;
     out.context = kContext;
     out.rows_max = cell.rows_max;
     out.pages_total = cell.pages;
-    out.vocabulary = of.shape.vocabulary;
+    out.vocabulary = of.vocabulary();
     out.share_prefixes = cell.share_prefixes;
     out.draft_tokens_max = cell.speculates ? 8 : 0;
     return out;
@@ -100,7 +109,7 @@ class Traffic {
       if (!batch_.preempt({{Uuid{2, number}}, 1})) batch_.preempt(of_.job.id);
     }
     if (!batch_.plan()) return false;
-    const std::size_t vocabulary = of_.shape.vocabulary;
+    const std::size_t vocabulary = of_.vocabulary();
     logits_.resize(std::size_t{batch_.logit_rows()} * vocabulary);
     if (fault_ == Fault::stale_page) {
       const worker::PageId victim = batch_.input().page_tables[0].front();
@@ -149,7 +158,7 @@ class Traffic {
   Backend& backend_;
   Fault fault_;
   Prng prng_;
-  worker::Tokenizer tokenizer_ = worker::testing::byte_tokenizer();
+  const worker::Tokenizer& tokenizer_;
   GenerationBatch batch_;
   Instant now_{};
   std::vector<BatchEvent> events_;
