@@ -10,6 +10,7 @@
 
 #include "common/base/fair_report.h"
 #include "common/base/ids.h"
+#include "common/base/kv_memory.h"
 #include "common/base/replica_state.h"
 #include "common/base/time.h"
 #include "orchestratord/core/job_spec.h"
@@ -90,6 +91,9 @@ struct ReplicaView {
   float token_bytes_expansion = 0;  // tokens <= rendered bytes * this; 0: no bound known
   bool was_ready = false;
   Duration retry_in;  // in backoff: until the next start
+  KvMemory kv;
+  bool prefix_cache = false;     // equal prefixes of one tenant are computed once
+  std::uint64_t kv_version = 0;  // the fleet's: grows with each word on its memory
 };
 
 struct ManagerUp {
@@ -104,6 +108,13 @@ struct ManagerDown {
 struct ReplicaChanged {
   LinkId link;
   ReplicaView replica;
+};
+// What of its memory is in use, after a report of its worker (OC-POOL-3055).
+struct ReplicaLoaded {
+  LinkId link;
+  std::string replica_id;
+  Incarnation inc;
+  std::uint64_t kv_pages_used = 0;
 };
 // Its successor has taken its place, and no process of it is left.
 struct ReplicaGone {
@@ -220,8 +231,8 @@ struct DrainBegin {
 
 using Event =
     std::variant<Submit, OpenStream, ReaderGone, CancelJob, EndSession, TenantsChanged, ManagerUp, ManagerDown,
-                 ReplicaChanged, ReplicaGone, LeaseGranted, LeaseRevoked, OthersReported, DispatchStarted,
-                 DispatchTokens, DispatchFinished, DispatchFailed, DispatchBroken, TokensCounted, JournalCommitted,
-                 JournalFailed, Recovered, SetModelState, RollBackModel, Tick, DrainBegin>;
+                 ReplicaChanged, ReplicaLoaded, ReplicaGone, LeaseGranted, LeaseRevoked, OthersReported,
+                 DispatchStarted, DispatchTokens, DispatchFinished, DispatchFailed, DispatchBroken, TokensCounted,
+                 JournalCommitted, JournalFailed, Recovered, SetModelState, RollBackModel, Tick, DrainBegin>;
 
 }  // namespace orch::gateway

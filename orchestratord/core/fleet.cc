@@ -38,6 +38,11 @@ bool suits(const ReplicaView& replica, const Lane& lane) {
   return !named_in(wish.avoid, replica);
 }
 
+std::uint64_t room_of(const ReplicaView& replica) {
+  const std::uint64_t context = replica.ctx_max;
+  return replica.kv.told() ? std::min(context, replica.kv.tokens_total()) : context;
+}
+
 bool serves(const ReplicaView& replica, const Lane& lane) {
   return replica.model_name == lane.model && suits(replica, lane);
 }
@@ -83,7 +88,7 @@ bool Fleet::attach(const ManagerUp& up, std::uint64_t* previous_boot) {
   ++version_;
   for (const ReplicaView& replica : up.replicas) {
     if (record.replicas.size() >= limits_.replicas_per_manager_max) break;
-    record.replicas.emplace(replica.replica_id, replica);
+    record.replicas.emplace(replica.replica_id, replica).first->second.kv_version = ++kv_words_;
   }
   links_.erase(up.link);
   links_[up.link].manager = up.manager;
@@ -116,11 +121,22 @@ bool Fleet::update(ManagerId manager, const ReplicaView& replica) {
   const auto known = replicas.find(replica.replica_id);
   if (known == replicas.end()) {
     if (replicas.size() >= limits_.replicas_per_manager_max) return false;
-    replicas.emplace(replica.replica_id, replica);
+    replicas.emplace(replica.replica_id, replica).first->second.kv_version = ++kv_words_;
     return true;
   }
   if (replica.inc < known->second.inc) return false;  // an incarnation never comes back
   known->second = replica;
+  known->second.kv_version = ++kv_words_;
+  return true;
+}
+
+bool Fleet::loaded(ManagerId manager, const ReplicaLoaded& load) {
+  const auto record = managers_.find(manager);
+  if (record == managers_.end()) return false;
+  const auto known = record->second.replicas.find(load.replica_id);
+  if (known == record->second.replicas.end() || known->second.inc != load.inc) return false;
+  known->second.kv.pages_used = load.kv_pages_used;
+  known->second.kv_version = ++kv_words_;
   return true;
 }
 
@@ -188,7 +204,7 @@ std::vector<std::string> Fleet::digests(const std::string& name) const {
 ModelStatus Fleet::status(const Lane& lane) const {
   ModelStatus status;
   const auto improve = [&](Standing standing, const ReplicaKey& key, const ReplicaView& replica) {
-    status.ctx_max = std::max(status.ctx_max, replica.ctx_max);
+    status.ctx_max = std::max(status.ctx_max, static_cast<std::uint32_t>(room_of(replica)));
     if (status.primary && standing <= status.standing) return;
     status.standing = standing;
     status.primary = key;

@@ -29,6 +29,8 @@ struct ReplicaKey {
 bool is_gpu(const ReplicaView& replica);
 bool has_numeric_class(const ReplicaView& replica);
 bool serves(const ReplicaView& replica, const Lane& lane);
+// Tokens that prompt and completion of one job may have there: its context, or its memory where that is smaller.
+std::uint64_t room_of(const ReplicaView& replica);
 // As `serves`, for a replica that is known to serve the lane's model.
 bool suits(const ReplicaView& replica, const Lane& lane);
 // True for every replica when the wish prefers none.
@@ -83,7 +85,7 @@ enum class Standing : std::uint8_t {
 struct ModelStatus {
   Standing standing = Standing::unknown;
   std::optional<ReplicaKey> primary;  // the replica that labels and limits are taken from
-  std::uint32_t ctx_max = 0;          // largest among those that may serve it
+  std::uint32_t ctx_max = 0;          // largest room_of() those that may serve it
   std::optional<Duration> retry_in;   // until the earliest known restart
   std::uint32_t ready_slots = 0;
 };
@@ -99,10 +101,12 @@ class Fleet {
   // The manager whose current link this is.
   std::optional<ManagerId> manager_of(LinkId link) const;
   bool update(ManagerId manager, const ReplicaView& replica);
+  // False: not known, or another life of it.
+  bool loaded(ManagerId manager, const ReplicaLoaded& load);
   bool remove(ManagerId manager, const std::string& replica_id);
   void forget_old(Instant now);
   Instant next_forget() const;
-  // Grows whenever a replica may have changed or gone.
+  // Grows whenever a replica may have changed or gone, but for what of its memory is used.
   std::uint64_t version() const { return version_; }
 
   const ReplicaView* find(const ReplicaKey& key) const;
@@ -125,6 +129,7 @@ class Fleet {
   std::map<ManagerId, ManagerRecord> managers_;
   std::map<LinkId, Link> links_;
   std::uint64_t version_ = 0;
+  std::uint64_t kv_words_ = 0;
 };
 
 }  // namespace orch::gateway

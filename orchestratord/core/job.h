@@ -141,9 +141,10 @@ struct Job {
   std::uint32_t attempt = 0;  // of the last dispatch; 0: none yet
   std::uint32_t internal_retries = 0;
   std::uint32_t broken_retries = 0;
-  std::uint32_t migrations = 0;   // attempts that went on behind shown tokens (M5)
-  std::uint32_t losses = 0;       // workers that went away under it without a word
-  std::uint32_t deaths = 0;       // of them that died by themselves (M6)
+  std::uint32_t migrations = 0;                   // attempts that went on behind shown tokens (M5)
+  std::uint32_t losses = 0;                       // workers that went away under it without a word
+  std::uint32_t deaths = 0;                       // of them that died by themselves (M6)
+  Instant lacks_memory_since = Instant::never();  // waiting: found slots, and no KV pages (OC-CORE-1017)
   bool verdict_due = false;       // a suspect's stream broke, and whether its worker died is not known yet
   bool computed = false;          // an attempt has begun to compute: the next one does it again (M7)
   std::uint32_t preemptions = 0;  // dispatches taken from it

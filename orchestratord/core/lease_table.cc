@@ -60,17 +60,23 @@ void LeaseTable::close_of_replica(const ReplicaKey& replica, Incarnation older_t
   }
 }
 
-void LeaseTable::take_slot(const LeaseKey& key) {
+void LeaseTable::take_slot(const LeaseKey& key, std::uint64_t pages) {
   HeldLease* lease = get(key);
   ORCH_CHECK(lease != nullptr);
   ++lease->in_use;
+  lease->pages.sent(pages);
 }
 
-void LeaseTable::return_slot(const LeaseKey& key) {
+void LeaseTable::return_slot(const LeaseKey& key, std::uint64_t pages, std::uint64_t admitted_at) {
   HeldLease* lease = get(key);
   if (lease == nullptr) return;
   ORCH_CHECK(lease->in_use > 0);
   if (mutation_ != Mutation::forget_slot) --lease->in_use;
+  lease->pages.ended(pages, admitted_at);
+}
+
+void LeaseTable::admitted(const LeaseKey& key, std::uint64_t pages, std::uint64_t kv_version) {
+  if (HeldLease* lease = get(key)) lease->pages.admitted(pages, kv_version);
 }
 
 void LeaseTable::started(const LeaseKey& key) {

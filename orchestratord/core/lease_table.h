@@ -26,6 +26,31 @@ struct LeaseKey {
   auto operator<=>(const LeaseKey&) const = default;
 };
 
+// KV pages of calls that the replica's last word on its memory need not contain (OC-CORE-1017). A call is believed to
+// be in the first word that comes after its worker has admitted it.
+class PagesSent {
+ public:
+  void sent(std::uint64_t pages) { unanswered_ += pages; }
+  // `kv_version` is ReplicaView's, now.
+  void admitted(std::uint64_t pages, std::uint64_t kv_version) {
+    unanswered_ -= pages;
+    if (version_ != kv_version) admitted_ = 0;
+    version_ = kv_version;
+    admitted_ += pages;
+  }
+  // `admitted_at`: kv_version when it was admitted; 0: it never was.
+  void ended(std::uint64_t pages, std::uint64_t admitted_at) {
+    if (admitted_at == 0) unanswered_ -= pages;
+    if (admitted_at != 0 && admitted_at == version_) admitted_ -= pages;
+  }
+  std::uint64_t pages(std::uint64_t kv_version) const { return unanswered_ + (version_ == kv_version ? admitted_ : 0); }
+
+ private:
+  std::uint64_t unanswered_ = 0;
+  std::uint64_t admitted_ = 0;  // since the word `version_`
+  std::uint64_t version_ = 0;
+};
+
 struct HeldLease {
   ReplicaKey replica;
   Incarnation inc;
@@ -41,6 +66,7 @@ struct HeldLease {
   bool stale = false;
   Instant not_before;  // SLOT_BUSY, NO_PAGES: no dispatch until then
   std::uint32_t busy_streak = 0;
+  PagesSent pages;
 
   bool live(Instant now) const { return !closed && now < end; }
   bool usable(Instant now) const { return live(now) && !stale && not_before <= now && in_use < slots; }
@@ -57,8 +83,10 @@ class LeaseTable {
   void shrink(const LeaseKey& key, std::uint32_t slots);
   void close(const LeaseKey& key);
   void close_of_replica(const ReplicaKey& replica, Incarnation older_than);
-  void take_slot(const LeaseKey& key);
-  void return_slot(const LeaseKey& key);
+  // `pages`: of KV, that the call will need.
+  void take_slot(const LeaseKey& key, std::uint64_t pages = 0);
+  void return_slot(const LeaseKey& key, std::uint64_t pages = 0, std::uint64_t admitted_at = 0);
+  void admitted(const LeaseKey& key, std::uint64_t pages, std::uint64_t kv_version);
   void started(const LeaseKey& key);  // the worker admitted a call: it is not busy
   void pause(const LeaseKey& key, Instant now);
   // SLOT_BUSY: a pause; after a few in a row the lease has shrunk unheard, and only the next grant says what it is.

@@ -53,8 +53,9 @@ struct Limits {
   std::uint32_t losses_max = 2;                          // workers lost under one job; the last one ends it (M6)
   Duration busy_pause_min = Duration::milliseconds(25);  // no dispatch on a lease after SLOT_BUSY or NO_PAGES
   Duration busy_pause_max = Duration::seconds(1);
-  std::uint32_t busy_in_a_row_max = 4;           // SLOT_BUSY; then no dispatch on the lease until its next grant
-  Duration broken_pause = Duration::seconds(1);  // no dispatch on a lease after a stream to its worker broke
+  std::uint32_t busy_in_a_row_max = 4;              // SLOT_BUSY; then no dispatch on the lease until its next grant
+  Duration memory_patience = Duration::seconds(2);  // of a job without KV pages; then a replica is held for it
+  Duration broken_pause = Duration::seconds(1);     // no dispatch on a lease after a stream to its worker broke
   Duration cancel_settle =
       Duration::seconds(5);  // a cancelled call that never reports its end holds its slot this long
 

@@ -109,6 +109,8 @@ class Orchestrator {
     Instant expected_end;
     std::uint32_t lease_slots = 0;  // as known when it was sent
     bool answered = false;          // by its worker: it has been admitted
+    std::uint64_t kv_pages = 0;     // that it is expected to need
+    std::uint64_t admitted_at = 0;  // version of its replica's memory when it was admitted; 0: it has not been
     bool open = true;               // false: cancelled or given up; only its end is of interest
     Instant closed_at = Instant::never();
   };
@@ -213,6 +215,14 @@ class Orchestrator {
   void attempt_lost(Job& job, Outcome outcome, const std::string& why);
   void put_back(Job& job, Outcome outcome);
   void back_to_queue(Job& job);
+
+  // KV memory of the replicas (orchestrator_memory.cc)
+  void on(const ReplicaLoaded& event);
+  static std::uint64_t prompt_now(const Job& job);
+  static std::uint64_t expected_tokens(const Job& job);
+  void note_admitted(Call& call);
+  void note_lacks_memory(Job& job, const LeaseKey& roomiest);
+  const ReplicaKey* held_from(const Job& job);
 
   // migration (orchestrator_migration.cc)
   bool may_continue(const Job& job) const;
@@ -359,7 +369,13 @@ class Orchestrator {
   std::map<JobId, Alone> alone_;   // of them that have a replica of their own
   std::set<ReplicaKey> reserved_;  // these replicas
   Quarantine quarantine_;
-  std::map<std::string, Instant> beats_;  // endpoint of a held worker -> next heartbeat
+  struct MemoryHold {
+    JobId job;
+    ReplicaKey replica;
+    Incarnation inc;
+  };
+  std::map<std::string, MemoryHold> memory_holds_;  // by model
+  std::map<std::string, Instant> beats_;            // endpoint of a held worker -> next heartbeat
   std::map<std::pair<std::string, Priority>, std::uint32_t> depths_noted_;
   Ignored ignored_;
   std::uint64_t next_seq_ = 1;

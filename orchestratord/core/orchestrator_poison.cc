@@ -66,7 +66,7 @@ void Orchestrator::forget_suspect(JobId job) {
 bool Orchestrator::could_serve(const Job& job, const PlacementIndex::Entry& entry) const {
   return suits(*entry.replica, job.lane) && entry.replica->state == ReplicaState::ready &&
          entry.replica->inc == entry.lease->inc && entry.lease->live(now_) && entry.lease->slots > 0 &&
-         job.tokens_bound <= entry.replica->ctx_max;
+         job.tokens_bound <= room_of(*entry.replica);
 }
 
 bool Orchestrator::could_serve(const Job& job, const ReplicaKey& replica) {

@@ -62,7 +62,7 @@ Job* Orchestrator::preemptable_for(const Job& job) {
     const bool silent = other.token_events == 0 && other.tokens_seen == 0 && other.pending_ids.empty();
     if (!silent || other.preemptions >= config_.preemption.per_job) continue;
     const ReplicaView* replica = fleet_.find(call.replica);
-    if (replica == nullptr || !serves(*replica, job.lane) || job.tokens_bound > replica->ctx_max) continue;
+    if (replica == nullptr || !serves(*replica, job.lane) || job.tokens_bound > room_of(*replica)) continue;
     const HeldLease* lease = leases_.find(call.lease);
     if (lease == nullptr || !lease->live(now_) || lease->stale || lease->in_use > lease->slots) continue;
     if (victim == nullptr || other.dispatched_at >= victim->dispatched_at) victim = &other;

@@ -50,6 +50,7 @@ bool Orchestrator::dispatch_of(const std::string& tenant, Priority priority, con
     for (const JobId id : queue_.heads(lane, priority, tenant, config_.limits.scan_ahead_max)) {
       Job& job = jobs_.at(id);
       PlacementDecision decision = place(job);
+      if (decision.lacks_memory && !decision.lease) note_lacks_memory(job, *decision.lacks_memory);
       if (!decision.lease || !may_dispatch(job)) continue;
       dispatch(job, std::move(decision));
       return true;
@@ -77,12 +78,15 @@ PlacementDecision Orchestrator::place(const Job& job, const ReplicaKey* only) {
                  .entries = placement_index_.of(job.lane.model, fleet_, leases_, speeds_),
                  .tokens_bound = job.tokens_bound,
                  .session = job.spec.session,
+                 .prompt_tokens = prompt_now(job),
+                 .expected_tokens = expected_tokens(job),
                  .service = service_by_fill(job),
                  .now = now_,
                  .candidates_max = config_.limits.placement_candidates_max,
                  .mutation = config_.mutation,
                  .reserved = &reserved_,
-                 .only = only});
+                 .only = only,
+                 .held = only == nullptr ? held_from(job) : nullptr});
 }
 
 void Orchestrator::dispatch(Job& job, PlacementDecision decision) {
@@ -113,7 +117,9 @@ void Orchestrator::dispatch(Job& job, PlacementDecision decision) {
   call.lease = key;
   call.fence = {key.manager, lease.inc, key.lease, lease.secret};
   call.replica = lease.replica;
-  leases_.take_slot(key);
+  call.kv_pages = replica.kv.pages_for(expected_tokens(job));
+  job.lacks_memory_since = Instant::never();
+  leases_.take_slot(key, call.kv_pages);
   note_dispatched(job, lease, replica);
   call.lease_slots = lease.slots;
   call.model = job.lane.model;
@@ -157,7 +163,7 @@ void Orchestrator::call_ended(DispatchId dispatch) {
   const auto it = calls_.find(dispatch);
   if (it == calls_.end()) return;
   if (!it->second.open) closing_.erase({it->second.closed_at + config_.limits.cancel_settle, dispatch});
-  leases_.return_slot(it->second.lease);
+  leases_.return_slot(it->second.lease, it->second.kv_pages, it->second.admitted_at);
   forget_expected_end(it->second.model, it->second.expected_end, dispatch);
   calls_.erase(it);
   ++load_version_;
@@ -186,7 +192,7 @@ Job* Orchestrator::job_of_open_call(DispatchId dispatch, const Fence& fence) {
 
 void Orchestrator::on(const DispatchStarted& event) {
   if (const auto sent = calls_.find(event.dispatch); sent != calls_.end() && sent->second.fence == event.fence) {
-    sent->second.answered = true;
+    note_admitted(sent->second);
     ++load_version_;
   }
   Job* job = job_of_open_call(event.dispatch, event.fence);

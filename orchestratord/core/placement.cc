@@ -27,20 +27,36 @@ std::uint64_t mix_hash(std::uint64_t z) {
   return z ^ (z >> 31);
 }
 
+// OC-CORE-1017: pages that neither the replica's last word nor what was sent there since needs.
+std::uint64_t free_pages(const Entry& entry) {
+  const KvMemory& kv = entry.replica->kv;
+  const std::uint64_t taken = kv.pages_used + entry.lease->pages.pages(entry.replica->kv_version);
+  return kv.pages_total - std::min(taken, kv.pages_total);
+}
+
+bool has_room(const Entry& entry, std::uint64_t tokens) {
+  const KvMemory& kv = entry.replica->kv;
+  return tokens == 0 || !kv.told() || std::min(kv.pages_for(tokens), kv.pages_total) <= free_pages(entry);
+}
+
 Verdict judge(const Entry& entry, const PlacementInput& input) {
   const HeldLease& lease = *entry.lease;
   const ReplicaView& replica = *entry.replica;
   if (!suits(replica, input.lane)) return Verdict::unsuitable;
   const bool of_others = input.reserved != nullptr && input.reserved->contains(lease.replica);
   if (input.only != nullptr ? lease.replica != *input.only : of_others) return Verdict::reserved;
+  if (input.held != nullptr && lease.replica == *input.held) return Verdict::reserved;
   if (replica.inc != lease.inc) return Verdict::other_incarnation;
   if (replica.state != ReplicaState::ready) return Verdict::not_ready;  // L9: a draining replica gets nothing new
   if (input.tokens_bound > replica.ctx_max) return Verdict::context_too_small;
+  if (input.tokens_bound > room_of(replica)) return Verdict::memory_too_small;
   const bool ignore_end = input.mutation == Mutation::dispatch_on_expired_lease;
   if (lease.closed || lease.stale || (!ignore_end && !lease.live(input.now))) return Verdict::no_live_lease;
   if (lease.not_before > input.now) return Verdict::paused;
   const bool ignore_size = input.mutation == Mutation::dispatch_beyond_slots && lease.in_use <= lease.slots;
   if (!ignore_size && lease.in_use >= lease.slots) return Verdict::no_free_slot;
+  // Its first token wants room too. A replica without any work has all its pages.
+  if (input.prompt_tokens > 0 && !has_room(entry, input.prompt_tokens + 1)) return Verdict::no_free_memory;
   return Verdict::feasible;
 }
 
@@ -87,6 +103,7 @@ const Entry* session_home(const PlacementInput& input, const std::vector<const E
 // Smaller is better; total, for lease keys are unique.
 struct Rank {
   bool not_preferred = false;
+  bool short_of_memory = false;
   std::int64_t end_step = 0;
   bool not_home = false;
   std::uint64_t load = 0;  // in-use slots per million of the lease's
@@ -95,8 +112,8 @@ struct Rank {
   const Entry* entry = nullptr;
 
   auto order() const {
-    return std::tie(not_preferred, end_step, not_home, load, less_context, slowness, entry->replica->replica_id,
-                    entry->key);
+    return std::tie(not_preferred, short_of_memory, end_step, not_home, load, less_context, slowness,
+                    entry->replica->replica_id, entry->key);
   }
 };
 
@@ -105,6 +122,7 @@ using Steps = std::array<std::int64_t, 4>;  // of the ends on a replica of usual
 Rank rank_of(const Entry& entry, const PlacementInput& input, const Steps& steps, const Entry* home) {
   Rank rank;
   rank.not_preferred = !preferred(*entry.replica, input.lane.wish);
+  rank.short_of_memory = !has_room(entry, input.expected_tokens);
   const bool usual = entry.slowness >= 1 && entry.slowness <= 1;
   rank.end_step = usual ? steps[fill_after(entry)] : step_of(predicted(entry, input));
   rank.not_home = &entry != home;
@@ -117,6 +135,7 @@ Rank rank_of(const Entry& entry, const PlacementInput& input, const Steps& steps
 
 DecidedBy difference(const Rank& first, const Rank& second) {
   if (first.not_preferred != second.not_preferred) return DecidedBy::preference;
+  if (first.short_of_memory != second.short_of_memory) return DecidedBy::memory;
   if (first.end_step != second.end_step) return DecidedBy::predicted_end;
   if (first.not_home != second.not_home) return DecidedBy::session;
   if (first.load != second.load) return DecidedBy::load;
@@ -134,6 +153,7 @@ void explain(const PlacementInput& input, const std::vector<Verdict>& verdicts, 
     candidate.verdict = &entry == chosen ? Verdict::chosen : verdicts[i];
     if (entry.lease->in_use < entry.lease->slots) candidate.free_slots = entry.lease->slots - entry.lease->in_use;
     candidate.predicted = predicted(entry, input);
+    if (entry.replica->kv.told()) candidate.free_kv_tokens = free_pages(entry) * entry.replica->kv.page_tokens;
     candidate.session_home = &entry == home;
     candidate.preferred = !input.lane.wish.prefer.empty() && preferred(*entry.replica, input.lane.wish);
     decision.candidates.push_back(std::move(candidate));
@@ -158,6 +178,8 @@ const char* verdict_name(Verdict verdict) {
       return "no_live_lease";
     case Verdict::no_free_slot:
       return "no_free_slot";
+    case Verdict::no_free_memory:
+      return "no_free_memory";
     case Verdict::paused:
       return "paused";
     case Verdict::not_ready:
@@ -166,6 +188,8 @@ const char* verdict_name(Verdict verdict) {
       return "other_incarnation";
     case Verdict::context_too_small:
       return "context_too_small";
+    case Verdict::memory_too_small:
+      return "memory_too_small";
     case Verdict::unsuitable:
       return "unsuitable";
     case Verdict::reserved:
@@ -180,6 +204,8 @@ const char* decided_by_name(DecidedBy reason) {
       return "only_one";
     case DecidedBy::preference:
       return "preference";
+    case DecidedBy::memory:
+      return "memory";
     case DecidedBy::predicted_end:
       return "predicted_end";
     case DecidedBy::session:
@@ -236,11 +262,16 @@ PlacementDecision decide(const PlacementInput& input) {
   PlacementDecision decision;
   std::vector<Verdict> verdicts;
   std::vector<const Entry*> feasible;
+  const Entry* roomiest = nullptr;
   verdicts.reserve(input.entries.size());
   for (const Entry& entry : input.entries) {
-    verdicts.push_back(judge(entry, input));
-    if (verdicts.back() == Verdict::feasible) feasible.push_back(&entry);
+    const Verdict verdict = judge(entry, input);
+    verdicts.push_back(verdict);
+    if (verdict == Verdict::feasible) feasible.push_back(&entry);
+    if (verdict != Verdict::no_free_memory) continue;
+    if (roomiest == nullptr || free_pages(entry) > free_pages(*roomiest)) roomiest = &entry;
   }
+  if (roomiest != nullptr) decision.lacks_memory = roomiest->key;
   decision.considered = static_cast<std::uint32_t>(input.entries.size());
   decision.feasible = static_cast<std::uint32_t>(feasible.size());
   const Entry* home = session_home(input, feasible);

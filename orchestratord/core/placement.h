@@ -1,8 +1,9 @@
 // Chooses the lease a job is dispatched under, and says why the others were not (ORCH-3008, ORCH-3011, ORCH-3091,
 // OC-CORE-1010 to 1016). Pure: the same input gives the same answer in every run and every process.
 //
-// Filter (OC-CORE-1014), then a total order (OC-CORE-1012): preferred by the request; earliest predicted end, in steps
-// of a tenth; the session's own replica; least loaded; most context; fastest; replica id, manager, lease.
+// Filter (OC-CORE-1014), then a total order (OC-CORE-1012): preferred by the request; with memory for all that the job
+// is expected to need (OC-CORE-1017); earliest predicted end, in steps of a tenth; the session's own replica; least
+// loaded; most context; fastest; replica id, manager, lease.
 //
 // A session's own replica is the first by rendezvous hash whose load is within 1.25 of the mean (OC-CORE-1013).
 // Complexity: O(candidates) without allocation, plus the explanation.
@@ -27,24 +28,38 @@ enum class Verdict : std::uint8_t {
   feasible,
   no_live_lease,
   no_free_slot,
+  no_free_memory,  // the prompt finds no KV pages now
   paused,
   not_ready,
   other_incarnation,
   context_too_small,
-  unsuitable,  // model version, device, numeric class, pin, avoid list
-  reserved,    // M6: for a suspect job, which runs alone; or it is one itself and this is not its replica
+  memory_too_small,  // its whole KV memory cannot hold prompt and completion
+  unsuitable,        // model version, device, numeric class, pin, avoid list
+  reserved,  // M6: for a suspect job, which runs alone; or it is one itself and this is not its replica; or held for
+             // a job that has waited too long for memory
 };
 const char* verdict_name(Verdict verdict);
 
 // What set the chosen one apart from the next best.
-enum class DecidedBy : std::uint8_t { only_one, preference, predicted_end, session, load, context, speed, name };
+enum class DecidedBy : std::uint8_t {
+  only_one,
+  preference,
+  memory,
+  predicted_end,
+  session,
+  load,
+  context,
+  speed,
+  name
+};
 const char* decided_by_name(DecidedBy reason);
 
 struct PlacementCandidate {
   std::string replica_id;
   Verdict verdict = Verdict::feasible;
   std::uint32_t free_slots = 0;
-  Duration predicted;  // until its end; zero: not measured
+  Duration predicted;                                // until its end; zero: not measured
+  std::optional<std::uint64_t> free_kv_tokens = {};  // nullopt: not told
   bool session_home = false;
   bool preferred = false;
 };
@@ -55,7 +70,8 @@ struct PlacementDecision {
   std::uint32_t considered = 0;                // leases on replicas of the model, named or not
   std::uint32_t feasible = 0;
   DecidedBy decided_by = DecidedBy::only_one;
-  bool fallback = false;  // none of the preferred was feasible
+  bool fallback = false;                      // none of the preferred was feasible
+  std::optional<LeaseKey> lacks_memory = {};  // the roomiest of those with no_free_memory
 };
 
 // Measured time over predicted time per replica, moving average; 1 when nothing is known.
@@ -97,12 +113,16 @@ struct PlacementInput {
   const std::vector<PlacementIndex::Entry>& entries;  // of the lane's model
   std::uint64_t tokens_bound = 0;                     // prompt and completion; 0: not known, any context will do
   const std::string& session;                         // empty: none
-  std::array<Duration, 4> service{};                  // by the replica's batch fill, in quarters; zero: not measured
+  // OC-CORE-1017: the prompt, and all that the job is expected to come to. 0: not known, any memory will do.
+  std::uint64_t prompt_tokens = 0;
+  std::uint64_t expected_tokens = 0;
+  std::array<Duration, 4> service{};  // by the replica's batch fill, in quarters; zero: not measured
   Instant now;
   std::uint32_t candidates_max = 16;  // 0: no explanation is wanted
   Mutation mutation = Mutation::none;
   const std::set<ReplicaKey>* reserved = nullptr;  // M6: not for this job
   const ReplicaKey* only = nullptr;                // M6: the one for this job
+  const ReplicaKey* held = nullptr;                // OC-CORE-1017: for another job, until that finds memory there
 };
 PlacementDecision decide(const PlacementInput& input);
 

@@ -21,6 +21,8 @@ struct Site {
   Lane lane{"m", {}, false, false};
   std::string session;
   std::uint64_t tokens_bound = 50;
+  std::uint64_t prompt_tokens = 0;
+  std::uint64_t expected_tokens = 0;
   std::array<Duration, 4> service{};
   std::uint32_t candidates_max = 16;
   std::uint64_t count = 0;
@@ -44,6 +46,8 @@ struct Site {
                    .entries = index.of(lane.model, fleet, leases, speeds),
                    .tokens_bound = tokens_bound,
                    .session = session,
+                   .prompt_tokens = prompt_tokens,
+                   .expected_tokens = expected_tokens,
                    .service = service,
                    .now = now,
                    .candidates_max = candidates_max});
@@ -179,6 +183,71 @@ TEST(Placement, OC_CORE_1012_the_order_is_total_and_ends_with_names) {
   site.add(roomy, 4, 0);
   EXPECT_EQ(site.chosen(), "z");
   EXPECT_EQ(site.decision().decided_by, DecidedBy::context);
+}
+
+// --- KV memory (OC-CORE-1017) ---
+
+ReplicaView with_memory(const std::string& id, std::uint64_t pages_total, std::uint64_t pages_used) {
+  ReplicaView view = ready_replica(id);
+  view.kv = {.page_tokens = 10, .pages_total = pages_total, .pages_used = pages_used};
+  return view;
+}
+
+TEST(Placement, OC_CORE_1017_memory_that_can_never_hold_the_job_is_told_from_memory_that_is_full) {
+  Site site;
+  site.prompt_tokens = 30;
+  site.expected_tokens = 50;
+  site.tokens_bound = 60;
+  site.add(with_memory("tiny", 5, 0), 4, 0);    // 50 tokens ever
+  site.add(with_memory("full", 20, 17), 4, 0);  // three pages: the prompt, and nothing for its first token
+  EXPECT_EQ(site.chosen(), "none");
+  EXPECT_EQ(site.verdict_of("tiny"), Verdict::memory_too_small);
+  EXPECT_EQ(site.verdict_of("full"), Verdict::no_free_memory);
+  EXPECT_EQ(site.decision().candidates[1].free_kv_tokens, 30u);
+  ASSERT_TRUE(site.decision().lacks_memory);
+  EXPECT_EQ(site.leases.find(*site.decision().lacks_memory)->replica.replica_id, "full");
+  site.add(with_memory("just", 20, 16), 4, 3);
+  EXPECT_EQ(site.chosen(), "just");
+  site.add("silent", 4, 0);  // an engine that tells nothing is judged by nothing
+  EXPECT_EQ(site.chosen(), "silent");
+}
+
+TEST(Placement, OC_CORE_1017_who_has_room_for_the_whole_job_comes_first_however_loaded) {
+  Site site;
+  site.prompt_tokens = 30;
+  site.expected_tokens = 50;
+  site.service = {ms(1000), ms(1200), ms(1500), ms(2000)};
+  site.add(with_memory("short", 20, 16), 4, 0);  // four pages of the five
+  site.add(with_memory("roomy", 20, 15), 4, 3);
+  EXPECT_EQ(site.chosen(), "roomy");
+  EXPECT_EQ(site.decision().decided_by, DecidedBy::memory);
+  site.lane.wish.prefer = {"short"};  // what the client asks for comes before
+  EXPECT_EQ(site.chosen(), "short");
+}
+
+TEST(Placement, OC_CORE_1017_what_was_sent_since_the_last_word_counts_and_is_counted_once) {
+  Site site;
+  site.prompt_tokens = 30;
+  site.expected_tokens = 50;
+  const LeaseKey key = site.add(with_memory("a", 10, 0), 4, 0);
+  site.leases.take_slot(key, 5);
+  EXPECT_EQ(site.chosen(), "a");
+  site.leases.take_slot(key, 5);
+  EXPECT_EQ(site.verdict_of("a"), Verdict::no_free_memory);
+  const ReplicaKey replica = site.leases.find(key)->replica;
+  site.leases.admitted(key, 5, site.fleet.find(replica)->kv_version);
+  EXPECT_EQ(site.verdict_of("a"), Verdict::no_free_memory) << "admitted, and no word since";
+  ASSERT_TRUE(site.fleet.loaded(key.manager, {LinkId{1}, "a", {1, 1}, 4}));
+  EXPECT_EQ(site.decision().candidates[0].free_kv_tokens, 10u) << "four used, five on their way";
+  EXPECT_FALSE(site.fleet.loaded(key.manager, {LinkId{1}, "a", {1, 2}, 0})) << "of another life";
+  site.leases.return_slot(key, 5);
+  EXPECT_EQ(site.decision().candidates[0].free_kv_tokens, 60u);
+  const std::uint64_t admitted_at = site.fleet.find(replica)->kv_version;
+  site.leases.take_slot(key, 3);
+  site.leases.admitted(key, 3, admitted_at);
+  EXPECT_EQ(site.decision().candidates[0].free_kv_tokens, 30u);
+  site.leases.return_slot(key, 3, admitted_at);
+  EXPECT_EQ(site.decision().candidates[0].free_kv_tokens, 60u);
 }
 
 // --- wishes (OC-CORE-1015, OC-CORE-1011) ---

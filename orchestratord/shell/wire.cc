@@ -252,6 +252,8 @@ ReplicaView read_replica(const v1::Replica& message) {
   out.template_per_message_bytes = info.template_per_message_bytes();
   out.token_bytes_expansion = info.token_bytes_expansion();
   out.was_ready = message.was_ready();
+  out.prefix_cache = info.prefix_cache();
+  out.kv = {info.kv_page_tokens(), message.kv_pages_total(), message.kv_pages_used()};
   out.retry_in =
       Duration::milliseconds(static_cast<std::int64_t>(std::min<std::uint64_t>(message.retry_in_ms(), 86'400'000)));
   return out;
@@ -295,6 +297,10 @@ std::optional<Event> read_attach_event(LinkId link, const v1::AttachEvent& messa
     for (const v1::UseRow& row : message.others().uses())
       event.others.uses.push_back({row.tenant(), row.requests(), row.tokens(), row.live()});
     return event;
+  }
+  if (message.has_load()) {
+    const v1::ReplicaLoad& load = message.load();
+    return ReplicaLoaded{link, load.replica_id(), read_inc(load.inc()), load.kv_pages_used()};
   }
   if (message.kind_case() == v1::AttachEvent::kGone) return ReplicaGone{link, message.gone()};
   if (message.has_revoke()) return LeaseRevoked{link, read_lease(message.revoke().lease()), message.revoke().stop()};

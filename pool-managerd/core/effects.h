@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/base/ids.h"
+#include "common/base/kv_memory.h"
 #include "common/base/lease_table.h"
 #include "common/base/time.h"
 #include "gen/outcome.h"
@@ -39,6 +40,7 @@ struct ReplicaView {
   BreakerState breaker = BreakerState::closed;
   std::int64_t pid = 0;
   bool routable = false;  // ready and heard of within TTL
+  KvMemory kv;            // of its last report; nothing is used between two lives
 };
 
 // --- processes ---
@@ -97,6 +99,12 @@ struct AttachRefused {
 // To every welcomed link.
 struct ReplicaChanged {
   ReplicaView replica;
+};
+// To every welcomed link, after a report and at most every load_interval: what of the KV memory is in use.
+struct ReplicaLoaded {
+  std::string replica_id;
+  Incarnation inc;
+  std::uint64_t kv_pages_used = 0;
 };
 // To every welcomed link: its successor has taken its place, and no process of it is left.
 struct ReplicaGone {
@@ -168,8 +176,8 @@ struct NotedFailure {
 
 using Effect =
     std::variant<SpawnWorker, SignalWorker, ConnectWorker, QueryInfo, SendTable, SendSelfCheck, SendDrain,
-                 AttachWelcome, AttachRefused, ReplicaChanged, ReplicaGone, SendGrant, SendRevoke, SendOthers,
-                 OperationReply, OperationEnded, ShutdownComplete, NotedState, NotedDrain, NotedFailure>;
+                 AttachWelcome, AttachRefused, ReplicaChanged, ReplicaLoaded, ReplicaGone, SendGrant, SendRevoke,
+                 SendOthers, OperationReply, OperationEnded, ShutdownComplete, NotedState, NotedDrain, NotedFailure>;
 using Effects = std::vector<Effect>;
 
 }  // namespace orch::pool

@@ -11,12 +11,13 @@ namespace orch::pool {
 namespace {
 
 // What an orchestrator decides by; running and retry_in change with every report and are told with the next real
-// change.
+// change, the used part of the memory by ReplicaLoaded.
 bool same_for_links(const ReplicaView& a, const ReplicaView& b) {
   return a.state == b.state && a.inc == b.inc && a.endpoint == b.endpoint && a.last_error == b.last_error &&
          a.slots == b.slots && a.routable == b.routable && a.was_ready == b.was_ready && a.pid == b.pid &&
          a.facts.ready == b.facts.ready && a.facts.engine_version == b.facts.engine_version &&
-         a.facts.model_digest == b.facts.model_digest && a.facts.ctx_max == b.facts.ctx_max;
+         a.facts.model_digest == b.facts.model_digest && a.facts.ctx_max == b.facts.ctx_max &&
+         a.kv.page_tokens == b.kv.page_tokens && a.kv.pages_total == b.kv.pages_total;
 }
 
 }  // namespace
@@ -43,11 +44,12 @@ void Manager::step(const Event& event, Instant now, Effects& out) {
   settle(now, out);
   tell_others(now, out);
   report_changes(now, out);
+  report_loads(now, out);
   promised_wakeup_ = next_wakeup();
 }
 
 Instant Manager::next_wakeup() const {
-  Instant next = std::min(division_wakeup_, fair_wakeup_);
+  Instant next = std::min({division_wakeup_, fair_wakeup_, load_wakeup_});
   for (const auto& [id, replica] : replicas_) next = std::min(next, replica->next_wakeup());
   return next;
 }
@@ -223,6 +225,25 @@ void Manager::report_changes(Instant now, Effects& out) {
     if (told != reported_.end() && same_for_links(told->second, view)) continue;
     reported_[id] = view;
     out.push_back(ReplicaChanged{.replica = std::move(view)});
+  }
+}
+
+// OC-POOL-3055. Every report is told of, also one that changes nothing: a gateway learns from it that what it has sent
+// is in the count.
+void Manager::report_loads(Instant now, Effects& out) {
+  load_wakeup_ = Instant::never();
+  if (attachments_.links().empty()) return;  // the snapshot of a welcome tells it
+  for (const auto& [id, replica] : replicas_) {
+    if (!replica->grants()) continue;
+    LoadTold& told = loads_told_[id];
+    if (told.reports == replica->reports() || replica->kv().pages_total == 0) continue;
+    const Instant due = told.reports == 0 ? now : told.at + settings_.limits.load_interval;
+    if (now < due) {
+      load_wakeup_ = std::min(load_wakeup_, due);
+      continue;
+    }
+    told = {.reports = replica->reports(), .at = now};
+    out.push_back(ReplicaLoaded{.replica_id = id, .inc = replica->inc(), .kv_pages_used = replica->kv().pages_used});
   }
 }
 

@@ -115,6 +115,7 @@ class Manager {
   void note_division_wakeup(const Replica& replica, Instant now);
   std::uint32_t ready_replicas(const std::string& pool_id) const;
   void report_changes(Instant now, Effects& out);
+  void report_loads(Instant now, Effects& out);
   void tell_others(Instant now, Effects& out);
   Secret new_secret();
 
@@ -130,6 +131,12 @@ class Manager {
   FairLedger ledger_;
   Instant fair_wakeup_ = Instant::never();
   std::map<std::string, ReplicaView> reported_;  // what links were told last
+  struct LoadTold {
+    std::uint64_t reports = 0;  // of the replica, when it was told
+    Instant at;
+  };
+  std::map<std::string, LoadTold> loads_told_;
+  Instant load_wakeup_ = Instant::never();
   // Leases of each replica's incarnation that holders may know of, so that they can be told when the process is gone.
   std::map<std::string, std::map<LeaseId, Holder>> known_;
   std::map<std::string, Instant> contended_since_;  // by replica; absent: slack

@@ -260,6 +260,7 @@ void Manager::remove_replica(const std::string& replica_id, Effects& out) {
   known_.erase(replica_id);
   contended_since_.erase(replica_id);
   reported_.erase(replica_id);
+  loads_told_.erase(replica_id);
   out.push_back(ReplicaGone{replica_id});
 }
 

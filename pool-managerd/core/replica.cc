@@ -49,6 +49,7 @@ void Replica::spawn(Instant now, Effects& out) {
   facts_.load_progress = 0;
   facts_.load_failure.reset();
   last_report_.reset();
+  kv_.pages_used = 0;
   job_times_.restarted();
   pid_ = 0;
   change_state(ReplicaState::starting, out);
@@ -319,6 +320,7 @@ std::vector<LeaseBook::Announcement> Replica::on(const WorkerReport& event, Inst
   life.steps_done = event.steps_done;
   life.step_longest = std::max(life.step_longest, event.step_longest);
   last_report_ = event;
+  take_memory(event);
   if (life.ending) return announcements;
   if (state_ == ReplicaState::preloading) {
     if (event.self_check && event.self_check->id == life.check_id && life.check_id != 0) {
@@ -328,6 +330,13 @@ std::vector<LeaseBook::Announcement> Replica::on(const WorkerReport& event, Inst
     }
   }
   return announcements;
+}
+
+// Nothing is told before the model is loaded: then what its last life said of its size holds.
+void Replica::take_memory(const WorkerReport& report) {
+  ++reports_;
+  if (report.kv_pages_total > 0) kv_.pages_total = report.kv_pages_total;
+  kv_.pages_used = std::min(report.kv_pages_used, kv_.pages_total);
 }
 
 // --- time ---
@@ -504,6 +513,8 @@ ReplicaView Replica::view(Instant now) const {
   view.inc = inc();
   view.endpoint = endpoint_;
   view.facts = facts_;
+  view.kv = kv_;
+  view.kv.page_tokens = facts_.kv_page_tokens;
   view.last_error = last_error_;
   view.last_failure = last_failure_;
   view.restarts = spawns_ > 0 ? spawns_ - 1 : 0;

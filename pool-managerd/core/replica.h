@@ -77,6 +77,8 @@ class Replica {
   // Of jobs that ended lately; 0 while none has.
   Duration mean_job_time() const { return job_times_.mean(); }
   const std::optional<WorkerReport>& last_report() const { return last_report_; }
+  const KvMemory& kv() const { return kv_; }
+  std::uint64_t reports() const { return reports_; }  // ever
 
  private:
   // One process, from the request to spawn it until it is reaped.
@@ -114,6 +116,7 @@ class Replica {
   bool identity_holds(Instant now, Effects& out);
   bool set_holds(Instant now, Effects& out);
   void take_facts(const WorkerFacts& facts);
+  void take_memory(const WorkerReport& report);
   void judge_self_check(const WorkerReport& report, Instant now, Effects& out);
   void check_limits(Instant now, Effects& out);
   void check_drain(Instant now, Effects& out);
@@ -147,6 +150,8 @@ class Replica {
   std::int64_t pid_ = 0;
   WorkerFacts facts_;
   std::optional<WorkerReport> last_report_;
+  KvMemory kv_;  // its size is kept between two lives, like facts_
+  std::uint64_t reports_ = 0;
   JobTimes job_times_;
   std::uint32_t spawns_ = 0;
   std::uint32_t failures_ = 0;

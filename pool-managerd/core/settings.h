@@ -66,6 +66,7 @@ struct DivisionPolicy {
 
 struct Limits {
   Duration fair_interval = Duration::milliseconds(100);  // F4
+  Duration load_interval = Duration::milliseconds(50);   // between two words on one replica's memory (OC-POOL-3055)
   std::size_t links_max = 64;                            // attached orchestrators
   std::size_t operations_kept = 64;                      // that have ended
   std::size_t update_entries_max = 4096;                 // per list of one HolderUpdate

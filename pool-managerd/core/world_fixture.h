@@ -62,6 +62,7 @@ struct Script {
   bool tokens_grow = true;    // in its numbers
   bool self_check_answers = true;
   std::uint32_t slots = 4;
+  std::uint32_t kv_page_tokens = 0;
 };
 
 struct FakeWorker {
@@ -74,6 +75,8 @@ struct FakeWorker {
   std::uint64_t steps = 0;
   Duration step_longest;
   std::uint64_t tokens = 0;
+  std::uint64_t kv_pages_total = 0;
+  std::uint64_t kv_pages_used = 0;
 };
 
 class World {
@@ -181,6 +184,8 @@ class World {
             .steps_done = fake.steps,
             .step_longest = fake.step_longest,
             .tokens_out_total = fake.tokens,
+            .kv_pages_used = fake.kv_pages_used,
+            .kv_pages_total = fake.kv_pages_total,
             .jobs_ended = fake.arbiter.jobs_ended(),
             .self_check = std::nullopt,
             .table = {},
@@ -328,6 +333,7 @@ class World {
     facts.model_name = says.model_name;
     facts.model_digest = says.digest;
     facts.slots = says.slots;
+    facts.kv_page_tokens = says.kv_page_tokens;
     if (says.load_fails)
       facts.load_failure = worker::EngineFailure{.outcome = Outcome::INTERNAL, .message = "bad tensor", .field = {}};
     pending.emplace_back(InfoArrived{.inc = effect.inc, .facts = facts});
@@ -356,6 +362,7 @@ class World {
   void react(const AttachWelcome&) {}
   void react(const AttachRefused&) {}
   void react(const ReplicaChanged&) {}
+  void react(const ReplicaLoaded&) {}
   void react(const SendGrant& effect) {
     // L2, checked at every grant: the worker has the lease, and at least that size.
     grants[effect.link.value][effect.lease] = effect;

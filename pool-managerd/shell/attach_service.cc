@@ -267,6 +267,7 @@ void AttachService::send(const AttachRefused& effect) {
   shared_->refuse(effect.link, effect.outcome, effect.message, effect.field);
 }
 void AttachService::send(const ReplicaChanged& effect) { shared_->write_all(wire::replica_event(effect.replica)); }
+void AttachService::send(const ReplicaLoaded& effect) { shared_->write_all(wire::load_event(effect)); }
 void AttachService::send(const ReplicaGone& effect) { shared_->write_all(wire::gone_event(effect)); }
 void AttachService::send(const SendGrant& effect) { shared_->write(effect.link, wire::grant_event(effect)); }
 void AttachService::send(const SendOthers& effect) { shared_->write(effect.link, wire::others_event(effect)); }

@@ -39,6 +39,7 @@ class AttachService {
   void send(const AttachWelcome& effect);
   void send(const AttachRefused& effect);
   void send(const ReplicaChanged& effect);
+  void send(const ReplicaLoaded& effect);
   void send(const ReplicaGone& effect);
   void send(const SendGrant& effect);
   void send(const SendRevoke& effect);

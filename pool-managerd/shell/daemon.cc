@@ -113,6 +113,7 @@ struct Daemon::Parts {
   void execute(const AttachWelcome& effect) { attach.send(effect); }
   void execute(const AttachRefused& effect) { attach.send(effect); }
   void execute(const ReplicaChanged& effect) { attach.send(effect); }
+  void execute(const ReplicaLoaded& effect) { attach.send(effect); }
   void execute(const ReplicaGone& effect);
   void execute(const SendGrant& effect);
   void execute(const SendRevoke& effect);

@@ -153,6 +153,9 @@ WorkerFacts parse_info(const v1::WorkerInfo& message) {
   facts.memory_bytes = message.memory_bytes();
   facts.token_ids = message.token_ids();
   facts.waits_for = message.waits_for();
+  facts.interruptible_decode = message.interruptible_decode();
+  facts.prefix_cache = message.prefix_cache();
+  facts.kv_page_tokens = message.kv_page_tokens();
   return facts;
 }
 
@@ -224,6 +227,8 @@ void write_replica(const ReplicaView& view, v1::Replica* out) {
   out->set_retry_in_ms(ms_of(view.retry_in));
   out->set_pid(static_cast<std::uint64_t>(view.pid));
   out->set_routable(view.routable);
+  out->set_kv_pages_total(view.kv.pages_total);
+  out->set_kv_pages_used(view.kv.pages_used);
   const WorkerFacts& facts = view.facts;
   v1::WorkerInfo* info = out->mutable_info();
   info->set_ready(facts.ready);
@@ -256,6 +261,9 @@ void write_replica(const ReplicaView& view, v1::Replica* out) {
   info->set_memory_bytes(facts.memory_bytes);
   info->set_process_id(std::to_string(view.pid));
   info->set_token_ids(facts.token_ids);
+  info->set_interruptible_decode(facts.interruptible_decode);
+  info->set_prefix_cache(facts.prefix_cache);
+  info->set_kv_page_tokens(facts.kv_page_tokens);
 }
 
 v1::AttachEvent manager_hello(ManagerId manager, std::uint64_t boot, const std::vector<ReplicaView>& replicas) {
@@ -272,6 +280,15 @@ v1::AttachEvent manager_hello(ManagerId manager, std::uint64_t boot, const std::
 v1::AttachEvent replica_event(const ReplicaView& view) {
   v1::AttachEvent event;
   write_replica(view, event.mutable_replica());
+  return event;
+}
+
+v1::AttachEvent load_event(const ReplicaLoaded& loaded) {
+  v1::AttachEvent event;
+  v1::ReplicaLoad* load = event.mutable_load();
+  load->set_replica_id(loaded.replica_id);
+  write_pair(loaded.inc, load->mutable_inc());
+  load->set_kv_pages_used(loaded.kv_pages_used);
   return event;
 }
 

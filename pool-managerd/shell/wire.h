@@ -30,6 +30,7 @@ void write_incarnation(Incarnation inc, v1::Incarnation* out);
 void write_replica(const ReplicaView& view, v1::Replica* out);
 v1::AttachEvent manager_hello(ManagerId manager, std::uint64_t boot, const std::vector<ReplicaView>& replicas);
 v1::AttachEvent replica_event(const ReplicaView& view);
+v1::AttachEvent load_event(const ReplicaLoaded& loaded);
 v1::AttachEvent gone_event(const ReplicaGone& gone);
 Result<StartOperation, BadMessage> parse_operation(const v1::StartOperationRequest& message);
 void write_operation(const Operation& operation, v1::Operation* out);

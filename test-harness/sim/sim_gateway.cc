@@ -42,6 +42,8 @@ gateway::ReplicaView to_gateway(const pool::ReplicaView& view) {
   out.template_per_message_bytes = view.facts.template_per_message_bytes;
   out.token_bytes_expansion = view.facts.token_bytes_expansion;
   out.was_ready = view.was_ready;
+  out.kv = view.kv;
+  out.prefix_cache = view.facts.prefix_cache;
   out.retry_in = view.retry_in;
   return out;
 }
@@ -199,6 +201,9 @@ void SimGateway::attach(std::size_t index) {
     step(up);
   };
   sink.replica = [this, ours](const pool::ReplicaView& view) { step(gateway::ReplicaChanged{ours, to_gateway(view)}); };
+  sink.load = [this, ours](const pool::ReplicaLoaded& load) {
+    step(gateway::ReplicaLoaded{ours, load.replica_id, load.inc, load.kv_pages_used});
+  };
   sink.grant = [this, ours](const pool::SendGrant& grant) {
     if (world_.tracing()) {
       world_.trace(node_.name, "hears of lease " + std::to_string(grant.lease.counter) + " of " + grant.replica_id +

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "sim/script.h"
+
 namespace orch::sim {
 
 SimManager::SimManager(World& world, ManagerSetup setup)
@@ -153,6 +155,14 @@ void SimManager::to_link(LinkId id, const std::function<void(const LinkSink&)>& 
   world_.send(it->second.stream, 0, copies, [sink = it->second.sink, deliver] { deliver(sink); });
 }
 
+void SimManager::to_all(const std::function<void(const LinkSink&)>& deliver, World::Copies copies) {
+  std::vector<LinkId> ids;
+  for (const auto& [id, link] : links_) {
+    if (link.welcomed) ids.push_back(id);
+  }
+  for (const LinkId id : ids) to_link(id, deliver, copies);
+}
+
 void SimManager::execute(const pool::Effect& effect) {
   if (const auto* spawning = std::get_if<pool::SpawnWorker>(&effect)) return spawn(*spawning);
   if (const auto* signaling = std::get_if<pool::SignalWorker>(&effect)) return signal(*signaling);
@@ -183,13 +193,9 @@ void SimManager::execute(const pool::Effect& effect) {
     world_.break_stream(it->second.stream, 1);
     links_.erase(it);
   } else if (const auto* changed = std::get_if<pool::ReplicaChanged>(&effect)) {
-    std::vector<LinkId> ids;
-    for (const auto& [id, link] : links_) {
-      if (link.welcomed) ids.push_back(id);
-    }
-    for (const LinkId id : ids) {
-      to_link(id, [view = changed->replica](const LinkSink& sink) { sink.replica(view); }, World::Copies::one);
-    }
+    to_all([view = changed->replica](const LinkSink& sink) { sink.replica(view); }, World::Copies::one);
+  } else if (const auto* load = std::get_if<pool::ReplicaLoaded>(&effect)) {
+    to_all([message = *load](const LinkSink& sink) { sink.load(message); }, World::Copies::repeatable);
   } else if (const auto* grant = std::get_if<pool::SendGrant>(&effect)) {
     setup_.history->told({setup_.id, grant->inc}, grant->lease, grant->slots, grant->number);
     if (world_.tracing()) {
@@ -271,6 +277,9 @@ void SimManager::spawn(const pool::SpawnWorker& effect) {
   worker.accelerator = setup_.accelerators.at(spec->replica_id);
   worker.fails_to_load = fate == SpawnFate::fails_to_load || fate == SpawnFate::fails_to_load_for_good;
   worker.fails_self_check = fate == SpawnFate::fails_check;
+  // Every third replica has memory for two short jobs or one long one, however many slots it declares.
+  const bool tight = mix(setup_.id.value.lo * 7 + static_cast<unsigned char>(effect.replica_id.back())) % 3 == 0;
+  worker.kv = {.page_tokens = tight ? 256u : 16u, .pages_total = tight ? 2u : 1024u, .pages_used = 0};
   worker.load_time = world_.between(setup_.load_min, setup_.load_max);
   worker.step = world_.between(Duration::milliseconds(10), Duration::milliseconds(120));
   worker.mutant = setup_.mutant;

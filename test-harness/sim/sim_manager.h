@@ -36,6 +36,7 @@ struct ManagerSetup {
 struct LinkSink {
   std::function<void(const pool::AttachWelcome&, ManagerId, std::uint64_t boot)> welcome;
   std::function<void(const pool::ReplicaView&)> replica;
+  std::function<void(const pool::ReplicaLoaded&)> load;
   std::function<void(const pool::SendGrant&)> grant;
   std::function<void(const pool::SendRevoke&)> revoke;
   std::function<void(const FairReport&)> others;
@@ -120,6 +121,7 @@ class SimManager {
   void follow_books();
   SpawnFate draw_fate(const std::string& replica_id);
   Process* living(Incarnation inc);
+  void to_all(const std::function<void(const LinkSink&)>& deliver, World::Copies copies);
   void to_link(LinkId id, const std::function<void(const LinkSink&)>& deliver, World::Copies copies);
 
   World& world_;

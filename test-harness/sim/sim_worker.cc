@@ -6,6 +6,11 @@
 #include "sim/script.h"
 
 namespace orch::sim {
+namespace {
+
+constexpr std::uint32_t kPromptTokens = 7;  // of every job, template included
+
+}  // namespace
 
 SimWorker::SimWorker(World& world, WorkerSetup setup)
     : world_(world),
@@ -128,6 +133,7 @@ pool::WorkerFacts SimWorker::facts() const {
   facts.accelerator = setup_.accelerator;
   facts.ctx_max = setup_.ctx_max;
   facts.slots = setup_.slots;
+  facts.kv_page_tokens = setup_.kv.page_tokens;
   facts.template_fixed_bytes = 8;
   facts.template_per_message_bytes = 4;
   facts.token_bytes_expansion = 1;
@@ -155,8 +161,17 @@ pool::WorkerReport SimWorker::report_now() const {
   out.step_longest = setup_.step;
   out.tokens_out_total = tokens_out_;
   out.jobs_ended = arbiter_.jobs_ended();
+  out.kv_pages_total = setup_.kv.pages_total;
+  out.kv_pages_used = pages_used();
   out.drain_left = arbiter_.drain_left(local());
   return out;
+}
+
+// A job that grows takes the pages of others, which are fed again later: that is not played.
+std::uint64_t SimWorker::pages_used() const {
+  std::uint64_t used = 0;
+  for (const auto& [id, call] : calls_) used += setup_.kv.pages_for(kPromptTokens + call.next + 1);
+  return std::min(used, setup_.kv.pages_total);
 }
 
 void SimWorker::schedule_report() {
@@ -233,6 +248,8 @@ bool SimWorker::generate(const StreamPtr& stream, const gateway::Dispatch& dispa
     world_.count(Fault::engine_fault);
     return refuse(Outcome::NO_PAGES);
   }
+  if (setup_.kv.pages_for(kPromptTokens + resumed + 1) + pages_used() > setup_.kv.pages_total)
+    return refuse(Outcome::NO_PAGES);
   const auto admitted = arbiter_.admit(dispatch.fence, holder, id, local(), dispatch.lease_slots);
   const bool runs = admitted.ok() || setup_.mutant == Mutant::worker_accepts_all;
   check_admission(dispatch, holder, runs);
@@ -245,7 +262,7 @@ bool SimWorker::generate(const StreamPtr& stream, const gateway::Dispatch& dispa
     const auto it = calls_.find(id);
     if (it == calls_.end() || it->second.stopping || stalled_) return;
     if (dies_at(WorkerPoint::before_start)) return;
-    answer(it->second, gateway::DispatchStarted{id, it->second.fence, 7, 0}, World::Copies::repeatable);
+    answer(it->second, gateway::DispatchStarted{id, it->second.fence, kPromptTokens, 0}, World::Copies::repeatable);
     step(id);
   });
   pump_stops();
@@ -267,7 +284,7 @@ void SimWorker::step(const DispatchId& id) {
       gateway::DispatchFinished done;
       done.dispatch = id;
       done.fence = call.fence;
-      done.prompt_tokens = 7;
+      done.prompt_tokens = kPromptTokens;
       done.completion_tokens = call.length;
       const ActiveCall last = call;
       end_call(id, std::nullopt);

@@ -28,6 +28,7 @@ struct WorkerSetup {
   std::string digest;
   std::string accelerator = "cpu";
   std::uint32_t ctx_max = 512;
+  KvMemory kv;
   bool fails_to_load = false;
   bool fails_self_check = false;
   Duration load_time;
@@ -99,6 +100,7 @@ class SimWorker {
   Instant local() const { return node_.clock.local(world_.now()); }
   void report(std::optional<pool::SelfCheckOutcome> check = std::nullopt);
   pool::WorkerReport report_now() const;
+  std::uint64_t pages_used() const;
   void watch_orphanhood();
   void schedule_report();
   bool dies_at(WorkerPoint point);

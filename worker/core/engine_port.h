@@ -58,6 +58,7 @@ struct EngineInfo {
   bool token_ids = true;
   bool interruptible_decode = false;
   bool prefix_cache = false;
+  std::uint32_t kv_page_tokens = 0;
   std::string waits_for = {};  // while it loads: what it waits for outside of itself, in words
 };
 

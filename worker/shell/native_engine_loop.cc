@@ -62,6 +62,7 @@ bool NativeEngine::load() {
   const std::lock_guard lock(mutex_);
   loaded_ = {{model_.tokenizer, model_.chat_template}, model_.pooling};
   info_ = model_.info;
+  info_.kv_page_tokens = kPageTokens;
   info_.load_progress = 1;
   info_.ready = true;
   return true;

@@ -356,6 +356,7 @@ void write_info(const EngineInfo& info, v1::WorkerInfo* out) {
   out->set_waits_for(info.waits_for);
   out->set_interruptible_decode(info.interruptible_decode);
   out->set_prefix_cache(info.prefix_cache);
+  out->set_kv_page_tokens(info.kv_page_tokens);
 }
 
 void write_counters(const EngineCounters& counters, v1::ControlReport* out) {
