@@ -81,10 +81,8 @@ void Manager::on(const StartOperation& event, Instant now, Effects& out) {
     open_operations_.erase(superseded);
   }
   if (replaces(event.kind)) {
-    for (const std::string& id : targets) {
-      if (replicas_.at(id)->is_wanted()) continue;
-      return refuse(event, Outcome::CONFLICT, id + " is drained: nothing of it can be replaced", {}, out);
-    }
+    const std::string why = not_replaceable(event.kind, targets);
+    if (!why.empty()) return refuse(event, Outcome::CONFLICT, why, {}, out);
   }
   OpenOperation open;
   open.view.id = {.boot = settings_.boot, .counter = ++last_operation_};
@@ -101,6 +99,26 @@ void Manager::on(const StartOperation& event, Instant now, Effects& out) {
   out.push_back(OperationReply{.request = event.request, .operation = operation.view, .message = {}, .field = {}});
 }
 
+// OC-POOL-3056: a whole pool that is drained is reloaded too. Of one replica among others it would not be clear whether
+// it is to serve again.
+std::string Manager::not_replaceable(OperationKind kind, const std::vector<std::string>& targets) const {
+  const Replica* drained = nullptr;
+  std::size_t wanted = 0;
+  for (const std::string& id : targets) {
+    const Replica& replica = *replicas_.at(id);
+    if (replica.is_wanted()) {
+      ++wanted;
+    } else if (drained == nullptr || !replica.is_drained()) {
+      drained = &replica;
+    }
+  }
+  if (drained == nullptr) return {};
+  const std::string& id = drained->spec().replica_id;
+  if (kind == OperationKind::restart) return id + " is drained: an undrain starts it";
+  if (!drained->is_drained()) return id + " still drains";
+  return wanted == 0 ? std::string() : id + " is drained and others are not: drain the pool first, or undrain it";
+}
+
 void Manager::begin(OpenOperation& operation, Instant now, Effects& out) {
   if (replaces(operation.view.kind)) return begin_rollout(operation);
   for (const std::string& id : operation.targets) {
@@ -114,13 +132,15 @@ void Manager::begin(OpenOperation& operation, Instant now, Effects& out) {
   }
 }
 
-// A reload to what a replica serves already changes nothing.
+// A reload to what a replica serves already changes nothing; one that serves nothing is brought back by it.
 void Manager::begin_rollout(OpenOperation& operation) {
   Rollout rollout;
+  rollout.of_drained = std::none_of(operation.targets.begin(), operation.targets.end(),
+                                    [&](const std::string& id) { return replicas_.at(id)->is_wanted(); });
   for (const std::string& id : operation.targets) {
     const ReplicaSpec& spec = replicas_.at(id)->spec();
     const ModelFile is{.path = spec.model_path, .digest = spec.model_digest};
-    if (operation.view.model == is) continue;
+    if (!rollout.of_drained && operation.view.model == is) continue;
     rollout.todo.push_back({.replica_id = id, .to = operation.view.model.value_or(is)});
   }
   operation.view.total = static_cast<std::uint32_t>(rollout.todo.size());
@@ -171,20 +191,20 @@ bool Manager::advance_rollout(OpenOperation& operation, Instant now, Effects& ou
   }
   Replica& old = *replicas_.at(rollout.old_id);
   if (!rollout.successor_served) {
-    if (successor.failures() > 0) {
+    if (!rollout.to_drained && successor.failures() > 0) {
       give_up_successor(operation, now, out);
       return true;
     }
-    if (successor.state() != ReplicaState::ready) return false;
+    if (!rollout.to_drained && successor.state() != ReplicaState::ready) return false;
     rollout.successor_served = true;
     old.drain(operation.view.deadline, DrainReason::rollout, now, out);
-    operation.view.step = rollout.old_id + " drains, " + rollout.new_id + " serves";
+    operation.view.step = rollout.old_id + " drains" + (rollout.to_drained ? "" : ", " + rollout.new_id + " serves");
     return true;
   }
   if (!old.is_drained()) return false;
-  operation.view.jobs_cut += old.jobs_cut();
+  if (!rollout.of_drained || rollout.back) operation.view.jobs_cut += old.jobs_cut();  // else of an earlier drain
   const ModelFile was{.path = old.spec().model_path, .digest = old.spec().model_digest};
-  rollout.undo.push_front({.replica_id = rollout.new_id, .to = was});
+  rollout.undo.push_front({.replica_id = rollout.new_id, .to = was, .drained = rollout.of_drained});
   remove_replica(rollout.old_id, out);
   rollout.old_id.clear();
   rollout.successor_served = false;
@@ -208,7 +228,10 @@ bool Manager::next_replacement(OpenOperation& operation, Instant now, Effects& o
   spec.model_digest = change.to.digest;
   rollout.old_id = change.replica_id;
   rollout.new_id = spec.replica_id;
+  rollout.to_drained = change.drained;
   auto successor = std::make_unique<Replica>(spec, settings_, serials_, sets_, entropy_);
+  if (change.drained)
+    successor->drain(Duration{}, DrainReason::rollout, now, out);  // before it has begun: it never does
   const bool is_new = replicas_.emplace(rollout.new_id, std::move(successor)).second;
   ORCH_CHECK(is_new);
   operation.view.step = rollout.new_id + " is to become ready";

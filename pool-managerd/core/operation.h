@@ -56,12 +56,15 @@ struct Rollout {
   struct Change {
     std::string replica_id;
     ModelFile to;
+    bool drained = false;  // its successor is not to run either
   };
   std::deque<Change> todo;
   std::string old_id;             // under way; empty: none
   std::string new_id;             // its successor
   bool successor_served = false;  // was ready: the old one drains
   bool giving_up = false;         // the successor is being removed
+  bool to_drained = false;        // nothing is started in the place of the one under way
+  bool of_drained = false;        // the pool was drained: nothing ran before (OC-POOL-3056)
   std::deque<Change> undo;        // what was replaced, newest first, and what to go back to
   bool back = false;              // todo is what undo was
 };

@@ -315,6 +315,101 @@ TEST(Operations, OC_POOL_3052_a_reload_to_what_is_served_changes_nothing) {
   EXPECT_EQ(world.sent<SpawnWorker>().size(), 1u);
 }
 
+// --- a reload of what is drained (OC-POOL-3056) ---
+
+struct Drained : World {
+  explicit Drained(int count) : World(replicas(count)) {
+    step(Tick{});
+    start(drain, Duration::seconds(1));
+    run(Duration::seconds(2));
+    EXPECT_TRUE(workers.empty());
+  }
+  std::size_t spawned(const std::string& replica_id) const {
+    const auto all = sent<SpawnWorker>();
+    return static_cast<std::size_t>(
+        std::count_if(all.begin(), all.end(), [&](const auto& each) { return each.replica_id == replica_id; }));
+  }
+};
+
+TEST(Operations, OC_POOL_3056_a_reload_of_a_drained_pool_loads_the_new_set_and_nothing_of_the_old) {
+  Drained world(2);
+  world.scripts["p-0b"] = with_new_model();
+  world.scripts["p-1b"] = with_new_model();
+  world.scripts["p-0b"].loads = false;
+  const Operation reload = world.start(OperationKind::reload, Duration::seconds(5), kNew);
+  world.run(Duration::seconds(1));
+  EXPECT_EQ(world.workers.size(), 1u) << "one after another, and nothing beside it";
+  world.scripts["p-0b"].loads = true;
+  world.run(Duration::seconds(10));
+  EXPECT_EQ(state_of(world, reload), "succeeded") << world.operation(reload).error;
+  EXPECT_EQ(world.operation(reload).done, 2u);
+  ASSERT_EQ(world.manager.specs().size(), 2u);
+  for (const ReplicaSpec& spec : world.manager.specs()) {
+    EXPECT_EQ(spec.model_path, "/new");
+    EXPECT_EQ(world.view_of(spec.replica_id).state, ReplicaState::ready) << spec.replica_id;
+  }
+  EXPECT_EQ(world.spawned("p-0") + world.spawned("p-1"), 2u) << "before the drain, never again";
+}
+
+TEST(Operations, OC_POOL_3056_a_reload_that_fails_leaves_the_old_set_drained) {
+  Drained world(2);
+  world.scripts["p-0b"] = with_new_model();
+  world.scripts["p-1b"] = with_new_model();
+  world.scripts["p-1b"].decodes = false;
+  const Operation reload = world.start(OperationKind::reload, Duration::seconds(5), kNew);
+  world.run(Duration::seconds(30));
+  EXPECT_EQ(state_of(world, reload), "failed");
+  EXPECT_THAT(world.operation(reload).error, HasSubstr("p-1b: self-check decode"));
+  EXPECT_TRUE(world.workers.empty()) << "nothing runs, as before";
+  ASSERT_EQ(world.manager.specs().size(), 2u);
+  for (const ReplicaSpec& spec : world.manager.specs()) {
+    EXPECT_EQ(spec.model_path, "/old");
+    EXPECT_EQ(world.view_of(spec.replica_id).state, ReplicaState::stopped) << spec.replica_id;
+  }
+  EXPECT_THAT(world.view_of("p-1").last_error, HasSubstr("reload: p-1b: self-check decode"));
+  const Operation back = world.start(undrain);
+  world.run(Duration::seconds(2));
+  EXPECT_EQ(state_of(world, back), "succeeded") << world.operation(back).error;
+  EXPECT_EQ(world.view_of("p-0").state, ReplicaState::ready);
+}
+
+TEST(Operations, OC_POOL_3056_the_first_failure_leaves_all_as_it_was) {
+  Drained world(1);
+  world.scripts["p-0b"].digest = "sha256:22";
+  const Operation reload = world.start(OperationKind::reload, Duration::seconds(5), kNew);
+  world.run(Duration::seconds(10));
+  EXPECT_EQ(state_of(world, reload), "failed");
+  EXPECT_TRUE(world.workers.empty());
+  EXPECT_EQ(world.view().replica_id, "p-0");
+  EXPECT_EQ(world.view().state, ReplicaState::stopped);
+  EXPECT_EQ(world.spawned("p-0"), 1u);
+}
+
+TEST(Operations, OC_POOL_3056_a_reload_to_the_same_model_brings_a_drained_pool_back) {
+  Drained world(1);
+  const Operation reload = world.start(OperationKind::reload, Duration::seconds(5), ModelFile{"/old", kDigest});
+  world.run(Duration::seconds(3));
+  EXPECT_EQ(state_of(world, reload), "succeeded");
+  world.expect_state(ReplicaState::ready);
+}
+
+TEST(Operations, OC_POOL_3056_half_a_pool_or_one_that_still_drains_is_not_reloaded) {
+  World half(replicas(2));
+  half.step(Tick{});
+  half.step(StartOperation{
+      .request = {1}, .kind = drain, .pool_id = {}, .replica_id = "p-1", .deadline = Duration::seconds(1)});
+  half.run(Duration::seconds(2));
+  half.start(OperationKind::reload, Duration::seconds(1), kNew);
+  EXPECT_EQ(half.last<OperationReply>().outcome, Outcome::CONFLICT);
+  EXPECT_THAT(half.last<OperationReply>().message, HasSubstr("p-1 is drained and others are not"));
+  half.start(restart);
+  EXPECT_THAT(half.last<OperationReply>().message, HasSubstr("p-1 is drained: an undrain starts it"));
+  Busy busy;
+  busy.start(drain, Duration::seconds(50));
+  busy.start(OperationKind::reload, Duration::seconds(1), kNew);
+  EXPECT_EQ(busy.last<OperationReply>().outcome, Outcome::CONFLICT);
+}
+
 TEST(Operations, OC_POOL_3050_a_shutdown_ends_what_is_under_way) {
   World world(replicas(1));
   world.step(Tick{});
