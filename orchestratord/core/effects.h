@@ -228,6 +228,13 @@ struct NotedPoisoned {
   std::string pool_id;
 };
 // M7: prompt and accepted tokens that a later attempt has to compute once more.
+// Sent to a replica that was believed to have the beginning of its prompt (OC-CORE-1018).
+struct NotedWarmStart {
+  std::string replica_id;
+  std::string pool_id;
+  std::string engine;
+  bool found = false;  // at least half of it was there
+};
 struct NotedRecomputed {
   std::string replica_id;
   std::string pool_id;
@@ -266,8 +273,8 @@ using Effect =
     std::variant<AdmissionReply, CancelReply, SessionEnded, ModelsChanged, TenantsReply, StreamOpened, StreamRefused,
                  Deliver, DeliverServedBy, StreamClosed, Dispatch, CancelDispatch, BeatWorker, ForgetWorker,
                  CountTokens, SendUpdate, SendFair, JournalWrite, NotedAdmitted, NotedRefused, NotedDispatched,
-                 NotedFirstToken, NotedEnded, NotedPoisoned, NotedRecomputed, NotedPreempted, NotedQuota,
-                 NotedQueueDepth, NotedRetried, NotedJournal, NotedRecovered, Drained>;
+                 NotedFirstToken, NotedEnded, NotedPoisoned, NotedWarmStart, NotedRecomputed, NotedPreempted,
+                 NotedQuota, NotedQueueDepth, NotedRetried, NotedJournal, NotedRecovered, Drained>;
 
 using Effects = std::vector<Effect>;
 

@@ -33,6 +33,7 @@
 #include "orchestratord/core/forecast.h"
 #include "orchestratord/core/job_queue.h"
 #include "orchestratord/core/job_spec.h"
+#include "orchestratord/core/prefix_chain.h"
 #include "orchestratord/core/quota_book.h"
 #include "orchestratord/core/stream_event.h"
 
@@ -145,6 +146,7 @@ struct Job {
   std::uint32_t losses = 0;                       // workers that went away under it without a word
   std::uint32_t deaths = 0;                       // of them that died by themselves (M6)
   Instant lacks_memory_since = Instant::never();  // waiting: found slots, and no KV pages (OC-CORE-1017)
+  std::optional<PrefixChain> prefix;              // of its prompt, once somebody asked
   bool verdict_due = false;       // a suspect's stream broke, and whether its worker died is not known yet
   bool computed = false;          // an attempt has begun to compute: the next one does it again (M7)
   std::uint32_t preemptions = 0;  // dispatches taken from it

@@ -55,6 +55,7 @@ struct Limits {
   Duration busy_pause_max = Duration::seconds(1);
   std::uint32_t busy_in_a_row_max = 4;              // SLOT_BUSY; then no dispatch on the lease until its next grant
   Duration memory_patience = Duration::seconds(2);  // of a job without KV pages; then a replica is held for it
+  bool warm_placement = true;                       // OC-CORE-1018
   Duration broken_pause = Duration::seconds(1);     // no dispatch on a lease after a stream to its worker broke
   Duration cancel_settle =
       Duration::seconds(5);  // a cancelled call that never reports its end holds its slot this long

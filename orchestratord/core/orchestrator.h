@@ -37,6 +37,7 @@
 #include "orchestratord/core/model_lifecycle.h"
 #include "orchestratord/core/on_time.h"
 #include "orchestratord/core/overtaking.h"
+#include "orchestratord/core/prefix_index.h"
 #include "orchestratord/core/quarantine.h"
 #include "orchestratord/core/quota_book.h"
 #include "orchestratord/core/service_shares.h"
@@ -82,6 +83,7 @@ class Orchestrator {
   std::optional<Instant> others_heard_at() const { return others_heard_at_; }
   const StreamRegistry& streams() const { return streams_; }
   const ServiceTimes& service_times() const { return times_; }
+  const PrefixIndex& prefixes() const { return prefixes_; }
   const DecisionLog& decisions() const { return decisions_; }
   const ModelLifecycle& lifecycle() const { return lifecycle_; }
   const Journal& journal() const { return journal_; }
@@ -107,11 +109,12 @@ class Orchestrator {
     ReplicaKey replica;
     std::string model;
     Instant expected_end;
-    std::uint32_t lease_slots = 0;  // as known when it was sent
-    bool answered = false;          // by its worker: it has been admitted
-    std::uint64_t kv_pages = 0;     // that it is expected to need
-    std::uint64_t admitted_at = 0;  // version of its replica's memory when it was admitted; 0: it has not been
-    bool open = true;               // false: cancelled or given up; only its end is of interest
+    std::uint32_t lease_slots = 0;    // as known when it was sent
+    bool answered = false;            // by its worker: it has been admitted
+    std::uint64_t cached_tokens = 0;  // of its prompt, believed to be there already
+    std::uint64_t kv_pages = 0;       // that it is expected to need
+    std::uint64_t admitted_at = 0;    // version of its replica's memory when it was admitted; 0: it has not been
+    bool open = true;                 // false: cancelled or given up; only its end is of interest
     Instant closed_at = Instant::never();
   };
   struct Failing {
@@ -207,8 +210,8 @@ class Orchestrator {
   bool dispatch_of(const std::string& tenant, Priority priority, const std::set<Lane>& open);
   bool place_any(const Lane& lane);
   // `only`: on this replica, which is the job's own (M6).
-  PlacementDecision place(const Job& job, const ReplicaKey* only = nullptr);
-  std::array<Duration, 4> service_by_fill(const Job& job) const;
+  PlacementDecision place(Job& job, const ReplicaKey* only = nullptr);
+  std::array<Duration, 4> service_by_fill(const Job& job, std::uint64_t cached_tokens) const;
   void dispatch(Job& job, PlacementDecision decision);
   void close_call(DispatchId dispatch);  // cancels it; its slot is held until its end is reported
   void call_ended(DispatchId dispatch);
@@ -223,6 +226,11 @@ class Orchestrator {
   void note_admitted(Call& call);
   void note_lacks_memory(Job& job, const LeaseKey& roomiest);
   const ReplicaKey* held_from(const Job& job);
+
+  // beginnings of prompts (orchestrator_prefixes.cc)
+  static const PrefixChain& prefix_of(Job& job);
+  std::vector<WarmStart> warm_starts(Job& job);
+  void note_prefix(Job& job, const Call& call, const DispatchStarted& event);
 
   // migration (orchestrator_migration.cc)
   bool may_continue(const Job& job) const;
@@ -336,6 +344,7 @@ class Orchestrator {
   ServiceTimes times_;
   ReplicaSpeeds speeds_;
   PlacementIndex placement_index_;
+  PrefixIndex prefixes_;
   DecisionLog decisions_;
   ModelLifecycle lifecycle_;
   SessionBook sessions_;

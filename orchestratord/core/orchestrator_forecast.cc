@@ -56,15 +56,16 @@ void Orchestrator::predict_service(Job& job, const DomainLoad& load) const {
 }
 
 // For placement: what the job would take on a replica of usual speed, by its batch fill.
-std::array<Duration, 4> Orchestrator::service_by_fill(const Job& job) const {
+std::array<Duration, 4> Orchestrator::service_by_fill(const Job& job, std::uint64_t cached_tokens) const {
   std::array<Duration, 4> out{};
   if (job.forecast.estimated) return out;
   for (std::size_t i = 0; i < out.size(); ++i) {
-    const ServiceQuery query{.model = job.lane.model,
-                             .priority = job.spec.priority,
-                             .prompt_tokens = job.forecast.prompt_tokens,
-                             .output_tokens = job.forecast.output_tokens,
-                             .fill = (static_cast<double>(i) + 1) / 4};
+    const ServiceQuery query{
+        .model = job.lane.model,
+        .priority = job.spec.priority,
+        .prompt_tokens = job.forecast.prompt_tokens - std::min(cached_tokens, job.forecast.prompt_tokens),
+        .output_tokens = job.forecast.output_tokens,
+        .fill = (static_cast<double>(i) + 1) / 4};
     out[i] = times_.estimate(query).median;
   }
   return out;

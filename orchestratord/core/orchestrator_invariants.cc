@@ -84,6 +84,7 @@ std::string Orchestrator::check_invariants() const {
     if (link.sent.size() > config_.limits.updates_remembered_max) return "too many remembered updates";
   }
   if (std::string fault = check_journal(); !fault.empty()) return fault;
+  if (std::string fault = prefixes_.check(); !fault.empty()) return fault;
   if (std::string fault = check_migration(); !fault.empty()) return fault;
   return check_queue_bounds();
 }

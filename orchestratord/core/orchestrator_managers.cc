@@ -74,6 +74,7 @@ void Orchestrator::on(const ReplicaChanged& event) {
 void Orchestrator::replica_is_now(ManagerId manager, const ReplicaView& replica) {
   const ReplicaKey key{manager, replica.replica_id};
   leases_.close_of_replica(key, replica.inc);
+  prefixes_.forget_before(key, replica.inc);
   std::vector<DispatchId> lost;
   for (const auto& [dispatch, call] : calls_) {
     if (call.open && call.replica == key && call.fence.inc < replica.inc) lost.push_back(dispatch);

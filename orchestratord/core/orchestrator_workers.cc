@@ -73,14 +73,16 @@ bool Orchestrator::place_any(const Lane& lane) {
       .lease.has_value();
 }
 
-PlacementDecision Orchestrator::place(const Job& job, const ReplicaKey* only) {
+PlacementDecision Orchestrator::place(Job& job, const ReplicaKey* only) {
+  const std::vector<WarmStart> warm = warm_starts(job);
   return decide({.lane = job.lane,
                  .entries = placement_index_.of(job.lane.model, fleet_, leases_, speeds_),
                  .tokens_bound = job.tokens_bound,
                  .session = job.spec.session,
                  .prompt_tokens = prompt_now(job),
                  .expected_tokens = expected_tokens(job),
-                 .service = service_by_fill(job),
+                 .service = service_by_fill(job, 0),
+                 .warm = warm,
                  .now = now_,
                  .candidates_max = config_.limits.placement_candidates_max,
                  .mutation = config_.mutation,
@@ -108,6 +110,7 @@ void Orchestrator::dispatch(Job& job, PlacementDecision decision) {
   if (job.token_events == 0) job.replica_set = replica_set_key(replica);  // later attempts continue on an equal one
   job.replica_id = replica.replica_id;
   job.pool_id = replica.pool_id;
+  const std::uint64_t cached_tokens = decision.cached_tokens;
   decisions_.add_placement(job.spec.id,
                            {job.attempt, now_, job.replica_id, job.pool_id, std::move(decision), std::nullopt});
   job.engine = replica.engine;
@@ -123,6 +126,7 @@ void Orchestrator::dispatch(Job& job, PlacementDecision decision) {
   note_dispatched(job, lease, replica);
   call.lease_slots = lease.slots;
   call.model = job.lane.model;
+  call.cached_tokens = cached_tokens;
   call.expected_end = job.forecast.expected_end;
 
   Dispatch effect;
@@ -210,6 +214,7 @@ void Orchestrator::on(const DispatchStarted& event) {
   const auto call = calls_.find(event.dispatch);
   if (call == calls_.end()) return;
   leases_.started(call->second.lease);
+  note_prefix(*job, call->second, event);
   const ReplicaView* replica = fleet_.find(call->second.replica);
   if (replica == nullptr) return;
   streams_.set_served_by(job->spec.id, served_by(*replica), *out_);

@@ -66,8 +66,41 @@ std::size_t fill_after(const Entry& entry) {
   return std::min<std::size_t>((std::size_t{busy} * 4 + slots - 1) / slots - 1, 3);
 }
 
-Duration predicted(const Entry& entry, const PlacementInput& input) {
-  return {static_cast<std::int64_t>(static_cast<double>(input.service[fill_after(entry)].ns) * entry.slowness)};
+// Slots in use and there, of all replicas of the model.
+struct Load {
+  std::uint64_t busy = 0;
+  std::uint64_t slots = 0;
+};
+
+Load load_of(const PlacementInput& input) {
+  Load load;
+  for (const Entry& entry : input.entries) {
+    load.busy += entry.lease->in_use;
+    load.slots += entry.lease->slots;
+  }
+  return load;
+}
+
+// With one more job it stays within the mean with that job and a quarter.
+bool within_bounded_load(const Entry& entry, const Load& load) {
+  const double fair = static_cast<double>(load.busy + 1) * entry.lease->slots /
+                      static_cast<double>(std::max<std::uint64_t>(load.slots, 1));
+  return entry.lease->in_use + 1 <= static_cast<std::uint64_t>(std::ceil(kBoundedLoad * fair));
+}
+
+// OC-CORE-1018. A replica at most half full is no hot spot, whatever the others do.
+const WarmStart* warm_start(const Entry& entry, const PlacementInput& input, const Load& load) {
+  if (input.warm.empty()) return nullptr;
+  const auto found = std::lower_bound(input.warm.begin(), input.warm.end(), entry.lease->replica,
+                                      [](const WarmStart& warm, const ReplicaKey& key) { return warm.replica < key; });
+  if (found == input.warm.end() || found->replica != entry.lease->replica) return nullptr;
+  const bool cool = 2 * (std::uint64_t{entry.lease->in_use} + 1) <= entry.lease->slots;
+  return cool || within_bounded_load(entry, load) ? &*found : nullptr;
+}
+
+Duration predicted(const Entry& entry, const PlacementInput& input, const WarmStart* warm) {
+  const Duration usual = (warm != nullptr ? warm->service : input.service)[fill_after(entry)];
+  return {static_cast<std::int64_t>(static_cast<double>(usual.ns) * entry.slowness)};
 }
 
 std::int64_t step_of(Duration end) {
@@ -76,21 +109,13 @@ std::int64_t step_of(Duration end) {
 }
 
 // The feasible entry that wins the session's hash among those that are not loaded beyond the others (OC-CORE-1013).
-const Entry* session_home(const PlacementInput& input, const std::vector<const Entry*>& feasible) {
+const Entry* session_home(const PlacementInput& input, const std::vector<const Entry*>& feasible, const Load& load) {
   if (input.session.empty()) return nullptr;
-  std::uint64_t busy = 0;
-  std::uint64_t slots = 0;
-  for (const Entry& entry : input.entries) {
-    busy += entry.lease->in_use;
-    slots += entry.lease->slots;
-  }
   const std::uint64_t session = hash_of(input.session);
   const Entry* home = nullptr;
   std::uint64_t best = 0;
   for (const Entry* entry : feasible) {
-    const double fair =
-        static_cast<double>(busy + 1) * entry->lease->slots / static_cast<double>(std::max<std::uint64_t>(slots, 1));
-    if (entry->lease->in_use + 1 > static_cast<std::uint64_t>(std::ceil(kBoundedLoad * fair))) continue;
+    if (!within_bounded_load(*entry, load)) continue;
     const std::uint64_t score = mix_hash(session ^ entry->name_hash);
     if (home == nullptr || score > best) {
       home = entry;
@@ -106,26 +131,36 @@ struct Rank {
   bool short_of_memory = false;
   std::int64_t end_step = 0;
   bool not_home = false;
+  std::int64_t less_cached = 0;
   std::uint64_t load = 0;  // in-use slots per million of the lease's
   std::int64_t less_context = 0;
   double slowness = 1;
   const Entry* entry = nullptr;
 
   auto order() const {
-    return std::tie(not_preferred, short_of_memory, end_step, not_home, load, less_context, slowness,
+    return std::tie(not_preferred, short_of_memory, end_step, not_home, less_cached, load, less_context, slowness,
                     entry->replica->replica_id, entry->key);
   }
 };
 
-using Steps = std::array<std::int64_t, 4>;  // of the ends on a replica of usual speed
+// What all candidates of one question are compared by.
+struct Scene {
+  const PlacementInput& input;
+  Load load;
+  const Entry* home = nullptr;
+  std::array<std::int64_t, 4> steps{};  // of the ends on a replica of usual speed that has nothing of the prompt
+};
 
-Rank rank_of(const Entry& entry, const PlacementInput& input, const Steps& steps, const Entry* home) {
+Rank rank_of(const Entry& entry, const Scene& scene) {
+  const PlacementInput& input = scene.input;
+  const WarmStart* warm = warm_start(entry, input, scene.load);
   Rank rank;
   rank.not_preferred = !preferred(*entry.replica, input.lane.wish);
   rank.short_of_memory = !has_room(entry, input.expected_tokens);
-  const bool usual = entry.slowness >= 1 && entry.slowness <= 1;
-  rank.end_step = usual ? steps[fill_after(entry)] : step_of(predicted(entry, input));
-  rank.not_home = &entry != home;
+  const bool usual = warm == nullptr && entry.slowness >= 1 && entry.slowness <= 1;
+  rank.end_step = usual ? scene.steps[fill_after(entry)] : step_of(predicted(entry, input, warm));
+  rank.not_home = &entry != scene.home;
+  rank.less_cached = warm == nullptr ? 0 : -static_cast<std::int64_t>(warm->cached_tokens);
   rank.load = std::uint64_t{entry.lease->in_use} * 1'000'000 / std::max(entry.lease->slots, 1u);
   rank.less_context = -static_cast<std::int64_t>(entry.replica->ctx_max);
   rank.slowness = entry.slowness;
@@ -138,23 +173,27 @@ DecidedBy difference(const Rank& first, const Rank& second) {
   if (first.short_of_memory != second.short_of_memory) return DecidedBy::memory;
   if (first.end_step != second.end_step) return DecidedBy::predicted_end;
   if (first.not_home != second.not_home) return DecidedBy::session;
+  if (first.less_cached != second.less_cached) return DecidedBy::warm;
   if (first.load != second.load) return DecidedBy::load;
   if (first.less_context != second.less_context) return DecidedBy::context;
   if (first.slowness < second.slowness || second.slowness < first.slowness) return DecidedBy::speed;
   return DecidedBy::name;
 }
 
-void explain(const PlacementInput& input, const std::vector<Verdict>& verdicts, const Entry* home, const Entry* chosen,
+void explain(const Scene& scene, const std::vector<Verdict>& verdicts, const Entry* chosen,
              PlacementDecision& decision) {
+  const PlacementInput& input = scene.input;
   const auto add = [&](std::size_t i) {
     const Entry& entry = input.entries[i];
     PlacementCandidate candidate;
     candidate.replica_id = entry.replica->replica_id;
     candidate.verdict = &entry == chosen ? Verdict::chosen : verdicts[i];
     if (entry.lease->in_use < entry.lease->slots) candidate.free_slots = entry.lease->slots - entry.lease->in_use;
-    candidate.predicted = predicted(entry, input);
+    const WarmStart* warm = warm_start(entry, input, scene.load);
+    candidate.predicted = predicted(entry, input, warm);
+    if (warm != nullptr) candidate.cached_tokens = warm->cached_tokens;
     if (entry.replica->kv.told()) candidate.free_kv_tokens = free_pages(entry) * entry.replica->kv.page_tokens;
-    candidate.session_home = &entry == home;
+    candidate.session_home = &entry == scene.home;
     candidate.preferred = !input.lane.wish.prefer.empty() && preferred(*entry.replica, input.lane.wish);
     decision.candidates.push_back(std::move(candidate));
   };
@@ -210,6 +249,8 @@ const char* decided_by_name(DecidedBy reason) {
       return "predicted_end";
     case DecidedBy::session:
       return "session";
+    case DecidedBy::warm:
+      return "warm";
     case DecidedBy::load:
       return "load";
     case DecidedBy::context:
@@ -274,13 +315,14 @@ PlacementDecision decide(const PlacementInput& input) {
   if (roomiest != nullptr) decision.lacks_memory = roomiest->key;
   decision.considered = static_cast<std::uint32_t>(input.entries.size());
   decision.feasible = static_cast<std::uint32_t>(feasible.size());
-  const Entry* home = session_home(input, feasible);
-  Steps steps{};
-  for (std::size_t i = 0; i < steps.size(); ++i) steps[i] = step_of(input.service[i]);
+  Scene scene{input, {}, nullptr, {}};
+  if (!input.session.empty() || !input.warm.empty()) scene.load = load_of(input);
+  scene.home = session_home(input, feasible, scene.load);
+  for (std::size_t i = 0; i < scene.steps.size(); ++i) scene.steps[i] = step_of(input.service[i]);
   std::optional<Rank> best;
   std::optional<Rank> second;
   for (const Entry* entry : feasible) {
-    const Rank rank = rank_of(*entry, input, steps, home);
+    const Rank rank = rank_of(*entry, scene);
     if (!best || rank.order() < best->order()) {
       second = best;
       best = rank;
@@ -290,10 +332,11 @@ PlacementDecision decide(const PlacementInput& input) {
   }
   if (best) {
     decision.lease = best->entry->key;
+    decision.cached_tokens = static_cast<std::uint64_t>(-best->less_cached);
     decision.fallback = !input.lane.wish.prefer.empty() && best->not_preferred;
     if (second) decision.decided_by = difference(*best, *second);
   }
-  if (input.candidates_max > 0) explain(input, verdicts, home, best ? best->entry : nullptr, decision);
+  if (input.candidates_max > 0) explain(scene, verdicts, best ? best->entry : nullptr, decision);
   return decision;
 }
 

@@ -2,10 +2,11 @@
 // OC-CORE-1010 to 1016). Pure: the same input gives the same answer in every run and every process.
 //
 // Filter (OC-CORE-1014), then a total order (OC-CORE-1012): preferred by the request; with memory for all that the job
-// is expected to need (OC-CORE-1017); earliest predicted end, in steps of a tenth; the session's own replica; least
-// loaded; most context; fastest; replica id, manager, lease.
+// is expected to need (OC-CORE-1017); earliest predicted end, in steps of a tenth; the session's own replica; most
+// of the prompt computed there before (OC-CORE-1018); least loaded; most context; fastest; replica id, manager, lease.
 //
 // A session's own replica is the first by rendezvous hash whose load is within 1.25 of the mean (OC-CORE-1013).
+// What a replica has of the prompt shortens its predicted end, unless it is more than half full and loaded beyond that.
 // Complexity: O(candidates) without allocation, plus the explanation.
 #pragma once
 
@@ -14,6 +15,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -47,6 +49,7 @@ enum class DecidedBy : std::uint8_t {
   memory,
   predicted_end,
   session,
+  warm,
   load,
   context,
   speed,
@@ -60,6 +63,7 @@ struct PlacementCandidate {
   std::uint32_t free_slots = 0;
   Duration predicted;                                // until its end; zero: not measured
   std::optional<std::uint64_t> free_kv_tokens = {};  // nullopt: not told
+  std::uint64_t cached_tokens = 0;                   // of the prompt, believed to be there
   bool session_home = false;
   bool preferred = false;
 };
@@ -70,6 +74,7 @@ struct PlacementDecision {
   std::uint32_t considered = 0;                // leases on replicas of the model, named or not
   std::uint32_t feasible = 0;
   DecidedBy decided_by = DecidedBy::only_one;
+  std::uint64_t cached_tokens = 0;            // of the prompt, believed to be on the chosen one
   bool fallback = false;                      // none of the preferred was feasible
   std::optional<LeaseKey> lacks_memory = {};  // the roomiest of those with no_free_memory
 };
@@ -108,6 +113,13 @@ class PlacementIndex {
   std::uint64_t speeds_version_ = ~0ull;
 };
 
+// A replica that is believed to have the beginning of the prompt.
+struct WarmStart {
+  ReplicaKey replica;
+  std::uint64_t cached_tokens = 0;
+  std::array<Duration, 4> service{};  // as in PlacementInput, without computing those
+};
+
 struct PlacementInput {
   const Lane& lane;
   const std::vector<PlacementIndex::Entry>& entries;  // of the lane's model
@@ -117,6 +129,7 @@ struct PlacementInput {
   std::uint64_t prompt_tokens = 0;
   std::uint64_t expected_tokens = 0;
   std::array<Duration, 4> service{};  // by the replica's batch fill, in quarters; zero: not measured
+  std::span<const WarmStart> warm{};  // by replica
   Instant now;
   std::uint32_t candidates_max = 16;  // 0: no explanation is wanted
   Mutation mutation = Mutation::none;

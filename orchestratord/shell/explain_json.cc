@@ -34,6 +34,7 @@ void append_candidate(const PlacementCandidate& candidate, std::string& out) {
       .number("predicted_ms", ms_of(candidate.predicted))
       .boolean("session_home", candidate.session_home)
       .boolean("preferred", candidate.preferred);
+  if (candidate.cached_tokens > 0) json.number("cached_tokens", candidate.cached_tokens);
   if (candidate.free_kv_tokens) json.number("free_kv_tokens", *candidate.free_kv_tokens);
   json.close();
 }

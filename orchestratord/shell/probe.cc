@@ -156,6 +156,13 @@ void Probe::note(const NotedPoisoned& noted) {
                     {{"job_id", noted.job.to_string()}, {"pool_id", noted.pool_id}, {"replica_id", noted.replica_id}});
 }
 
+void Probe::note(const NotedWarmStart& noted) {
+  metrics_.add("warm_dispatches_total", {{"engine", noted.engine},
+                                         {"pool_id", noted.pool_id},
+                                         {"replica_id", noted.replica_id},
+                                         {"result", noted.found ? "hit" : "miss"}});
+}
+
 void Probe::note(const NotedRecomputed& noted) {
   metrics_.add("tokens_recomputed_total",
                {{"engine", noted.engine},
@@ -299,6 +306,7 @@ std::string Probe::text(std::size_t readers, std::size_t managers) {
   refresh_tenants(runtime::now());
   metrics_.set("streams_open", {}, static_cast<double>(readers));
   metrics_.set("managers_attached", {}, static_cast<double>(managers));
+  metrics_.set("prefix_index_entries", {}, static_cast<double>(core_.prefixes().size()));
   metrics_.set("journal_failing", {}, core_.journal().failing() ? 1 : 0);
   return metrics_.text();
 }

@@ -28,6 +28,7 @@ class Probe {
   void note(const NotedQuota& noted);
   void note(const NotedPreempted& noted);
   void note(const NotedPoisoned& noted);
+  void note(const NotedWarmStart& noted);
   void note(const NotedRecomputed& noted);
   void note(const NotedRetried& noted);
   void note(const NotedJournal& noted);
