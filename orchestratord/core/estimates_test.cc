@@ -66,12 +66,28 @@ ServiceQuery query(std::uint64_t prompt, std::uint64_t output, double fill = 0.1
 TEST(ServiceTimes, E2_class_defaults_are_marked_estimated_until_something_was_measured) {
   ServiceTimes times{Limits{}};
   const ServiceEstimate before = times.estimate(query(100, 10));
-  EXPECT_TRUE(before.estimated);
+  EXPECT_EQ(before.basis, Basis::class_default);
   EXPECT_EQ(before.median, Duration::seconds(2));
   EXPECT_EQ(before.quick, Duration{}) << "a default refuses nobody";
   times.served(sample(100, 10, ms(100), ms(10)), kNow);
-  EXPECT_FALSE(times.estimate(query(100, 10)).estimated);
+  EXPECT_EQ(times.estimate(query(100, 10)).basis, Basis::served);
   EXPECT_EQ(times.service(kModel, Priority::batch), Duration::seconds(10));
+}
+
+TEST(ServiceTimes, E2_self_test_rates_stand_in_until_a_job_was_served) {
+  ServiceTimes times{Limits{}};
+  ServiceQuery asked = query(200, 11);
+  asked.self_test = {.prefill = 1000, .decode = 100};
+  const ServiceEstimate before = times.estimate(asked);
+  EXPECT_EQ(before.basis, Basis::self_test);
+  EXPECT_EQ(before.median, ms(300));
+  EXPECT_EQ(before.quick, ms(100)) << "half of the prompt's time, and one token";
+  asked.self_test.prefill = 0;
+  EXPECT_EQ(times.estimate(asked).basis, Basis::class_default) << "one rate alone tells nothing";
+  asked.self_test.prefill = 1000;
+  times.served(sample(200, 11, ms(50), ms(1)), kNow);
+  EXPECT_EQ(times.estimate(asked).basis, Basis::served);
+  EXPECT_EQ(times.estimate(asked).median, ms(60));
 }
 
 TEST(ServiceTimes, E2_prompt_and_output_count_by_their_own_rates) {

@@ -92,6 +92,8 @@ struct ReplicaView {
   bool was_ready = false;
   Duration retry_in;  // in backoff: until the next start
   KvMemory kv;
+  double prefill_rate = 0;       // tokens per second of one job alone, by its self-test; 0: not measured
+  double decode_rate = 0;        // likewise
   bool prefix_cache = false;     // equal prefixes of one tenant are computed once
   std::uint64_t kv_version = 0;  // the fleet's: grows with each word on its memory
 };

@@ -240,6 +240,26 @@ ModelStatus Fleet::status(const Lane& lane) const {
   return status;
 }
 
+SelfTestRates Fleet::self_test(const Lane& lane) const {
+  std::vector<double> prefill;
+  std::vector<double> decode;
+  for (const auto& [id, record] : managers_) {
+    for (const auto& [replica_id, replica] : record.replicas) {
+      if (!record.link || replica.state != ReplicaState::ready || !serves(replica, lane)) continue;
+      if (replica.prefill_rate <= 0 || replica.decode_rate <= 0) continue;
+      prefill.push_back(replica.prefill_rate);
+      decode.push_back(replica.decode_rate);
+    }
+  }
+  const auto median = [](std::vector<double>& rates) {
+    if (rates.empty()) return 0.0;
+    const auto middle = rates.begin() + static_cast<std::ptrdiff_t>(rates.size() / 2);
+    std::nth_element(rates.begin(), middle, rates.end());
+    return *middle;
+  };
+  return {median(prefill), median(decode)};
+}
+
 bool Fleet::any_attached(const Lane& lane, const std::function<bool(const ReplicaView&)>& predicate) const {
   for (const auto& [id, record] : managers_) {
     if (!record.link) continue;

@@ -17,6 +17,7 @@
 #include "orchestratord/core/events.h"
 #include "orchestratord/core/lane.h"
 #include "orchestratord/core/limits.h"
+#include "orchestratord/core/service_times.h"
 
 namespace orch::gateway {
 
@@ -121,6 +122,8 @@ class Fleet {
   // The digests replicas are known for under a served name, ascending; a replica that tells none counts as "".
   std::vector<std::string> digests(const std::string& name) const;
   ModelStatus status(const Lane& lane) const;
+  // Medians over the lane's ready replicas that measured any.
+  SelfTestRates self_test(const Lane& lane) const;
   // Any replica of the lane, loaded or not, that fits `predicate`, attached managers only.
   bool any_attached(const Lane& lane, const std::function<bool(const ReplicaView&)>& predicate) const;
 

@@ -14,7 +14,8 @@ struct Forecast {
   Duration typical;               // with the median output
   Duration quick;                 // 10th percentile
   Duration needed;                // kept free before the deadline (E5)
-  bool estimated = true;          // nothing was measured: class defaults stand in
+  bool estimated = true;          // no job was served yet
+  bool by_default = true;         // nor did a self-test measure anything: class defaults stand in
   std::optional<double> on_time;  // with a deadline only
   std::uint64_t prompt_tokens = 0;
   std::uint64_t output_tokens = 0;          // o-hat

@@ -289,6 +289,7 @@ class Orchestrator {
   static OnTimeRecord::Position position_in_time(const Job& job);
   DomainLoad domain_load(const Lane& lane) const;
   double own_slots(const Job& job, const DomainLoad& load) const;
+  SelfTestRates self_test_rates(const Lane& lane) const;
   void predict_service(Job& job, const DomainLoad& load) const;
   Duration start_behind(const Job& job, const DomainLoad& load, const LineKey& key, bool overtaken) const;
   void predict(Job& job) const;

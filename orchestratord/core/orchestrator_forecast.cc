@@ -34,6 +34,11 @@ Orchestrator::DomainLoad Orchestrator::domain_load(const Lane& lane) const {
   return load;
 }
 
+// Asked for while nothing was served alone.
+SelfTestRates Orchestrator::self_test_rates(const Lane& lane) const {
+  return times_.decode_rate(lane.model) > 0 ? SelfTestRates{} : fleet_.self_test(lane);
+}
+
 // E2. The prompt's bound is that of its bytes unless it was counted; measured tokens per byte come closer.
 void Orchestrator::predict_service(Job& job, const DomainLoad& load) const {
   Forecast& forecast = job.forecast;
@@ -48,24 +53,28 @@ void Orchestrator::predict_service(Job& job, const DomainLoad& load) const {
        .output_tokens = forecast.output_tokens,
        .output_median = times_.output_quantile(model, job.spec.tenant, 0.5, job.spec.max_tokens).value_or(1),
        .output_least = times_.output_quantile(model, job.spec.tenant, 0.1, job.spec.max_tokens).value_or(1),
-       .fill = std::min(1.0, (load.busy + 1) / slots)});
+       .fill = std::min(1.0, (load.busy + 1) / slots),
+       .self_test = self_test_rates(job.lane)});
   forecast.service = estimate.median;
   forecast.typical = estimate.typical;
   forecast.quick = estimate.quick;
-  forecast.estimated = estimate.estimated;
+  forecast.estimated = estimate.basis != Basis::served;
+  forecast.by_default = estimate.basis == Basis::class_default;
 }
 
 // For placement: what the job would take on a replica of usual speed, by its batch fill.
 std::array<Duration, 4> Orchestrator::service_by_fill(const Job& job, std::uint64_t cached_tokens) const {
   std::array<Duration, 4> out{};
-  if (job.forecast.estimated) return out;
+  if (job.forecast.by_default) return out;
+  const SelfTestRates self_test = self_test_rates(job.lane);
   for (std::size_t i = 0; i < out.size(); ++i) {
     const ServiceQuery query{
         .model = job.lane.model,
         .priority = job.spec.priority,
         .prompt_tokens = job.forecast.prompt_tokens - std::min(cached_tokens, job.forecast.prompt_tokens),
         .output_tokens = job.forecast.output_tokens,
-        .fill = (static_cast<double>(i) + 1) / 4};
+        .fill = (static_cast<double>(i) + 1) / 4,
+        .self_test = self_test};
     out[i] = times_.estimate(query).median;
   }
   return out;
@@ -108,25 +117,27 @@ void Orchestrator::predict(Job& job) const {
   if (!job.spec.deadline) return;
   forecast.left = std::min(*job.spec.deadline, config_.limits.deadline_max);
   if (!forecast.estimated) forecast.needed = forecast.typical <= forecast.left ? forecast.typical : forecast.quick;
+  if (forecast.estimated && !forecast.by_default) forecast.needed = forecast.quick;
   forecast.latest_start = now_ + (forecast.left - forecast.needed);  // E5
   forecast.on_time = on_time_.probability(position_in_time(job));
 }
 
-// E4. Nothing is refused on the strength of a default.
+// E4. Nothing is refused on the strength of a default; what a self-test measured refuses by half of its time.
 std::optional<Failure> Orchestrator::deadline_failure(const Job& job) const {
   const Forecast& forecast = job.forecast;
-  if (!job.spec.deadline || forecast.estimated) return std::nullopt;
+  if (!job.spec.deadline || forecast.by_default) return std::nullopt;
   const auto unmet = [&](std::string message) {
     Failure failure = failure_for(Outcome::DEADLINE_UNMET, std::move(message), job);
     failure.field = "deadline_ms";
     return failure;
   };
   if (forecast.quick > *job.spec.deadline) {
-    return unmet("deadline_ms (" + in_ms(*job.spec.deadline) +
-                 ") is shorter than the quickest tenth of such tasks takes, " + in_ms(forecast.quick));
+    const char* what = forecast.estimated ? ") is shorter than half of what such a prompt took in the self-test, "
+                                          : ") is shorter than the quickest tenth of such tasks takes, ";
+    return unmet("deadline_ms (" + in_ms(*job.spec.deadline) + what + in_ms(forecast.quick));
   }
   const std::string& model = job.lane.model;
-  if (queue_.size_of(model, job.spec.priority, job.spec.tenant) == 0) return std::nullopt;
+  if (forecast.estimated || queue_.size_of(model, job.spec.priority, job.spec.tenant) == 0) return std::nullopt;
   const DomainLoad load = domain_load(job.lane);
   const Duration delay{static_cast<std::int64_t>(static_cast<double>(forecast.service.ns) / own_slots(job, load))};
   LineKey key{job.order_by, next_seq_};
@@ -218,7 +229,7 @@ void Orchestrator::note_served(const Job& job, const DispatchFinished& event,
                           .output_tokens = sample.output_tokens,
                           .fill = sample.fill};
   const ServiceEstimate expected = times_.estimate(same);
-  if (replica && !expected.estimated && expected.median.ns > 0)
+  if (replica && expected.basis == Basis::served && expected.median.ns > 0)
     speeds_.observe(*replica, static_cast<double>(sample.held.ns) / static_cast<double>(expected.median.ns));
   times_.served(sample, now_);
 }

@@ -99,6 +99,39 @@ TEST(Deadlines, E2_an_answer_is_marked_estimated_until_something_was_measured) {
   EXPECT_FALSE(estimated(2));
 }
 
+// Replicas that have served nothing, with the rates of their self-tests.
+std::vector<ReplicaView> tested(std::initializer_list<double> prefill_rates) {
+  std::vector<ReplicaView> views;
+  for (const double rate : prefill_rates) {
+    ReplicaView& view = views.emplace_back(ready_replica("r" + std::to_string(views.size() + 1)));
+    view.prefill_rate = rate;
+    view.decode_rate = rate / 10;
+  }
+  return views;
+}
+
+TEST(Deadlines, E2_a_new_fleet_predicts_by_the_median_of_its_self_tests) {
+  Bench bench;
+  bench.manager_up(tested({10, 1, 1000}));
+  bench.grant(1);
+  bench.submit(spec_of(1));
+  const auto replies = all_of<AdmissionReply>(bench.submit(spec_of(2)));
+  const Admitted told = std::get<Admitted>(replies.at(0).result);
+  EXPECT_TRUE(told.estimated);
+  // One slot, taken by a job of 5 tokens at 10 a second and 5 at 1 a second.
+  EXPECT_EQ(told.predicted_start, ms(4500));
+}
+
+TEST(Deadlines, E4_a_self_test_refuses_what_even_twice_its_speed_cannot_do) {
+  Bench bench;
+  bench.manager_up(tested({10}));
+  bench.grant(2);
+  const Failure failure = refused(bench, with_deadline(1, 249));  // 5 tokens at 10 a second, half
+  EXPECT_EQ(failure.outcome, Outcome::DEADLINE_UNMET);
+  EXPECT_NE(failure.message.find("self-test"), std::string::npos) << failure.message;
+  EXPECT_FALSE(refusal(bench.submit(with_deadline(2, 251))));
+}
+
 TEST(Deadlines, E4_an_infeasible_deadline_is_refused_once_times_are_known) {
   Bench bench;
   bench.ready(1);

@@ -5,8 +5,8 @@
 // Prefill time is a fixed part plus a part per token, fitted to the newest jobs, times a quantile of measured / fitted:
 // a plain time per token learned from short prompts would refuse long ones for the overhead of the short.
 //
-// Threads: owned by the core's loop. Units: Durations, tokens. Before the first measurement the class default stands in
-// and the estimate says so. Bounds: kModelsMax models, kTenantsMax (model, tenant) pairs, least recently used first
+// Threads: owned by the core's loop. Units: Durations, tokens. Before the first measurement the self-tests' rates
+// or the class default stand in and the estimate says so. Bounds: kModelsMax models, kTenantsMax (model, tenant) pairs, least recently used first
 // out.
 #pragma once
 
@@ -38,6 +38,16 @@ struct ServiceSample {
   Duration held;                           // from the dispatch to the end
 };
 
+// Tokens per second of one job alone, by the replicas' self-tests; 0: not measured.
+struct SelfTestRates {
+  double prefill = 0;
+  double decode = 0;
+  bool measured() const { return prefill > 0 && decode > 0; }
+};
+
+// What an estimate rests on.
+enum class Basis : std::uint8_t { class_default, self_test, served };
+
 struct ServiceQuery {
   const std::string& model;
   Priority priority = Priority::interactive;
@@ -46,13 +56,14 @@ struct ServiceQuery {
   std::uint64_t output_median = 0;  // for the typical estimate
   std::uint64_t output_least = 0;   // for the quick one
   double fill = 0;
+  SelfTestRates self_test = {};  // stand in until jobs have been served
 };
 
 struct ServiceEstimate {
   Duration median;        // of rates, with the expected output
   Duration typical;       // of rates and output
   Duration quick;         // 10th percentile, whatever the fill; never extrapolated beyond the longest prompt seen
-  bool estimated = true;  // nothing was measured yet
+  Basis basis = Basis::class_default;
 };
 
 class ServiceTimes {
@@ -105,6 +116,7 @@ class ServiceTimes {
     DecayingQuantiles tokens;
     Instant used;
   };
+  ServiceEstimate unserved(const ServiceQuery& query) const;
   const Record* find(const std::string& model) const;
   static const DecayingQuantiles* nearest(const Record& record, double fill);
 

@@ -156,6 +156,8 @@ WorkerFacts parse_info(const v1::WorkerInfo& message) {
   facts.interruptible_decode = message.interruptible_decode();
   facts.prefix_cache = message.prefix_cache();
   facts.kv_page_tokens = message.kv_page_tokens();
+  facts.prefill_tokens_per_second = message.prefill_tokens_per_second();
+  facts.decode_tokens_per_second = message.decode_tokens_per_second();
   return facts;
 }
 
@@ -264,6 +266,8 @@ void write_replica(const ReplicaView& view, v1::Replica* out) {
   info->set_interruptible_decode(facts.interruptible_decode);
   info->set_prefix_cache(facts.prefix_cache);
   info->set_kv_page_tokens(facts.kv_page_tokens);
+  info->set_prefill_tokens_per_second(facts.prefill_tokens_per_second);
+  info->set_decode_tokens_per_second(facts.decode_tokens_per_second);
 }
 
 v1::AttachEvent manager_hello(ManagerId manager, std::uint64_t boot, const std::vector<ReplicaView>& replicas) {

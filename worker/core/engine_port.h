@@ -59,6 +59,8 @@ struct EngineInfo {
   bool interruptible_decode = false;
   bool prefix_cache = false;
   std::uint32_t kv_page_tokens = 0;
+  double prefill_tokens_per_second = 0;  // of one job alone; 0: not measured
+  double decode_tokens_per_second = 0;
   std::string waits_for = {};  // while it loads: what it waits for outside of itself, in words
 };
 

@@ -2,7 +2,9 @@
 
 #include <utility>
 
+#include "common/runtime/clock.h"
 #include "worker/model/file_digest.h"
+#include "worker/shell/speed_probe.h"
 #include "worker/text/gguf_vocabulary.h"
 
 namespace orch::worker {
@@ -117,6 +119,9 @@ Result<NativeModel, ModelError> load_native_model(std::unique_ptr<GgufFile> file
   info.template_available = out.chat_template != nullptr;
   info.interruptible_decode = true;
   info.prefix_cache = true;
+  const EngineSpeed speed = measure_speed(*out.backend, out.vocabulary, runtime::now);
+  info.prefill_tokens_per_second = speed.prefill;
+  info.decode_tokens_per_second = speed.decode;
   // BOS apart, which the template's margin covers (ruling 13). 0: no bound known, every count is exact.
   const bool bounded = out.tokenizer->never_more_tokens_than_bytes();
   info.token_bytes_expansion = bounded ? 1.0F : 0.0F;

@@ -357,6 +357,8 @@ void write_info(const EngineInfo& info, v1::WorkerInfo* out) {
   out->set_interruptible_decode(info.interruptible_decode);
   out->set_prefix_cache(info.prefix_cache);
   out->set_kv_page_tokens(info.kv_page_tokens);
+  out->set_prefill_tokens_per_second(info.prefill_tokens_per_second);
+  out->set_decode_tokens_per_second(info.decode_tokens_per_second);
 }
 
 void write_counters(const EngineCounters& counters, v1::ControlReport* out) {
