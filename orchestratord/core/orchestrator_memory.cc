@@ -9,6 +9,7 @@ namespace orch::gateway {
 
 // Nothing but what may be dispatched follows from it.
 void Orchestrator::on(const ReplicaLoaded& event) {
+  settle_needed_ = queue_.size() > 0;
   const std::optional<ManagerId> manager = fleet_.manager_of(event.link);
   if (!manager || !fleet_.loaded(*manager, event)) ++ignored_.unknown_link;
 }

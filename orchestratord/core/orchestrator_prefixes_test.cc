@@ -2,7 +2,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstdio>
 #include <functional>
 #include <list>
 #include <map>
@@ -209,7 +208,7 @@ struct FleetResult {
 };
 
 // A bench that looks at the invariants of every hundredth step: they cost more than the step.
-struct LongBench : Bench {
+struct FleetBench : Bench {
   using Bench::Bench;
   Effects step(const Event& event) override {
     if (++steps_ % 100 == 0) return Bench::step(event);
@@ -307,7 +306,7 @@ class SharedPrompts {
 
   Traffic traffic_;
   Prng prng_;
-  LongBench bench_;
+  FleetBench bench_;
   Instant at_{1'000'000'000};
   std::multimap<Instant, std::function<void()>> agenda_;
   std::vector<std::string> systems_;
@@ -322,16 +321,18 @@ class SharedPrompts {
   double waited_ms_ = 0;
 };
 
-void show(const char* what, const FleetResult& out) {
-  std::printf("%s: %.0f %% of prompt tokens found, first token after %.0f ms, busiest replica %.2f of the mean\n", what,
-              100 * out.hit_rate, out.first_token_ms, out.fullest);
+// Into the test's report.
+void record(const std::string& what, const FleetResult& out) {
+  ::testing::Test::RecordProperty(what + "_found_percent", static_cast<int>(std::lround(100 * out.hit_rate)));
+  ::testing::Test::RecordProperty(what + "_first_token_ms", static_cast<int>(std::lround(out.first_token_ms)));
+  ::testing::Test::RecordProperty(what + "_busiest_percent_of_mean", static_cast<int>(std::lround(100 * out.fullest)));
 }
 
 TEST(WarmPlacement, OC_CORE_1018_twenty_shared_prompts_on_four_replicas) {
   const FleetResult blind = SharedPrompts({.warm = false}).run(1000);
   const FleetResult warm = SharedPrompts({.warm = true}).run(1000);
-  show("blind", blind);
-  show("warm", warm);
+  record("blind", blind);
+  record("warm", warm);
   EXPECT_GT(warm.hit_rate, 0.65);
   EXPECT_GT(warm.hit_rate, 1.5 * blind.hit_rate);
   EXPECT_LT(warm.first_token_ms, 0.5 * blind.first_token_ms);
@@ -340,7 +341,7 @@ TEST(WarmPlacement, OC_CORE_1018_twenty_shared_prompts_on_four_replicas) {
 
 TEST(WarmPlacement, OC_CORE_1018_one_prompt_that_all_have_makes_no_hot_spot) {
   const FleetResult out = SharedPrompts({.favourite = 0.8}).run(1000);
-  show("favourite", out);
+  record("favourite", out);
   EXPECT_LT(out.fullest, 1.6);
   EXPECT_GT(out.hit_rate, 0.8);
 }

@@ -6,8 +6,8 @@
 // a plain time per token learned from short prompts would refuse long ones for the overhead of the short.
 //
 // Threads: owned by the core's loop. Units: Durations, tokens. Before the first measurement the self-tests' rates
-// or the class default stand in and the estimate says so. Bounds: kModelsMax models, kTenantsMax (model, tenant) pairs, least recently used first
-// out.
+// or the class default stand in and the estimate says so. Bounds: kModelsMax models, kTenantsMax (model, tenant) pairs,
+// least recently used first out.
 #pragma once
 
 #include <array>
@@ -60,9 +60,9 @@ struct ServiceQuery {
 };
 
 struct ServiceEstimate {
-  Duration median;        // of rates, with the expected output
-  Duration typical;       // of rates and output
-  Duration quick;         // 10th percentile, whatever the fill; never extrapolated beyond the longest prompt seen
+  Duration median;   // of rates, with the expected output
+  Duration typical;  // of rates and output
+  Duration quick;    // 10th percentile, whatever the fill; never extrapolated beyond the longest prompt seen
   Basis basis = Basis::class_default;
 };
 

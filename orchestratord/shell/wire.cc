@@ -254,7 +254,8 @@ ReplicaView read_replica(const v1::Replica& message) {
   out.token_bytes_expansion = info.token_bytes_expansion();
   out.was_ready = message.was_ready();
   out.prefix_cache = info.prefix_cache();
-  out.prefill_rate = std::isfinite(info.prefill_tokens_per_second()) ? std::max(info.prefill_tokens_per_second(), 0.0) : 0;
+  out.prefill_rate =
+      std::isfinite(info.prefill_tokens_per_second()) ? std::max(info.prefill_tokens_per_second(), 0.0) : 0;
   out.decode_rate = std::isfinite(info.decode_tokens_per_second()) ? std::max(info.decode_tokens_per_second(), 0.0) : 0;
   out.kv = {info.kv_page_tokens(), message.kv_pages_total(), message.kv_pages_used()};
   out.retry_in =

@@ -44,7 +44,10 @@ void append_replica(std::string& out, const ReplicaView& view, const WorkerRepor
       .number("slots", std::uint64_t{view.slots})
       .number("running", std::uint64_t{view.running})
       .number("model_bytes", facts.model_bytes)
-      .number("memory_bytes", facts.memory_bytes);
+      .number("memory_bytes", facts.memory_bytes)
+      .number("kv_page_tokens", std::uint64_t{facts.kv_page_tokens})
+      .number("prefill_tokens_per_second", facts.prefill_tokens_per_second)
+      .number("decode_tokens_per_second", facts.decode_tokens_per_second);
   if (report != nullptr) {
     json.number("steps_done", report->steps_done)
         .number("step_longest_ms", static_cast<std::uint64_t>(report->step_longest.ms()))

@@ -1,5 +1,6 @@
-// How fast a loaded model is with one job alone, measured once before anybody is told that it is ready (OC-ENGINE-1024),
-// so that the first predictions for a replica rest on something. Blocks for three steps at most, one where that takes long.
+// How fast a loaded model is with one job alone, measured once before anybody is told that it is ready
+// (OC-ENGINE-1024), so that the first predictions for a replica rest on something. Blocks for three steps at most, one
+// where that takes long.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +16,8 @@ struct EngineSpeed {  // tokens per second; 0: not measured
   double decode = 0;
 };
 
-// Uses page 0 of the KV memory, which nobody holds yet. A step that fails is left to the engine's own self-test to report.
+// Uses page 0 of the KV memory, which nobody holds yet. A step that fails is left to the engine's own self-test to
+// report.
 EngineSpeed measure_speed(Backend& backend, std::uint32_t vocabulary, const std::function<Instant()>& clock);
 
 }  // namespace orch::worker
