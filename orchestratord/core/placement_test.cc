@@ -24,6 +24,7 @@ struct Site {
   std::uint64_t prompt_tokens = 0;
   std::uint64_t expected_tokens = 0;
   std::array<Duration, 4> service{};
+  std::vector<WarmStart> warm;
   std::uint32_t candidates_max = 16;
   std::uint64_t count = 0;
 
@@ -49,6 +50,7 @@ struct Site {
                    .prompt_tokens = prompt_tokens,
                    .expected_tokens = expected_tokens,
                    .service = service,
+                   .warm = warm,
                    .now = now,
                    .candidates_max = candidates_max});
   }
@@ -248,6 +250,38 @@ TEST(Placement, OC_CORE_1017_what_was_sent_since_the_last_word_counts_and_is_cou
   EXPECT_EQ(site.decision().candidates[0].free_kv_tokens, 30u);
   site.leases.return_slot(key, 3, admitted_at);
   EXPECT_EQ(site.decision().candidates[0].free_kv_tokens, 60u);
+}
+
+// --- beginnings of prompts (OC-CORE-1018); what the gateway knows of them: orchestrator_prefixes_test ---
+
+TEST(Placement, OC_CORE_1018_what_is_computed_already_shortens_the_predicted_end) {
+  Site site;
+  site.service = {ms(1000), ms(1100), ms(1200), ms(1300)};
+  const LeaseKey warm = site.add("warm", 4, 1);
+  site.add("idle", 4, 0);
+  site.add("idle-too", 4, 0);
+  EXPECT_EQ(site.chosen(), "idle");
+  site.warm = {{site.leases.find(warm)->replica, 500, {ms(600), ms(700), ms(800), ms(900)}}};
+  EXPECT_EQ(site.chosen(), "warm") << "two of its four slots are no crowd, though the others are idle";
+  EXPECT_EQ(site.decision().decided_by, DecidedBy::predicted_end);
+  EXPECT_EQ(site.decision().cached_tokens, 500u);
+  EXPECT_EQ(site.decision().candidates[0].predicted, ms(700));
+  site.leases.take_slot(warm);
+  EXPECT_EQ(site.chosen(), "idle") << "three are";
+  EXPECT_EQ(site.decision().cached_tokens, 0u);
+}
+
+TEST(Placement, OC_CORE_1018_a_little_less_to_compute_only_breaks_ties) {
+  Site site;
+  site.service = {ms(1000), ms(1500), ms(2000), ms(2500)};
+  const LeaseKey warm = site.add("warm", 4, 1);
+  site.add("idle", 4, 0);
+  site.warm = {{site.leases.find(warm)->replica, 10, {ms(990), ms(1490), ms(1990), ms(2490)}}};
+  EXPECT_EQ(site.chosen(), "idle");
+  site.service = {};  // nothing measured
+  site.warm[0].service = {};
+  EXPECT_EQ(site.chosen(), "warm");
+  EXPECT_EQ(site.decision().decided_by, DecidedBy::warm);
 }
 
 // --- wishes (OC-CORE-1015, OC-CORE-1011) ---

@@ -27,6 +27,7 @@ TEST(MemoryReports, OC_POOL_3055_size_and_use_are_in_the_view_and_the_size_outli
   EXPECT_EQ(world.view().kv, (KvMemory{.page_tokens = 32, .pages_total = 100, .pages_used = 40}));
   world.die(world.inc(), 9);
   EXPECT_EQ(world.view().kv, (KvMemory{.page_tokens = 32, .pages_total = 100, .pages_used = 40})) << "as it was";
+  world.script.reports = false;
   world.run(Duration::seconds(2));
   EXPECT_EQ(world.view().kv, (KvMemory{.page_tokens = 32, .pages_total = 100, .pages_used = 0}))
       << "a new life, which has told nothing yet";
