@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Proves the two commands on a machine with nothing on it: makes an empty Debian root with only git and certificates in it,
-# clones HEAD into it, runs `up` twice, a few commands against the cluster, `down`, and `test`. Prints the transcript.
+# Proves the two commands on a machine with nothing on it: makes an empty root with only git and certificates in it, clones
+# HEAD into it, runs `up` twice, a few commands against the cluster, `down`, and `test`. Prints the transcript.
 #
 # usage: empty_root.sh DIRECTORY [SUITE]     as root; needs debootstrap; DIRECTORY must not exist and is left for a look
-#   MIRROR=URL  Debian mirror; default: the first one of this machine's apt sources
+#   SUITE       bookworm (default) | trixie | noble: Debian 12, Debian 13, Ubuntu 24.04
+#   MIRROR=URL  default: the first one of this machine's apt sources; for noble Ubuntu's own
+#   TIER=none   leaves `test` out; or the tier to test (default full)
 # The root shares the network, so port 8080 must be free. Python's tools inside trust the root's own certificate store,
 # which is a copy of this machine's.
 set -euo pipefail
@@ -15,8 +17,24 @@ here=$(cd "$(dirname "$0")/../.." && pwd)
 [[ ! -e $root ]] || { echo "$root exists" >&2; exit 2; }
 command -v debootstrap > /dev/null || { echo "debootstrap is missing: apt-get install debootstrap" >&2; exit 2; }
 mirror=${MIRROR:-$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | head -1)}
+tier=${TIER:-full}
 
-debootstrap --variant=minbase --include=git,ca-certificates "$suite" "$root" "$mirror" > "$root.debootstrap.log"
+if [[ $suite == noble ]]; then
+  mirror=${MIRROR:-http://archive.ubuntu.com/ubuntu}
+  # Debian's debootstrap knows neither this suite nor its keys.
+  keys=$(mktemp -d)
+  curl -fsS -o "$keys/keys.deb" "$mirror/pool/main/u/ubuntu-keyring/ubuntu-keyring_2023.11.28.1_all.deb"
+  sha256sum --quiet -c <<< "36de43b15853ccae0028e9a767613770c704833f82586f28eb262f0311adb8a8  $keys/keys.deb"
+  dpkg-deb -x "$keys/keys.deb" "$keys"
+  debootstrap --variant=minbase --include=git,ca-certificates --components=main,universe \
+    --keyring="$keys/usr/share/keyrings/ubuntu-archive-keyring.gpg" noble "$root" "$mirror" \
+    /usr/share/debootstrap/scripts/jammy > "$root.debootstrap.log"
+  rm -r "$keys"
+  # The installer writes these two; debootstrap does not.
+  printf "deb $mirror noble-%s main universe\n" updates security >> "$root/etc/apt/sources.list"
+else
+  debootstrap --variant=minbase --include=git,ca-certificates "$suite" "$root" "$mirror" > "$root.debootstrap.log"
+fi
 cp /etc/resolv.conf "$root/etc/resolv.conf"
 cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
 # debootstrap writes no hosts file; the installer and every container runtime do.
@@ -35,7 +53,7 @@ export HOME=/root LANG=C.UTF-8 PIP_CERT=/etc/ssl/certs/ca-certificates.crt PIP_D
 cd
 PS4='# '
 set -x
-cat /etc/debian_version
+. /etc/os-release; echo "$PRETTY_NAME"
 dpkg-query -f '.' -W | wc -c
 git clone -q /llama-orch.git llama-orch
 cd llama-orch
@@ -47,6 +65,6 @@ time ./llama-orch up
 ./llama-orch status
 curl -sN localhost:8080/v1/chat/completions -d '{"model":"smollm2-135m-instruct","stream":true,"max_tokens":4,"messages":[{"role":"user","content":"Hello"}]}'
 ./llama-orch down
-time ./llama-orch test
+[ "$TIER" = none ] || time ./llama-orch test "$TIER"
 INSIDE
-env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb chroot "$root" bash /both_commands.sh 2>&1
+env -i TIER="$tier" PATH=/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb chroot "$root" bash /both_commands.sh 2>&1

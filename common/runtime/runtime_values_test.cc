@@ -14,6 +14,7 @@
 #include "common/runtime/listen_address.h"
 #include "common/runtime/metrics.h"
 #include "common/runtime/state_dir.h"
+#include "common/testing/temp_folder.h"
 
 namespace orch::runtime {
 namespace {
@@ -21,23 +22,12 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-class TemporaryDirectory {
+class TemporaryDirectory : public orch::testing::TempFolder {
  public:
-  TemporaryDirectory() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "orch_runtime_XXXXXX").string();
-    path_ = ::mkdtemp(pattern.data());
-  }
-  ~TemporaryDirectory() { std::filesystem::remove_all(path_); }
-  TemporaryDirectory(const TemporaryDirectory&) = delete;
-  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
   std::string file(const std::string& name, const std::string& content) const {
-    std::ofstream(path_ + "/" + name) << content;
-    return path_ + "/" + name;
+    std::ofstream(path() + "/" + name) << content;
+    return path() + "/" + name;
   }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
 };
 
 std::string read(const std::string& path) {

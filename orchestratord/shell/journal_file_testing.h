@@ -2,32 +2,20 @@
 // file finds, in words.
 #pragma once
 
-#include <cstdlib>
-#include <filesystem>
 #include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "common/testing/temp_folder.h"
 #include "orchestratord/core/journal_testing.h"
 #include "orchestratord/shell/journal_sqlite.h"
 
 namespace orch::gateway::testing {
 
-class Directory {
+class Directory : public orch::testing::TempFolder {
  public:
-  Directory() {
-    std::string name = (std::filesystem::temp_directory_path() / "journal.XXXXXX").string();
-    path_ = ::mkdtemp(name.data());
-  }
-  ~Directory() { std::filesystem::remove_all(path_); }
-  Directory(const Directory&) = delete;
-  Directory& operator=(const Directory&) = delete;
-  const std::string& path() const { return path_; }
-  std::string file() const { return path_ + "/journal.db"; }
-
- private:
-  std::string path_;
+  std::string file() const { return path() + "/journal.db"; }
 };
 
 struct Clock {

@@ -5,28 +5,26 @@
 #include <unistd.h>
 
 #include <array>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
+
+#include "common/testing/temp_folder.h"
 
 namespace orch::pool {
 namespace {
 
 struct ChildOutputTest : ::testing::Test {
   ChildOutputTest() {
-    std::string name = std::filesystem::temp_directory_path() / "logXXXXXX";
-    if (::mkdtemp(name.data()) == nullptr) std::abort();
-    dir = name;
     if (::pipe2(pipe.data(), O_CLOEXEC | O_NONBLOCK) != 0) std::abort();
   }
-  ~ChildOutputTest() override {
-    ::close(pipe[1]);
-    std::filesystem::remove_all(dir);
-  }
+  ~ChildOutputTest() override { ::close(pipe[1]); }
   void child_writes(const std::string& text) {
     ASSERT_EQ(::write(pipe[1], text.data(), text.size()), static_cast<ssize_t>(text.size()));
   }
-  std::filesystem::path dir;
+  orch::testing::TempFolder folder;
+  const std::filesystem::path dir = folder.path();
   std::array<int, 2> pipe{-1, -1};
 };
 

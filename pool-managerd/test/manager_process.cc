@@ -9,7 +9,6 @@
 
 #include <array>
 #include <csignal>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -37,9 +36,6 @@ bool is_alive(int pid) {
 }
 
 ManagerProcess::ManagerProcess() {
-  std::string name = std::filesystem::temp_directory_path() / "poolXXXXXX";
-  if (::mkdtemp(name.data()) == nullptr) std::abort();
-  dir_ = name;
   script("");
   config["state_dir"] = state_dir();
   config["grpc"] = {{"listen", target()}};
@@ -49,7 +45,7 @@ ManagerProcess::ManagerProcess() {
   config["stop"] = {{"term_grace_ms", 300}};
   config["pools"] = json::array({{{"id", "p"},
                                   {"engine", "native"},
-                                  {"model", {{"name", "m"}, {"path", dir_ + "/model"}, {"digest", kDigest}}},
+                                  {"model", {{"name", "m"}, {"path", dir() + "/model"}, {"digest", kDigest}}},
                                   {"slots", 2}}});
 }
 
@@ -58,21 +54,19 @@ ManagerProcess::~ManagerProcess() {
     signal(SIGKILL);
     wait();
   }
-  std::error_code ignored;
-  std::filesystem::remove_all(dir_, ignored);
 }
 
-void ManagerProcess::script(const std::string& faults) const { std::ofstream(dir_ + "/model") << faults; }
+void ManagerProcess::script(const std::string& faults) const { std::ofstream(dir() + "/model") << faults; }
 
 void ManagerProcess::start() {
   json document = json::object();
   for (const auto& [key, value] : config) document[key] = value;
-  std::ofstream(dir_ + "/config.yaml") << document.dump();  // JSON is YAML
+  std::ofstream(dir() + "/config.yaml") << document.dump();  // JSON is YAML
   std::error_code ignored;
   std::filesystem::remove(state_dir() + "/http.port", ignored);
   const std::string program = std::filesystem::read_symlink("/proc/self/exe").parent_path() / "pool-managerd";
-  const std::string config_path = dir_ + "/config.yaml";
-  const std::string log = dir_ + "/errors";
+  const std::string config_path = dir() + "/config.yaml";
+  const std::string log = dir() + "/errors";
   pid_ = ::fork();
   ASSERT_GE(pid_, 0);
   if (pid_ != 0) return;
@@ -94,7 +88,7 @@ int ManagerProcess::wait() {
 
 std::string ManagerProcess::errors() const {
   std::stringstream text;
-  text << std::ifstream(dir_ + "/errors").rdbuf();
+  text << std::ifstream(dir() + "/errors").rdbuf();
   return text.str();
 }
 

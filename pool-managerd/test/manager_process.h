@@ -10,6 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include "common/testing/temp_folder.h"
+
 namespace orch::pool {
 
 // False when `condition` did not become true within the limit.
@@ -38,9 +40,9 @@ class ManagerProcess {
   int wait();
   std::string errors() const;  // what it wrote
 
-  std::string dir() const { return dir_; }
-  std::string state_dir() const { return dir_ + "/state"; }
-  std::string target() const { return "unix:" + dir_ + "/m.sock"; }
+  std::string dir() const { return folder_.path(); }
+  std::string state_dir() const { return dir() + "/state"; }
+  std::string target() const { return "unix:" + dir() + "/m.sock"; }
   std::optional<std::string> http_get(const std::string& path) const;
   // Status and body.
   std::pair<int, nlohmann::json> http_post(const std::string& path, const nlohmann::json& body,
@@ -54,7 +56,7 @@ class ManagerProcess {
  private:
   std::optional<std::string> http(const std::string& request) const;
 
-  std::string dir_;
+  orch::testing::TempFolder folder_;
   int pid_ = -1;
 };
 

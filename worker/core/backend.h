@@ -38,8 +38,8 @@ struct StepInput {
 // Where a step puts what its rows want, in row order; sized by the caller.
 struct StepOutput {
   std::span<float> logits;  // vocabulary floats per row with want_logits
-  std::span<float> hidden =
-      {};  // embedding floats per row with want_hidden: what the head reads, the last norm applied
+  // Embedding floats per row with want_hidden: what the head reads, the last norm applied.
+  std::span<float> hidden = {};
 };
 
 struct BackendFault {

@@ -3,12 +3,12 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 
 #include "common/base/prng.h"
+#include "common/testing/temp_folder.h"
 #include "worker/model/weights.h"
 #include "worker/testing/gguf_writer.h"
 #include "worker/testing/tiny_model.h"
@@ -145,14 +145,7 @@ TEST(Gguf, OC_ENGINE_1008_missing_file_and_directory_are_told_apart) {
 // A model of three parts on disk; `change` may alter a part's writer.
 class Split : public ::testing::Test {
  protected:
-  void SetUp() override {
-    char name[] = "gguf_split_XXXXXX";
-    directory = (std::filesystem::temp_directory_path() / name).string();
-    ASSERT_NE(mkdtemp(directory.data()), nullptr);
-  }
-  void TearDown() override { std::filesystem::remove_all(directory); }
-
-  std::string path(int part) const { return directory + "/m-0000" + std::to_string(part) + "-of-00003.gguf"; }
+  std::string path(int part) const { return folder.path() + "/m-0000" + std::to_string(part) + "-of-00003.gguf"; }
   void write(int part, std::uint32_t number, std::uint32_t count, const std::string& tensor = "") const {
     GgufWriter writer;
     if (part == 1) writer.add_string("general.name", "whole").add_u32("split.tensors.count", 3);
@@ -171,7 +164,7 @@ class Split : public ::testing::Test {
     EXPECT_FALSE(opened.ok());
     return opened.ok() ? ModelError{} : opened.error();
   }
-  std::string directory;
+  orch::testing::TempFolder folder;
 };
 
 TEST_F(Split, OC_ENGINE_1012_parts_read_as_one_file) {

@@ -7,6 +7,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include "common/testing/temp_folder.h"
+
 namespace orch::worker::vulkan {
 namespace {
 
@@ -14,20 +16,14 @@ namespace fs = std::filesystem;
 
 class PipelineCacheFileTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "pipelines-XXXXXX").string();
-    ASSERT_NE(::mkdtemp(name.data()), nullptr);
-    directory = name;
-  }
-  void TearDown() override { fs::remove_all(directory); }
-
   static std::vector<std::byte> some_bytes(std::size_t count, int start) {
     std::vector<std::byte> bytes(count);
     for (std::size_t i = 0; i < count; ++i) bytes[i] = static_cast<std::byte>(start + static_cast<int>(i));
     return bytes;
   }
 
-  fs::path directory;
+  orch::testing::TempFolder folder;
+  const fs::path directory = folder.path();
   PipelineCacheKey key{"device", "driver", "format", "kernels"};
 };
 
