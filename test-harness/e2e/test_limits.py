@@ -128,7 +128,8 @@ class SlowReader:
 
 def test_OC_JOB_1002_a_slow_reader_is_cut_and_the_quick_one_gets_everything(tmp_path):
     words, size = 400, 40_000  # 16 MB: more than the kernel's socket buffers and ours together
-    script = {"text": "x" * size, "repeat": words, "token_delay_ms": 2}
+    # The first token waits until both readers are there; then 8 MB/s, which the quick one can always follow.
+    script = {"text": "x" * size, "repeat": words, "token_delay_ms": 5, "first_token_delay_ms": 2000}
     with cluster_with(tmp_path, script) as cluster:
         cluster.wait_ready()
         gateway = cluster.processes["orchestratord"]
