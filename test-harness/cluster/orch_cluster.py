@@ -276,14 +276,14 @@ def sse_events(method, url, body=None, timeout=60, headers=None):
 
 
 @contextlib.contextmanager
-def llama_server(model=None, threads=2, slots=1, ctx=2048, options=()):
+def llama_server(model=None, threads=2, slots=1, ctx=2048, options=(), niceness=0):
     """llama.cpp's own HTTP server in a process of its own; yields its URL. It ends when its standard input closes. `options`
     are further flags of llama_server.py."""
     with tempfile.TemporaryDirectory() as directory:
         url_file = pathlib.Path(directory) / "url"
         process = subprocess.Popen(
-            [sys.executable, ROOT / "test-harness/llamacpp/llama_server.py", "--model", model or model_file(), "--slots", str(slots),
-             "--ctx", str(ctx), "--threads", str(threads), "--url-file", url_file, *options],
+            [*(["nice", "-n", str(niceness)] if niceness else []), sys.executable, ROOT / "test-harness/llamacpp/llama_server.py",
+             "--model", model or model_file(), "--slots", str(slots), "--ctx", str(ctx), "--threads", str(threads), "--url-file", url_file, *options],
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
         def url():

@@ -1,12 +1,13 @@
-"""Benchmarks with the machine described: `bench.py [engine] [batch] [speculation] [weights] [gateway] [--rounds N] [--model FILE]
-[--batches 1,4] [--types A,B] [--json FILE]`.
---model is a GGUF file with a chat template that both engines load, instead of the default model; the Vulkan backend, which has fewer
-weight types, is then left out. `weights` makes a model of random weights of each of --types and measures both engines on it."""
+"""Benchmarks with the machine described: `bench.py [engine] [batch] [busy] [startup] [speculation] [weights] [gateway] [--rounds N]
+[--model FILE] [--batches 1,4] [--types A,B] [--json FILE]`.
+--model is a GGUF file with a chat template that both engines load, instead of the default model. `weights` makes a model of random
+weights of each of --types and measures both engines on it; so does `batch` where --types is given."""
 
 import argparse
 import asyncio
 import concurrent.futures
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -38,6 +39,32 @@ def machine():
     return f"{cpu}, {os.cpu_count()} cores ({' '.join(isa)}), {memory} MiB, Linux {platform.release()}, revision {revision}"
 
 
+@functools.cache
+def read_bandwidth(threads):
+    """Bytes/s that so many threads read from memory together, over more than any cache holds."""
+    return step_bench(threads)[0]
+
+
+def step_bench(threads, model=None, rounds=5):
+    """(bytes/s read from memory, {rows: (seconds as one sequence, seconds as a batch)}) of `step_bench`."""
+    command = [binary_dir() / "step_bench", f"--threads={threads}", f"--rounds={rounds}", *([f"--model={model}"] if model else [])]
+    lines = subprocess.run(command, capture_output=True, text=True, timeout=900, check=True).stdout.splitlines()
+    fields = [l.split() for l in lines]
+    steps = {int(f[1]): (float(f[2]) / 1e3, float(f[3]) / 1e3) for f in fields if f[0] == "step"}
+    return next(float(f[1]) for f in fields if f[0] == "bandwidth"), steps
+
+
+@contextlib.contextmanager
+def random_model(kind):
+    """A file of random weights of one type, of a shape like the default model's whose rows K-quants can hold."""
+    sys.path.append(str(ROOT / "test-harness/agreement"))
+    import tiny_models  # needs the gguf package, the other benchmarks do not
+    with tempfile.TemporaryDirectory() as directory:
+        path = pathlib.Path(directory) / f"{kind}.gguf"
+        tiny_models.make(path, tiny_models.Variant(f"random-{kind}", "llama", type=kind, **RANDOM_SHAPE))
+        yield path
+
+
 # --- engine ---
 
 def measure_chat(url, model, round_number):
@@ -67,14 +94,13 @@ def own_pool(model, **changes):
 
 
 def bench_engine(rounds, threads, model):
-    lavapipe = pathlib.Path("/usr/share/vulkan/icd.d/lvp_icd.x86_64.json")
     rows = {}
     with contextlib.ExitStack() as stack:
         own = own_pool(model and str(pathlib.Path(model).resolve()), threads=threads, slots=1)
         targets = {"native cpu": stack.enter_context(Cluster([own])).wait_ready().url,
                    "llama.cpp cpu": stack.enter_context(llama_server(model, threads=threads))}
-        if lavapipe.exists() and not model:
-            os.environ["VK_ICD_FILENAMES"] = str(lavapipe)
+        if LAVAPIPE.exists() and not model:
+            os.environ["VK_ICD_FILENAMES"] = str(LAVAPIPE)
             targets["native lavapipe"] = stack.enter_context(Cluster([native_pool(device="vulkan:0", slots=1, ctx=1024)])).wait_ready(120).url
         for number in range(rounds + 1):
             for name, url in targets.items():
@@ -120,50 +146,34 @@ def measure_random(url, model, rounds):
 
 
 def bench_weights(rounds, threads, types):
-    sys.path.append(str(ROOT / "test-harness/agreement"))
-    import tiny_models  # needs the gguf package, the other benchmarks do not
+    bandwidth, out = read_bandwidth(threads), {}
     print(f"\nweights: random models of {RANDOM_SHAPE['layers']} layers of width {RANDOM_SHAPE['embedding']}, {threads} threads, medians of {rounds} "
-          f"rounds\n{'':10}{'prefill tok/s: ours':>20}{'llama.cpp':>11}{'ratio':>8}{'decode tok/s: ours':>20}{'llama.cpp':>11}{'ratio':>8}{'GB/s ours':>11}")
-    out = {}
-    with tempfile.TemporaryDirectory() as directory:
-        for kind in types:
-            path = pathlib.Path(directory) / f"{kind}.gguf"
-            tiny_models.make(path, tiny_models.Variant(f"random-{kind}", "llama", type=kind, **RANDOM_SHAPE))
+          f"rounds; read bandwidth {bandwidth / 1e9:.1f} GB/s\n{'':10}{'prefill tok/s: ours':>20}{'llama.cpp':>11}{'ratio':>8}{'decode tok/s: ours':>20}"
+          f"{'llama.cpp':>11}{'ratio':>8}{'GB/s ours':>11}{'of bandwidth':>14}")
+    for kind in types:
+        with random_model(kind) as path:
             with Cluster([own_pool(str(path), threads=threads, slots=1)]) as cluster:
                 ours = measure_random(cluster.wait_ready(120).url, MODEL_NAME, rounds)
             with llama_server(str(path), threads=threads) as url:
                 theirs = measure_random(url, MODEL_NAME, rounds)
             size = path.stat().st_size
-            path.unlink()
-            out[kind] = {"ours": ours, "llama.cpp": theirs, "bytes": size}
-            print(f"{kind:10}{ours[0]:20.1f}{theirs[0]:11.1f}{ours[0] / theirs[0]:7.2f}x{ours[1]:20.1f}{theirs[1]:11.1f}{ours[1] / theirs[1]:7.2f}x"
-                  f"{ours[1] * size / 1e9:11.1f}", flush=True)
+        out[kind] = {"ours": ours, "llama.cpp": theirs, "bytes": size, "bandwidth": bandwidth}
+        print(f"{kind:10}{ours[0]:20.1f}{theirs[0]:11.1f}{ours[0] / theirs[0]:7.2f}x{ours[1]:20.1f}{theirs[1]:11.1f}{ours[1] / theirs[1]:7.2f}x"
+              f"{ours[1] * size / 1e9:11.1f}{ours[1] * size / bandwidth:14.0%}", flush=True)
     return out
 
 
 # --- batch ---
 
 BATCH_TOKENS = 48
-END_OF_TURN = 2  # of the default model: banned, so that every answer has the same length
-
-
-def read_bandwidth(threads):
-    """Bytes/s that so many threads read from memory together: the best of five passes over more than any cache holds."""
-    import numpy as np
-    parts = [np.ones((256 << 20) // 8, dtype=np.int64) for _ in range(threads)]
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        def once():
-            start = time.monotonic()
-            list(pool.map(np.max, parts))
-            return threads * parts[0].nbytes / (time.monotonic() - start)
-        return max(once() for _ in range(6))
+NEVER_DRAWN = {"0": -100, "2": -100}  # what ends a text, in the default model and in random ones: so every answer has the same length
 
 
 def wave(url, model, batch, tokens, number):
     """Seconds for `batch` answers of `tokens` tokens at once."""
     def one(index):
         body = {"model": model, "messages": [{"role": "user", "content": f"{time.monotonic_ns()} {number} {index}: tell me about the sea"}],
-                "max_tokens": tokens, "temperature": 1.0, "seed": index, "logit_bias": {str(END_OF_TURN): -100}}
+                "max_tokens": tokens, "temperature": 1.0, "seed": index, "logit_bias": NEVER_DRAWN}
         reply = request("POST", url + "/v1/chat/completions", body, timeout=900)
         if reply.status != 200 or reply.json()["usage"]["completion_tokens"] != tokens:
             raise RuntimeError(f"{reply.status} {reply.body[:300]}")
@@ -198,45 +208,142 @@ def high_water_mib(pid):
     return int(line.split()[1]) / 1024
 
 
-def bench_batch(rounds, threads, model, batches):
+def bench_batch(rounds, threads, model, batches, types):
+    """Of the default model or --model, or of a random model of each of `types`."""
+    if not types:
+        return batch_of(rounds, threads, model, batches, MODEL_NAME)
+    out = {}
+    for kind in types:
+        with random_model(kind) as path:
+            out[kind] = batch_of(rounds, threads, str(path), batches, f"random weights, {kind}")
+    return out
+
+
+def batch_of(rounds, threads, model, batches, title):
     slots, out = max(batches), {}
     size = pathlib.Path(model or model_file()).stat().st_size
     bandwidth = read_bandwidth(threads)
     with contextlib.ExitStack() as stack:
-        start = time.monotonic()
         own = own_pool(model and str(pathlib.Path(model).resolve()), threads=threads, slots=slots, ctx=256)
         cluster = stack.enter_context(Cluster([own])).wait_ready(120)
-        started = {"native": time.monotonic() - start}
-        start = time.monotonic()
         theirs = stack.enter_context(llama_server(model, threads=threads, slots=slots, ctx=256))
         wait_until(lambda: request("GET", theirs + "/health").status == 200, 120, "llama.cpp is healthy")
-        started["llama.cpp"] = time.monotonic() - start
-        print(f"\nbatch: {BATCH_TOKENS} tokens of each answer at temperature 1, {threads} threads, {slots} slots of 256 tokens, medians of {rounds} rounds")
-        print(f"{'batch':>6}{'native tok/s':>14}{'llama.cpp':>11}{'ratio':>8}{'memory roof':>13}{'native / roof':>15}")
+        print(f"\nbatch, {title}: {BATCH_TOKENS} tokens of each answer at temperature 1, {threads} threads, {slots} slots of 256 tokens, medians of "
+              f"{rounds} rounds\n{'batch':>6}{'native tok/s':>14}{'llama.cpp':>11}{'ratio':>8}{'memory roof':>13}{'native / roof':>15}{'llama.cpp / roof':>18}")
         for batch in batches:
             rates = [batch_rate(url, MODEL_NAME, batch, rounds) for url in (cluster.url, theirs)]
             roof = batch * bandwidth / size  # the weights are read once a step; keys and values are small beside them
             out[batch] = {"native": rates[0], "llama.cpp": rates[1], "roof": roof}
-            print(f"{batch:6}{rates[0]:14.1f}{rates[1]:11.1f}{rates[0] / rates[1]:7.2f}x{roof:13.0f}{rates[0] / roof:14.0%}", flush=True)
+            print(f"{batch:6}{rates[0]:14.1f}{rates[1]:11.1f}{rates[0] / rates[1]:7.2f}x{roof:13.0f}{rates[0] / roof:14.0%}{rates[1] / roof:17.0%}",
+                  flush=True)
         pids = {"native": child_named(cluster.processes["pool-managerd"].pid, "workerd"), "llama.cpp": child_named(os.getpid(), "llama_server")}
         memory = {name: high_water_mib(pid) for name, pid in pids.items()}
-    print(f"read bandwidth of {threads} threads {bandwidth / 1e9:.1f} GB/s, weights {size / 1e6:.0f} MB")
-    for name, seconds in started.items():
-        print(f"{name}: start to ready {seconds:.2f} s, resident memory at most {memory[name]:.0f} MiB")
-    return {"rates": out, "bandwidth": bandwidth, "start_s": started, "high_water_mib": memory}
+    print(f"read bandwidth of {threads} threads {bandwidth / 1e9:.1f} GB/s, weights {size / 1e6:.0f} MB; resident memory at most: "
+          + ", ".join(f"{name} {mib:.0f} MiB" for name, mib in memory.items()))
+    return {"rates": out, "bandwidth": bandwidth, "high_water_mib": memory}
+
+
+# --- startup ---
+
+LAVAPIPE = pathlib.Path("/usr/share/vulkan/icd.d/lvp_icd.x86_64.json")
+
+
+def time_worker(device, threads, model):
+    """Seconds until `workerd` has loaded the model, compiled what it must and passed its self-test."""
+    command = [binary_dir() / "workerd", "--model", model or model_file(), "--model-name", MODEL_NAME, "--device", device, "--threads", str(threads),
+               "--ctx", "1024", "--slots", "1", "--self-test"]
+    environment = {**os.environ, "VK_ICD_FILENAMES": str(LAVAPIPE)}
+    start = time.monotonic()
+    subprocess.run(command, capture_output=True, timeout=300, check=True, env=environment)
+    return time.monotonic() - start
+
+
+def time_llama(threads, model):
+    """Seconds until llama.cpp's server is healthy, its Python included."""
+    start = time.monotonic()
+    with llama_server(model, threads=threads) as url:
+        wait_until(lambda: request("GET", url + "/health").status == 200, 120, "llama.cpp is healthy")
+        return time.monotonic() - start
+
+
+def time_cluster(threads, model):
+    start = time.monotonic()
+    with Cluster([own_pool(model and str(pathlib.Path(model).resolve()), threads=threads)]) as cluster:
+        cluster.wait_ready(120)
+        return time.monotonic() - start
+
+
+def bench_startup(rounds, threads, model):
+    ways = {"workerd, cpu": lambda: time_worker("cpu", threads, model), "gateway, manager and worker, cpu": lambda: time_cluster(threads, model),
+            "llama.cpp's server": lambda: time_llama(threads, model)}
+    if LAVAPIPE.exists():
+        ways["workerd, lavapipe"] = lambda: time_worker("vulkan:0", threads, model)
+    seconds = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            seconds[name].append(way())
+    print(f"\nstartup: seconds until ready, {threads} threads, medians of {rounds} interleaved rounds; the first of each in brackets")
+    for name, times in seconds.items():
+        print(f"{name:36}{statistics.median(times):8.2f}  ({times[0]:.2f})")
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+# --- busy ---
+
+@contextlib.contextmanager
+def spinning(count):
+    """So many processes that do nothing but run."""
+    spinners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for spinner in spinners:
+            spinner.kill()
+            spinner.wait()
+
+
+def decode_rates(targets, rounds):
+    rates = {name: [] for name in targets}
+    for number in range(rounds + 1):
+        for name, url in targets.items():
+            _, _, tokens, seconds = measure_chat(url, MODEL_NAME, number)
+            if number > 0:  # round 0 warms up
+                rates[name].append((tokens - 1) / seconds)
+    return {name: statistics.median(values) for name, values in rates.items()}
+
+
+def bench_busy(rounds, threads, model):
+    """Decoding beside one spinning process a core. Workers on the CPU run at niceness 5; llama.cpp is measured there too."""
+    with contextlib.ExitStack() as stack:
+        own = own_pool(model and str(pathlib.Path(model).resolve()), threads=threads, slots=1)
+        targets = {"native": stack.enter_context(Cluster([own])).wait_ready(120).url,
+                   "llama.cpp": stack.enter_context(llama_server(model, threads=threads)),
+                   "llama.cpp, nice 5": stack.enter_context(llama_server(model, threads=threads, niceness=5))}
+        alone = decode_rates(targets, rounds)
+        with spinning(os.cpu_count()):
+            busy = decode_rates(targets, rounds)
+    print(f"\nbusy: decode tokens/s, {threads} threads, alone and beside {os.cpu_count()} spinning processes, medians of {rounds} interleaved rounds")
+    print(f"{'':20}{'alone':>10}{'busy':>10}{'kept':>8}{'native / this, busy':>22}")
+    for name in targets:
+        print(f"{name:20}{alone[name]:10.1f}{busy[name]:10.1f}{busy[name] / alone[name]:8.0%}{busy['native'] / busy[name]:21.2f}x")
+    return {"alone": alone, "busy": busy}
 
 
 # --- speculation ---
 
-SPECULATED = {"a list that is repeated": "red green blue cyan pink grey\n" * 8,
+PASSAGE = ("The lighthouse at the end of the harbour was built in the spring of 1847 by two brothers who had never seen the sea before that "
+           "year. They carried every stone by hand from the quarry behind the village, and when the tower stood as high as the church they lit a "
+           "fire on top of it. Ships that had passed the coast for a century without stopping began to call there for water, bread and news.")
+SPECULATED = {"a passage is copied": f"Text:\n{PASSAGE}\n\nThe same text, copied word for word:\n",
+              "a passage is edited": f"Text:\n{PASSAGE}\n\nThe same text, but the lighthouse is called a tower:\n",
               "a text that goes on": "The history of the lighthouse begins in the second century, when the harbour of"}
 
 
 def bench_speculation(rounds, threads, model):
-    """`workerd --generate` with and without drafts: the same text, and what it gains or loses."""
+    """`workerd --generate` with and without drafts: the same text, and what it gains or loses; and what the rows of a step cost."""
     def run(prompt, speculation):
         command = [binary_dir() / "workerd", "--model", model or model_file(), "--device", "cpu", "--threads", str(threads), "--ctx", "1024",
-                   "--generate", prompt, "--raw", "--max-tokens", "200", "--temperature", "0", "--speculation", speculation]
+                   "--generate", prompt, "--raw", "--max-tokens", "100", "--temperature", "0", "--speculation", speculation]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
         return done.stdout, float(re.search(r"\(([0-9.]+) tokens/s\)", done.stderr).group(1))
     out = {}
@@ -254,6 +361,11 @@ def bench_speculation(rounds, threads, model):
         off, on = statistics.median(rates["off"]), statistics.median(rates["on"])
         out[name] = {"off": off, "on": on}
         print(f"{name:28} off {off:7.1f}  on {on:7.1f}  {on / off:.2f}x, the same text", flush=True)
+    out["steps"] = steps = step_bench(threads, model or model_file(), rounds)[1]
+    one, alone = steps[1]
+    print(f"{'rows of a step':>16}{'one sequence ms':>17}{'of one row':>12}{'a batch ms':>12}{'of one row':>12}")
+    for rows, (sequence, batch) in steps.items():
+        print(f"{rows:16}{sequence * 1e3:17.2f}{sequence / one:11.2f}x{batch * 1e3:12.2f}{batch / alone:11.2f}x")
     return out
 
 
@@ -346,7 +458,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--batches", default="1,4,16,64", help="of `batch`")
-    parser.add_argument("--types", default="Q4_1,Q4_0,Q8_0,Q4_K", help="weight types of `weights`")
+    parser.add_argument("--types", help="weight types of `weights` (all four measured ones without) and of `batch`")
     parser.add_argument("--model", help="GGUF file; the default model otherwise")
     parser.add_argument("--json")
     args = parser.parse_args()
@@ -355,11 +467,16 @@ def main():
     if "engine" in args.what:
         results["engine"] = bench_engine(args.rounds, args.threads, args.model)
     if "batch" in args.what:
-        results["batch"] = bench_batch(args.rounds, args.threads, args.model, [int(b) for b in args.batches.split(",")])
+        results["batch"] = bench_batch(args.rounds, args.threads, args.model, [int(b) for b in args.batches.split(",")],
+                                       args.types.split(",") if args.types else [])
+    if "busy" in args.what:
+        results["busy"] = bench_busy(args.rounds, args.threads, args.model)
+    if "startup" in args.what:
+        results["startup"] = bench_startup(args.rounds, args.threads, args.model)
     if "speculation" in args.what:
         results["speculation"] = bench_speculation(args.rounds, args.threads, args.model)
     if "weights" in args.what:
-        results["weights"] = bench_weights(args.rounds, args.threads, args.types.split(","))
+        results["weights"] = bench_weights(args.rounds, args.threads, (args.types or "Q4_1,Q4_0,Q8_0,Q4_K").split(","))
     if "gateway" in args.what:
         results["gateway"] = bench_gateway(args.rounds)
     if args.json:

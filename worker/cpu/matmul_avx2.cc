@@ -72,14 +72,14 @@ ORCH_AVX2_INLINE void dot_bytes(const std::uint8_t* tile, const std::int8_t* con
 // acc += t for one block (plan.h, matmul).
 template <TensorType Type, int Halves, int Rows>
 ORCH_AVX2_INLINE void add_block(const QTensor& w, std::size_t tile_index, int half, const ActivationRows& in,
-                                const std::size_t* first, std::uint32_t block, __m256 (*acc)[Rows]) {
+                                const std::size_t* first, std::uint32_t block, bool from_memory, __m256 (*acc)[Rows]) {
   const std::uint8_t* tile = w.quants.as<std::uint8_t>() + tile_index * tile_bytes(Type) + half * 32;
   const std::uint16_t* scale = w.scales.as<std::uint16_t>() + tile_index * tile_scales(Type) + half * 8;
   const std::int8_t* xq[Rows];
   for (int n = 0; n < Rows; ++n) xq[n] = in.xq + (first[n] + block) * kTileCols;
-  if constexpr (Rows == 1) {
-    // One row uses a tile once: ask for one ahead of the loads, across page borders where the hardware prefetcher
-    // stops.
+  if (from_memory) {
+    // Ask for a tile ahead of the loads, across page borders where the hardware prefetcher stops. Later rows find the
+    // strip in the first-level cache.
     for (std::size_t line = 0; line < tile_bytes(Type); line += 64)
       _mm_prefetch(tile + kPrefetchBytes + line, _MM_HINT_T0);
     _mm_prefetch(scale + kPrefetchBytes / tile_bytes(Type) * tile_scales(Type), _MM_HINT_T0);
@@ -121,7 +121,8 @@ struct NarrowKernel {
       __m256 acc[Halves][Rows];
       clear(acc);
       for (std::uint32_t block = begin; block < end; ++block) {
-        add_block<Type, Halves, Rows>(w, w.tile_index(group, block), half, args.in, first, block, acc);
+        add_block<Type, Halves, Rows>(w, w.tile_index(group, block), half, args.in, first, block, row == 0 && half == 0,
+                                      acc);
       }
       for (int h = 0; h < Halves; ++h) {
         for (int n = 0; n < Rows; ++n) tot[h][n] = _mm256_add_ps(tot[h][n], acc[h][n]);

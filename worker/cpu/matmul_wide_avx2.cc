@@ -203,7 +203,7 @@ struct WideKernel {
       const std::size_t index = w.tile_index(group, block);
       const std::uint8_t* tile = w.quants.as<std::uint8_t>() + index * tile_bytes(Type);
       const std::uint16_t* scale = w.scales.as<std::uint16_t>() + index * tile_scales(Type) + half * 8;
-      if constexpr (Rows == 1) {
+      if (row == 0 && half == 0) {  // later rows find the strip in the first-level cache
         for (std::size_t line = 0; line < tile_bytes(Type); line += 64) {
           _mm_prefetch(tile + kPrefetchBytes + line, _MM_HINT_T0);
         }
