@@ -138,11 +138,12 @@ void Orchestrator::on(const LeaseGranted& event) {
   const std::optional<Instant> sent_at = link->sent_at(event.update_seq);  // nullopt: longer ago than a TTL
   if (sent_at && leases_.apply(key, event, replica->endpoint, *sent_at, now_)) return;
   ++ignored_.grants;
-  // Opened for a bid that lies longer back than it lasts (the manager stood still): we shall never renew what we do not
-  // know, and until it expires there its slots would serve nobody. Given back, it makes room for one that counts.
-  const bool unknown = leases_.find(key) == nullptr;
+  // Opened for a bid that lies longer back than it lasts (the manager stood still), or revoked by a manager whose
+  // successor found it still in the worker's table (L8): we shall never renew what we do not hold, and until it expires
+  // there its slots would serve nobody. Given back, it makes room for one that counts.
+  const HeldLease* held = leases_.find(key);
   const bool told = std::find(link->release.begin(), link->release.end(), event.lease) != link->release.end();
-  if (unknown && !told) {
+  if ((held == nullptr || held->closed) && !told) {
     link->release.push_back(event.lease);
     ++load_version_;
   }

@@ -98,6 +98,18 @@ TEST(Lease, L7_a_restarted_manager_closes_the_leases_of_its_old_boot) {
   EXPECT_TRUE(bench.dispatches.empty());
 }
 
+// Its manager died before the worker heard of the revocation, and the next one goes by the worker's table.
+TEST(Lease, L8_a_lease_that_was_revoked_and_is_granted_again_is_given_back) {
+  Bench bench;
+  bench.ready(2);
+  bench.step(LeaseRevoked{kLink, {1, 1}, false});
+  bench.grant(2);
+  std::vector<LeaseId> released;
+  for (const SendUpdate& update : all_of<SendUpdate>(bench.advance(ms(100))))
+    released.insert(released.end(), update.release.begin(), update.release.end());
+  EXPECT_EQ(released, (std::vector{LeaseId{1, 1}}));
+}
+
 TEST(Lease, a_revoked_lease_admits_nothing_and_its_jobs_go_on) {
   Bench bench;
   bench.ready(2);
