@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <string>
 #include <string_view>
 
@@ -44,6 +43,6 @@ extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t s
   if (size > 4 && !prng.chance(1, 32)) return LLVMFuzzerMutate(data, size, max_size);
   const std::string fresh = orch::testing::make_seed(prng);
   const std::size_t taken = std::min(fresh.size(), max_size);
-  std::memcpy(data, fresh.data(), taken);
+  std::copy_n(fresh.begin(), taken, data);
   return taken;
 }

@@ -44,7 +44,8 @@ Value map_items(const Value& self, const CallArguments& arguments, Budget& budge
     if (budget.failed()) return {};
     Value mapped = attribute != nullptr ? attribute_of(item, *attribute, budget)
                                         : apply_filter(filter->text()->bytes, item, tail_of(arguments, 1), budget);
-    out.push_back(mapped.is_undefined() && fallback != nullptr ? *fallback : std::move(mapped));
+    if (mapped.is_undefined() && fallback != nullptr) mapped = *fallback;
+    out.push_back(std::move(mapped));
   }
   return Value::list(std::move(out));
 }
