@@ -22,6 +22,7 @@ std::uint32_t below(Prng& prng, std::uint64_t bound) { return static_cast<std::u
 std::vector<std::uint32_t> prompt_tokens(Prng& prng, std::uint32_t count, const FileModel* file) {
   if (file != nullptr) return file->words(prng, count);
   std::vector<std::uint32_t> out;
+  out.reserve(count);
   for (std::uint32_t i = 0; i < count; ++i) out.push_back(1 + 'a' + below(prng, 26));
   return out;
 }

@@ -55,6 +55,7 @@ double read_bandwidth(unsigned threads, unsigned rounds) {
   std::barrier meeting(static_cast<std::ptrdiff_t>(threads) + 1);
   std::vector<std::uint64_t> sums(threads);
   std::vector<std::thread> workers;
+  workers.reserve(threads);
   for (unsigned t = 0; t < threads; ++t) {
     workers.emplace_back([&, t] {
       const std::vector<std::uint64_t> words(kBytes / sizeof(std::uint64_t), t);  // touched by the thread that reads it
@@ -87,6 +88,7 @@ class StepTimer {
       tables_.emplace_back();
       for (std::uint32_t page = 0; page < each; ++page) tables_.back().push_back(s * each + page);
       std::vector<worker::Row> rows;
+      rows.reserve(kPosition);
       for (std::uint32_t p = 0; p < kPosition; ++p) rows.push_back({1 + (7 * p + s) % 200, p, s, false});
       run(rows);
     }
@@ -94,11 +96,13 @@ class StepTimer {
 
   double one_sequence(std::uint32_t count) {
     std::vector<worker::Row> rows;
+    rows.reserve(count);
     for (std::uint32_t i = 0; i < count; ++i) rows.push_back({5 + i, kPosition + i, 0, true});
     return run(rows);
   }
   double sequences(std::uint32_t count) {
     std::vector<worker::Row> rows;
+    rows.reserve(count);
     for (std::uint32_t i = 0; i < count; ++i) rows.push_back({5 + i, kPosition, i, true});
     return run(rows);
   }
