@@ -114,6 +114,7 @@ void Scenario::build_manager(std::uint64_t number, Duration ttl) {
   setup.ttl = ttl;
   setup.mutant = options_.mutant;
   setup.mutation = options_.pool_mutation;
+  setup.memory = options_.memory;
   setup.history = &history_;
   setup.die = [this, index] { nemesis_.crash_manager(*managers_[index]); };
   setup.shut_down = [this, index] { nemesis_.restart_after_exit(*managers_[index]); };

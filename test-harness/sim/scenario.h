@@ -22,6 +22,7 @@ struct ScenarioOptions {
   Profile profile = Profile::swarm;
   std::size_t trace_lines = 0;  // of the trace, the last ones; 0: none
   bool journal = true;          // two of three orchestratord have one
+  bool memory = false;          // workers tell of their KV memory, every third has little
   gateway::Mutation mutation = gateway::Mutation::none;
   pool::Mutation pool_mutation = pool::Mutation::none;
   Mutant mutant = Mutant::none;

@@ -1,5 +1,5 @@
 // sim --seed=N [--seeds=K] [--profile=smoke|swarm|soak] [--threads=T] [--minutes=M] [--demand] [--no-journal]
-//     [--trace[=LINES]] [--mutation=N] [--pool-mutation=N] [--mutant=N]
+//     [--memory] [--trace[=LINES]] [--mutation=N] [--pool-mutation=N] [--mutant=N]
 // Runs K scenarios from seed N on, at most M minutes. Exit 0 iff no rule was broken; else it prints the command that
 // replays the first one that was, and what happened before. `--demand` also fails when a fault, an edge of a state
 // table or a boundary was seen too rarely. `--mutation`, `--pool-mutation` and `--mutant` build a fault into
@@ -74,6 +74,7 @@ bool take(const std::string& name, const std::string& value, Arguments& out) {
     out.options.journal = false;
     return true;
   }
+  if (name == "--memory" && value.empty()) return out.options.memory = true;
   if (name == "--demand" && value.empty()) return out.demand = true;
   if (!n) return false;
   if (name == "--trace" && *n > 0) {
@@ -108,7 +109,7 @@ std::optional<Arguments> parse(int argc, char** argv) {
     if (take(name, value, out)) continue;
     std::fprintf(stderr,
                  "sim: cannot read '%s'\nusage: sim --seed=N [--seeds=K] [--profile=smoke|swarm|soak] [--threads=T] "
-                 "[--minutes=M] [--demand] [--no-journal] [--trace]\n",
+                 "[--minutes=M] [--demand] [--no-journal] [--memory] [--trace]\n",
                  argument.c_str());
     return std::nullopt;
   }
@@ -120,6 +121,7 @@ std::string replay_command(const ScenarioOptions& options) {
   if (options.profile == Profile::smoke) out += " --profile=smoke";
   if (options.profile == Profile::soak) out += " --profile=soak";
   if (!options.journal) out += " --no-journal";
+  if (options.memory) out += " --memory";
   if (options.mutation != gateway::Mutation::none)
     out += " --mutation=" + std::to_string(static_cast<int>(options.mutation));
   if (options.pool_mutation != pool::Mutation::none)

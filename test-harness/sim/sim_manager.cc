@@ -279,7 +279,8 @@ void SimManager::spawn(const pool::SpawnWorker& effect) {
   worker.fails_self_check = fate == SpawnFate::fails_check;
   // Every third replica has memory for two short jobs or one long one, however many slots it declares.
   const bool tight = mix(setup_.id.value.lo * 7 + static_cast<unsigned char>(effect.replica_id.back())) % 3 == 0;
-  worker.kv = {.page_tokens = tight ? 256u : 16u, .pages_total = tight ? 2u : 1024u, .pages_used = 0};
+  if (setup_.memory)
+    worker.kv = {.page_tokens = tight ? 256u : 16u, .pages_total = tight ? 2u : 1024u, .pages_used = 0};
   worker.load_time = world_.between(setup_.load_min, setup_.load_max);
   worker.step = world_.between(Duration::milliseconds(10), Duration::milliseconds(120));
   worker.mutant = setup_.mutant;

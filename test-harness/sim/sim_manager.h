@@ -26,6 +26,7 @@ struct ManagerSetup {
   Duration load_max = Duration::seconds(2);
   pool::RestartPolicy restart;
   Mutant mutant = Mutant::none;
+  bool memory = false;  // workers tell of theirs
   pool::Mutation mutation = pool::Mutation::none;
   LeaseHistory* history = nullptr;  // of the run, outlives the manager
   std::function<void()> die;        // the process dies here and now, and comes back later
