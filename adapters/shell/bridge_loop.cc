@@ -65,6 +65,7 @@ void BridgeLoop::run() {
     for (auto& [id, job] : jobs_) check_budgets(*job, now);
     close_connections(now);
     settle(now);
+    end_burst();
     std::erase_if(jobs_, [](const auto& entry) { return entry.second->state == State::over; });
     wait(now);
   }
@@ -72,8 +73,13 @@ void BridgeLoop::run() {
     job->transfer.reset();
     if (job->sink) end_failed(*job, {.outcome = Outcome::WORKER_RESET, .message = "the adapter stops", .field = {}});
   }
+  end_burst();
   jobs_.clear();
   slots_transfer_.reset();
+}
+
+void BridgeLoop::end_burst() {
+  if (std::exchange(told_, false) && burst_over_) burst_over_();
 }
 
 bool BridgeLoop::take_commands() {
@@ -137,6 +143,7 @@ void BridgeLoop::deliver(Job& job, std::vector<Event>& events) {
   for (Event& event : events) {
     if (job.state != State::exchanging) return;
     if (auto* started = std::get_if<Started>(&event)) {
+      told_ = true;
       job.sink->started(started->prompt_tokens, started->cached_prompt_tokens);
     } else if (auto* tokens = std::get_if<Tokens>(&event)) {
       take_tokens(job, std::move(*tokens));
@@ -160,6 +167,7 @@ void BridgeLoop::take_tokens(Job& job, Tokens tokens) {
   });
   job.has_event = true;
   job.last_event = now;
+  told_ = true;
   job.sink->tokens({tokens.index, std::move(tokens.ids), std::move(tokens.text)});
 }
 
@@ -306,6 +314,7 @@ void BridgeLoop::note_ended(bool canceled, std::uint32_t tokens_in) {
 void BridgeLoop::end_failed(Job& job, EngineFailure failure) {
   job.state = State::over;
   note_ended(failure.outcome == Outcome::CANCELED, 0);
+  told_ = true;
   std::exchange(job.sink, nullptr)->failed(failure);
 }
 
@@ -313,6 +322,7 @@ void BridgeLoop::end_finished(Job& job, const worker::GenerationResult& result) 
   job.state = State::tail;
   job.until = runtime::now() + kTail;
   note_ended(false, result.prompt_tokens);
+  told_ = true;
   std::exchange(job.sink, nullptr)->finished(result);
 }
 

@@ -7,6 +7,7 @@
 #include <curl/curl.h>
 
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -42,6 +43,8 @@ class BridgeLoop {
 
   void submit(worker::GenerationRequest request, std::shared_ptr<worker::GenerationSink> sink);
   void cancel(const DispatchId& id);
+  // As in GenerationEngine: before the first submission, which publishes it.
+  void on_burst_over(std::function<void()> over) { burst_over_ = std::move(over); }
 
  private:
   enum class State : std::uint8_t {
@@ -93,6 +96,7 @@ class BridgeLoop {
   void end_failed(Job& job, EngineFailure failure);
   void end_finished(Job& job, const worker::GenerationResult& result);
   void note_ended(bool canceled, std::uint32_t tokens_in);
+  void end_burst();
   void wait(Instant now);
 
   const Dialect& dialect_;
@@ -105,12 +109,15 @@ class BridgeLoop {
   std::deque<Command> commands_;
   bool stopping_ = false;
 
+  std::function<void()> burst_over_;
+
   // --- the loop's own ---
   std::map<DispatchId, std::unique_ptr<Job>> jobs_;
   std::unique_ptr<Transfer> slots_transfer_;
   HttpReply slots_reply_;
   Instant slots_asked_;
   bool slots_done_ = false;
+  bool told_ = false;  // a sink was called in this turn
   std::thread thread_;
 };
 

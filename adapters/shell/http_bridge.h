@@ -3,7 +3,9 @@
 // owns the dialect; sinks are released after their terminal call; the destructor ends every job with WORKER_RESET.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <utility>
 
 #include "adapters/core/dialect.h"
 #include "adapters/shell/bridge_loop.h"
@@ -28,6 +30,10 @@ class HttpBridge final : public worker::GenerationEngine {
   worker::EngineCounters counters() const override;
   void submit(worker::GenerationRequest request, std::shared_ptr<worker::GenerationSink> sink) override;
   void cancel(const DispatchId& id) override;
+  bool on_burst_over(std::function<void()> over) override {
+    loop_.on_burst_over(std::move(over));
+    return true;
+  }
   Result<std::pair<std::uint32_t, bool>, worker::EngineFailure> count_tokens(
       const worker::EnginePrompt& prompt) override;
 

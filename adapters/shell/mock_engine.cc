@@ -160,6 +160,7 @@ void MockEngine::run() {
     }
     lock.unlock();
     for (Job* job : due) step(*job, now);
+    if (!due.empty() && burst_over_) burst_over_();
     lock.lock();
     std::erase_if(jobs_, [](const auto& entry) { return entry.second->sink == nullptr; });
     if (due.empty()) changed_.wait_for(lock, std::chrono::nanoseconds((next - now).ns));
@@ -168,6 +169,7 @@ void MockEngine::run() {
   for (auto& [id, job] : jobs_) {
     if (job->sink) fail(*job, {.outcome = Outcome::WORKER_RESET, .message = "the mock engine stops", .field = {}});
   }
+  if (!jobs_.empty() && burst_over_) burst_over_();
 }
 
 void MockEngine::step(Job& job, Instant now) {

@@ -5,6 +5,7 @@
 
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -35,6 +36,10 @@ class MockEngine final : public worker::GenerationEngine {
   worker::EngineCounters counters() const override;
   void submit(worker::GenerationRequest request, std::shared_ptr<worker::GenerationSink> sink) override;
   void cancel(const DispatchId& id) override;
+  bool on_burst_over(std::function<void()> over) override {
+    burst_over_ = std::move(over);
+    return true;
+  }
   Result<std::pair<std::uint32_t, bool>, worker::EngineFailure> count_tokens(
       const worker::EnginePrompt& prompt) override;
 
@@ -74,6 +79,7 @@ class MockEngine final : public worker::GenerationEngine {
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
+  std::function<void()> burst_over_;  // set before the first submission, which publishes it; may be empty
   bool stopping_ = false;
   worker::EngineCounters counters_;
   std::map<DispatchId, std::unique_ptr<Job>> jobs_;  // a job is touched by the thread only, but for `canceled`

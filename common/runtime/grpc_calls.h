@@ -26,6 +26,8 @@ class BidiCall final : public grpc::ClientBidiReactor<Out, In> {
   struct Events {
     std::function<void(In)> on_message;
     std::function<void(const grpc::Status&)> on_done;
+    // Puts `more` into a message that waits to be written; false: it stays a message of its own. May be empty.
+    std::function<bool(Out& waiting, Out& more)> merge = {};
   };
   // Begins the call: [stub](auto* context, auto* reactor) { stub->async()->Attach(context, reactor); }
   using Begin = std::function<void(grpc::ClientContext*, grpc::ClientBidiReactor<Out, In>*)>;
@@ -44,6 +46,7 @@ class BidiCall final : public grpc::ClientBidiReactor<Out, In> {
   Pushed send(Out message) {
     const std::lock_guard lock(mutex_);
     if (closed_) return Pushed::ok;
+    if (outbox_.size() > 1 && events_.merge && events_.merge(outbox_.back(), message)) return Pushed::ok;
     if (outbox_.size() >= outbox_max_) return Pushed::full;
     outbox_.push_back(std::move(message));
     if (outbox_.size() == 1) this->StartWrite(&outbox_.front());
@@ -117,83 +120,6 @@ class BidiCall final : public grpc::ClientBidiReactor<Out, In> {
   bool reading_ = true;
   bool closed_ = false;
   std::shared_ptr<BidiCall> self_;
-};
-
-// One request, a stream of replies.
-template <typename Request, typename In>
-class ReadCall final : public grpc::ClientReadReactor<In> {
- public:
-  struct Events {
-    std::function<void(In)> on_message;
-    std::function<void(const grpc::Status&)> on_done;
-  };
-  using Begin = std::function<void(grpc::ClientContext*, const Request*, grpc::ClientReadReactor<In>*)>;
-
-  static std::shared_ptr<ReadCall> start(const Begin& begin, Request request, Events events) {
-    std::shared_ptr<ReadCall> call(new ReadCall(std::move(request), std::move(events)));
-    call->self_ = call;
-    begin(&call->context_, &call->request_, call.get());
-    call->AddHold();
-    call->StartRead(&call->incoming_);
-    call->StartCall();
-    return call;
-  }
-
-  void read_next() {
-    const std::lock_guard lock(mutex_);
-    if (closed_ || reading_) return;
-    reading_ = true;
-    this->StartRead(&incoming_);
-  }
-  void cancel() {
-    std::shared_ptr<ReadCall> alive;
-    bool release = false;
-    {
-      const std::lock_guard lock(mutex_);
-      alive = self_;
-      if (!closed_ && !reading_) release = true;
-      if (release) closed_ = true;
-    }
-    context_.TryCancel();
-    if (release) this->RemoveHold();
-  }
-
- private:
-  ReadCall(Request request, Events events) : request_(std::move(request)), events_(std::move(events)) {}
-
-  void OnReadDone(bool ok) override {
-    if (ok) {
-      {
-        const std::lock_guard lock(mutex_);
-        reading_ = false;
-      }
-      events_.on_message(std::move(incoming_));
-      return;
-    }
-    {
-      const std::lock_guard lock(mutex_);
-      closed_ = true;
-    }
-    this->RemoveHold();
-  }
-  void OnDone(const grpc::Status& status) override {
-    std::shared_ptr<ReadCall> last;
-    {
-      const std::lock_guard lock(mutex_);
-      closed_ = true;
-      last = std::move(self_);
-    }
-    events_.on_done(status);
-  }
-
-  grpc::ClientContext context_;
-  const Request request_;
-  const Events events_;
-  In incoming_;
-  std::mutex mutex_;
-  bool reading_ = true;
-  bool closed_ = false;
-  std::shared_ptr<ReadCall> self_;
 };
 
 // One request, one reply. `begin`: [stub](ctx, req, rep, done) { stub->async()->CountTokens(ctx, req, rep, done); }

@@ -150,7 +150,7 @@ struct Daemon::Parts {
         probe(core),
         desk([this](Event event) { handle(std::move(event)); }),
         managers(loop, holder, sender(mailbox), [this](Event event) { handle(std::move(event)); }),
-        workers(holder, sender(mailbox), [this](Event event) { handle(std::move(event)); }),
+        workers(holder, sender(mailbox), [this](std::vector<Event> events) { handle_all(std::move(events)); }),
         http(loop, config, keys, core, desk,
              {.metrics_text = [this] { return probe.text(desk.readers(), managers.attached()); },
               .on_answered = [this](std::string_view route, int status) { probe.http_answered(route, status); }}),
@@ -164,6 +164,8 @@ struct Daemon::Parts {
     for (std::function<void()>& task : tasks) std::exchange(task, nullptr)();
   }
   void handle(Event event);
+  void handle_all(std::vector<Event> events);
+  void run_steps();
   void execute(const Effect& effect);
   std::optional<Failure> store(const std::string& file, const std::string& text);
   void store_models(const ModelsChanged& changed);
@@ -194,9 +196,18 @@ struct Daemon::Parts {
   bool stepping = false;
 };
 
-// Executing an effect may raise events at once; they wait until the step's own effects are done.
 void Daemon::Parts::handle(Event event) {
   waiting.push_back(std::move(event));
+  run_steps();
+}
+
+void Daemon::Parts::handle_all(std::vector<Event> events) {
+  for (Event& event : events) waiting.push_back(std::move(event));
+  run_steps();
+}
+
+// Executing an effect may raise events at once; they wait until the step's own effects are done.
+void Daemon::Parts::run_steps() {
   if (std::exchange(stepping, true)) return;
   Effects effects;
   while (!waiting.empty()) {

@@ -26,13 +26,6 @@ void write_fence(const Fence& fence, v1::Fence* out) {
   out->set_secret(std::string(fence.secret.begin(), fence.secret.end()));
 }
 
-std::optional<Fence> read_fence(const v1::Fence& message) {
-  const auto manager = Uuid::parse(message.manager_id());
-  const auto secret = read_secret(message.secret());
-  if (!manager || !secret) return std::nullopt;
-  return Fence{ManagerId{*manager}, read_inc(message.inc()), read_lease(message.lease()), *secret};
-}
-
 ReplicaState read_state(v1::ReplicaState state) {
   switch (state) {
     case v1::REPLICA_STATE_PRELOADING:
@@ -201,30 +194,27 @@ v1::AttachRequest attach_fair(const SendFair& fair) {
   return out;
 }
 
-v1::GenerateRequest generate_request(const Dispatch& dispatch, const Holder& holder) {
-  v1::GenerateRequest out;
-  write_fence(dispatch.fence, out.mutable_fence());
-  write_holder(holder, out.mutable_holder());
-  out.set_job_id(dispatch.dispatch.job.to_string());
-  out.set_attempt(dispatch.dispatch.attempt);
-  write_prompt(dispatch.payload->prompt, out.mutable_prompt());
+void write_dispatch(const Dispatch& dispatch, v1::Dispatch* out) {
+  write_fence(dispatch.fence, out->mutable_fence());
+  out->set_job_id(dispatch.dispatch.job.to_string());
+  out->set_attempt(dispatch.dispatch.attempt);
+  write_prompt(dispatch.payload->prompt, out->mutable_prompt());
   const Sampling& sampling = dispatch.payload->sampling;
-  out.mutable_sampling()->set_temperature(sampling.temperature);
-  out.mutable_sampling()->set_top_k(sampling.top_k);
-  out.mutable_sampling()->set_top_p(sampling.top_p);
-  out.mutable_sampling()->set_min_p(sampling.min_p);
-  out.mutable_sampling()->set_seed(sampling.seed);
-  write_shaping(sampling, out.mutable_sampling());
-  if (dispatch.payload->log_probs) out.set_logprobs(*dispatch.payload->log_probs);
-  out.set_max_tokens(dispatch.max_tokens);
-  for (const std::string& stop : dispatch.payload->stop) out.add_stop(stop);
-  if (dispatch.payload->constraint) write_constraint(*dispatch.payload->constraint, out.mutable_constraint());
+  out->mutable_sampling()->set_temperature(sampling.temperature);
+  out->mutable_sampling()->set_top_k(sampling.top_k);
+  out->mutable_sampling()->set_top_p(sampling.top_p);
+  out->mutable_sampling()->set_min_p(sampling.min_p);
+  out->mutable_sampling()->set_seed(sampling.seed);
+  write_shaping(sampling, out->mutable_sampling());
+  if (dispatch.payload->log_probs) out->set_logprobs(*dispatch.payload->log_probs);
+  out->set_max_tokens(dispatch.max_tokens);
+  for (const std::string& stop : dispatch.payload->stop) out->add_stop(stop);
+  if (dispatch.payload->constraint) write_constraint(*dispatch.payload->constraint, out->mutable_constraint());
   if (dispatch.deadline)
-    out.set_deadline_ms(static_cast<std::uint64_t>(std::max<std::int64_t>(1, dispatch.deadline->ms_ceil())));
-  for (const std::uint32_t id : dispatch.resume_ids) out.add_resume_ids(id);
-  out.set_tenant_id(dispatch.tenant);
-  out.set_lease_slots(dispatch.lease_slots);
-  return out;
+    out->set_deadline_ms(static_cast<std::uint64_t>(std::max<std::int64_t>(1, dispatch.deadline->ms_ceil())));
+  for (const std::uint32_t id : dispatch.resume_ids) out->add_resume_ids(id);
+  out->set_tenant_id(dispatch.tenant);
+  out->set_lease_slots(dispatch.lease_slots);
 }
 
 ReplicaView read_replica(const v1::Replica& message) {
@@ -311,20 +301,18 @@ std::optional<Event> read_attach_event(LinkId link, const v1::AttachEvent& messa
   return std::nullopt;
 }
 
-std::optional<Event> read_generate_event(DispatchId dispatch, const v1::GenerateEvent& message) {
-  const auto fence = read_fence(message.fence());
-  if (!fence) return std::nullopt;
+std::optional<Event> read_job_event(DispatchId dispatch, const Fence& fence, v1::JobEvent&& message) {
   if (message.has_started()) {
-    return DispatchStarted{dispatch, *fence, message.started().prompt_tokens(),
+    return DispatchStarted{dispatch, fence, message.started().prompt_tokens(),
                            message.started().cached_prompt_tokens()};
   }
   if (message.has_tokens()) {
-    const v1::Tokens& tokens = message.tokens();
+    v1::Tokens& tokens = *message.mutable_tokens();
     return DispatchTokens{.dispatch = dispatch,
-                          .fence = *fence,
+                          .fence = fence,
                           .index = tokens.index(),
                           .ids = {tokens.ids().begin(), tokens.ids().end()},
-                          .text = tokens.text(),
+                          .text = std::move(*tokens.mutable_text()),
                           .text_ends = {tokens.text_ends().begin(), tokens.text_ends().end()},
                           .log_probs = read_log_probs(tokens)};
   }
@@ -332,7 +320,7 @@ std::optional<Event> read_generate_event(DispatchId dispatch, const v1::Generate
     const v1::Finished& finished = message.finished();
     return DispatchFinished{
         .dispatch = dispatch,
-        .fence = *fence,
+        .fence = fence,
         .reason = finished.reason() == v1::FINISH_REASON_LENGTH ? FinishReason::length : FinishReason::stop,
         .prompt_tokens = finished.usage().prompt_tokens(),
         .completion_tokens = finished.usage().completion_tokens(),
@@ -341,7 +329,7 @@ std::optional<Event> read_generate_event(DispatchId dispatch, const v1::Generate
         .decode = from_ms(finished.decode_ms()),
         .cached_prompt_tokens = finished.usage().cached_prompt_tokens()};
   }
-  if (message.has_failure()) return DispatchFailed{dispatch, *fence, read_failure(message.failure())};
+  if (message.has_failure()) return DispatchFailed{dispatch, fence, read_failure(message.failure())};
   return std::nullopt;
 }
 

@@ -21,7 +21,7 @@ void write_log_probs(const TokenLogProbs& log_probs, v1::TokenLogprobs* out);
 v1::AttachRequest attach_hello(const Holder& holder);
 v1::AttachRequest attach_update(const SendUpdate& update);
 v1::AttachRequest attach_fair(const SendFair& fair);
-v1::GenerateRequest generate_request(const Dispatch& dispatch, const Holder& holder);
+void write_dispatch(const Dispatch& dispatch, v1::Dispatch* out);
 
 struct ManagerGreeting {
   ManagerUp up;
@@ -32,7 +32,7 @@ std::optional<ManagerGreeting> read_manager_hello(LinkId link, const v1::Manager
 ReplicaView read_replica(const v1::Replica& message);
 // Everything after the hello; nullopt for a message without a kind or with a malformed one.
 std::optional<Event> read_attach_event(LinkId link, const v1::AttachEvent& message);
-// nullopt: malformed.
-std::optional<Event> read_generate_event(DispatchId dispatch, const v1::GenerateEvent& message);
+// `fence` is the one that the dispatch carried: the number of the event stands for it. nullopt: no kind that we know.
+std::optional<Event> read_job_event(DispatchId dispatch, const Fence& fence, v1::JobEvent&& message);
 
 }  // namespace orch::gateway::wire

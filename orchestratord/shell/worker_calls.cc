@@ -8,37 +8,33 @@
 #include "common/runtime/log.h"
 #include "orch/v1/worker.grpc.pb.h"
 #include "orchestratord/shell/wire.h"
+#include "orchestratord/shell/worker_stream.h"
 
 namespace orch::gateway {
 namespace {
 
-constexpr std::size_t kHoldOutboxMax = 8;  // beats are seconds apart; a worker this far behind is not answering
+// Messages that wait behind a write become one where they are small. A large one is a dispatch, which takes a slot.
+constexpr std::size_t kOutboxMax = 1024;
 constexpr Duration kCountTimeout = Duration::seconds(5);
-
-bool is_terminal(const v1::GenerateEvent& message) { return message.has_finished() || message.has_failure(); }
 
 }  // namespace
 
 struct WorkerCalls::Shared : std::enable_shared_from_this<Shared> {
-  using Generate = runtime::ReadCall<v1::GenerateRequest, v1::GenerateEvent>;
-  using Hold = runtime::BidiCall<v1::HoldBeat, v1::HoldAck>;
+  using Serve = runtime::BidiCall<v1::ServeRequest, v1::ServeReply>;
 
   struct Worker {
     std::shared_ptr<v1::Worker::Stub> stub;  // shared with unary calls under way
-    std::shared_ptr<Hold> hold;
-    std::uint64_t hold_number = 0;
+    std::shared_ptr<Serve> call;             // with stream, or neither
+    std::unique_ptr<WorkerStream> stream;
+    std::uint64_t stream_number = 0;
     std::uint64_t beats = 0;
-    std::uint32_t calls = 0;
+    std::uint32_t counts = 0;
     bool held = false;
-  };
-  struct Running {
-    std::shared_ptr<Generate> call;
-    std::string endpoint;
-    bool ended = false;  // the core knows its end
+    bool flush_due = false;
   };
 
-  Shared(Holder self, Post poster, std::function<void(Event)> handler)
-      : holder(self), post(std::move(poster)), on_event(std::move(handler)) {}
+  Shared(Holder self, Post poster, OnEvents handler)
+      : holder(self), post(std::move(poster)), on_events(std::move(handler)) {}
 
   Worker& worker(const std::string& endpoint) {
     Worker& out = workers[endpoint];
@@ -47,7 +43,7 @@ struct WorkerCalls::Shared : std::enable_shared_from_this<Shared> {
   }
   void release_if_unused(const std::string& endpoint) {
     const auto found = workers.find(endpoint);
-    if (found != workers.end() && found->second.calls == 0 && !found->second.held && !found->second.hold)
+    if (found != workers.end() && found->second.counts == 0 && !found->second.held && !found->second.call)
       workers.erase(found);
   }
   // Runs `task` on the loop if this object still lives then. The mailbox is sized for one message per stream: Full is a
@@ -58,126 +54,144 @@ struct WorkerCalls::Shared : std::enable_shared_from_this<Shared> {
     });
     ORCH_CHECK(posted);
   }
-  void take(DispatchId dispatch, const v1::GenerateEvent& message);
-  void ended(DispatchId dispatch);
-  void hold_ended(const std::string& endpoint, std::uint64_t number);
+  WorkerStream& open(const std::string& endpoint, Worker& worker);
+  Worker* find(const std::string& endpoint, std::uint64_t number);
+  void flush_soon(const std::string& endpoint, Worker& worker);
+  void flush(const std::string& endpoint);
+  void take(const std::string& endpoint, std::uint64_t number, v1::ServeReply&& reply);
+  void drop(const std::string& endpoint, Worker& worker);
 
   const Holder holder;
   const Post post;
-  const std::function<void(Event)> on_event;
+  const OnEvents on_events;
   std::map<std::string, Worker> workers;
-  std::map<DispatchId, Running> running;
-  std::uint64_t next_hold = 1;
+  std::map<DispatchId, std::string> endpoints;  // of dispatches that have had no terminal
+  std::uint64_t next_stream = 1;
   bool closed = false;
 };
 
-void WorkerCalls::Shared::take(DispatchId dispatch, const v1::GenerateEvent& message) {
-  const auto found = running.find(dispatch);
-  if (found == running.end() || closed) return;
-  const auto call = found->second.call;
-  if (auto event = wire::read_generate_event(dispatch, message); event && !found->second.ended) {
-    if (is_terminal(message)) found->second.ended = true;
-    on_event(std::move(*event));
-  }
-  call->read_next();
+WorkerStream& WorkerCalls::Shared::open(const std::string& endpoint, Worker& worker) {
+  if (worker.call) return *worker.stream;
+  const std::uint64_t number = next_stream++;
+  const std::weak_ptr<Shared> weak = weak_from_this();
+  worker.stream_number = number;
+  worker.stream = std::make_unique<WorkerStream>(holder);
+  worker.call =
+      Serve::start([stub = worker.stub.get()](auto* context, auto* reactor) { stub->async()->Serve(context, reactor); },
+                   {.on_message =
+                        [weak, endpoint, number](v1::ServeReply message) {
+                          const auto self = weak.lock();
+                          if (!self) return;
+                          // A task must be copyable, a reply should not be copied.
+                          auto reply = std::make_shared<v1::ServeReply>(std::move(message));
+                          self->to_loop([endpoint, number, reply = std::move(reply)](Shared& on_loop) {
+                            on_loop.take(endpoint, number, std::move(*reply));
+                          });
+                        },
+                    .on_done =
+                        [weak, endpoint, number](const grpc::Status&) {
+                          const auto self = weak.lock();
+                          if (!self) return;
+                          self->to_loop([endpoint, number](Shared& on_loop) {
+                            if (Worker* const ended = on_loop.find(endpoint, number)) on_loop.drop(endpoint, *ended);
+                          });
+                        },
+                    .merge = &WorkerStream::merge},
+                   kOutboxMax);
+  return *worker.stream;
 }
 
-void WorkerCalls::Shared::ended(DispatchId dispatch) {
-  const auto found = running.find(dispatch);
-  if (found == running.end()) return;
-  const Running last = std::move(found->second);
-  running.erase(found);
-  --workers[last.endpoint].calls;
-  release_if_unused(last.endpoint);
-  if (!last.ended && !closed) on_event(DispatchBroken{dispatch});
-}
-
-void WorkerCalls::Shared::hold_ended(const std::string& endpoint, std::uint64_t number) {
+// Null: the stream of that number is not the worker's any more.
+WorkerCalls::Shared::Worker* WorkerCalls::Shared::find(const std::string& endpoint, std::uint64_t number) {
   const auto found = workers.find(endpoint);
-  if (found == workers.end() || found->second.hold_number != number) return;
-  found->second.hold.reset();
-  release_if_unused(endpoint);
+  if (found == workers.end() || !found->second.call || found->second.stream_number != number) return nullptr;
+  return &found->second;
 }
 
-WorkerCalls::WorkerCalls(Holder holder, Post post, std::function<void(Event)> on_event)
-    : shared_(std::make_shared<Shared>(holder, std::move(post), std::move(on_event))) {}
+// What one turn of the loop has to say leaves as one message.
+void WorkerCalls::Shared::flush_soon(const std::string& endpoint, Worker& worker) {
+  if (worker.stream->enough()) return flush(endpoint);
+  if (std::exchange(worker.flush_due, true)) return;
+  to_loop([endpoint](Shared& on_loop) { on_loop.flush(endpoint); });
+}
+
+void WorkerCalls::Shared::flush(const std::string& endpoint) {
+  const auto found = workers.find(endpoint);
+  if (found == workers.end()) return;
+  Worker& worker = found->second;
+  worker.flush_due = false;
+  if (!worker.call) return;
+  auto request = worker.stream->take_request();
+  if (!request || worker.call->send(std::move(*request)) == runtime::Pushed::ok) return;
+  runtime::log_warn("worker_not_reading", {{"endpoint", endpoint}});
+  drop(endpoint, worker);
+}
+
+void WorkerCalls::Shared::take(const std::string& endpoint, std::uint64_t number, v1::ServeReply&& reply) {
+  Worker* const worker = find(endpoint, number);
+  if (worker == nullptr || closed) return;
+  std::vector<Event> events;
+  const auto taken = worker->stream->take(std::move(reply), events);
+  for (const Event& event : events) {
+    if (const auto* finished = std::get_if<DispatchFinished>(&event)) endpoints.erase(finished->dispatch);
+    if (const auto* failed = std::get_if<DispatchFailed>(&event)) endpoints.erase(failed->dispatch);
+  }
+  if (!events.empty()) on_events(std::move(events));
+  Worker* const still = find(endpoint, number);  // what followed from the events may have ended it
+  if (still == nullptr) return;
+  if (taken.ok()) return still->call->read_next();
+  runtime::log_warn("worker_broke_the_stream", {{"endpoint", endpoint}, {"message", taken.error()}});
+  drop(endpoint, *still);
+}
+
+// The stream is over, by whichever side: of what was open nothing is known (M1).
+void WorkerCalls::Shared::drop(const std::string& endpoint, Worker& worker) {
+  const auto call = std::exchange(worker.call, nullptr);
+  const auto stream = std::move(worker.stream);
+  call->cancel();
+  std::vector<Event> events;
+  for (const DispatchId& dispatch : stream->take_open()) {
+    endpoints.erase(dispatch);
+    events.emplace_back(DispatchBroken{dispatch});
+  }
+  release_if_unused(endpoint);
+  if (!events.empty() && !closed) on_events(std::move(events));
+}
+
+WorkerCalls::WorkerCalls(Holder holder, Post post, OnEvents on_events)
+    : shared_(std::make_shared<Shared>(holder, std::move(post), std::move(on_events))) {}
 
 WorkerCalls::~WorkerCalls() { close(); }
 
 void WorkerCalls::dispatch(const Dispatch& effect) {
   if (shared_->closed) return;
   Shared::Worker& worker = shared_->worker(effect.endpoint);
-  ++worker.calls;
-  Shared* shared = shared_.get();
-  const std::weak_ptr<Shared> weak = shared_;
-  const DispatchId id = effect.dispatch;
-  Shared::Running& running = shared->running[id];
-  running.endpoint = effect.endpoint;
-  running.call = Shared::Generate::start(
-      [stub = worker.stub.get()](auto* context, const auto* request, auto* reactor) {
-        stub->async()->Generate(context, request, reactor);
-      },
-      wire::generate_request(effect, shared->holder),
-      {.on_message =
-           [weak, id](v1::GenerateEvent message) {
-             if (const auto self = weak.lock()) {
-               self->to_loop([id, message = std::move(message)](Shared& on_loop) { on_loop.take(id, message); });
-             }
-           },
-       .on_done =
-           [weak, id](const grpc::Status&) {
-             if (const auto self = weak.lock()) self->to_loop([id](Shared& on_loop) { on_loop.ended(id); });
-           }});
+  shared_->open(effect.endpoint, worker).dispatch(effect);
+  shared_->endpoints[effect.dispatch] = effect.endpoint;
+  shared_->flush_soon(effect.endpoint, worker);
 }
 
 void WorkerCalls::cancel(DispatchId dispatch) {
-  const auto found = shared_->running.find(dispatch);
-  if (found != shared_->running.end()) found->second.call->cancel();
+  const auto endpoint = shared_->endpoints.find(dispatch);
+  if (endpoint == shared_->endpoints.end() || shared_->closed) return;
+  Shared::Worker& worker = shared_->workers.at(endpoint->second);
+  worker.stream->cancel(dispatch);
+  shared_->flush_soon(endpoint->second, worker);
 }
 
 void WorkerCalls::beat(const std::string& endpoint) {
   if (shared_->closed) return;
   Shared::Worker& worker = shared_->worker(endpoint);
   worker.held = true;
-  if (!worker.hold) {
-    worker.hold_number = shared_->next_hold++;
-    const std::weak_ptr<Shared> weak = shared_;
-    const std::uint64_t number = worker.hold_number;
-    worker.hold = Shared::Hold::start(
-        [stub = worker.stub.get()](auto* context, auto* reactor) { stub->async()->Hold(context, reactor); },
-        {.on_message =
-             [weak, endpoint, number](const v1::HoldAck&) {
-               if (const auto self = weak.lock()) {
-                 self->to_loop([endpoint, number](Shared& on_loop) {
-                   const auto found = on_loop.workers.find(endpoint);
-                   if (found != on_loop.workers.end() && found->second.hold && found->second.hold_number == number) {
-                     found->second.hold->read_next();
-                   }
-                 });
-               }
-             },
-         .on_done =
-             [weak, endpoint, number](const grpc::Status&) {
-               if (const auto self = weak.lock()) {
-                 self->to_loop([endpoint, number](Shared& on_loop) { on_loop.hold_ended(endpoint, number); });
-               }
-             }},
-        kHoldOutboxMax);
-  }
-  v1::HoldBeat beat;
-  wire::write_holder(shared_->holder, beat.mutable_holder());
-  beat.set_seq(++worker.beats);
-  if (worker.hold->send(std::move(beat)) == runtime::Pushed::full) {
-    runtime::log_warn("worker_not_reading", {{"endpoint", endpoint}});
-    worker.hold->cancel();
-  }
+  shared_->open(endpoint, worker).beat(++worker.beats);
+  shared_->flush_soon(endpoint, worker);
 }
 
 void WorkerCalls::forget(const std::string& endpoint) {
   const auto found = shared_->workers.find(endpoint);
   if (found == shared_->workers.end()) return;
   found->second.held = false;
-  if (found->second.hold) found->second.hold->cancel();
+  if (found->second.call) return shared_->drop(endpoint, found->second);
   shared_->release_if_unused(endpoint);
 }
 
@@ -188,7 +202,7 @@ void WorkerCalls::count(const CountTokens& effect) {
   const std::weak_ptr<Shared> weak = shared_;
   // The worker's own channel: a connection of its own would cost more than the count.
   Shared::Worker& worker = shared_->worker(effect.endpoint);
-  ++worker.calls;
+  ++worker.counts;
   runtime::start_unary<v1::CountTokensRequest, v1::CountTokensReply>(
       [stub = worker.stub](grpc::ClientContext* context, const v1::CountTokensRequest* message,
                            v1::CountTokensReply* reply, std::function<void(grpc::Status)> done) {
@@ -200,9 +214,9 @@ void WorkerCalls::count(const CountTokens& effect) {
         const std::optional<std::uint32_t> tokens = status.ok() ? std::optional(reply.tokens()) : std::nullopt;
         if (const auto self = weak.lock()) {
           self->to_loop([endpoint, id, tokens](Shared& on_loop) {
-            --on_loop.workers[endpoint].calls;
+            --on_loop.workers[endpoint].counts;
             on_loop.release_if_unused(endpoint);
-            if (!on_loop.closed) on_loop.on_event(TokensCounted{id, tokens});
+            if (!on_loop.closed) on_loop.on_events({TokensCounted{id, tokens}});
           });
         }
       });
@@ -210,9 +224,8 @@ void WorkerCalls::count(const CountTokens& effect) {
 
 void WorkerCalls::close() {
   shared_->closed = true;
-  for (auto& [id, each] : shared_->running) each.call->cancel();
   for (auto& [endpoint, worker] : shared_->workers) {
-    if (worker.hold) worker.hold->cancel();
+    if (worker.call) worker.call->cancel();
   }
 }
 

@@ -1,11 +1,12 @@
-// Purpose: the gRPC client side towards workers: one Generate stream per dispatch, one Hold stream per worker, token
-// counts. Threads: loop only; gRPC reactions push into the mailbox through `post`, one unconsumed message per stream
-// ("Flow"). Ownership: channels live as long as something uses their endpoint.
+// Purpose: the gRPC client side towards workers: one Serve stream per worker with the heartbeats and dispatches of this
+// gateway, and token counts. Threads: loop only; gRPC reactions push into the mailbox through `post`, one unconsumed
+// message per stream ("Flow"). Ownership: channels live as long as something uses their endpoint.
 #pragma once
 
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "orchestratord/core/effects.h"
 #include "orchestratord/core/events.h"
@@ -15,7 +16,8 @@ namespace orch::gateway {
 class WorkerCalls {
  public:
   using Post = std::function<bool(std::function<void()>)>;
-  WorkerCalls(Holder holder, Post post, std::function<void(Event)> on_event);
+  using OnEvents = std::function<void(std::vector<Event>)>;  // those of one message, in order
+  WorkerCalls(Holder holder, Post post, OnEvents on_events);
   ~WorkerCalls();
   WorkerCalls(const WorkerCalls&) = delete;
   WorkerCalls& operator=(const WorkerCalls&) = delete;

@@ -67,8 +67,8 @@ class Orchestrator {
   std::uint64_t seq_ = 0;
 };
 
-v1::GenerateRequest dispatch(const std::string& manager_id, const v1::Grant& grant, std::uint64_t boot = 1) {
-  v1::GenerateRequest request;
+v1::Dispatch dispatch(const std::string& manager_id, const v1::Grant& grant) {
+  v1::Dispatch request;
   v1::Fence* fence = request.mutable_fence();
   fence->set_manager_id(manager_id);
   *fence->mutable_inc() = grant.inc();
@@ -80,21 +80,30 @@ v1::GenerateRequest dispatch(const std::string& manager_id, const v1::Grant& gra
   request.mutable_sampling()->set_temperature(1);
   request.mutable_sampling()->set_top_p(1);
   request.set_max_tokens(3);
-  request.mutable_holder()->set_orch_id(kOrch);
-  request.mutable_holder()->set_orch_boot(boot);
   return request;
 }
 
-// The last event of the dispatch.
-v1::GenerateEvent run(const std::string& endpoint, const v1::GenerateRequest& request) {
+// The last event of the dispatch, on a stream of its own.
+v1::JobEvent run(const std::string& endpoint, const v1::Dispatch& dispatch, std::uint64_t boot = 1) {
   const auto stub = v1::Worker::NewStub(grpc::CreateChannel(endpoint, grpc::InsecureChannelCredentials()));
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
-  const auto reader = stub->Generate(&context, request);
-  v1::GenerateEvent event;
-  v1::GenerateEvent last;
-  while (reader->Read(&event)) last = event;
-  const grpc::Status status = reader->Finish();
+  const auto stream = stub->Serve(&context);
+  v1::ServeRequest request;
+  request.mutable_holder()->set_orch_id(kOrch);
+  request.mutable_holder()->set_orch_boot(boot);
+  *request.add_dispatches() = dispatch;
+  request.mutable_dispatches(0)->set_number(1);
+  stream->Write(request);
+  v1::ServeReply reply;
+  v1::JobEvent last;
+  while (!last.has_finished() && !last.has_failure() && stream->Read(&reply)) {
+    if (reply.events_size() > 0) last = reply.events(reply.events_size() - 1);
+  }
+  stream->WritesDone();
+  while (stream->Read(&reply)) {
+  }
+  const grpc::Status status = stream->Finish();
   EXPECT_TRUE(status.ok()) << status.error_message();
   return last;
 }
@@ -114,9 +123,9 @@ TEST(Attach, L2_a_grant_is_good_at_the_worker_the_moment_it_arrives) {
   EXPECT_EQ(grant.update_seq(), 1u);
   EXPECT_EQ(grant.ttl_ms(), 3000u);
   EXPECT_EQ(grant.secret().size(), 16u);
-  const v1::GenerateEvent end = run(endpoint, dispatch(hello.manager_id(), grant));
+  const v1::JobEvent end = run(endpoint, dispatch(hello.manager_id(), grant));
   EXPECT_TRUE(end.has_finished()) << end.DebugString();
-  const v1::GenerateEvent again = run(endpoint, dispatch(hello.manager_id(), grant));
+  const v1::JobEvent again = run(endpoint, dispatch(hello.manager_id(), grant));
   EXPECT_EQ(again.failure().code(), "DUPLICATE_ATTEMPT");
 }
 
@@ -153,7 +162,7 @@ TEST(Attach, L7_a_newer_start_of_the_orchestrator_closes_the_older_stream) {
   const v1::Grant next = young.granted();
   EXPECT_EQ(old.next(v1::AttachEvent::kRefused).refused().code(), "CONFLICT");
   EXPECT_EQ(run(endpoint, dispatch(hello.manager_id(), grant)).failure().code(), "STALE_LEASE");
-  EXPECT_TRUE(run(endpoint, dispatch(hello.manager_id(), next, 2)).has_finished());
+  EXPECT_TRUE(run(endpoint, dispatch(hello.manager_id(), next), 2).has_finished());
   Orchestrator late(manager, 1);
   EXPECT_EQ(late.next(v1::AttachEvent::kRefused).refused().code(), "CONFLICT") << "an older boot is refused";
 }

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -206,6 +207,15 @@ class GenerationEngine {
 
   // Stops the job within one step and ends it with failed(CANCELED). No effect when it has ended or is unknown.
   virtual void cancel(const DispatchId& id) = 0;
+
+  // Sink calls come in bursts, one per turn of the engine's thread (a step, a poll). `over` is called behind each of
+  // them, on that thread, so that what several jobs were told may leave as one message. Set once, before the first
+  // submission. False: no bursts, each call stands for itself.
+  // NOLINTNEXTLINE(performance-unnecessary-value-param): who overrides it keeps what it gets
+  virtual bool on_burst_over(std::function<void()> over) {
+    static_cast<void>(over);
+    return false;
+  }
 
   // Tokens of the prompt as it would be fed, template included; second: whether it is an estimate. May block for the
   // length of one tokenization or one HTTP exchange: never call it on a loop thread.

@@ -3,112 +3,44 @@
 #include <utility>
 
 namespace orch::worker {
+namespace {
 
-JobStream::JobStream(std::shared_ptr<WorkerState> state, GenerationEngine& engine, JobWriter& writer,
-                     std::size_t outbox_bytes_max)
-    : job_(std::move(state), engine), writer_(writer), outbox_(outbox_bytes_max) {}
+// The outbox knows that it overflowed and makes it the terminal.
+EngineFailure behind() { return {.outcome = Outcome::SLOW_CONSUMER, .message = {}, .field = {}}; }
+
+}  // namespace
 
 void JobStream::run(const Fence& fence, const Holder& holder, std::uint32_t lease_slots, GenerationRequest request) {
   const DispatchId id = request.id;
   const auto self = shared_from_this();
   const auto started = job_.start(fence, holder, lease_slots, id, self,
                                   [&](GenerationEngine& engine) { engine.submit(std::move(request), self); });
-  if (!started.ok()) refuse(started.error());
-}
-
-void JobStream::refuse(EngineFailure failure) {
-  {
-    const std::lock_guard lock(mutex_);
-    outbox_.finish(std::move(failure));
-  }
-  pump();
-}
-
-void JobStream::reader_gone() {
-  {
-    const std::lock_guard lock(mutex_);
-    broken_ = true;
-  }
-  stop({.outcome = Outcome::CANCELED, .message = "the caller went away", .field = {}});
-  pump();
-}
-
-void JobStream::written(bool ok) {
-  {
-    const std::lock_guard lock(mutex_);
-    busy_ = false;
-  }
-  if (!ok) return reader_gone();
-  pump();
-}
-
-void JobStream::pump() {
-  std::optional<TokenOutbox::Item> item;
-  bool last = false;
-  {
-    const std::lock_guard lock(mutex_);
-    if (busy_ || closed_) return;
-    if (!broken_) {
-      item = outbox_.take();
-      if (!item) return;
-      last = is_terminal(*item);
-    }
-    busy_ = true;
-    closed_ = broken_ || last;
-  }
-  if (item) {
-    writer_.write(*item, last);
-  } else {
-    writer_.abandon();
-  }
+  if (!started.ok()) reader_->ended(number_, started.error());
 }
 
 void JobStream::started(std::uint32_t prompt_tokens, std::uint32_t cached_prompt_tokens) {
-  {
-    const std::lock_guard lock(mutex_);
-    outbox_.started({prompt_tokens, cached_prompt_tokens});
-  }
-  pump();
+  reader_->started(number_, {prompt_tokens, cached_prompt_tokens});
 }
 
 void JobStream::prompt_scored(std::vector<TokenLogProbs> log_probs) {
-  bool fits = true;
-  {
-    const std::lock_guard lock(mutex_);
-    if (closed_ || broken_) return;
-    fits = outbox_.prompt_scored({std::move(log_probs)});
-  }
-  if (!fits) stop({.outcome = Outcome::SLOW_CONSUMER, .message = {}, .field = {}});
-  pump();
+  if (!reader_->prompt_scored(number_, {std::move(log_probs)})) stop(behind());
 }
 
 void JobStream::tokens(GeneratedTokens tokens) {
-  bool fits = true;
-  {
-    const std::lock_guard lock(mutex_);
-    if (closed_ || broken_) return;
-    fits = outbox_.tokens({.index = tokens.index,
-                           .ids = std::move(tokens.ids),
-                           .text = std::move(tokens.text),
-                           .log_probs = std::move(tokens.log_probs)});
-  }
-  if (!fits) stop({.outcome = Outcome::SLOW_CONSUMER, .message = {}, .field = {}});
-  pump();
+  TokenBatch batch{.index = tokens.index,
+                   .ids = std::move(tokens.ids),
+                   .text = std::move(tokens.text),
+                   .log_probs = std::move(tokens.log_probs)};
+  if (!reader_->tokens(number_, std::move(batch))) stop(behind());
 }
 
-void JobStream::finished(const GenerationResult& result) { end(result); }
+// The slot is free before the holder can know: its next dispatch must not find it busy.
+void JobStream::finished(const GenerationResult& result) {
+  if (job_.end()) reader_->ended(number_, result);
+}
 
-void JobStream::failed(const EngineFailure& failure) { end(failure); }
-
-void JobStream::end(TokenOutbox::Terminal terminal) {
-  // The slot is free before the reader can know: its next dispatch must not find it busy.
-  if (!job_.end()) return;
-  if (auto* failure = std::get_if<EngineFailure>(&terminal)) *failure = job_.reason(*failure);
-  {
-    const std::lock_guard lock(mutex_);
-    outbox_.finish(std::move(terminal));
-  }
-  pump();
+void JobStream::failed(const EngineFailure& failure) {
+  if (job_.end()) reader_->ended(number_, job_.reason(failure));
 }
 
 }  // namespace orch::worker

@@ -1,38 +1,35 @@
-// Purpose: one accepted dispatch between the engine and its reader: tokens wait in a bounded outbox, a reader that goes
-// away cancels at once, and the reader gets exactly one terminal. Threads: any; one mutex, never held while the engine,
-// the state or the writer is called. Ownership: shared by the reader's call, the state and the engine; lives on without
-// the call until the engine has ended the job.
+// Purpose: one accepted dispatch between the engine and its holder's stream: what the engine says goes into the job's
+// outbox there, and its holder gets exactly one terminal. Threads: any. Ownership: shared by the stream, the state and
+// the engine; lives on without the stream until the engine has ended the job.
 #pragma once
 
+#include <cstdint>
 #include <memory>
-#include <mutex>
+#include <vector>
 
 #include "worker/shell/engine_job.h"
 #include "worker/shell/token_outbox.h"
 
 namespace orch::worker {
 
-// The reader's side. One write at a time: after write() the writer answers with JobStream::written(), except after the
-// last.
-class JobWriter {
+// The holder's side, by the number that the job has there. False: more waits than its holder may leave unread.
+class JobReader {
  public:
-  virtual ~JobWriter() = default;
-  virtual void write(const TokenOutbox::Item& item, bool last) = 0;
-  virtual void abandon() = 0;  // the reader is gone; no further call follows
+  virtual ~JobReader() = default;
+  virtual void started(std::uint64_t job, StartedNote note) = 0;
+  virtual bool prompt_scored(std::uint64_t job, PromptScores scores) = 0;
+  virtual bool tokens(std::uint64_t job, TokenBatch batch) = 0;
+  virtual void ended(std::uint64_t job, TokenOutbox::Terminal terminal) = 0;
 };
 
 class JobStream final : public GenerationSink, public RunningJob, public std::enable_shared_from_this<JobStream> {
  public:
-  // `writer` must live until write(.., last) or abandon() was called.
-  JobStream(std::shared_ptr<WorkerState> state, GenerationEngine& engine, JobWriter& writer,
-            std::size_t outbox_bytes_max);
+  JobStream(std::shared_ptr<WorkerState> state, GenerationEngine& engine, std::shared_ptr<JobReader> reader,
+            std::uint64_t number)
+      : job_(std::move(state), engine), reader_(std::move(reader)), number_(number) {}
 
   // Asks for admission and hands the job to the engine; a refusal becomes the terminal.
   void run(const Fence& fence, const Holder& holder, std::uint32_t lease_slots, GenerationRequest request);
-  void refuse(EngineFailure failure);
-
-  void written(bool ok);
-  void reader_gone();
 
   void stop(EngineFailure why) override { job_.stop(std::move(why)); }
 
@@ -43,17 +40,9 @@ class JobStream final : public GenerationSink, public RunningJob, public std::en
   void failed(const EngineFailure& failure) override;
 
  private:
-  void end(TokenOutbox::Terminal terminal);
-  void pump();
-
   EngineJob job_;
-  JobWriter& writer_;
-
-  std::mutex mutex_;
-  TokenOutbox outbox_;
-  bool busy_ = false;    // a write is in flight: whoever sets it may call the writer
-  bool broken_ = false;  // the reader is gone
-  bool closed_ = false;  // the writer must not be called again
+  const std::shared_ptr<JobReader> reader_;
+  const std::uint64_t number_;
 };
 
 }  // namespace orch::worker

@@ -60,6 +60,10 @@ class NativeEngine final : public GenerationEngine {
   EngineCounters counters() const override;
   void submit(GenerationRequest request, std::shared_ptr<GenerationSink> sink) override;
   void cancel(const DispatchId& id) override;
+  bool on_burst_over(std::function<void()> over) override {
+    burst_over_ = std::move(over);
+    return true;
+  }
   Result<std::pair<std::uint32_t, bool>, EngineFailure> count_tokens(const EnginePrompt& prompt) override;
   Result<TokenizedText, EngineFailure> tokenize(const EnginePrompt& prompt) override;
   Result<std::string, EngineFailure> apply_template(const EnginePrompt& prompt) override;
@@ -128,6 +132,8 @@ class NativeEngine final : public GenerationEngine {
 
   std::mutex constraints_mutex_;  // guards the store; what it hands out is used on the engine thread alone
   std::unique_ptr<ConstraintStore> constraints_;
+
+  std::function<void()> burst_over_;  // set before the first submission, which publishes it; may be empty
 
   // Engine thread only.
   NativeModel model_;

@@ -178,6 +178,7 @@ void NativeEngine::conclude() {
   std::erase_if(events_, [this](const BatchEvent& event) { return scores_.take(event, *batch_); });
   publish_counters();
   deliver();
+  if (burst_over_) burst_over_();
 }
 
 // False: not of an embedding.
@@ -259,6 +260,7 @@ void NativeEngine::refuse_rest() {
                                    : failure(Outcome::POOL_UNREADY, "the model is not loaded");
     for (const Submission& submission : mail.submissions) refuse(submission, why);
     for (const ScoreSubmission& submission : mail.scores) submission.sink->failed(why);
+    if (burst_over_) burst_over_();
   }
 }
 

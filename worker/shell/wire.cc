@@ -71,7 +71,7 @@ Status<EngineFailure> parse_sampling(const v1::Sampling& message, GenerationRequ
   return parse_shaping(message, out);
 }
 
-Status<EngineFailure> parse_log_probs(const v1::GenerateRequest& message, GenerationRequest& out) {
+Status<EngineFailure> parse_log_probs(const v1::Dispatch& message, GenerationRequest& out) {
   const std::string limit = "must be at most " + std::to_string(kTopLogProbsMax);
   if (message.has_logprobs()) out.log_probs = message.logprobs();
   if (message.has_prompt_logprobs()) out.prompt_log_probs = message.prompt_logprobs();
@@ -80,7 +80,7 @@ Status<EngineFailure> parse_log_probs(const v1::GenerateRequest& message, Genera
   return Ok{};
 }
 
-Status<EngineFailure> parse_stops(const v1::GenerateRequest& message, GenerationRequest& out) {
+Status<EngineFailure> parse_stops(const v1::Dispatch& message, GenerationRequest& out) {
   if (static_cast<std::size_t>(message.stop_size()) > kStopsMax) {
     return invalid("stop", "more than " + std::to_string(kStopsMax) + " strings");
   }
@@ -126,7 +126,7 @@ Result<EnginePrompt, EngineFailure> parse_prompt(const v1::Prompt& message) {
 }
 
 // What it says is judged by whoever can run it.
-Status<EngineFailure> parse_constraint(const v1::GenerateRequest& message, GenerationRequest& out) {
+Status<EngineFailure> parse_constraint(const v1::Dispatch& message, GenerationRequest& out) {
   using grammar::ConstraintKind;
   const v1::Constraint& constraint = message.constraint();
   if (!message.has_constraint()) return Ok{};
@@ -148,10 +148,9 @@ namespace {
 template <typename Request, typename Message>
 Result<Dispatched<Request>, EngineFailure> parse_head(const Message& message) {
   ORCH_TRY(fence, parse_fence(message.fence()));
-  ORCH_TRY(holder, parse_holder(message.holder()));
   const auto job = Uuid::parse(message.job_id());
   if (!job) return invalid("job_id", "not a UUID");
-  Dispatched<Request> out{.fence = fence, .holder = holder, .request = {}};
+  Dispatched<Request> out{.fence = fence, .request = {}};
   if (message.lease_slots() > 0) out.lease_slots = message.lease_slots();
   out.request.id = {.job = {*job}, .attempt = message.attempt()};
   out.request.tenant = message.tenant_id();
@@ -161,7 +160,7 @@ Result<Dispatched<Request>, EngineFailure> parse_head(const Message& message) {
 
 }  // namespace
 
-Result<Dispatched<GenerationRequest>, EngineFailure> parse_dispatch(const v1::GenerateRequest& message) {
+Result<Dispatched<GenerationRequest>, EngineFailure> parse_dispatch(const v1::Dispatch& message) {
   ORCH_TRY(out, parse_head<GenerationRequest>(message));
   GenerationRequest& request = out.request;
   ORCH_TRY(prompt, parse_prompt(message.prompt()));
@@ -178,6 +177,8 @@ Result<Dispatched<GenerationRequest>, EngineFailure> parse_dispatch(const v1::Ge
 
 Result<Dispatched<ScoreRequest>, EngineFailure> parse_score(const v1::ScoreRequest& message) {
   ORCH_TRY(out, parse_head<ScoreRequest>(message));
+  ORCH_TRY(holder, parse_holder(message.holder()));
+  out.holder = holder;
   ScoreRequest& request = out.request;
   request.query_text = message.query();
   request.query_ids.assign(message.query_ids().ids().begin(), message.query_ids().ids().end());
@@ -200,6 +201,8 @@ void write_answer(const ScoreResult& result, v1::ScoreReply* out) {
 
 Result<Dispatched<EmbedRequest>, EngineFailure> parse_embed(const v1::EmbedRequest& message) {
   ORCH_TRY(out, parse_head<EmbedRequest>(message));
+  ORCH_TRY(holder, parse_holder(message.holder()));
+  out.holder = holder;
   ORCH_TRY(prompt, parse_prompt(message.prompt()));
   out.request.prompt = std::move(prompt);
   switch (message.pooling()) {
@@ -275,7 +278,7 @@ void write_failure(const EngineFailure& failure, v1::Failure* out) {
 
 namespace {
 
-void write_one(const StartedNote& note, v1::GenerateEvent* out) {
+void write_one(const StartedNote& note, v1::JobEvent* out) {
   out->mutable_started()->set_prompt_tokens(note.prompt_tokens);
   out->mutable_started()->set_cached_prompt_tokens(note.cached_prompt_tokens);
 }
@@ -295,20 +298,20 @@ void write_scores(const std::vector<TokenLogProbs>& scores, Messages* out) {
   }
 }
 
-void write_one(const PromptScores& scores, v1::GenerateEvent* out) {
+void write_one(const PromptScores& scores, v1::JobEvent* out) {
   write_scores(scores.log_probs, out->mutable_prompt_logprobs()->mutable_logprobs());
 }
 
-void write_one(const TokenBatch& batch, v1::GenerateEvent* out) {
+void write_one(TokenBatch&& batch, v1::JobEvent* out) {
   auto* tokens = out->mutable_tokens();
   tokens->set_index(batch.index);
   tokens->mutable_ids()->Add(batch.ids.begin(), batch.ids.end());
-  tokens->set_text(batch.text);
+  tokens->set_text(std::move(batch.text));
   tokens->mutable_text_ends()->Add(batch.text_ends.begin(), batch.text_ends.end());
   write_scores(batch.log_probs, tokens->mutable_logprobs());
 }
 
-void write_one(const GenerationResult& result, v1::GenerateEvent* out) {
+void write_one(const GenerationResult& result, v1::JobEvent* out) {
   auto* finished = out->mutable_finished();
   finished->set_reason(result.reason == FinishReason::stop ? v1::FINISH_REASON_STOP : v1::FINISH_REASON_LENGTH);
   finished->mutable_usage()->set_prompt_tokens(result.prompt_tokens);
@@ -319,13 +322,12 @@ void write_one(const GenerationResult& result, v1::GenerateEvent* out) {
   finished->set_decode_ms(result.decode.ms_double());
 }
 
-void write_one(const EngineFailure& failure, v1::GenerateEvent* out) { write_failure(failure, out->mutable_failure()); }
+void write_one(const EngineFailure& failure, v1::JobEvent* out) { write_failure(failure, out->mutable_failure()); }
 
 }  // namespace
 
-void write_item(const TokenOutbox::Item& item, v1::GenerateEvent* out) {
-  out->clear_kind();
-  std::visit([out](const auto& value) { write_one(value, out); }, item);
+void write_item(TokenOutbox::Item&& item, v1::JobEvent* out) {
+  std::visit([out](auto&& value) { write_one(std::forward<decltype(value)>(value), out); }, std::move(item));
 }
 
 void write_info(const EngineInfo& info, v1::WorkerInfo* out) {

@@ -18,13 +18,13 @@ namespace orch::worker::wire {
 template <typename Request>
 struct Dispatched {
   Fence fence;
-  Holder holder;
+  Holder holder{};  // of a call of its own; a stream names its holder once
   Request request;
   std::uint32_t lease_slots = std::numeric_limits<std::uint32_t>::max();  // as its holder knows it
 };
 
 // The error names the field and the limit.
-Result<Dispatched<GenerationRequest>, EngineFailure> parse_dispatch(const v1::GenerateRequest& message);
+Result<Dispatched<GenerationRequest>, EngineFailure> parse_dispatch(const v1::Dispatch& message);
 Result<Dispatched<ScoreRequest>, EngineFailure> parse_score(const v1::ScoreRequest& message);
 Result<Dispatched<EmbedRequest>, EngineFailure> parse_embed(const v1::EmbedRequest& message);
 Result<EnginePrompt, EngineFailure> parse_prompt(const v1::Prompt& message);
@@ -35,7 +35,7 @@ void write_table(const LeaseTable& table, v1::LeaseTable* out);
 Result<Holder, EngineFailure> parse_holder(const v1::Holder& message);
 
 void write_failure(const EngineFailure& failure, v1::Failure* out);
-void write_item(const TokenOutbox::Item& item, v1::GenerateEvent* out);
+void write_item(TokenOutbox::Item&& item, v1::JobEvent* out);
 void write_info(const EngineInfo& info, v1::WorkerInfo* out);
 void write_counters(const EngineCounters& counters, v1::ControlReport* out);
 

@@ -7,7 +7,7 @@ namespace {
 
 TEST_F(WorkerServerTest, L7_a_revoked_lease_stops_its_jobs_with_WORKER_RESET) {
   const auto manager = granted();
-  Reader reader(*stub_, request(1));
+  Reader reader(line(), request(1));
   ASSERT_TRUE(engine_.wait_submitted(1));
   manager->send(table(2, 0, 60'000, true));
   EXPECT_EQ(reader.terminal(), "WORKER_RESET");
@@ -22,7 +22,7 @@ TEST_F(WorkerServerTest, L2_only_a_higher_table_version_is_applied_and_each_tabl
   ASSERT_TRUE(manager.read_until([](const auto&) { return true; }, &report));
   EXPECT_EQ(report.version_counter(), 5u);
   EXPECT_EQ(report.slots(), 4u);
-  Reader reader(*stub_, request(1));  // the older table would have left no slot
+  Reader reader(line(), request(1));  // the older table would have left no slot
   EXPECT_TRUE(engine_.wait_submitted(1));
 }
 
@@ -42,7 +42,7 @@ TEST_F(WorkerServerTest, a_table_before_hello_is_refused) {
   v1::ControlReport report;
   EXPECT_FALSE(stream->Read(&report));
   EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::PERMISSION_DENIED);
-  EXPECT_EQ(Reader(*stub_, request(1)).terminal(), "STALE_LEASE");
+  EXPECT_EQ(Reader(line(), request(1)).terminal(), "STALE_LEASE");
 }
 
 TEST_F(WorkerServerTest, another_incarnation_is_refused_and_a_newer_stream_of_the_same_replaces) {
@@ -57,13 +57,13 @@ TEST_F(WorkerServerTest, another_incarnation_is_refused_and_a_newer_stream_of_th
 
 TEST_F(WorkerServerTest, L9_drain_refuses_dispatches_and_ends_running_jobs_at_its_deadline) {
   const auto manager = granted();
-  Reader reader(*stub_, request(1));
+  Reader reader(line(), request(1));
   ASSERT_TRUE(engine_.wait_submitted(1));
   v1::ControlRequest drain;
   drain.mutable_drain()->set_deadline_ms(100);
   manager->send(drain);
   EXPECT_EQ(reader.terminal(), "POOL_UNREADY");
-  EXPECT_EQ(Reader(*stub_, request(2)).terminal(), "STALE_LEASE");
+  EXPECT_EQ(Reader(line(), request(2)).terminal(), "STALE_LEASE");
   EXPECT_TRUE(manager->read_until([](const v1::ControlReport& report) { return report.has_drain_left_ms(); }));
 }
 

@@ -1,5 +1,5 @@
 // Test fixture: a worker's server on a Unix socket with an engine that the test moves by hand, and the two sides that
-// speak to it: a manager (Control) and an orchestrator (Generate). Threads: the test's own.
+// speak to it: a manager (Control) and an orchestrator (Serve). Threads: the test's own.
 #pragma once
 
 #include <fcntl.h>
@@ -7,7 +7,10 @@
 #include <unistd.h>
 
 #include <array>
+#include <deque>
+#include <map>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "common/runtime/grpc_setup.h"
@@ -59,38 +62,120 @@ struct Pipe {
   int write_end = -1;
 };
 
-// One Generate call, read on demand.
-class Reader {
+inline v1::Holder holder() {
+  v1::Holder out;
+  out.set_orch_id(kOrch);
+  out.set_orch_boot(1);
+  return out;
+}
+
+// A holder's stream, read by whoever waits for an event of its own dispatch; events of others are kept for them.
+class Line {
  public:
-  Reader(v1::Worker::Stub& stub, const v1::GenerateRequest& request) : reader_(stub.Generate(&context_, request)) {}
-  ~Reader() {
+  explicit Line(v1::Worker::Stub& stub) : stream_(stub.Serve(&context_)) {
+    v1::ServeRequest hello;
+    *hello.mutable_holder() = holder();
+    send(hello);
+  }
+  ~Line() {
     context_.TryCancel();
-    v1::GenerateEvent ignored;
-    while (reader_->Read(&ignored)) {
-    }
-    if (!finished_) reader_->Finish();
+    finish();
   }
-  bool next(v1::GenerateEvent* event) { return reader_->Read(event); }
-  // Reads to the end; the code of the terminal, "FINISHED", or "NONE".
-  std::string terminal() {
-    v1::GenerateEvent event;
-    std::string out = "NONE";
-    while (reader_->Read(&event)) {
-      if (event.has_failure()) out = out == "NONE" ? event.failure().code() : "TWICE";
-      if (event.has_finished()) out = out == "NONE" ? "FINISHED" : "TWICE";
-    }
-    return out;
+  std::uint64_t dispatch(v1::Dispatch message) {
+    const std::uint64_t number = ++last_number_;
+    message.set_number(number);
+    v1::ServeRequest out;
+    *out.add_dispatches() = std::move(message);
+    send(out);
+    return number;
   }
+  void cancel(std::uint64_t number) {
+    v1::ServeRequest out;
+    out.add_cancels(number);
+    send(out);
+  }
+  void send(const v1::ServeRequest& request) {
+    if (!finished_) stream_->Write(request);
+  }
+  // The reply that answers it; nothing of the holder's runs when the stream has ended.
+  v1::ServeReply beat(std::uint64_t seq) {
+    v1::ServeRequest out;
+    out.set_beat(seq);
+    send(out);
+    while (pull()) {
+      if (last_.beat() == seq) return last_;
+    }
+    return {};
+  }
+  // False: the stream has ended.
+  bool next(std::uint64_t number, v1::JobEvent* event) {
+    while (events_[number].empty()) {
+      if (!pull()) return false;
+    }
+    *event = std::move(events_[number].front());
+    events_[number].pop_front();
+    return true;
+  }
+  void cancel_stream() { context_.TryCancel(); }
+  void half_close() { stream_->WritesDone(); }
+  // Reads to the end.
   grpc::Status finish() {
+    if (finished_) return grpc::Status::OK;
     finished_ = true;
-    return reader_->Finish();
+    while (pull()) {
+    }
+    return stream_->Finish();
   }
-  void cancel() { context_.TryCancel(); }
 
  private:
+  bool pull() {
+    if (!stream_->Read(&last_)) return false;
+    for (v1::JobEvent& event : *last_.mutable_events()) {
+      const std::uint64_t number = event.number();
+      EXPECT_FALSE(over_.contains(number)) << "an event behind the terminal of " << number;
+      if (event.has_finished() || event.has_failure()) over_.insert(number);
+      events_[number].push_back(std::move(event));
+    }
+    return true;
+  }
+
   grpc::ClientContext context_;
-  std::unique_ptr<grpc::ClientReader<v1::GenerateEvent>> reader_;
+  std::unique_ptr<grpc::ClientReaderWriter<v1::ServeRequest, v1::ServeReply>> stream_;
+  v1::ServeReply last_;
+  std::uint64_t last_number_ = 0;
+  std::map<std::uint64_t, std::deque<v1::JobEvent>> events_;
+  std::set<std::uint64_t> over_;
   bool finished_ = false;
+};
+
+// One dispatch on a holder's stream.
+class Reader {
+ public:
+  Reader(Line& line, const v1::Dispatch& message) : line_(line), number_(line.dispatch(message)) {}
+  ~Reader() {
+    if (!over_) cancel();
+  }
+  // False: nothing follows.
+  bool next(v1::JobEvent* event) {
+    if (over_ || !line_.next(number_, event)) return false;
+    over_ = event->has_finished() || event->has_failure();
+    return true;
+  }
+  // Reads to the end; the code of the terminal, "FINISHED", or "NONE".
+  std::string terminal() {
+    v1::JobEvent event;
+    while (next(&event)) {
+      if (event.has_failure()) return event.failure().code();
+      if (event.has_finished()) return "FINISHED";
+    }
+    return "NONE";
+  }
+  void cancel() { line_.cancel(number_); }
+
+ private:
+  Line& line_;
+  const std::uint64_t number_;
+  bool over_ = false;
 };
 
 class Manager {
@@ -135,13 +220,6 @@ class Manager {
   bool ended_ = false;
 };
 
-inline v1::Holder holder() {
-  v1::Holder out;
-  out.set_orch_id(kOrch);
-  out.set_orch_boot(1);
-  return out;
-}
-
 inline v1::ControlRequest table(std::uint64_t version, std::uint32_t slots, std::uint64_t ttl_ms = 60'000,
                                 bool stop = false) {
   v1::ControlRequest out;
@@ -159,8 +237,8 @@ inline v1::ControlRequest table(std::uint64_t version, std::uint32_t slots, std:
   return out;
 }
 
-inline v1::GenerateRequest request(int job, std::uint32_t attempt = 1) {
-  v1::GenerateRequest out;
+inline v1::Dispatch request(int job, std::uint32_t attempt = 1) {
+  v1::Dispatch out;
   out.mutable_fence()->set_manager_id(kManager);
   out.mutable_fence()->mutable_inc()->set_boot(1);
   out.mutable_fence()->mutable_inc()->set_counter(1);
@@ -172,7 +250,6 @@ inline v1::GenerateRequest request(int job, std::uint32_t attempt = 1) {
   out.mutable_prompt()->set_text("hello");
   out.mutable_sampling()->set_top_p(1);
   out.set_max_tokens(8);
-  *out.mutable_holder() = holder();
   return out;
 }
 
@@ -180,6 +257,7 @@ class WorkerServerTest : public ::testing::Test {
  protected:
   void SetUp() override { start({}); }
   void start(WorkerServer::Options options) {
+    line_.reset();
     server_.reset();
     pipe_ = std::make_unique<Pipe>();
     pipe_->say(kSecretHex);
@@ -190,6 +268,11 @@ class WorkerServerTest : public ::testing::Test {
     ASSERT_TRUE(started.ok()) << started.error().message;
     server_ = std::move(started.value());
     stub_ = v1::Worker::NewStub(runtime::make_channel(server_->address()));
+  }
+  // The holder's stream.
+  Line& line() {
+    if (!line_) line_ = std::make_unique<Line>(*stub_);
+    return *line_;
   }
   std::unique_ptr<Manager> granted(std::uint32_t slots = 2) {
     auto manager = std::make_unique<Manager>(*stub_, control_secret());
@@ -203,6 +286,7 @@ class WorkerServerTest : public ::testing::Test {
   std::unique_ptr<Pipe> pipe_;
   std::unique_ptr<WorkerServer> server_;
   std::unique_ptr<v1::Worker::Stub> stub_;
+  std::unique_ptr<Line> line_;
 };
 
 }  // namespace orch::worker

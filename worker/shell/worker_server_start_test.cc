@@ -68,7 +68,8 @@ TEST(WorkerServerWithoutLifeline, accepts_no_control_and_no_dispatch) {
   const auto stub = v1::Worker::NewStub(runtime::make_channel(server.value()->address()));
   Manager manager(*stub, "");
   EXPECT_EQ(manager.end().error_code(), grpc::StatusCode::PERMISSION_DENIED);
-  EXPECT_EQ(Reader(*stub, request(1)).terminal(), "STALE_LEASE");
+  Line line(*stub);
+  EXPECT_EQ(Reader(line, request(1)).terminal(), "STALE_LEASE");
 }
 
 TEST(WorkerServerLifeline, L8_a_first_line_that_is_no_secret_is_a_start_failure) {

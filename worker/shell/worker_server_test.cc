@@ -21,41 +21,38 @@ TEST_F(WorkerServerTest, GetInfo_tells_the_engine_and_the_process) {
   EXPECT_EQ(info.process_id(), std::to_string(::getpid()));
 }
 
-TEST_F(WorkerServerTest, L3_dispatch_without_a_lease_is_STALE_LEASE_and_echoes_the_fence) {
-  Reader reader(*stub_, request(1));
-  v1::GenerateEvent event;
+TEST_F(WorkerServerTest, L3_dispatch_without_a_lease_is_STALE_LEASE) {
+  Reader reader(line(), request(1));
+  v1::JobEvent event;
   ASSERT_TRUE(reader.next(&event));
   EXPECT_EQ(event.failure().code(), "STALE_LEASE");
-  EXPECT_EQ(event.fence().secret(), kLeaseSecret);
-  EXPECT_EQ(event.fence().lease().counter(), 5u);
   EXPECT_FALSE(reader.next(&event));
-  EXPECT_TRUE(reader.finish().ok());
   EXPECT_EQ(engine_.submitted(), 0u);
 }
 
 TEST_F(WorkerServerTest, L3_foreign_lease_secret_manager_or_incarnation_is_STALE_LEASE) {
   const auto manager = granted();
-  v1::GenerateRequest secret = request(1);
+  v1::Dispatch secret = request(1);
   secret.mutable_fence()->set_secret(std::string(16, '\x08'));
-  EXPECT_EQ(Reader(*stub_, secret).terminal(), "STALE_LEASE");
-  v1::GenerateRequest foreign = request(1);
+  EXPECT_EQ(Reader(line(), secret).terminal(), "STALE_LEASE");
+  v1::Dispatch foreign = request(1);
   foreign.mutable_fence()->set_manager_id(kOrch);
-  EXPECT_EQ(Reader(*stub_, foreign).terminal(), "STALE_LEASE");
-  v1::GenerateRequest inc = request(1);
+  EXPECT_EQ(Reader(line(), foreign).terminal(), "STALE_LEASE");
+  v1::Dispatch inc = request(1);
   inc.mutable_fence()->mutable_inc()->set_counter(2);
-  EXPECT_EQ(Reader(*stub_, inc).terminal(), "STALE_LEASE");
+  EXPECT_EQ(Reader(line(), inc).terminal(), "STALE_LEASE");
   EXPECT_EQ(engine_.submitted(), 0u);
 }
 
 TEST_F(WorkerServerTest, L3_more_jobs_than_slots_is_SLOT_BUSY_and_the_same_attempt_DUPLICATE_ATTEMPT) {
   const auto manager = granted(1);
-  Reader first(*stub_, request(1));
+  Reader first(line(), request(1));
   ASSERT_TRUE(engine_.wait_submitted(1));
-  EXPECT_EQ(Reader(*stub_, request(2)).terminal(), "SLOT_BUSY");
+  EXPECT_EQ(Reader(line(), request(2)).terminal(), "SLOT_BUSY");
   engine_.finish(dispatch(1), {.completion_tokens = 1});
   EXPECT_EQ(first.terminal(), "FINISHED");
-  EXPECT_EQ(Reader(*stub_, request(1)).terminal(), "DUPLICATE_ATTEMPT");
-  Reader again(*stub_, request(1, 2));
+  EXPECT_EQ(Reader(line(), request(1)).terminal(), "DUPLICATE_ATTEMPT");
+  Reader again(line(), request(1, 2));
   ASSERT_TRUE(engine_.wait_submitted(2));
   engine_.finish(dispatch(1, 2), {});
   EXPECT_EQ(again.terminal(), "FINISHED");
@@ -63,13 +60,13 @@ TEST_F(WorkerServerTest, L3_more_jobs_than_slots_is_SLOT_BUSY_and_the_same_attem
 
 TEST_F(WorkerServerTest, L6_a_dispatch_finds_no_slot_beyond_those_its_holder_knows_of) {
   const auto manager = granted(2);
-  Reader first(*stub_, request(1));
+  Reader first(line(), request(1));
   ASSERT_TRUE(engine_.wait_submitted(1));
-  v1::GenerateRequest second = request(2);
+  v1::Dispatch second = request(2);
   second.set_lease_slots(1);
-  EXPECT_EQ(Reader(*stub_, second).terminal(), "SLOT_BUSY");
+  EXPECT_EQ(Reader(line(), second).terminal(), "SLOT_BUSY");
   second.set_lease_slots(2);
-  Reader admitted(*stub_, second);
+  Reader admitted(line(), second);
   ASSERT_TRUE(engine_.wait_submitted(2));
   engine_.finish(dispatch(1), {});
   engine_.finish(dispatch(2), {});
@@ -85,7 +82,7 @@ TEST_F(WorkerServerTest, L4_an_expired_lease_admits_nothing) {
   std::string code;
   for (int job = 1; code != "STALE_LEASE" && std::chrono::steady_clock::now() < end; ++job) {
     engine_.on_submit([this](const GenerationRequest& seen) { engine_.finish(seen.id, {}); });
-    code = Reader(*stub_, request(job)).terminal();
+    code = Reader(line(), request(job)).terminal();
   }
   EXPECT_EQ(code, "STALE_LEASE");
 }
@@ -94,14 +91,14 @@ TEST_F(WorkerServerTest, L5_a_running_job_without_heartbeats_stops_after_the_ttl
   Manager manager(*stub_, control_secret());
   manager.send(table(1, 2, 200));
   ASSERT_TRUE(manager.read_version(1));
-  Reader reader(*stub_, request(1));
+  Reader reader(line(), request(1));
   ASSERT_TRUE(engine_.wait_submitted(1));
   EXPECT_EQ(reader.terminal(), "CANCELED");
 }
 
-TEST_F(WorkerServerTest, tokens_come_in_order_with_one_terminal_and_every_event_carries_the_fence) {
+TEST_F(WorkerServerTest, OC_WORKER_1003_tokens_come_in_order_with_one_terminal) {
   const auto manager = granted();
-  Reader reader(*stub_, request(1));
+  Reader reader(line(), request(1));
   ASSERT_TRUE(engine_.wait_submitted(1));
   engine_.sink(dispatch(1))->started(3, 1);
   engine_.token(dispatch(1), 0, 40, "a");
@@ -109,10 +106,9 @@ TEST_F(WorkerServerTest, tokens_come_in_order_with_one_terminal_and_every_event_
   engine_.finish(dispatch(1), {.reason = FinishReason::length, .prompt_tokens = 3, .completion_tokens = 2});
   std::string text;
   std::vector<std::uint32_t> ids;
-  v1::GenerateEvent event;
+  v1::JobEvent event;
   int terminals = 0;
   while (reader.next(&event)) {
-    EXPECT_EQ(event.fence().secret(), kLeaseSecret);
     EXPECT_EQ(terminals, 0);
     text += event.tokens().text();
     ids.insert(ids.end(), event.tokens().ids().begin(), event.tokens().ids().end());
@@ -126,27 +122,28 @@ TEST_F(WorkerServerTest, tokens_come_in_order_with_one_terminal_and_every_event_
   EXPECT_EQ(text, "ab");
   EXPECT_EQ(ids, (std::vector<std::uint32_t>{40, 41}));
   EXPECT_EQ(terminals, 1);
-  EXPECT_TRUE(reader.finish().ok());
 }
 
-TEST_F(WorkerServerTest, a_caller_that_cancels_stops_the_engine_and_frees_the_slot) {
+TEST_F(WorkerServerTest, OC_WORKER_1003_a_cancel_stops_the_engine_frees_the_slot_and_is_answered) {
   const auto manager = granted(1);
-  Reader reader(*stub_, request(1));
+  Reader reader(line(), request(1));
   ASSERT_TRUE(engine_.wait_submitted(1));
   reader.cancel();
   EXPECT_TRUE(engine_.wait_canceled(1));
+  EXPECT_EQ(reader.terminal(), "CANCELED");
+  reader.cancel();  // it has crossed the terminal
   // Reports from before the job read the same; those of the next table are newer than the cancel.
   manager->send(table(2, 1));
   EXPECT_TRUE(manager->read_until(
       [](const v1::ControlReport& report) { return report.version_counter() == 2 && report.uses().empty(); }));
-  Reader next(*stub_, request(2));
+  Reader next(line(), request(2));
   EXPECT_TRUE(engine_.wait_submitted(2));
 }
 
-TEST_F(WorkerServerTest, a_reader_that_does_not_read_ends_in_SLOW_CONSUMER) {
+TEST_F(WorkerServerTest, OC_WORKER_1002_a_job_whose_holder_does_not_read_ends_in_SLOW_CONSUMER) {
   start({.listen = {}, .lifeline_fd = {}, .outbox_bytes_max = 64 * 1024});
   const auto manager = granted(1);
-  Reader reader(*stub_, request(1));
+  Reader reader(line(), request(1));
   ASSERT_TRUE(engine_.wait_submitted(1));
   engine_.on_cancel([](const DispatchId&) {});  // the engine takes its time; nothing it still sends may grow the outbox
   const std::string text(16 * 1024, 'x');
@@ -156,47 +153,51 @@ TEST_F(WorkerServerTest, a_reader_that_does_not_read_ends_in_SLOW_CONSUMER) {
   EXPECT_EQ(reader.terminal(), "SLOW_CONSUMER");
 }
 
-TEST_F(WorkerServerTest, L5_the_break_of_the_newest_hold_stream_stops_the_holders_jobs) {
+TEST_F(WorkerServerTest, L5_the_end_of_a_holders_stream_stops_its_jobs) {
+  for (const bool broken : {true, false}) {
+    start({});
+    const auto manager = granted();
+    Reader reader(line(), request(broken ? 1 : 2));
+    ASSERT_TRUE(engine_.wait_submitted(broken ? 1 : 2));
+    const v1::ServeReply ack = line().beat(7);
+    EXPECT_EQ(ack.beat(), 7u);
+    EXPECT_EQ(ack.running(), 1u);
+    if (broken) {
+      line().cancel_stream();
+    } else {
+      line().half_close();
+    }
+    EXPECT_TRUE(engine_.wait_canceled(broken ? 1 : 2));
+    EXPECT_EQ(line().finish().ok(), !broken);
+  }
+}
+
+TEST_F(WorkerServerTest, OC_WORKER_1001_a_newer_stream_of_a_holder_ends_the_older_and_its_jobs) {
   const auto manager = granted();
-  grpc::ClientContext old_context;
-  auto old_stream = stub_->Hold(&old_context);
-  v1::HoldBeat beat;
-  *beat.mutable_holder() = holder();
-  beat.set_seq(1);
-  v1::HoldAck ack;
-  ASSERT_TRUE(old_stream->Write(beat) && old_stream->Read(&ack));
-  auto context = std::make_unique<grpc::ClientContext>();
-  auto stream = stub_->Hold(context.get());
-  Reader reader(*stub_, request(1));
+  Line older(*stub_);
+  Reader first(older, request(1));
   ASSERT_TRUE(engine_.wait_submitted(1));
-  beat.set_seq(7);
-  ASSERT_TRUE(stream->Write(beat) && stream->Read(&ack));
-  EXPECT_EQ(ack.seq(), 7u);
-  EXPECT_EQ(ack.running(), 1u);
-
-  old_stream->WritesDone();  // replaced by a newer one: its end means nothing
-  EXPECT_FALSE(old_stream->Read(&ack));
-  EXPECT_TRUE(old_stream->Finish().ok());
-  beat.set_seq(8);
-  ASSERT_TRUE(stream->Write(beat) && stream->Read(&ack));
-  EXPECT_EQ(ack.running(), 1u);
-
-  context->TryCancel();
-  EXPECT_FALSE(stream->Read(&ack));
-  stream->Finish();
-  EXPECT_EQ(reader.terminal(), "CANCELED");
+  Line newer(*stub_);
+  EXPECT_EQ(older.finish().error_code(), grpc::StatusCode::ALREADY_EXISTS);
+  EXPECT_TRUE(engine_.wait_canceled(1));
+  // The older one's end is no end of the newer one.
+  Reader second(newer, request(2));
+  ASSERT_TRUE(engine_.wait_submitted(2));
+  EXPECT_EQ(newer.beat(3).running(), 1u);
+  engine_.finish(dispatch(2), {});
+  EXPECT_EQ(second.terminal(), "FINISHED");
 }
 
 TEST_F(WorkerServerTest, bad_requests_name_their_field) {
   const auto manager = granted();
-  const auto field_of = [this](const v1::GenerateRequest& bad) {
-    Reader reader(*stub_, bad);
-    v1::GenerateEvent event;
+  const auto field_of = [this](const v1::Dispatch& bad) {
+    Reader reader(line(), bad);
+    v1::JobEvent event;
     EXPECT_TRUE(reader.next(&event));
     EXPECT_EQ(event.failure().code(), "INVALID_PARAMS");
     return event.failure().field();
   };
-  v1::GenerateRequest bad = request(1);
+  v1::Dispatch bad = request(1);
   bad.set_job_id("nonsense");
   EXPECT_EQ(field_of(bad), "job_id");
   bad = request(1);
@@ -227,7 +228,7 @@ TEST_F(WorkerServerTest, CountTokens_asks_the_engine_and_names_a_missing_prompt)
 
 TEST_F(WorkerServerTest, stop_ends_running_jobs_with_POOL_UNREADY) {
   const auto manager = granted();
-  Reader reader(*stub_, request(1));
+  Reader reader(line(), request(1));
   ASSERT_TRUE(engine_.wait_submitted(1));
   std::thread stopper([this] { server_->stop(); });
   EXPECT_EQ(reader.terminal(), "POOL_UNREADY");

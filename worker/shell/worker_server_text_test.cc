@@ -10,10 +10,10 @@ namespace orch::worker {
 namespace {
 
 v1::ScoreRequest score_message(int number) {
-  const v1::GenerateRequest like = request(number);
+  const v1::Dispatch like = request(number);
   v1::ScoreRequest out;
   *out.mutable_fence() = like.fence();
-  *out.mutable_holder() = like.holder();
+  *out.mutable_holder() = holder();
   out.set_job_id(like.job_id());
   out.set_attempt(like.attempt());
   out.set_tenant_id("gold");
@@ -27,10 +27,10 @@ v1::ScoreRequest score_message(int number) {
 }
 
 v1::EmbedRequest embed_message(int number) {
-  const v1::GenerateRequest like = request(number);
+  const v1::Dispatch like = request(number);
   v1::EmbedRequest out;
   *out.mutable_fence() = like.fence();
-  *out.mutable_holder() = like.holder();
+  *out.mutable_holder() = holder();
   out.set_job_id(like.job_id());
   out.set_attempt(like.attempt());
   out.set_tenant_id("gold");
@@ -84,7 +84,7 @@ TEST_F(WorkerServerTest, OC_ENGINE_1021_scores_come_back_in_order_and_the_slot_i
   EXPECT_EQ(seen.labels, (std::vector<std::uint32_t>{7, 9}));
   EXPECT_EQ(seen.tenant, "gold");
   EXPECT_TRUE(seen.apply_softmax);
-  EXPECT_EQ(Reader(*stub_, request(2)).terminal(), "SLOT_BUSY");
+  EXPECT_EQ(Reader(line(), request(2)).terminal(), "SLOT_BUSY");
   engine_.scored(dispatch(1), ScoreResult{{{0.25, 0.75}, {0.5, 0.5}}, 9, 4, true});
   caller.join();
   ASSERT_TRUE(status.ok()) << status.error_message();
@@ -93,7 +93,7 @@ TEST_F(WorkerServerTest, OC_ENGINE_1021_scores_come_back_in_order_and_the_slot_i
   EXPECT_EQ(reply.usage().prompt_tokens(), 9u);
   EXPECT_EQ(reply.usage().cached_prompt_tokens(), 4u);
   EXPECT_TRUE(reply.query_shared());
-  Reader next(*stub_, request(3));
+  Reader next(line(), request(3));
   EXPECT_TRUE(engine_.wait_submitted(1));
 }
 
@@ -124,7 +124,7 @@ TEST_F(WorkerServerTest, OC_ENGINE_1022_an_embedding_needs_a_lease_and_frees_its
   EXPECT_EQ(seen.prompt.text, "a text");
   EXPECT_EQ(seen.pooling, Pooling::mean);
   EXPECT_EQ(seen.tenant, "gold");
-  EXPECT_EQ(Reader(*stub_, request(3)).terminal(), "SLOT_BUSY");
+  EXPECT_EQ(Reader(line(), request(3)).terminal(), "SLOT_BUSY");
   engine_.embedded(dispatch(2), EmbedResult{{0.6F, 0.8F}, Pooling::mean, 5, 0});
   caller.join();
   ASSERT_TRUE(status.ok()) << status.error_message();
@@ -132,7 +132,7 @@ TEST_F(WorkerServerTest, OC_ENGINE_1022_an_embedding_needs_a_lease_and_frees_its
   EXPECT_EQ(reply.embedding(1), 0.8F);
   EXPECT_EQ(reply.pooling(), v1::POOLING_MEAN);
   EXPECT_EQ(reply.usage().prompt_tokens(), 5u);
-  Reader next(*stub_, request(4));
+  Reader next(line(), request(4));
   EXPECT_TRUE(engine_.wait_submitted(1));
 }
 

@@ -2,9 +2,9 @@
 
 #include <utility>
 
+#include "common/runtime/log.h"
 #include "worker/shell/answer_run.h"
 #include "worker/shell/control_stream.h"
-#include "worker/shell/job_stream.h"
 #include "worker/shell/wire.h"
 
 namespace orch::worker {
@@ -19,40 +19,6 @@ grpc::Status to_status(const EngineFailure& failure) {
   return {static_cast<grpc::StatusCode>(row.grpc_code), details.code() + ": " + details.message(),
           details.SerializeAsString()};
 }
-
-class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateEvent>, public JobWriter {
- public:
-  GenerateCall(const std::shared_ptr<WorkerState>& state, GenerationEngine& engine, std::size_t outbox_bytes_max,
-               const v1::GenerateRequest& request)
-      : stream_(std::make_shared<JobStream>(state, engine, *this, outbox_bytes_max)) {
-    *event_.mutable_fence() = request.fence();
-  }
-
-  void begin(const v1::GenerateRequest& request) {
-    const std::shared_ptr<JobStream> stream = stream_;  // a refusal may end and free this call before run() returns
-    auto dispatch = wire::parse_dispatch(request);
-    if (!dispatch.ok()) return stream->refuse(dispatch.error());
-    stream->run(dispatch->fence, dispatch->holder, dispatch->lease_slots, std::move(dispatch->request));
-  }
-
-  void write(const TokenOutbox::Item& item, bool last) override {
-    wire::write_item(item, &event_);
-    if (last) {
-      StartWriteAndFinish(&event_, grpc::WriteOptions(), grpc::Status::OK);
-    } else {
-      StartWrite(&event_);
-    }
-  }
-  void abandon() override { Finish(grpc::Status::CANCELLED); }
-
-  void OnWriteDone(bool ok) override { stream_->written(ok); }
-  void OnCancel() override { stream_->reader_gone(); }
-  void OnDone() override { delete this; }
-
- private:
-  const std::shared_ptr<JobStream> stream_;
-  v1::GenerateEvent event_;  // being written; the fence stays in it
-};
 
 class ControlCall final : public grpc::ServerBidiReactor<v1::ControlRequest, v1::ControlReport>, public ControlWriter {
  public:
@@ -84,42 +50,33 @@ class ControlCall final : public grpc::ServerBidiReactor<v1::ControlRequest, v1:
   v1::ControlReport report_;
 };
 
-// One beat, one ack, in turn: a holder that does not read its acks stops beating.
-class HoldCall final : public grpc::ServerBidiReactor<v1::HoldBeat, v1::HoldAck> {
+class ServeCall final : public grpc::ServerBidiReactor<v1::ServeRequest, v1::ServeReply>, public ReplyWriter {
  public:
-  explicit HoldCall(std::shared_ptr<WorkerState> state) : state_(std::move(state)) { StartRead(&beat_); }
+  ServeCall(const std::shared_ptr<WorkerState>& state, GenerationEngine& engine, std::shared_ptr<BurstGate> gate,
+            const HolderStream::Limits& limits)
+      : stream_(std::make_shared<HolderStream>(state, engine, *this, std::move(gate), limits)) {
+    StartRead(&request_);
+  }
+
+  void write(const v1::ServeReply& reply) override { StartWrite(&reply); }
+  void finish(const std::optional<EngineFailure>& failure) override {
+    if (failure) runtime::log_warn("holder_stream_ended", {{"message", failure->message}});
+    Finish(failure ? to_status(*failure) : grpc::Status::OK);
+  }
 
   void OnReadDone(bool ok) override {
-    if (!ok) return end(grpc::Status::OK);
-    const auto holder = wire::parse_holder(beat_.holder());
-    if (!holder.ok()) return end(to_status(holder.error()));
-    if (stream_ == 0) {
-      holder_ = *holder;
-      stream_ = state_->open_hold(holder_);
-    } else if (*holder != holder_) {
-      return end(to_status({Outcome::INVALID_PARAMS, "holder: changed within one stream", "holder"}));
-    }
-    ack_.set_seq(beat_.seq());
-    ack_.set_running(state_->heartbeat(holder_));
-    StartWrite(&ack_);
+    const std::shared_ptr<HolderStream> stream = stream_;
+    if (!ok) return stream->peer_gone();
+    if (!stream->received(request_)) return;
+    StartRead(&request_);
   }
-  void OnWriteDone(bool ok) override {
-    if (!ok) return end(grpc::Status::OK);
-    StartRead(&beat_);
-  }
+  void OnWriteDone(bool ok) override { stream_->written(ok); }
+  void OnCancel() override { stream_->peer_gone(); }
   void OnDone() override { delete this; }
 
  private:
-  void end(const grpc::Status& status) {
-    if (stream_ != 0) state_->close_hold(holder_, stream_);
-    Finish(status);
-  }
-
-  const std::shared_ptr<WorkerState> state_;
-  v1::HoldBeat beat_;
-  v1::HoldAck ack_;
-  Holder holder_;
-  std::uint64_t stream_ = 0;
+  const std::shared_ptr<HolderStream> stream_;
+  v1::ServeRequest request_;
 };
 
 template <typename Answer, typename Reply>
@@ -195,8 +152,11 @@ void BlockingQueue::run() {
 WorkerService::WorkerService(std::shared_ptr<WorkerState> state, GenerationEngine& engine, std::size_t outbox_bytes_max)
     : state_(std::move(state)),
       engine_(engine),
-      outbox_bytes_max_(outbox_bytes_max),
-      questions_(kQuestionsWaitingMax) {}
+      limits_{.outbox_bytes_max = outbox_bytes_max},
+      gate_(std::make_shared<BurstGate>()),
+      questions_(kQuestionsWaitingMax) {
+  if (!engine_.on_burst_over([gate = gate_] { gate->over(); })) gate_ = nullptr;
+}
 
 grpc::ServerUnaryReactor* WorkerService::GetInfo(grpc::CallbackServerContext* context, const v1::GetInfoRequest*,
                                                  v1::WorkerInfo* reply) {
@@ -210,15 +170,8 @@ grpc::ServerBidiReactor<v1::ControlRequest, v1::ControlReport>* WorkerService::C
   return new ControlCall(state_);
 }
 
-grpc::ServerBidiReactor<v1::HoldBeat, v1::HoldAck>* WorkerService::Hold(grpc::CallbackServerContext*) {
-  return new HoldCall(state_);
-}
-
-grpc::ServerWriteReactor<v1::GenerateEvent>* WorkerService::Generate(grpc::CallbackServerContext*,
-                                                                     const v1::GenerateRequest* request) {
-  auto* call = new GenerateCall(state_, engine_, outbox_bytes_max_, *request);
-  call->begin(*request);
-  return call;
+grpc::ServerBidiReactor<v1::ServeRequest, v1::ServeReply>* WorkerService::Serve(grpc::CallbackServerContext*) {
+  return new ServeCall(state_, engine_, gate_, limits_);
 }
 
 grpc::ServerUnaryReactor* WorkerService::ask(grpc::CallbackServerContext* context,

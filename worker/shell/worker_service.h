@@ -1,6 +1,6 @@
-// The gRPC face of the Worker service: reactors that only move messages between gRPC and JobStream, ControlStream and
-// WorkerState. Threads: gRPC's, plus one for questions about text, which may block. Ownership: shares the state; the
-// engine must outlive it. Only .cc files of the shell include this.
+// The gRPC face of the Worker service: reactors that only move messages between gRPC and HolderStream, ControlStream
+// and WorkerState. Threads: gRPC's, plus one for questions about text, which may block. Ownership: shares the state;
+// the engine must outlive it. Only .cc files of the shell include this.
 #pragma once
 
 #include <condition_variable>
@@ -12,6 +12,8 @@
 #include <thread>
 
 #include "orch/v1/worker.grpc.pb.h"
+#include "worker/shell/burst_gate.h"
+#include "worker/shell/holder_stream.h"
 #include "worker/shell/worker_state.h"
 
 namespace orch::worker {
@@ -42,9 +44,7 @@ class WorkerService final : public v1::Worker::CallbackService {
                                     v1::WorkerInfo* reply) override;
   grpc::ServerBidiReactor<v1::ControlRequest, v1::ControlReport>* Control(
       grpc::CallbackServerContext* context) override;
-  grpc::ServerBidiReactor<v1::HoldBeat, v1::HoldAck>* Hold(grpc::CallbackServerContext* context) override;
-  grpc::ServerWriteReactor<v1::GenerateEvent>* Generate(grpc::CallbackServerContext* context,
-                                                        const v1::GenerateRequest* request) override;
+  grpc::ServerBidiReactor<v1::ServeRequest, v1::ServeReply>* Serve(grpc::CallbackServerContext* context) override;
   grpc::ServerUnaryReactor* CountTokens(grpc::CallbackServerContext* context, const v1::CountTokensRequest* request,
                                         v1::CountTokensReply* reply) override;
   grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context, const v1::TokenizeRequest* request,
@@ -62,7 +62,8 @@ class WorkerService final : public v1::Worker::CallbackService {
 
   std::shared_ptr<WorkerState> state_;
   GenerationEngine& engine_;
-  std::size_t outbox_bytes_max_;
+  const HolderStream::Limits limits_;
+  std::shared_ptr<BurstGate> gate_;  // null: the engine makes no bursts
   BlockingQueue questions_;
 };
 

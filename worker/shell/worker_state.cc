@@ -17,7 +17,7 @@ EngineFailure why(LeaseArbiter::StopReason reason) {
     case Reason::holder_silent:
       return {Outcome::CANCELED, "no heartbeat of the lease's holder for a TTL", {}};
     case Reason::holder_broken:
-      return {Outcome::CANCELED, "the heartbeat stream of the lease's holder broke", {}};
+      return {Outcome::CANCELED, "the stream of the lease's holder ended", {}};
     case Reason::drain_over:
       return {Outcome::POOL_UNREADY, "the drain deadline passed", {}};
   }
@@ -135,10 +135,18 @@ bool WorkerState::became_orphan(Instant now) {
   return true;
 }
 
-std::uint64_t WorkerState::open_hold(const Holder& holder) {
-  const std::lock_guard lock(mutex_);
-  holds_[holder] = ++last_hold_;
-  return last_hold_;
+std::uint64_t WorkerState::open_hold(const Holder& holder, std::shared_ptr<HolderLink> link) {
+  std::shared_ptr<HolderLink> old;
+  std::uint64_t stream = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    stream = ++last_hold_;
+    Hold& hold = holds_[holder];
+    hold.stream = stream;
+    old = std::exchange(hold.link, std::move(link));
+  }
+  if (old) old->replaced();
+  return stream;
 }
 
 std::uint32_t WorkerState::heartbeat(const Holder& holder) {
@@ -149,10 +157,12 @@ std::uint32_t WorkerState::heartbeat(const Holder& holder) {
 
 void WorkerState::close_hold(const Holder& holder, std::uint64_t stream) {
   std::vector<ToStop> stops;
+  std::shared_ptr<HolderLink> link;  // released outside the lock
   {
     const std::lock_guard lock(mutex_);
     const auto newest = holds_.find(holder);
-    if (newest == holds_.end() || newest->second != stream) return;
+    if (newest == holds_.end() || newest->second.stream != stream) return;
+    link = std::move(newest->second.link);
     holds_.erase(newest);
     arbiter_.holder_broken(holder);
     stops = take_stops(runtime::now());

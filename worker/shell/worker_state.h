@@ -41,6 +41,13 @@ class ControlLink {
   virtual void replaced() = 0;  // a newer stream of the manager took its place
 };
 
+// A holder's stream, seen from the state.
+class HolderLink {
+ public:
+  virtual ~HolderLink() = default;
+  virtual void replaced() = 0;  // a newer stream of the holder took its place
+};
+
 // What ControlReport carries besides a self-check's verdict.
 struct StateReport {
   TableVersion version;
@@ -74,8 +81,8 @@ class WorkerState : public std::enable_shared_from_this<WorkerState> {
   // The manager that spawned this process is gone; another of its starts may open a control stream in time (L8).
   void lifeline_lost();
 
-  // One stream per holder counts: the newest. Its end stops the holder's jobs (L5).
-  std::uint64_t open_hold(const Holder& holder);
+  // One stream per holder: a newer one ends the older. Its end stops the holder's jobs (L5).
+  std::uint64_t open_hold(const Holder& holder, std::shared_ptr<HolderLink> link);
   std::uint32_t heartbeat(const Holder& holder);  // jobs of this holder
   void close_hold(const Holder& holder, std::uint64_t stream);
 
@@ -116,7 +123,11 @@ class WorkerState : public std::enable_shared_from_this<WorkerState> {
   Duration ttl_ = Duration::seconds(15);  // until the first table says
   Instant next_report_;
   std::map<DispatchId, std::shared_ptr<RunningJob>> jobs_;
-  std::map<Holder, std::uint64_t> holds_;  // newest stream of each holder that has one open
+  struct Hold {
+    std::uint64_t stream = 0;
+    std::shared_ptr<HolderLink> link;
+  };
+  std::map<Holder, Hold> holds_;  // the stream of each holder that has one open
   std::uint64_t last_hold_ = 0;
   std::shared_ptr<ControlLink> control_;
   bool lifeline_lost_ = false;
