@@ -29,6 +29,7 @@ void HttpConnection::start() {
   boost::system::error_code ignored;
   socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
   socket_.non_blocking(true, ignored);
+  peer_is_loopback_ = socket_.remote_endpoint(ignored).address().is_loopback();
   next_request();
 }
 
@@ -100,8 +101,7 @@ bool HttpConnection::accept_head() {
     request.headers.push_back({std::string(field.name_string()), std::string(field.value())});
   const std::string_view wanted_id = request.header("X-Correlation-Id");
   request.correlation_id = is_valid_correlation_id(wanted_id) ? std::string(wanted_id) : random_uuid().to_string();
-  boost::system::error_code ignored;
-  request.peer_is_loopback = socket_.remote_endpoint(ignored).address().is_loopback();
+  request.peer_is_loopback = peer_is_loopback_;
   keep_alive_ = message.keep_alive() && !shared_.draining;
   chunked_ = message.version() >= 11;
   const std::string target(message.target());

@@ -128,6 +128,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   bool chunked_ = false;
   bool ended_ = false;  // the answer is complete in out_
   bool keep_alive_ = true;
+  bool peer_is_loopback_ = false;
   Duration heartbeat_{};
   std::string heartbeat_bytes_;
 

@@ -1,23 +1,26 @@
 #include "common/runtime/log.h"
 
-#include <spdlog/async.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include <chrono>
+#include <ctime>
 #include <memory>
 #include <string>
 #include <type_traits>
 
 #include "common/runtime/json_text.h"
+#include "common/runtime/line_writer.h"
 
 namespace orch::runtime {
 namespace {
 
-constexpr std::size_t kQueuedLinesMax = 8192;
+constexpr std::size_t kQueuedBytesMax = 4 * 1024 * 1024;
 
 struct Sink {
-  std::shared_ptr<spdlog::logger> logger;
+  std::shared_ptr<spdlog::logger> logger;  // one of the two, once initialised
+  std::unique_ptr<LineWriter> writer;
   std::string service;
   LogLevel level = LogLevel::off;
 };
@@ -46,13 +49,20 @@ void append_time(std::string& out) {
   const auto since_epoch = std::chrono::system_clock::now().time_since_epoch();
   const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(since_epoch).count();
   const std::time_t seconds = ms / 1000;
-  std::tm utc{};
-  ::gmtime_r(&seconds, &utc);
-  char text[40];
-  const std::size_t used = std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &utc);
-  out.append(text, used);
-  std::snprintf(text, sizeof text, ".%03dZ", static_cast<int>(ms % 1000));
+  // Most lines of a busy process share their second with the line before.
+  thread_local std::time_t written = -1;
+  thread_local char text[40];
+  if (seconds != written) {
+    std::tm utc{};
+    ::gmtime_r(&seconds, &utc);
+    std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &utc);
+    written = seconds;
+  }
   out.append(text);
+  const auto part = static_cast<int>(ms % 1000);
+  const char tail[] = {'.', static_cast<char>('0' + part / 100), static_cast<char>('0' + part / 10 % 10),
+                       static_cast<char>('0' + part % 10), 'Z'};
+  out.append(tail, sizeof tail);
 }
 
 }  // namespace
@@ -68,24 +78,25 @@ void log_init(std::string_view service, LogLevel level, bool asynchronous) {
   Sink& out = sink();
   out.service = std::string(service);
   out.level = level;
-  auto stderr_sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
   if (asynchronous) {
-    spdlog::init_thread_pool(kQueuedLinesMax, 1);
-    out.logger = std::make_shared<spdlog::async_logger>("orch", stderr_sink, spdlog::thread_pool(),
-                                                        spdlog::async_overflow_policy::overrun_oldest);
-  } else {
-    out.logger = std::make_shared<spdlog::logger>("orch", stderr_sink);
+    out.writer = std::make_unique<LineWriter>(STDERR_FILENO, kQueuedBytesMax);
+    return;
   }
+  out.logger = std::make_shared<spdlog::logger>("orch", std::make_shared<spdlog::sinks::stderr_sink_mt>());
   out.logger->set_pattern("%v");
   out.logger->set_level(spdlog::level::trace);
 }
 
 void log_shutdown() {
+  sink().writer.reset();
   sink().logger.reset();
   spdlog::shutdown();
 }
 
-bool log_enabled(LogLevel level) { return sink().logger != nullptr && level >= sink().level && level != LogLevel::off; }
+bool log_enabled(LogLevel level) {
+  const Sink& out = sink();
+  return (out.logger != nullptr || out.writer != nullptr) && level >= out.level && level != LogLevel::off;
+}
 
 void log(LogLevel level, std::string_view event, LogFields fields) {
   if (!log_enabled(level)) return;
@@ -115,6 +126,7 @@ void log(LogLevel level, std::string_view event, LogFields fields) {
         field.value);
   }
   line.push_back('}');
+  if (sink().writer != nullptr) return sink().writer->push(line);
   sink().logger->log(spdlog::level::info, spdlog::string_view_t(line.data(), line.size()));
 }
 

@@ -31,8 +31,9 @@ using LogFields = std::initializer_list<LogField>;
 
 // debug | info | warn | error | off; anything else is info.
 LogLevel log_level_from(std::string_view name);
-// `service` appears on every line. Asynchronous logging hands lines to a thread through a bounded queue that drops the
-// oldest, so that a blocked pipe never stalls the loop; log_shutdown() flushes it.
+// `service` appears on every line. Asynchronous logging hands lines to a thread through a bounded buffer, so that
+// neither a blocked pipe nor a system call per line stalls the loop; log_shutdown() flushes it. What does not fit is
+// dropped, and a line says how many were.
 void log_init(std::string_view service, LogLevel level, bool asynchronous = false);
 void log_shutdown();
 bool log_enabled(LogLevel level);
