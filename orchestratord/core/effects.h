@@ -97,11 +97,11 @@ struct Dispatch {
 struct CancelDispatch {
   DispatchId dispatch;
 };
-// The core's own heartbeat to a worker it holds slots of (L5). The shell sends it on the Hold stream to that endpoint.
+// The core's own heartbeat to a worker it holds slots of (L5). It travels on the stream to that endpoint.
 struct BeatWorker {
   std::string endpoint;
 };
-// No lease of this worker is held any more: its Hold stream may be closed.
+// No lease of this worker is held any more: the stream to it may be closed.
 struct ForgetWorker {
   std::string endpoint;
 };

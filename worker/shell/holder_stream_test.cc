@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
+
 #include "worker/shell/wire.h"
 #include "worker/shell/worker_server_fixture.h"
 
@@ -213,6 +215,37 @@ TEST_F(HolderStreamTest, OC_WORKER_1001_the_newest_heartbeat_is_answered_with_wh
   written();
   ASSERT_EQ(replies(), 2u);
   EXPECT_EQ(reply(1).beat(), 3u);
+  written();
+  EXPECT_EQ(replies(), 2u);  // once each
+}
+
+TEST_F(HolderStreamTest, OC_WORKER_1004_a_job_that_had_its_terminal_is_open_no_more) {
+  open({.jobs_max = 1});
+  begin(1);
+  engine_.finish(dispatch(1), {});
+  written();
+  v1::ServeRequest second;
+  add(second, 2, 2);
+  EXPECT_TRUE(stream_->received(second));
+  EXPECT_TRUE(engine_.wait_submitted(2));
+  v1::ServeRequest third;
+  add(third, 3, 3);
+  EXPECT_FALSE(stream_->received(third));
+}
+
+TEST_F(HolderStreamTest, OC_WORKER_1001_each_newer_stream_of_a_holder_ends_the_one_before) {
+  std::array<FakeWriter, 3> writers;
+  std::vector<std::shared_ptr<HolderStream>> streams;
+  for (FakeWriter& writer : writers) {
+    streams.push_back(std::make_shared<HolderStream>(state_, engine_, writer, nullptr, HolderStream::Limits{}));
+    ASSERT_TRUE(streams.back()->received(hello()));
+    if (streams.size() == 1) continue;
+    const FakeWriter& before = writers.at(streams.size() - 2);
+    ASSERT_TRUE(before.finished);
+    EXPECT_EQ(before.failure->outcome, Outcome::CONFLICT);
+  }
+  EXPECT_FALSE(writers.back().finished);
+  streams.back()->peer_gone();
 }
 
 TEST_F(HolderStreamTest, OC_WORKER_1004_a_peer_that_breaks_a_rule_loses_its_stream_and_its_jobs) {
