@@ -35,6 +35,7 @@ class Scenario {
     ScenarioResult result;
     result.violation = world_.violated();
     result.events = world_.events();
+    result.digest = world_.digest();
     result.coverage = world_.coverage();
     result.work = clients_.totals();
     result.trace = world_.trace_tail();

@@ -31,6 +31,7 @@ struct ScenarioOptions {
 struct ScenarioResult {
   std::string violation;  // empty: none
   std::uint64_t events = 0;
+  std::uint64_t digest = 0;  // of all of them
   Coverage coverage;
   WorkloadTotals work;
   std::deque<std::string> trace;

@@ -151,6 +151,7 @@ class Tally {
       return;
     }
     events_.push_back(result.events);
+    digest_ += result.digest;
     coverage_.add(result.coverage);
     work_.submitted += result.work.submitted;
     work_.admitted += result.work.admitted;
@@ -183,6 +184,7 @@ class Tally {
   mutable std::mutex mutex_;
   std::optional<ScenarioOptions> failed_;
   std::vector<std::uint64_t> events_;  // by seed
+  std::uint64_t digest_ = 0;           // of all seeds, whatever their order
   Coverage coverage_;
   WorkloadTotals work_;
 };
@@ -209,9 +211,9 @@ void Tally::print(const Arguments& arguments, double seconds) {
   std::uint64_t events = 0;
   for (const std::uint64_t each : events_) events += each;
   const auto seeds = static_cast<double>(events_.size());
-  std::printf("%llu seeds from %llu on %llu threads, no violation; %llu events, median %llu per seed\n",
-              show(events_.size()), show(arguments.options.seed), show(arguments.threads), show(events),
-              show(median()));
+  std::printf("%llu seeds from %llu on %llu threads, no violation; %llu events, median %llu per seed, digest %016llx\n",
+              show(events_.size()), show(arguments.options.seed), show(arguments.threads), show(events), show(median()),
+              show(digest_));
   std::printf("%.1f s, %.0f seeds/s; %.0f seeds and %.0f events per second of CPU time\n", seconds, seeds / seconds,
               seeds / cpu_seconds(), static_cast<double>(events) / cpu_seconds());
   std::printf(

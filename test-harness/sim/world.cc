@@ -74,7 +74,7 @@ bool World::run_until(Instant end) {
 
 void World::run(Pending& pending) {
   if (pending.node == nullptr) {
-    ++events_;
+    note_event(nullptr);
     return pending.action();
   }
   Node& node = *pending.node;
@@ -96,8 +96,15 @@ void World::act(const Pending& pending) {
     if (pending.sent < before) count(Fault::reorder);  // overtaken by a message of another stream, or a copy
     before = std::max(before, pending.sent);
   }
-  ++events_;
+  note_event(pending.node);
   pending.action();
+}
+
+void World::note_event(const Node* node) {
+  ++events_;
+  const auto who = static_cast<std::uint64_t>(node == nullptr ? 0 : node->index + 1);
+  digest_ = (digest_ ^ static_cast<std::uint64_t>(now_.ns) ^ (who << 48)) * 0x9E3779B97F4A7C15ull;
+  digest_ ^= digest_ >> 29;
 }
 
 // What arrived during the pause, in the order of arrival.

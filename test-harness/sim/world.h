@@ -140,6 +140,8 @@ class World {
   Coverage& coverage() { return coverage_; }
   void count(Fault fault) { coverage_.count(fault); }
   std::uint64_t events() const { return events_; }
+  // Of what happened, when and to whom: two programs that play a seed alike agree on it.
+  std::uint64_t digest() const { return digest_; }
   // M6: a worker died of this job; at most two may for one life of its gateway.
   void poisoned(const JobId& job, const Holder& holder);
 
@@ -178,6 +180,8 @@ class World {
   std::int64_t rate_base_ppm_ = 0;
   std::uint64_t next_seq_ = 0;
   std::uint64_t events_ = 0;
+  std::uint64_t digest_ = 0;
+  void note_event(const Node* node);
   std::vector<Entry> agenda_;  // heap
   std::vector<Pending> slots_;
   std::vector<std::uint32_t> free_slots_;
