@@ -302,7 +302,7 @@ void Orchestrator::plan_wakeup() {
   consider(fleet_.next_forget());
   if (drain_end_ && !drained_) consider(*drain_end_ > now_ ? *drain_end_ : *drain_end_ + config_.limits.journal_drain);
   consider(journal_.next_change(now_));
-  for (const auto& [id, wait] : fence_waits_) consider(wait.until);
+  for (const auto& [id, wait] : fence_waits_) consider(wait.until > now_ ? wait.until : wait.ends(leases_.ttl()));
   consider(keys_.next_expiry());
   wakeup_ = next;
 }

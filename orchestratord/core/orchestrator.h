@@ -235,7 +235,8 @@ class Orchestrator {
   // migration (orchestrator_migration.cc)
   bool may_continue(const Job& job) const;
   void continue_elsewhere(Job& job, Outcome outcome);
-  void wait_for_fence(Job& job, const Call& old);
+  enum class AttemptEnd : std::uint8_t { lost, taken_back };
+  void wait_for_fence(Job& job, const Call& old, AttemptEnd how);
   void fenced(ManagerId manager, const ReplicaView& replica);
   bool may_dispatch(const Job& job) const;
   bool attempt_may_begin(const Job& job) const;
@@ -368,8 +369,12 @@ class Orchestrator {
   struct FenceWait {                                  // a waiting job whose last attempt may still run
     ReplicaKey replica;
     Incarnation inc;
-    Instant until;
+    Instant until;  // nothing of the attempt runs from then on
+    AttemptEnd how = AttemptEnd::lost;
+    Instant ends(Duration ttl) const { return how == AttemptEnd::lost ? until : until + ttl / 2; }
   };
+  bool outlived(const FenceWait& wait) const;
+  bool lost_too_often(const Job& job) const;
   std::map<JobId, FenceWait> fence_waits_;
   struct Alone {
     ReplicaKey replica;

@@ -22,8 +22,8 @@ void Orchestrator::continue_elsewhere(Job& job, Outcome outcome) {
 
 // M1: a broken stream is no proof that the attempt has stopped. The proof is its worker's word (then nothing waits
 // here), the next incarnation of its process, or a lease's life without a heartbeat of ours on that stream.
-void Orchestrator::wait_for_fence(Job& job, const Call& old) {
-  fence_waits_[job.spec.id] = {old.replica, old.fence.inc, now_ + leases_.ttl()};
+void Orchestrator::wait_for_fence(Job& job, const Call& old, AttemptEnd how) {
+  fence_waits_[job.spec.id] = {old.replica, old.fence.inc, now_ + leases_.ttl(), how};
 }
 
 // The process that the waiting jobs ran on is gone, and so are their attempts.
@@ -35,28 +35,44 @@ void Orchestrator::fenced(ManagerId manager, const ReplicaView& replica) {
     if (reaped || wait.inc < replica.inc || replica.state == ReplicaState::stopped) over.push_back(id);
   }
   for (const JobId id : over) {
-    fence_waits_.erase(id);
+    const FenceWait wait = fence_waits_.extract(id).mapped();
     Job& job = jobs_.at(id);
-    if (died_by_itself(replica) && !note_death(job)) continue;
-    if (job.verdict_due) fail_lost(job);
+    const bool died = died_by_itself(replica);
+    const bool ended_as_wanted = wait.inc == replica.inc && !died;  // its manager's word
+    if (wait.how == AttemptEnd::taken_back && !ended_as_wanted) ++job.losses;
+    if (died && !note_death(job)) continue;
+    if (job.verdict_due || lost_too_often(job)) fail_lost(job);
   }
 }
 
-// A lease's life without a heartbeat is over: nothing of the attempt runs any more, whatever became of its worker.
+// A lease's life without a heartbeat is over: nothing of the attempt runs any more, whatever became of its worker. An
+// attempt that was taken back waits on for a sign that its worker outlived it, as long as a renewal needs to be told.
 void Orchestrator::end_fence_waits() {
   std::vector<JobId> over;
   for (const auto& [id, wait] : fence_waits_) {
-    if (wait.until <= now_) over.push_back(id);
+    if (wait.ends(leases_.ttl()) <= now_ || (wait.until <= now_ && outlived(wait))) over.push_back(id);
   }
   for (const JobId id : over) {
-    fence_waits_.erase(id);
+    const FenceWait wait = fence_waits_.extract(id).mapped();
     Job& job = jobs_.at(id);
-    if (job.verdict_due) fail_lost(job);
+    if (wait.how == AttemptEnd::taken_back && !outlived(wait)) ++job.losses;
+    if (job.verdict_due || lost_too_often(job)) fail_lost(job);
   }
 }
 
+// M6: the worker applied a table with a renewal that was sent when nothing of the attempt could run any more (L2).
+bool Orchestrator::outlived(const FenceWait& wait) const {
+  const auto& leases = leases_.all();
+  return std::any_of(leases.begin(), leases.end(), [&](const auto& entry) {
+    const HeldLease& lease = entry.second;
+    return lease.replica == wait.replica && lease.inc == wait.inc && lease.counted_from >= wait.until;
+  });
+}
+
+bool Orchestrator::lost_too_often(const Job& job) const { return job.losses >= config_.limits.losses_max; }
+
 void Orchestrator::fail_lost(Job& job) {
-  fail(job, {failure_for(Outcome::WORKER_RESET, "the stream to the worker broke", job), {}});
+  fail(job, {failure_for(Outcome::WORKER_RESET, "its worker was lost", job), {}});
 }
 
 // Suspects have a way of their own (M6).

@@ -61,6 +61,7 @@ Job* Orchestrator::preemptable_for(const Job& job) {
     if (other.spec.priority != Priority::batch || other.lane.model != job.lane.model) continue;
     const bool silent = other.token_events == 0 && other.tokens_seen == 0 && other.pending_ids.empty();
     if (!silent || other.preemptions >= config_.preemption.per_job) continue;
+    if (other.deaths > 0) continue;  // M6: its replica is its own, and what becomes of it is to be seen
     const ReplicaView* replica = fleet_.find(call.replica);
     if (replica == nullptr || !serves(*replica, job.lane) || job.tokens_bound > room_of(*replica)) continue;
     const HeldLease* lease = leases_.find(call.lease);
@@ -98,7 +99,7 @@ void Orchestrator::preempt(Job& victim, const Job& by) {
   victim.resumes = true;
   emit(NotedPreempted{victim.spec.id, by.spec.id, victim.engine, PreemptionMode::hard});
   decisions_.preempted(victim.spec.id, victim.attempt, by.spec.id);
-  wait_for_fence(victim, calls_.at(victim.dispatch_id()));  // M1
+  wait_for_fence(victim, calls_.at(victim.dispatch_id()), AttemptEnd::taken_back);  // M1
   close_call(victim.dispatch_id());
   back_to_queue(victim);
   scheduler_.class_skipped(victim.lane.model, Priority::batch);

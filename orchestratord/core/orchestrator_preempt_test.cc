@@ -91,8 +91,103 @@ TEST(Preemption, OC_MIGR_M1_the_next_attempt_waits_until_the_old_one_is_fenced) 
   stage.bench.manager_up();  // the lease went with its life
   stage.bench.grant(1, {1, 2});
   stage.bench.advance(ms(2'000));
+  EXPECT_EQ(stage.bench.dispatches.size(), 2u) << "nobody said yet that its worker outlived it (M6)";
+  stage.bench.advance(ms(3'750));
+  stage.bench.grant(1, {1, 2});
   ASSERT_EQ(stage.bench.dispatches.size(), 3u);
   EXPECT_EQ(stage.bench.dispatches[2].dispatch.job, job_id(1));
+}
+
+// One slot, two batch jobs in turn: the first is preempted `times` times, and nobody hears of its attempts' ends.
+struct Unseen : Stage {
+  // Until another dispatch, or a lease's life and a half passes; `renewed`: its leases are renewed meanwhile.
+  void silence(bool renewed) {
+    const std::size_t before = bench.dispatches.size();
+    for (int s = 0; s < 23 && bench.dispatches.size() == before; ++s) {
+      bench.advance(ms(1'000));
+      if (renewed) bench.grant(1);
+    }
+  }
+  void preempted(bool renewed) {
+    const std::size_t before = bench.dispatches.size();
+    const std::uint64_t n = 10 + before;
+    ASSERT_EQ(preemptions(urgent(n, ms(2500))).size(), 1u);
+    bench.step(DispatchBroken{bench.dispatches[before - 1].dispatch});  // our own cancel
+    ASSERT_EQ(bench.dispatches.size(), before + 1);
+    bench.step(CancelJob{RequestId{n}, job_id(n)});  // measures nothing
+    bench.failed(bench.dispatches[before], Outcome::CANCELED);
+    bench.ends.clear();
+    silence(renewed);
+  }
+  void back() {
+    bench.manager_up();
+    bench.grant(1, {1, ++leases});
+  }
+  std::uint64_t leases = 1;
+};
+
+TEST(Preemption, OC_MIGR_M6_an_attempt_that_its_worker_outlived_is_no_loss) {
+  Unseen unseen;
+  unseen.preempted(true);
+  ASSERT_EQ(unseen.bench.dispatches.size(), 3u) << unseen.bench.ends.size();
+  unseen.preempted(true);
+  ASSERT_EQ(unseen.bench.dispatches.size(), 5u) << "a third attempt";
+  EXPECT_EQ(unseen.bench.dispatches.back().dispatch.job, job_id(1));
+}
+
+TEST(Preemption, OC_MIGR_M6_two_attempts_that_nobody_saw_end_are_the_last) {
+  Unseen unseen;
+  unseen.preempted(false);
+  unseen.back();
+  ASSERT_EQ(unseen.bench.dispatches.size(), 3u) << "one may have been anything";
+  unseen.preempted(false);
+  unseen.back();
+  EXPECT_EQ(unseen.bench.dispatches.size(), 4u);
+  ASSERT_EQ(unseen.bench.ends.size(), 1u);
+  EXPECT_EQ(unseen.bench.ends[0].failure->outcome, Outcome::WORKER_RESET);
+  EXPECT_TRUE(unseen.bench.ends[0].failure->retriable()) << "nobody says that it was the job";
+}
+
+TEST(Preemption, OC_MIGR_M6_a_process_that_its_manager_ended_is_no_loss_and_a_later_one_says_nothing_of_it) {
+  for (const bool said : {true, false}) {
+    Bench bench;
+    bench.manager_up({ready_replica(), ready_replica("r2")});  // there is hope while r1 is away
+    bench.grant(1);
+    bench.submit(spec_of(1, Priority::batch));
+    ASSERT_EQ(preemptions(bench.submit(urgent_spec(2, ms(2500)))).size(), 1u);
+    bench.step(DispatchBroken{bench.dispatches[0].dispatch});
+    bench.finished(bench.dispatches[1], 1);
+    bench.ends.clear();
+    ReplicaView view = ready_replica();
+    view.state = ReplicaState::stopped;
+    view.has_process = false;
+    if (said) bench.step(ReplicaChanged{kLink, view});
+    view = ready_replica();
+    view.inc = {1, 2};
+    bench.step(ReplicaChanged{kLink, view});
+    bench.grant(1, {1, 2}, "r1", {1, 2});
+    ASSERT_EQ(bench.dispatches.size(), 3u) << said;
+    bench.step(DispatchBroken{bench.dispatches[2].dispatch});  // a loss, whatever becomes of the worker
+    EXPECT_EQ(bench.ends.size(), said ? 0u : 1u) << "the second one is the last";
+  }
+}
+
+TEST(Preemption, OC_MIGR_M6_a_suspect_keeps_its_replica) {
+  Bench bench;
+  bench.ready(1);
+  bench.submit(spec_of(1, Priority::batch));
+  ReplicaView dead = ready_replica();
+  dead.state = ReplicaState::backoff;
+  dead.has_process = false;
+  dead.last_error_code = "killed_by_signal";
+  bench.step(DispatchBroken{bench.dispatches[0].dispatch});
+  bench.step(ReplicaChanged{kLink, dead});
+  ReplicaView back = ready_replica();
+  back.inc = {1, 2};
+  bench.step(ReplicaChanged{kLink, back});
+  bench.grant(1, {1, 2}, "r1", {1, 2});
+  ASSERT_EQ(bench.dispatches.size(), 2u);
+  EXPECT_TRUE(preemptions(bench.submit(urgent_spec(2, ms(2500)))).empty());
 }
 
 TEST(Preemption, OC_PREEMPT_1001_not_without_need_and_not_in_vain) {

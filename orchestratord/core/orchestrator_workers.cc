@@ -371,7 +371,8 @@ void Orchestrator::on(const DispatchBroken& event) {
     attempt_lost(job, Outcome::WORKER_RESET, "the stream to the worker broke");
   }
   const auto waiting = jobs_.find(event.dispatch.job);
-  if (waiting != jobs_.end() && waiting->second.state == JobState::waiting) wait_for_fence(waiting->second, old);
+  if (waiting != jobs_.end() && waiting->second.state == JobState::waiting)
+    wait_for_fence(waiting->second, old, AttemptEnd::lost);
 }
 
 // Before its first token the job runs again once, unseen; after it another replica goes on where the bytes will be the
@@ -379,7 +380,7 @@ void Orchestrator::on(const DispatchBroken& event) {
 void Orchestrator::attempt_lost(Job& job, Outcome outcome, const std::string& why) {
   close_call(job.dispatch_id());
   const bool shown = job.token_events > 0 && !mutated(Mutation::retry_after_token);
-  if (!shown && job.broken_retries < config_.limits.broken_retries_max) {
+  if (!shown && job.broken_retries < config_.limits.broken_retries_max && !lost_too_often(job)) {
     ++job.broken_retries;
     return put_back(job, outcome);
   }

@@ -84,7 +84,7 @@ class Manager {
   void successor_removed(OpenOperation& operation, Instant now, Effects& out);
   void finish(OpenOperation& operation, std::string error, Instant now, Effects& out);
   void end_operations(const std::string& why, Instant now, Effects& out);
-  void remove_replica(const std::string& replica_id, Effects& out);
+  void remove_replica(const std::string& replica_id, Instant now, Effects& out);
 
   Replica* replica_with(Incarnation inc);
   bool within_limits(const HolderUpdate& update, Effects& out);

@@ -205,7 +205,7 @@ bool Manager::advance_rollout(OpenOperation& operation, Instant now, Effects& ou
   if (!rollout.of_drained || rollout.back) operation.view.jobs_cut += old.jobs_cut();  // else of an earlier drain
   const ModelFile was{.path = old.spec().model_path, .digest = old.spec().model_digest};
   rollout.undo.push_front({.replica_id = rollout.new_id, .to = was, .drained = rollout.of_drained});
-  remove_replica(rollout.old_id, out);
+  remove_replica(rollout.old_id, now, out);
   rollout.old_id.clear();
   rollout.successor_served = false;
   if (!rollout.back) ++operation.view.done;
@@ -253,7 +253,7 @@ void Manager::give_up_successor(OpenOperation& operation, Instant now, Effects& 
 // What was replaced before is replaced back. When that fails too, it ends as it is: two generations, and two sets.
 void Manager::successor_removed(OpenOperation& operation, Instant now, Effects& out) {
   Rollout& rollout = *operation.rollout;
-  remove_replica(rollout.new_id, out);
+  remove_replica(rollout.new_id, now, out);
   rollout.old_id.clear();
   rollout.giving_up = false;
   if (rollout.back) return finish(operation, operation.view.error, now, out);
@@ -277,8 +277,9 @@ void Manager::end_operations(const std::string& why, Instant now, Effects& out) 
   open_operations_.clear();
 }
 
-void Manager::remove_replica(const std::string& replica_id, Effects& out) {
+void Manager::remove_replica(const std::string& replica_id, Instant now, Effects& out) {
   ORCH_CHECK(replicas_.at(replica_id)->is_drained());
+  out.push_back(ReplicaChanged{replicas_.at(replica_id)->view(now)});  // M6: how its last process ended
   replicas_.erase(replica_id);
   known_.erase(replica_id);
   contended_since_.erase(replica_id);

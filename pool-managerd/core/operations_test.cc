@@ -253,6 +253,24 @@ TEST(Operations, OC_POOL_3052_the_old_replica_serves_until_its_successor_is_read
   world.expect_state(ReplicaState::ready);
 }
 
+TEST(Operations, OC_MIGR_M6_a_replica_that_is_replaced_says_last_how_its_process_ended) {
+  Busy world;
+  world.scripts["p-0b"] = with_new_model();
+  world.start(OperationKind::reload, Duration::seconds(60), kNew);
+  world.run(Duration::seconds(3));
+  ASSERT_EQ(world.view_of("p-0").state, ReplicaState::draining);
+  world.log.clear();
+  world.die(world.inc_of("p-0"), 11);
+  std::vector<std::string> told;
+  for (const Effect& effect : world.log) {
+    const auto* changed = std::get_if<ReplicaChanged>(&effect);
+    if (changed != nullptr && changed->replica.replica_id == "p-0")
+      told.push_back("p-0 " + std::string(to_string(changed->replica.last_failure)));
+    if (const auto* gone = std::get_if<ReplicaGone>(&effect)) told.push_back("gone " + gone->replica_id);
+  }
+  EXPECT_EQ(told, (std::vector<std::string>{"p-0 killed_by_signal", "gone p-0"}));
+}
+
 TEST(Operations, OC_POOL_3053_a_successor_with_another_digest_is_removed_and_the_old_one_stays) {
   Busy world;
   world.scripts["p-0b"].digest = "sha256:22";

@@ -10,6 +10,10 @@ namespace {
 
 std::string milliseconds(Duration duration) { return std::to_string(duration.ms()) + " ms"; }
 
+FailureClass class_of(const ProcessExited& event) {
+  return event.signal != 0 ? FailureClass::killed_by_signal : class_of_exit(event.exit_code);
+}
+
 }  // namespace
 
 Replica::Replica(const ReplicaSpec& spec, const Settings& settings, Serials& serials, ReplicaSets& sets,
@@ -118,11 +122,16 @@ void Replica::on(const ProcessExited& event, Instant now, Effects& out) {
   // The inc is reaped: every slot of it is free, whatever any table says (L6). The next life has its own book.
   life_.reset();
   pid_ = 0;
-  if (state_ == ReplicaState::draining) return end_drain(now, out);
   const bool permanent = event.signal == 0 && is_permanent_exit(event.exit_code);
+  if (state_ == ReplicaState::draining) {
+    if (!was_ending && (event.signal != 0 || event.exit_code != 0)) {  // M6: nobody asked it to end
+      last_failure_ = class_of(event);
+      last_error_ = exit_text(event);
+    }
+    return end_drain(now, out);
+  }
   if (!was_ending) {
-    fail(event.signal != 0 ? FailureClass::killed_by_signal : class_of_exit(event.exit_code), exit_text(event),
-         permanent ? Remedy::give_up : Remedy::retry, now, out);
+    fail(class_of(event), exit_text(event), permanent ? Remedy::give_up : Remedy::retry, now, out);
     return;
   }
   // A load failure that the worker reported before it left is judged by the exit code.

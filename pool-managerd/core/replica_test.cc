@@ -292,6 +292,25 @@ TEST(Replica, L9_drain_is_over_at_its_deadline) {
   world.expect_state(ReplicaState::stopped);
 }
 
+TEST(Replica, OC_MIGR_M6_a_worker_that_dies_while_it_drains_is_said_to_have_died) {
+  for (const auto& [signal, code, told] : {std::tuple(11, 0, "killed_by_signal"), {0, 1, "exited"}, {0, 0, ""}}) {
+    World world(one_replica());
+    world.start();
+    world.attach(1, orch_at(1));
+    world.holders[1] = orch_at(1);
+    world.bid(1, {{.pool_id = "p", .running = 0, .waiting = 1}});
+    ASSERT_TRUE(world.dispatch(1, 1).ok());
+    world.report(world.inc());
+    world.run(Duration::seconds(5));
+    world.start(OperationKind::drain, Duration::seconds(60));
+    world.expect_state(ReplicaState::draining);
+    world.die(world.inc(), signal, code);
+    world.expect_state(ReplicaState::stopped);
+    EXPECT_EQ(to_string(world.view().last_failure), told);
+    EXPECT_EQ(to_string(world.last<ReplicaChanged>().replica.last_failure), told);
+  }
+}
+
 TEST(Replica, OC_POOL_3003_says_what_a_loading_worker_waits_for) {
   World world(one_replica());
   world.script.loads = false;
