@@ -1,6 +1,7 @@
 // Jobs go where the beginning of their prompt was computed before: rules, and what it is worth on a fleet.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <list>
@@ -168,12 +169,13 @@ class PageCache {
     return pages * kPageTokens;
   }
   void use(const std::string& text) {
-    const std::vector<std::uint64_t> all = names(text);
-    for (auto name = all.rbegin(); name != all.rend(); ++name) {
-      const auto place = places_.find(*name);
+    std::vector<std::uint64_t> all = names(text);
+    std::reverse(all.begin(), all.end());
+    for (const std::uint64_t name : all) {
+      const auto place = places_.find(name);
       if (place != places_.end()) order_.erase(place->second);
-      order_.push_back(*name);
-      places_[*name] = std::prev(order_.end());
+      order_.push_back(name);
+      places_[name] = std::prev(order_.end());
     }
     for (; order_.size() > pages_max_; order_.pop_front()) places_.erase(order_.front());
   }
@@ -230,9 +232,11 @@ class SharedPrompts {
  public:
   explicit SharedPrompts(const Traffic& traffic) : traffic_(traffic), prng_(traffic.seed), bench_(config(traffic)) {
     std::vector<ReplicaView> views;
+    views.reserve(kReplicas);
     for (int r = 0; r < kReplicas; ++r) views.push_back(sharing("r" + std::to_string(r), 4, kPages));
     bench_.manager_up(views);
     grant();
+    systems_.reserve(20);
     for (std::uint64_t i = 0; i < 20; ++i) systems_.push_back(text_of(1000 + i, 4000));
   }
 

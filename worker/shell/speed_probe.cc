@@ -19,6 +19,7 @@ class Probe {
   // Rows at the positions from `first` on, of which the last wants logits; nullopt: the step failed.
   std::optional<Duration> step(std::uint32_t first, std::uint32_t count) {
     std::vector<Row> rows;
+    rows.reserve(count);
     for (std::uint32_t i = 0; i < count; ++i) rows.push_back(Row{first + i, first + i, 0, i + 1 == count, false});
     const Instant begun = clock_();
     if (!backend_.step({rows, tables_}, {logits_}).ok()) return std::nullopt;
