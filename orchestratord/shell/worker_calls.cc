@@ -166,8 +166,13 @@ WorkerCalls::~WorkerCalls() { close(); }
 void WorkerCalls::dispatch(const Dispatch& effect) {
   if (shared_->closed) return;
   Shared::Worker& worker = shared_->worker(effect.endpoint);
-  shared_->open(effect.endpoint, worker).dispatch(effect);
+  WorkerStream& stream = shared_->open(effect.endpoint, worker);
+  stream.dispatch(effect);
   shared_->endpoints[effect.dispatch] = effect.endpoint;
+  if (stream.overfull()) {
+    runtime::log_warn("worker_broke_the_stream", {{"endpoint", effect.endpoint}, {"message", "it ends no jobs"}});
+    return shared_->drop(effect.endpoint, worker);
+  }
   shared_->flush_soon(effect.endpoint, worker);
 }
 

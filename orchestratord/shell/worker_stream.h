@@ -21,12 +21,17 @@ class WorkerStream {
   // Beyond it what waits is sent rather than added to: a message has a limit of eight times as much.
   static constexpr std::size_t kRequestBytesEnough = 1024 * 1024;
 
+  // A worker takes no more at once either; far above any number of slots.
+  static constexpr std::size_t kOpenMax = 4096;
+
   explicit WorkerStream(Holder holder) : holder_(holder) {}
 
   void dispatch(const Dispatch& effect);
   void cancel(DispatchId dispatch);  // of one that is over: without effect
   void beat(std::uint64_t seq);
   bool enough() const { return bytes_ >= kRequestBytesEnough; }
+  // True: so many had no terminal that the worker answers no cancels; the stream is of no further use.
+  bool overfull() const { return open_.size() > kOpenMax; }
   // What was gathered since the last call; none: nothing was.
   std::optional<v1::ServeRequest> take_request();
   // For messages that wait behind a write. False: both together are too much for one.

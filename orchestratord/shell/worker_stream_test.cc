@@ -126,5 +126,19 @@ TEST(WorkerStream, OC_WORKER_1004_an_event_of_no_open_number_or_no_kind_breaks_t
   EXPECT_FALSE(told([](v1::ServeReply& reply) { event(reply, 2)->mutable_tokens()->set_text("behind its end"); }));
 }
 
+TEST(WorkerStream, OC_WORKER_1004_a_worker_that_ends_no_jobs_fills_no_table_without_limit) {
+  WorkerStream stream(Holder{});
+  for (std::uint64_t job = 1; job <= WorkerStream::kOpenMax; ++job) stream.dispatch(dispatch(job));
+  EXPECT_FALSE(stream.overfull());
+  stream.dispatch(dispatch(WorkerStream::kOpenMax + 1));
+  stream.cancel(id(1));  // a cancel alone ends nothing
+  EXPECT_TRUE(stream.overfull());
+  v1::ServeReply reply;
+  event(reply, 1)->mutable_failure()->set_code("CANCELED");
+  std::vector<Event> events;
+  ASSERT_TRUE(stream.take(std::move(reply), events).ok());
+  EXPECT_FALSE(stream.overfull());
+}
+
 }  // namespace
 }  // namespace orch::gateway
