@@ -62,6 +62,8 @@ Job* Orchestrator::preemptable_for(const Job& job) {
     const bool silent = other.token_events == 0 && other.tokens_seen == 0 && other.pending_ids.empty();
     if (!silent || other.preemptions >= config_.preemption.per_job) continue;
     if (other.deaths > 0) continue;  // M6: its replica is its own, and what becomes of it is to be seen
+    // One deadline is not saved by another: behind this job it could not begin in time any more (E5).
+    if (other.forecast.latest_start <= now_ + config_.limits.preempt_settle + job.forecast.service) continue;
     const ReplicaView* replica = fleet_.find(call.replica);
     if (replica == nullptr || !serves(*replica, job.lane) || job.tokens_bound > room_of(*replica)) continue;
     const HeldLease* lease = leases_.find(call.lease);

@@ -255,6 +255,18 @@ TEST(Preemption, OC_PREEMPT_1002_not_after_the_first_token_and_not_of_interactiv
   EXPECT_TRUE(preemptions(peers.submit(urgent_spec(2, ms(1500)))).empty());
 }
 
+TEST(Preemption, OC_PREEMPT_1002_not_at_the_price_of_the_other_jobs_deadline) {
+  for (const auto& [deadline, makes_way] : {std::pair{ms(2200), false}, std::pair{ms(60'000), true}}) {
+    Bench bench;
+    bench.ready(1);
+    JobSpec batch = spec_of(1, Priority::batch);
+    batch.deadline = deadline;
+    EXPECT_FALSE(refusal(bench.submit(batch)));
+    ASSERT_EQ(bench.dispatches.size(), 1u);
+    EXPECT_EQ(!preemptions(bench.submit(urgent_spec(2, ms(2500)))).empty(), makes_way) << deadline.ms();
+  }
+}
+
 // Two slots with batch jobs, two urgent jobs one after the other.
 std::size_t hard_preemptions(const Config& config) {
   Bench bench{config};
