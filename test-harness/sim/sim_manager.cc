@@ -82,11 +82,16 @@ void SimManager::follow_books() {
     phase = to;
   };
   std::size_t seen = 0;
+  const Instant now = node_.clock.local(world_.now());
   for (const pool::ReplicaSpec& spec : setup_.replicas) {
     const pool::LeaseBook* book = core_->book_of(spec.replica_id);
     if (book == nullptr) continue;
     for (const auto& [id, lease] : book->leases()) {
       ++seen;
+      // L4: whose holder stays silent has lost it, whatever else happened since.
+      if (!lease.closed && lease.expires <= now) {
+        return world_.violation(node_.name + ": lease " + std::to_string(id.counter) + " stands behind its end");
+      }
       move(books_[id], lease.closed                ? BookPhase::closed
                        : lease.acked_renewals > 0  ? BookPhase::acked
                        : lease.issued_renewals > 0 ? BookPhase::issued
