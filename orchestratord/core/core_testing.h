@@ -188,4 +188,21 @@ inline std::string shown(const Effects& effects, ReaderId reader) {
   return out;
 }
 
+// A Bench for long runs: the invariants, which walk every job, are checked at each 64th step.
+struct LongBench : Bench {
+  using Bench::Bench;
+  Effects step(const Event& event) override {
+    if (++steps % 64 == 0) return Bench::step(event);
+    Effects out;
+    core.step(event, now, out);
+    for (const Effect& effect : out) {
+      if (const auto* update = std::get_if<SendUpdate>(&effect)) last_seq = update->seq;
+      if (const auto* dispatch = std::get_if<Dispatch>(&effect)) dispatches.push_back(*dispatch);
+      if (const auto* ended = std::get_if<NotedEnded>(&effect)) ends.push_back(*ended);
+    }
+    return out;
+  }
+  std::uint64_t steps = 0;
+};
+
 }  // namespace orch::gateway::testing

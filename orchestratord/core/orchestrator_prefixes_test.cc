@@ -209,22 +209,6 @@ struct FleetResult {
   double fullest = 0;  // jobs of the busiest replica over the mean
 };
 
-// A bench that looks at the invariants of every hundredth step: they cost more than the step.
-struct FleetBench : Bench {
-  using Bench::Bench;
-  Effects step(const Event& event) override {
-    if (++steps_ % 100 == 0) return Bench::step(event);
-    Effects out;
-    core.step(event, now, out);
-    for (const Effect& effect : out) {
-      if (const auto* update = std::get_if<SendUpdate>(&effect)) last_seq = update->seq;
-      if (const auto* dispatch = std::get_if<Dispatch>(&effect)) dispatches.push_back(*dispatch);
-    }
-    return out;
-  }
-  int steps_ = 0;
-};
-
 // Four replicas of four slots, each with memory for 8,192 tokens. A replica computes prompts one after another, a
 // quarter of a millisecond a token, and 32 tokens of each answer at 10 ms. Twenty system prompts of 1,000 tokens, short
 // questions.
@@ -310,7 +294,7 @@ class SharedPrompts {
 
   Traffic traffic_;
   Prng prng_;
-  FleetBench bench_;
+  LongBench bench_;
   Instant at_{1'000'000'000};
   std::multimap<Instant, std::function<void()>> agenda_;
   std::vector<std::string> systems_;

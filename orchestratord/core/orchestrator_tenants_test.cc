@@ -242,23 +242,6 @@ TEST(TenantRun, OC_FAIR_F7_a_pinned_tenant_is_charged_alike_and_stands_outside_o
   EXPECT_EQ(standing("pinned").v, before + 7);
 }
 
-// A Bench for long runs: the invariants, which walk every job, are checked at each 64th step.
-struct LongBench : Bench {
-  using Bench::Bench;
-  Effects step(const Event& event) override {
-    if (++steps % 64 == 0) return Bench::step(event);
-    Effects out;
-    core.step(event, now, out);
-    for (const Effect& effect : out) {
-      if (const auto* update = std::get_if<SendUpdate>(&effect)) last_seq = update->seq;
-      if (const auto* dispatch = std::get_if<Dispatch>(&effect)) dispatches.push_back(*dispatch);
-      if (const auto* ended = std::get_if<NotedEnded>(&effect)) ends.push_back(*ended);
-    }
-    return out;
-  }
-  std::uint64_t steps = 0;
-};
-
 // Three tenants at weights 1:2:4, always backlogged; the one of weight 1 sends ten jobs for each of the others', five
 // times as long. The counts of the ends are the journal that the shares are held against.
 TEST(TenantRun, F5_weights_1_2_4_under_an_aggressor_of_ten_to_one) {

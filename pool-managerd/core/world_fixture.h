@@ -40,6 +40,16 @@ inline Settings one_replica(std::uint32_t slots = 4) {
   return settings;
 }
 
+inline Settings replicas(int count) {
+  Settings settings = one_replica();
+  settings.replicas[0].model_path = "/old";
+  for (int i = 1; i < count; ++i) {
+    settings.replicas.push_back(settings.replicas[0]);
+    settings.replicas.back().replica_id = "p-" + std::to_string(i);
+  }
+  return settings;
+}
+
 inline Holder orch_at(std::uint64_t n, std::uint64_t boot = 1) { return {.orch = OrchId{Uuid{9, n}}, .boot = boot}; }
 
 // What a worker does; changed by tests before or while it runs.
