@@ -144,7 +144,7 @@ struct OperationReply {
   std::string message;
   std::string field;
 };
-// What Manager::specs() says now is to outlive this process (OC-POOL-3054).
+// What Manager::lasting_specs() says now is to outlive this process (OC-POOL-3054).
 struct OperationEnded {
   Operation operation;
 };

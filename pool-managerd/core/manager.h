@@ -43,8 +43,9 @@ class Manager {
   std::size_t open_leases(const std::string& replica_id) const;
   std::size_t attached() const { return attachments_.links().size(); }
   bool is_shut_down() const { return shut_down_; }
-  std::vector<ReplicaSpec> specs() const;     // of the replicas there are now, by replica id
-  std::vector<Operation> operations() const;  // oldest first: at most Limits::operations_kept that have ended
+  std::vector<ReplicaSpec> specs() const;          // of the replicas there are now, by replica id
+  std::vector<ReplicaSpec> lasting_specs() const;  // one of each place: what the next start is to begin with
+  std::vector<Operation> operations() const;       // oldest first: at most Limits::operations_kept that have ended
   std::optional<Operation> operation(OperationId id) const;
   const Settings& settings() const { return settings_; }
   // Aborts when an invariant of DESIGN-RULES "Leases" is broken; for tests and the simulator, after any step.

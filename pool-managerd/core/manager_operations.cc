@@ -141,6 +141,7 @@ void Manager::begin_rollout(OpenOperation& operation) {
     const ReplicaSpec& spec = replicas_.at(id)->spec();
     const ModelFile is{.path = spec.model_path, .digest = spec.model_digest};
     if (!rollout.of_drained && operation.view.model == is) continue;
+    rollout.before.push_back(spec);
     rollout.todo.push_back({.replica_id = id, .to = operation.view.model.value_or(is)});
   }
   operation.view.total = static_cast<std::uint32_t>(rollout.todo.size());
@@ -149,6 +150,7 @@ void Manager::begin_rollout(OpenOperation& operation) {
 
 // True when anything has changed: the replicas are settled again then.
 bool Manager::advance_operations(Instant now, Effects& out) {
+  if (shutting_down_) return false;  // they have ended as they were
   bool changed = false;
   for (auto& [id, open] : open_operations_) changed = advance(open, now, out) || changed;
   std::erase_if(open_operations_, [](const auto& entry) { return entry.second.view.state != OperationState::running; });
@@ -272,9 +274,11 @@ void Manager::finish(OpenOperation& operation, std::string error, Instant now, E
   out.push_back(OperationEnded{operation.view});
 }
 
+// They stay known, for what they have begun is not to last (OC-POOL-3054).
 void Manager::end_operations(const std::string& why, Instant now, Effects& out) {
-  for (auto& [id, open] : open_operations_) finish(open, why, now, out);
-  open_operations_.clear();
+  for (auto& [id, open] : open_operations_) {
+    if (open.view.state == OperationState::running) finish(open, why, now, out);
+  }
 }
 
 void Manager::remove_replica(const std::string& replica_id, Instant now, Effects& out) {
@@ -294,9 +298,24 @@ std::vector<ReplicaSpec> Manager::specs() const {
   return out;
 }
 
+// OC-POOL-3054: an operation that is cut short has changed nothing, whatever else has ended meanwhile.
+std::vector<ReplicaSpec> Manager::lasting_specs() const {
+  std::map<std::string, ReplicaSpec> by_place;
+  for (const auto& [id, replica] : replicas_) by_place.emplace(replica->spec().place, replica->spec());
+  for (const auto& [id, open] : open_operations_) {
+    if (!open.rollout) continue;
+    for (const ReplicaSpec& before : open.rollout->before) by_place.insert_or_assign(before.place, before);
+  }
+  std::vector<ReplicaSpec> out;
+  for (auto& [place, spec] : by_place) out.push_back(std::move(spec));
+  return out;
+}
+
 std::vector<Operation> Manager::operations() const {
   std::vector<Operation> out(ended_operations_.begin(), ended_operations_.end());
-  for (const auto& [id, open] : open_operations_) out.push_back(open.view);
+  for (const auto& [id, open] : open_operations_) {
+    if (open.view.state == OperationState::running) out.push_back(open.view);
+  }
   std::sort(out.begin(), out.end(), [](const Operation& a, const Operation& b) { return a.id < b.id; });
   return out;
 }

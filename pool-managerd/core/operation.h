@@ -13,6 +13,7 @@
 
 #include "common/base/ids.h"
 #include "common/base/time.h"
+#include "pool-managerd/core/settings.h"
 
 namespace orch::pool {
 
@@ -58,6 +59,7 @@ struct Rollout {
     ModelFile to;
     bool drained = false;  // its successor is not to run either
   };
+  std::vector<ReplicaSpec> before;  // what its targets are until it has ended (OC-POOL-3054)
   std::deque<Change> todo;
   std::string old_id;             // under way; empty: none
   std::string new_id;             // its successor

@@ -352,7 +352,7 @@ void Daemon::Parts::execute(const OperationReply& effect) {
 // Stored before anybody is told (OC-POOL-3054).
 void Daemon::Parts::execute(const OperationEnded& effect) {
   const Operation& operation = effect.operation;
-  const auto stored = generations.store(manager.specs());
+  const auto stored = generations.store(manager.lasting_specs());
   if (!stored.ok()) runtime::log_error("generations_not_written", {{"message", stored.error().message}});
   runtime::log_info("operation_ended", {{"operation_id", to_string(operation.id)},
                                         {"kind", to_string(operation.kind)},
