@@ -117,8 +117,7 @@ void MockEngine::submit(worker::GenerationRequest request, std::shared_ptr<worke
                                 .next = now,
                                 .text = {}});
   job->prompt_tokens = estimate(request.prompt);
-  job->length = script_words_.empty() ? kShortest + static_cast<std::uint32_t>(job->random.below(64))
-                                      : static_cast<std::uint32_t>(script_words_.size()) * options_.script.repeat;
+  job->length = length_of(job->random);
   const DispatchId id = request.id;
   job->refusal = refuse_scores(request, "mock");
   if (!job->refusal) job->refusal = refuse_shaping(request, "mock");
@@ -215,7 +214,14 @@ bool MockEngine::fault_strikes(Job& job) {
   }
 }
 
+std::uint32_t MockEngine::length_of(Prng& random) const {
+  if (options_.script.clock) return options_.script.repeat;
+  if (!script_words_.empty()) return static_cast<std::uint32_t>(script_words_.size()) * options_.script.repeat;
+  return kShortest + static_cast<std::uint32_t>(random.below(64));
+}
+
 MockEngine::Word MockEngine::next_word(Job& job) const {
+  if (options_.script.clock) return {kFirstId, " " + std::to_string(runtime::now().ns)};
   if (!script_words_.empty()) {
     const std::size_t at = job.given % script_words_.size();
     return {kFirstId + job.given, (job.given > 0 && at == 0 ? " " : "") + script_words_[at]};

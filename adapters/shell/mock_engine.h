@@ -67,6 +67,7 @@ class MockEngine final : public worker::GenerationEngine {
   void step(Job& job, Instant now);
   bool fault_strikes(Job& job);
   void give_token(Job& job, Instant now);
+  std::uint32_t length_of(Prng& random) const;
   Word next_word(Job& job) const;
   void finish(Job& job, worker::FinishReason reason, Instant now);
   void fail(Job& job, worker::EngineFailure failure);

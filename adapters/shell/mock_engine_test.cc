@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <optional>
+#include <sstream>
 
 #include "adapters/shell/recording_sink.h"
 #include "common/runtime/clock.h"
@@ -97,6 +98,20 @@ TEST(MockEngine, says_a_text_as_often_as_asked) {
   const auto sink = submit(engine, 1, 20);
   EXPECT_EQ(sink->outcome(), "FINISHED");
   EXPECT_EQ(sink->text(), "a b a b a b");
+}
+
+TEST(MockEngine, says_the_clock_when_asked) {
+  MockEngine engine({.model_name = "m", .script = script(R"({"clock":true,"repeat":2,"token_delay_ms":0})")});
+  const std::int64_t before = runtime::now().ns;
+  const auto sink = submit(engine, 1, 20);
+  EXPECT_EQ(sink->outcome(), "FINISHED");
+  std::istringstream said(sink->text());
+  std::int64_t first = 0;
+  std::int64_t second = 0;
+  said >> first >> second;
+  EXPECT_LE(before, first);
+  EXPECT_LT(first, second);
+  EXPECT_LE(second, runtime::now().ns);
 }
 
 TEST(MockEngine, fails_after_the_scripted_token) {

@@ -32,6 +32,12 @@ bool take_number(const nlohmann::json& value, std::uint32_t& out) {
   return true;
 }
 
+bool take_flag(const nlohmann::json& value, bool& out) {
+  if (!value.is_boolean()) return false;
+  out = value.get<bool>();
+  return true;
+}
+
 bool take_milliseconds(const nlohmann::json& value, Duration& out) {
   std::uint32_t number = 0;
   if (!take_number(value, number)) return false;
@@ -52,6 +58,7 @@ bool take_fault(const nlohmann::json& value, Fault& out) {
 bool take(const std::string& key, const nlohmann::json& value, MockScript& out) {
   if (key == "text") return take_string(value, out.text);
   if (key == "repeat") return take_number(value, out.repeat);
+  if (key == "clock") return take_flag(value, out.clock);
   if (key == "model_digest") return take_string(value, out.model_digest);
   if (key == "ctx_max") return take_number(value, out.ctx_max);
   if (key == "load_ms") return take_milliseconds(value, out.load);

@@ -28,6 +28,7 @@ struct MockScript {
 
   std::string text;          // said word by word; empty: pseudo-random words by seed
   std::uint32_t repeat = 1;  // how often the text is said; for answers larger than a script may be
+  bool clock = false;        // a token's text is the clock of `runtime::now`, in ns, when it is given (latency_bench)
   std::string model_digest;
   std::uint32_t ctx_max = 4096;
   Duration load = {};

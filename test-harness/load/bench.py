@@ -1,5 +1,5 @@
-"""Benchmarks with the machine described: `bench.py [engine] [batch] [busy] [startup] [speculation] [weights] [gateway] [--rounds N]
-[--model FILE] [--batches 1,4] [--types A,B] [--json FILE]`.
+"""Benchmarks with the machine described: `bench.py [engine] [batch] [busy] [startup] [speculation] [vulkan] [weights] [gateway] [latency]
+[--rounds N] [--model FILE] [--batches 1,4] [--types A,B] [--json FILE]`.
 --model is a GGUF file with a chat template that both engines load, instead of the default model. `weights` makes a model of random
 weights of each of --types and measures both engines on it; so does `batch` where --types is given."""
 
@@ -25,6 +25,8 @@ from orch_cluster import (MODEL_NAME, ROOT, Cluster, binary_dir, llama_server, m
 
 PROMPT_WORDS = 220  # about as many tokens
 DECODE_TOKENS = 64
+LATENCY_TOKENS = 40
+LATENCY_TOKEN_MS = 200  # between two tokens of a stream: 1,000 streams make 5,000 events a second
 # 135 million parameters like the default model, but of rows that K-quants can hold: 12 layers, width 1024, 16 heads over 4 of keys.
 RANDOM_SHAPE = {"layers": 12, "embedding": 1024, "feed_forward": 2816, "heads": 16, "kv_heads": 4, "head_dim": 64, "context": 2048,
                 "chat_template": "{% for message in messages %}{{ message['content'] }}{% endfor %}"}
@@ -118,6 +120,27 @@ def bench_engine(rounds, threads, model):
         ours, theirs = medians["native cpu"], medians["llama.cpp cpu"]
         print(f"native / llama.cpp: prefill {ours[0] / theirs[0]:.2f}x, decode {ours[2] / theirs[2]:.2f}x")
     return medians
+
+
+# --- vulkan ---
+
+def bench_vulkan(rounds, model):
+    """The native worker on a software Vulkan device beside llama.cpp's Vulkan backend on the same one. Ours is asked over HTTP,
+    llama.cpp in its own process; it compiles for minutes and decodes few tokens a second there."""
+    os.environ["VK_ICD_FILENAMES"] = str(LAVAPIPE)
+    path = model or model_file()
+    with Cluster([native_pool(model and str(pathlib.Path(model).resolve()), device="vulkan:0", slots=1, ctx=1024)]) as cluster:
+        url = cluster.wait_ready(120).url
+        measured = [measure_chat(url, MODEL_NAME, number) for number in range(rounds + 1)][1:]  # round 0 warms up
+    ours = [statistics.median(column) for column in zip(*((prompt / ttft, (tokens - 1) / decoding) for prompt, ttft, tokens, decoding in measured))]
+    out = subprocess.run([sys.executable, str(pathlib.Path(__file__).with_name("llama_vulkan.py")), path, str(measured[0][0]), "16"],
+                         capture_output=True, text=True, check=True, timeout=1500)
+    theirs = json.loads(out.stdout)
+    print(f"\nvulkan: software device, prompt of {measured[0][0]} tokens; llama.cpp ({theirs['version']}) was ready after {theirs['ready_s']} s")
+    print(f"{'':18}{'prefill tok/s':>15}{'decode tok/s':>14}")
+    print(f"{'native':18}{ours[0]:15.1f}{ours[1]:14.1f}\n{'llama.cpp':18}{theirs['prefill']:15.1f}{theirs['decode']:14.1f}")
+    print(f"native / llama.cpp: prefill {ours[0] / theirs['prefill']:.2f}x, decode {ours[1] / theirs['decode']:.2f}x")
+    return {"native": ours, "llama.cpp": theirs}
 
 
 # --- weights ---
@@ -452,6 +475,39 @@ def bench_gateway(rounds):
     return out
 
 
+def bench_latency(rounds):
+    """What the way from the engine through the gateway adds to a token, and what an open stream holds in the gateway."""
+    out = {}
+    with tempfile.TemporaryDirectory(prefix="orch") as folder:
+        script = pathlib.Path(folder, "script.json")
+        script.write_text(json.dumps({"clock": True, "repeat": LATENCY_TOKENS, "token_delay_ms": LATENCY_TOKEN_MS}))
+        pool = mock_pool(slots=64, replicas=16, mock_script=str(script))
+        with Cluster([pool], orchestratord={"queue": {"capacity": 4096, "interactive_capacity": 4096}}) as cluster:
+            cluster.wait_ready()
+            wait_until(lambda: all(r["state"] == "ready" for r in cluster.replicas()), 60, "all replicas")
+            pid, port = cluster.processes["orchestratord"].pid, cluster.url.rsplit(":", 1)[1]
+            for count in (1, 100, 1000):
+                runs, held = [], []
+                for _ in range(rounds):
+                    before, most = rss_mib(pid), 0.0
+                    with subprocess.Popen([str(binary_dir() / "latency_bench"), port, "mock-model", str(count), str(LATENCY_TOKENS)],
+                                          stdout=subprocess.PIPE, text=True) as client:
+                        while client.poll() is None:
+                            most = max(most, rss_mib(pid))
+                            time.sleep(0.2)
+                        assert client.returncode == 0
+                        runs.append(json.loads(client.stdout.read()))
+                    held.append((most - before) * 1024 / count)
+                out[count] = {key: statistics.median(run[key] for run in runs) for key in ("tokens", "p50", "p90", "p99", "p999", "max")}
+                out[count]["KiB"] = held[0]
+    print(f"\nlatency: us from the mock engine to the client's read, one token per stream every {LATENCY_TOKEN_MS} ms, medians of {rounds} runs; "
+          "memory of orchestratord per stream, first run")
+    print(f"{'streams':>8}{'tokens':>9}{'p50':>9}{'p90':>9}{'p99':>9}{'p99.9':>9}{'max':>10}{'KiB a stream':>14}")
+    for count, one in out.items():
+        print(f"{count:8}{one['tokens']:9.0f}{one['p50']:9.1f}{one['p90']:9.1f}{one['p99']:9.1f}{one['p999']:9.1f}{one['max']:10.1f}{one['KiB']:14.1f}")
+    return out
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", nargs="*", default=["engine", "gateway"])
@@ -479,6 +535,10 @@ def main():
         results["weights"] = bench_weights(args.rounds, args.threads, (args.types or "Q4_1,Q4_0,Q8_0,Q4_K").split(","))
     if "gateway" in args.what:
         results["gateway"] = bench_gateway(args.rounds)
+    if "vulkan" in args.what:
+        results["vulkan"] = bench_vulkan(args.rounds, args.model)
+    if "latency" in args.what:
+        results["latency"] = bench_latency(args.rounds)
     if args.json:
         pathlib.Path(args.json).write_text(json.dumps(results, indent=1) + "\n")
 
