@@ -309,6 +309,7 @@ void Orchestrator::plan_wakeup() {
 
 // --- drain ---
 
+// OC-JOB-1014
 void Orchestrator::finish_drain() {
   if (!drain_end_ || drained_) return;
   if (*drain_end_ <= now_) {
@@ -322,8 +323,10 @@ void Orchestrator::finish_drain() {
         cancel(job, "drain", "the service is shutting down");
       } else if (job.state == JobState::admitting) {
         refuse_admitting(job, failure_for(Outcome::CANCELED, "the service is shutting down", job));
-      } else if (job.state == JobState::committing) {
-        job.cancel_at_admission = true;
+      } else if (job.state == JobState::concluding && !job.journal.wanted) {
+        // Evicted for a newcomer that is not durable yet, and no next start knows it.
+        job.conclusion = {failure_for(Outcome::CANCELED, "the service is shutting down", job), "drain", {}, now_, {}};
+        tell_end(job);
       }
     }
   }

@@ -22,6 +22,11 @@ const char* policy_label(FullPolicy policy) {  // ORCH-2007
   return "reject";
 }
 
+const char* canceled_by(std::string_view reason) {
+  if (reason == "disconnect") return "the client left";
+  return "canceled by the caller";
+}
+
 }  // namespace
 
 // Order of DESIGN-RULES "Admission and deadlines", as far as the core decides: lifecycle, context, pool, queue.
@@ -181,7 +186,7 @@ void Orchestrator::admit(Job& job) {
   }
   for (const Job::Repeat& repeat : std::exchange(job.repeats, {})) answer_repeat(repeat, id, started);
   arm(job);
-  if (job.cancel_at_admission) cancel(job, "client", "canceled by the caller");
+  if (!job.cancel_at_admission.empty()) cancel(job, job.cancel_at_admission, canceled_by(job.cancel_at_admission));
 }
 
 // Who must go for the newcomer; nullopt: nobody may, and it is refused.
@@ -309,7 +314,7 @@ void Orchestrator::on(const ReaderGone& event) {
       job.first_reader.reset();
       if (job.spec.attachment != Attachment::attached) return;
       if (job.state == JobState::committing) {
-        job.cancel_at_admission = true;
+        if (job.cancel_at_admission.empty()) job.cancel_at_admission = "disconnect";
       } else {
         refuse_admitting(job, failure_for(Outcome::CANCELED, "the client left", job));
       }
@@ -344,7 +349,7 @@ void Orchestrator::on(const CancelJob& event) {
   Job& job = jobs_.at(event.job);
   if (job.state == JobState::admitting)
     return refuse_admitting(job, failure_for(Outcome::CANCELED, "canceled by the caller", job));
-  if (job.state == JobState::committing) job.cancel_at_admission = true;
+  if (job.state == JobState::committing && job.cancel_at_admission.empty()) job.cancel_at_admission = "client";
   if (job.live()) cancel(job, "client", "canceled by the caller");
 }
 

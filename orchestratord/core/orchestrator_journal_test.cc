@@ -101,7 +101,20 @@ TEST(Journal, a_cancel_that_overtakes_the_admission_ends_the_job_after_it) {
   bench.commit();
   ASSERT_EQ(bench.ends.size(), 1u);
   EXPECT_EQ(outcome_code(bench.ends[0].failure), "CANCELED");
+  EXPECT_EQ(bench.ends[0].cancel_reason, "client");
   EXPECT_TRUE(bench.dispatches.empty());
+}
+
+TEST(Journal, a_client_that_leaves_before_the_admission_ends_the_job_after_it) {
+  JournalBench bench;
+  bench.ready();
+  JobSpec spec = attached(1);
+  spec.idempotency = keyed(1, 1, 1).idempotency;
+  bench.submit(spec, ReaderId{1});
+  bench.step(ReaderGone{ReaderId{1}});
+  bench.commit();
+  ASSERT_EQ(bench.ends.size(), 1u);
+  EXPECT_EQ(bench.ends[0].cancel_reason, "disconnect");
 }
 
 // --- J3 ---
@@ -247,6 +260,63 @@ TEST(Journal, a_drain_waits_for_the_last_commits) {
   bench.step(DrainBegin{ms(1000)});
   EXPECT_TRUE(all_of<Drained>(bench.finished(d, 1)).empty());
   EXPECT_EQ(all_of<Drained>(bench.commit()).size(), 1u);
+}
+
+TEST(Journal, OC_JOB_1014_a_job_that_is_being_committed_at_the_deadline_is_admitted_and_ends) {
+  JournalBench bench;
+  bench.ready();
+  bench.submit(spec_of(1));
+  bench.step(DrainBegin{ms(1000)});
+  bench.open(1, 1);
+  EXPECT_TRUE(admissions(bench.advance(ms(1500))).empty()) << "nobody is told before it is durable";
+  const Effects last = bench.commit();
+  EXPECT_EQ(admissions(last).size(), 1u);
+  EXPECT_EQ(all_of<Drained>(last).size(), 1u);
+  EXPECT_TRUE(bench.dispatches.empty());
+  ASSERT_EQ(bench.ends.size(), 1u);
+  EXPECT_EQ(outcome_code(bench.ends[0].failure), "CANCELED");
+  EXPECT_EQ(bench.ends[0].failure->message, "the service is shutting down");
+  EXPECT_EQ(bench.ends[0].cancel_reason, "drain");
+}
+
+TEST(JournalFailing, OC_JOB_1014_a_job_that_is_never_committed_is_not_told_of) {
+  JournalBench bench;
+  bench.ready();
+  bench.submit(spec_of(1));
+  bench.step(DrainBegin{ms(1000)});
+  EXPECT_TRUE(all_of<Drained>(bench.advance(ms(2999))).empty());
+  const Effects last = bench.advance(ms(1));
+  EXPECT_EQ(all_of<Drained>(last).size(), 1u);
+  EXPECT_TRUE(all_of<AdmissionReply>(last).empty()) << "whether the disk has it is not known";
+  EXPECT_TRUE(bench.ends.empty());
+}
+
+// Nothing but its connection knows this job: no later start can tell its end.
+TEST(JournalFailing, OC_JOB_1014_a_victim_without_a_record_ends_at_the_deadline_whatever_the_disk_does) {
+  for (const bool committed : {true, false}) {
+    Config config = journaled();
+    config.queue.batch_capacity = 1;
+    JournalBench bench{config};
+    bench.step(ManagerUp{kLink, kManager, 1, {ready_replica()}});  // no lease: jobs wait
+    JobSpec victim = attached(1);
+    victim.priority = Priority::batch;
+    bench.submit(victim, ReaderId{1});
+    bench.submit(spec_of(2, Priority::batch));
+    ASSERT_EQ(bench.core.find_job(job_id(1))->state, JobState::concluding);
+    bench.step(DrainBegin{ms(1000)});
+    EXPECT_EQ(shown(bench.advance(ms(999)), ReaderId{1}), "");
+    EXPECT_EQ(shown(bench.advance(ms(1)), ReaderId{1}), "2 CANCELED, closed");
+    ASSERT_EQ(bench.ends.size(), 1u);
+    EXPECT_EQ(bench.ends[0].cancel_reason, "drain");
+    if (committed) {
+      EXPECT_EQ(admissions(bench.commit()).size(), 1u);
+      EXPECT_TRUE(bench.core.drained());
+    } else {
+      EXPECT_EQ(outcome_code(refusal(bench.refuse())), "JOURNAL_UNAVAILABLE");
+      EXPECT_TRUE(bench.core.drained());
+    }
+    EXPECT_EQ(bench.ends.size(), committed ? 2u : 1u);
+  }
 }
 
 TEST(Journal, an_id_that_is_used_again_is_not_erased_with_its_first_job) {
