@@ -181,7 +181,7 @@ const std::vector<BadCase> bad_pool{
      "pools[0].engine_url", "http://"},
     {"bad_device", one_pool(good_pool + ", device: gpu"), "pools[0].device", "vulkan:INDEX (0..255)"},
     {"bad_device_index", one_pool(good_pool + ", device: 'vulkan:999'"), "pools[0].device", "vulkan:INDEX (0..255)"},
-    {"bad_isa", one_pool(good_pool + ", isa: sse"), "pools[0].isa", "auto, scalar, avx2"},
+    {"bad_isa", one_pool(good_pool + ", isa: sse"), "pools[0].isa", "auto, scalar, avx2, avx512vnni"},
     {"slots_zero", one_pool(good_pool + ", slots: 0"), "pools[0].slots", "1..64"},
     {"unknown_key", one_pool(good_pool + ", gpu: 1"), "pools[0].gpu", "unknown key"},
     {"two_of_one_id", pools_yaml + "  - {id: p0, engine: mock, model: {name: m}}\n", "pools[1].id", "must be unique"},

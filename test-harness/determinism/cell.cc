@@ -94,6 +94,8 @@ const char* device_name(Device device) {
       return "scalar";
     case Device::avx2:
       return "avx2";
+    case Device::avx512vnni:
+      return "avx512vnni";
     case Device::vulkan:
       return "vulkan";
   }
@@ -112,6 +114,8 @@ Cell make_cell(std::uint64_t seed, std::uint32_t number, const CellChoice& choic
   Cell out;
   out.seed = prng.next();
   out.device = choice.avx2 && prng.below(4) != 0 ? Device::avx2 : Device::scalar;
+  // Where both are there, cells that AVX2 would compute elsewhere are shared out by number; the draws stay the same.
+  if (choice.avx512vnni && number % 2 == 0 && out.device == Device::avx2) out.device = Device::avx512vnni;
   if (choice.vulkan && prng.below(2) == 0) out.device = Device::vulkan;
   out.threads = 1 + below(prng, 3);
   // A few neighbours mostly, now and then a full batch.

@@ -23,7 +23,7 @@ struct Case {
 // `file`: null for a tiny model.
 Case make_case(std::uint64_t seed, const FileModel* file);
 
-enum class Device : std::uint8_t { scalar, avx2, vulkan };
+enum class Device : std::uint8_t { scalar, avx2, avx512vnni, vulkan };
 const char* device_name(Device device);
 
 struct Cell {
@@ -43,6 +43,7 @@ struct Cell {
 // What may be drawn. A file's model is computed by the scalar reference alone and in small company, to end in time.
 struct CellChoice {
   bool avx2 = false;
+  bool avx512vnni = false;
   bool vulkan = false;
   bool small = false;
 };

@@ -23,6 +23,7 @@ struct Options {
   std::uint64_t seeds = 64;
   std::uint32_t cells = 8;
   std::optional<std::uint32_t> cell;
+  std::uint32_t threads = 0;  // of every cell; 0: as drawn
   std::string model_path;
   std::unique_ptr<FileModel> model;  // of model_path
   bool vulkan = false;
@@ -34,6 +35,7 @@ struct Counts {
   std::uint64_t skipped = 0;  // the device refuses the model's types
   std::uint64_t rows = 0;
   std::uint64_t avx2 = 0;
+  std::uint64_t avx512vnni = 0;
   std::uint64_t vulkan = 0;
   std::uint64_t cached_tokens = 0;
   std::uint64_t preemptions = 0;
@@ -91,9 +93,12 @@ class Checker {
   std::optional<std::string> check(std::uint64_t seed, std::uint32_t number, Fault fault) {
     const Case of = make_case(seed, options_.model.get());
     const Trace& expected = reference(seed, of);
-    Cell cell = make_cell(
-        seed, number,
-        {.avx2 = worker::cpu::avx2_kernels() != nullptr, .vulkan = options_.vulkan, .small = of.file != nullptr});
+    Cell cell = make_cell(seed, number,
+                          {.avx2 = worker::cpu::avx2_kernels() != nullptr,
+                           .avx512vnni = worker::cpu::avx512vnni_kernels() != nullptr,
+                           .vulkan = options_.vulkan,
+                           .small = of.file != nullptr});
+    if (options_.threads != 0) cell.threads = options_.threads;
     if (fault == Fault::stale_page) cell.share_prefixes = false;
     auto backend = make_backend(of, cell);
     if (!backend.ok()) {
@@ -107,6 +112,7 @@ class Checker {
     ++counts_.cells;
     counts_.rows += got.logits.size();
     counts_.avx2 += cell.device == Device::avx2 ? 1 : 0;
+    counts_.avx512vnni += cell.device == Device::avx512vnni ? 1 : 0;
     counts_.vulkan += cell.device == Device::vulkan ? 1 : 0;
     counts_.cached_tokens += got.cached_tokens;
     counts_.preemptions += got.preemptions;
@@ -152,15 +158,17 @@ int check_all(const Options& options) {
   }
   const Counts& n = checker.counts();
   std::printf(
-      "%llu seeds, %llu cells (%llu AVX2, %llu Vulkan, %llu refused by the device), %llu rows of logits, "
+      "%llu seeds, %llu cells (%llu AVX2, %llu AVX-512 VNNI, %llu Vulkan, %llu refused by the device), %llu rows of "
+      "logits, "
       "%llu cached tokens, %llu preemptions, %llu resumptions, %llu of %llu drafted tokens accepted: %llu "
       "differences\n",
       static_cast<unsigned long long>(options.seeds), static_cast<unsigned long long>(n.cells),
-      static_cast<unsigned long long>(n.avx2), static_cast<unsigned long long>(n.vulkan),
-      static_cast<unsigned long long>(n.skipped), static_cast<unsigned long long>(n.rows),
-      static_cast<unsigned long long>(n.cached_tokens), static_cast<unsigned long long>(n.preemptions),
-      static_cast<unsigned long long>(n.resumed), static_cast<unsigned long long>(n.drafts_accepted),
-      static_cast<unsigned long long>(n.drafted), static_cast<unsigned long long>(n.differences));
+      static_cast<unsigned long long>(n.avx2), static_cast<unsigned long long>(n.avx512vnni),
+      static_cast<unsigned long long>(n.vulkan), static_cast<unsigned long long>(n.skipped),
+      static_cast<unsigned long long>(n.rows), static_cast<unsigned long long>(n.cached_tokens),
+      static_cast<unsigned long long>(n.preemptions), static_cast<unsigned long long>(n.resumed),
+      static_cast<unsigned long long>(n.drafts_accepted), static_cast<unsigned long long>(n.drafted),
+      static_cast<unsigned long long>(n.differences));
   const bool exercised = options.cell || options.seeds * options.cells < 200 ||
                          (n.cached_tokens > 0 && n.preemptions > 0 && n.resumed > 0 && n.drafts_accepted > 0 &&
                           n.drafted > n.drafts_accepted);
@@ -208,7 +216,8 @@ int main_of(int argc, char** argv) {
     } else if (read_number(argument, "--cell=", cell)) {
       options.cell = cell;
     } else if (!read_number(argument, "--seeds=", options.seeds) && !read_number(argument, "--first=", options.first) &&
-               !read_number(argument, "--cells=", options.cells)) {
+               !read_number(argument, "--cells=", options.cells) &&
+               !read_number(argument, "--threads=", options.threads)) {
       std::fprintf(stderr, "determinism: unknown argument %s\n", argv[i]);
       return 64;
     }

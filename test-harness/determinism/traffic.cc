@@ -15,6 +15,26 @@ using worker::BatchEvent;
 using worker::GenerationBatch;
 using worker::SequenceRequest;
 
+namespace {
+
+const worker::cpu::CpuKernels& kernels_of(Device device) {
+  const worker::cpu::CpuKernels* wanted = device == Device::avx2         ? worker::cpu::avx2_kernels()
+                                          : device == Device::avx512vnni ? worker::cpu::avx512vnni_kernels()
+                                                                         : nullptr;
+#ifdef ORCH_EMULATED
+  // Bochs 2.7 rounds 2^-25 wrongly with VCVTPS2PH (worker/cpu/kernels_fixture.h).
+  static worker::cpu::CpuKernels right;  // one backend at a time
+  if (wanted != nullptr) {
+    right = *wanted;
+    right.narrow = worker::cpu::scalar_kernels().narrow;
+    return right;
+  }
+#endif
+  return wanted != nullptr ? *wanted : worker::cpu::scalar_kernels();
+}
+
+}  // namespace
+
 Result<std::unique_ptr<Backend>, std::string> make_backend(const Case& of, const Cell& cell) {
   auto loaded = of.file != nullptr ? of.file->load(cell.threads)
                                    : Result<worker::Model, std::string>(worker::testing::tiny_model(of.shape));
@@ -33,9 +53,7 @@ Result<std::unique_ptr<Backend>, std::string> make_backend(const Case& of, const
     return Err{std::string("built without Vulkan")};
 #endif
   }
-  const worker::cpu::CpuKernels* avx2 = worker::cpu::avx2_kernels();
-  const bool wide = cell.device == Device::avx2 && avx2 != nullptr;
-  auto made = worker::cpu::create_cpu_backend(std::move(model), wide ? *avx2 : worker::cpu::scalar_kernels(),
+  auto made = worker::cpu::create_cpu_backend(std::move(model), kernels_of(cell.device),
                                               {.threads = cell.threads, .context = kContext, .pages = cell.pages});
   if (!made.ok()) return Err{made.error().message};
   return std::move(made).value();

@@ -135,11 +135,9 @@ int time_steps(const std::string& path, unsigned threads, unsigned rounds) {
     return 65;
   }
   const std::uint32_t vocabulary = model->config.vocabulary;
-  const worker::cpu::CpuKernels* avx2 = worker::cpu::avx2_kernels();
   const std::uint32_t pages = kSequences * worker::pages_for(kPosition + kRows.back());
-  auto backend =
-      worker::cpu::create_cpu_backend(std::move(model).value(), avx2 != nullptr ? *avx2 : worker::cpu::scalar_kernels(),
-                                      {.threads = threads, .context = 256, .pages = pages});
+  auto backend = worker::cpu::create_cpu_backend(std::move(model).value(), worker::cpu::best_kernels(),
+                                                 {.threads = threads, .context = 256, .pages = pages});
   if (!backend.ok()) return 71;
   StepTimer timer(**backend, vocabulary);
   std::array<std::vector<double>, kRows.size()> one;

@@ -22,13 +22,18 @@ ModelError refused(const char* field, std::string message, ModelErrorKind kind =
 
 bool names_vulkan(const std::string& device) { return device == "vulkan" || device.starts_with("vulkan:"); }
 
+// OC-DEVICE-1005.
 Result<const cpu::CpuKernels*, ModelError> choose_kernels(const std::string& isa) {
   if (isa == "scalar") return &cpu::scalar_kernels();
-  if (isa != "auto" && isa != "avx2") return Err{refused("isa", "'" + isa + "'; allowed: auto, scalar, avx2")};
-  const cpu::CpuKernels* avx2 = cpu::avx2_kernels();
-  if (avx2 != nullptr) return avx2;
-  if (isa == "auto") return &cpu::scalar_kernels();
-  return Err{refused("isa", "this CPU has no AVX2 with F16C", ModelErrorKind::device_unavailable)};
+  if (isa == "auto") return &cpu::best_kernels();
+  const bool wide = isa == "avx512vnni";
+  if (isa != "avx2" && !wide) return Err{refused("isa", "'" + isa + "'; allowed: auto, scalar, avx2, avx512vnni")};
+  const cpu::CpuKernels* kernels = wide ? cpu::avx512vnni_kernels() : cpu::avx2_kernels();
+  if (kernels != nullptr) return kernels;
+  return Err{refused(
+      "isa",
+      "'" + isa + "': this CPU or its system lacks " + (wide ? cpu::missing_for_avx512vnni() : cpu::missing_for_avx2()),
+      ModelErrorKind::device_unavailable)};
 }
 
 Status<ModelError> check_options(const BackendOptions& options) {
@@ -194,8 +199,7 @@ std::vector<DeviceLine> list_devices() {
 #endif
   DeviceLine line;
   line.name = "cpu";
-  line.description = std::to_string(cpu::usable_cores()) + " threads, kernels " +
-                     (cpu::avx2_kernels() != nullptr ? cpu::avx2_kernels()->name : cpu::scalar_kernels().name);
+  line.description = std::to_string(cpu::usable_cores()) + " threads, kernels " + cpu::best_kernels().name;
   line.memory_bytes = available_memory_bytes();
   line.numeric_class = "X";
   lines.push_back(std::move(line));

@@ -46,6 +46,43 @@ TEST_F(CreateBackend, OC_ENGINE_1006_refuses_unknown_devices_kernels_and_limits)
   EXPECT_EQ(refusal(options).kind, ModelErrorKind::memory);
 }
 
+// Every table by its name: what this CPU has serves as asked, what it lacks is refused with the features' names.
+TEST_F(CreateBackend, OC_DEVICE_1005_a_forced_table_serves_or_names_what_is_missing) {
+  const struct {
+    const char* isa;
+    const cpu::CpuKernels* kernels;
+    std::string missing;
+  } tables[] = {{"scalar", &cpu::scalar_kernels(), ""},
+                {"avx2", cpu::avx2_kernels(), cpu::missing_for_avx2()},
+                {"avx512vnni", cpu::avx512vnni_kernels(), cpu::missing_for_avx512vnni()}};
+  options.device = "cpu";
+  options.context = 128;
+  for (const auto& table : tables) {
+    options.isa = table.isa;
+    if (table.kernels != nullptr) {
+      EXPECT_EQ(table.missing, "");
+      auto loaded = create_backend(*file, options, {});
+      ASSERT_TRUE(loaded.ok()) << table.isa << ": " << loaded.error().message;
+      EXPECT_EQ(loaded->backend->info().name, table.kernels->name);
+      continue;
+    }
+    const ModelError error = refusal(options);
+    EXPECT_EQ(error.kind, ModelErrorKind::device_unavailable) << table.isa;
+    EXPECT_EQ(error.field, "isa");
+    EXPECT_FALSE(table.missing.empty());
+    EXPECT_NE(error.message.find(table.missing), std::string::npos) << error.message;
+  }
+}
+
+TEST_F(CreateBackend, OC_DEVICE_1005_auto_takes_the_fastest_table) {
+  options.device = "cpu";
+  options.context = 128;
+  auto loaded = create_backend(*file, options, {});
+  ASSERT_TRUE(loaded.ok()) << loaded.error().message;
+  const auto tables = cpu::simd_kernels();
+  EXPECT_EQ(loaded->backend->info().name, tables.empty() ? "cpu-scalar" : tables.back()->name);
+}
+
 TEST_F(CreateBackend, OC_NUM_1501_the_cpu_backend_outlives_the_file_and_equals_the_reference) {
   options.device = "cpu";
   options.context = 128;

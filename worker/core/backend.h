@@ -48,7 +48,7 @@ struct BackendFault {
 };
 
 struct BackendInfo {
-  std::string name;         // cpu-scalar | cpu-avx2 | vulkan
+  std::string name;         // cpu-scalar | cpu-avx2 | cpu-avx512vnni | vulkan
   std::string accelerator;  // cpu | vulkan | software-vulkan
   std::string device_name;
   std::string numeric_class;  // "X"

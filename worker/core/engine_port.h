@@ -49,6 +49,7 @@ struct EngineInfo {
   std::string numeric_class;
   std::string accelerator;
   std::string device_name;
+  std::string kernels;  // what the native engine computes with, as cpu-avx2; empty: not known
   bool template_available = false;
   std::uint32_t template_fixed_bytes = 0;
   std::uint32_t template_per_message_bytes = 0;

@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
+#include <vector>
 
 #include "worker/core/backend.h"
 #include "worker/model/q_tensor.h"
@@ -109,7 +111,15 @@ struct CpuKernels {
 
 const CpuKernels& scalar_kernels();
 
-// nullptr when this build or this CPU has no AVX2 and F16C.
+// nullptr when this build, this CPU or its system lacks something; the second function of each pair names it, as in
+// "AVX512BW, AVX512_VNNI", and is empty when nothing is missing.
 const CpuKernels* avx2_kernels();
+std::string missing_for_avx2();
+const CpuKernels* avx512vnni_kernels();
+std::string missing_for_avx512vnni();
+
+// The SIMD tables that this CPU can run, the fastest last, and the one that `--isa auto` takes (OC-DEVICE-1005).
+std::vector<const CpuKernels*> simd_kernels();
+const CpuKernels& best_kernels();
 
 }  // namespace orch::worker::cpu

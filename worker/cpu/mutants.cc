@@ -11,7 +11,7 @@ namespace {
 namespace num = numerics;
 
 // Class X: every table gives the bytes of the scalar one, so a mutant may stand on the fastest.
-const CpuKernels& right_kernels() { return avx2_kernels() != nullptr ? *avx2_kernels() : scalar_kernels(); }
+const CpuKernels& right_kernels() { return best_kernels(); }
 
 void swap_nibbles(Model& model) {
   for (QTensor& tensor : model.weights.tensors) {

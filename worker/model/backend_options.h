@@ -8,7 +8,7 @@ namespace orch::worker {
 
 struct BackendOptions {
   std::string device = "auto";  // auto | cpu | vulkan[:index|:uuid]; auto never picks a software Vulkan device
-  std::string isa = "auto";     // auto | scalar | avx2
+  std::string isa = "auto";     // auto | scalar | avx2 | avx512vnni
   std::uint32_t threads = 0;    // 0: the cores this process may use
   std::uint32_t context = 0;    // tokens per slot; 0: the model's own, shrunk to memory
   std::uint32_t slots = 4;

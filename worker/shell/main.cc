@@ -60,7 +60,7 @@ std::optional<int> parse_flags(int argc, char** argv, Flags& flags) {
   app.add_option("--slots", flags.native.backend.slots, "jobs that run together")->check(CLI::Range(1, 256));
   app.add_option("--ctx", flags.native.backend.context, "tokens per slot; 0: the model's own, shrunk to memory");
   app.add_option("--device", flags.native.backend.device, "auto | cpu | vulkan[:index|:uuid]");
-  app.add_option("--isa", flags.native.backend.isa, "auto | scalar | avx2");
+  app.add_option("--isa", flags.native.backend.isa, "auto | scalar | avx2 | avx512vnni");
   app.add_option("--threads", flags.native.backend.threads, "compute threads; 0: cores - 1, at least 1");
   app.add_option("--speculation", flags.speculation, "drafts from the text itself: on | off")
       ->check(CLI::IsMember({"on", "off"}));
@@ -200,6 +200,7 @@ NativeEngine::Loader loader_for(std::unique_ptr<GgufFile> file, const Flags& fla
                                        {"digest", info.model_digest},
                                        {"quant", info.quant},
                                        {"device", info.device_name},
+                                       {"kernels", info.kernels},
                                        {"ctx", info.ctx_max},
                                        {"slots", info.slots},
                                        {"memory_bytes", info.memory_bytes}});
@@ -221,8 +222,8 @@ int run_once(NativeEngine& engine, const Flags& flags, Process& process) {
   }
   if (flags.self_test) {
     const EngineInfo info = engine.info();
-    std::printf("self-test passed: %s on %s, class %s, context %u, slots %u\n", info.model_digest.c_str(),
-                info.device_name.c_str(), info.numeric_class.c_str(), info.ctx_max, info.slots);
+    std::printf("self-test passed: %s on %s by %s, class %s, context %u, slots %u\n", info.model_digest.c_str(),
+                info.device_name.c_str(), info.kernels.c_str(), info.numeric_class.c_str(), info.ctx_max, info.slots);
     if (flags.generate.empty() && flags.embed.empty()) return 0;
   }
   if (!flags.embed.empty()) return embed_lines(engine, pooling_of(flags.embed));
