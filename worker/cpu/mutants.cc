@@ -112,13 +112,13 @@ CpuKernels fused() {
 }  // namespace
 
 const std::vector<Mutant>& mutants() {
-  static const std::vector<Mutant> kMutants = {
+  static const std::vector<Mutant> list = {
       {"swapped-nibbles", swap_nibbles, nullptr},      {"neox-rope", turn_half_pairs, nullptr},
       {"eps-times-10", raise_epsilon, nullptr},        {"position-off-by-one", nullptr, off_by_one},
       {"wrong-head-scale", nullptr, wrong_head_scale}, {"split-of-128", nullptr, split_of_128},
       {"fused-multiply-add", nullptr, fused},
   };
-  return kMutants;
+  return list;
 }
 
 CpuKernels kernels_of(const Mutant& mutant) {
