@@ -219,10 +219,12 @@ void Orchestrator::append_records(Job& job, std::vector<JournalRecord>& records,
     items.push_back({JournalItem::Kind::dispatch, id, journal.dispatch_due});
   }
   const bool concluding = job.state == JobState::concluding;
+  // An end stands behind all its tokens: a write that is still under way may fail, and this one not.
+  const bool ends_here = concluding && !journal.end_sent;
   if (!journal.unsaved.empty() && (journal.sent_upto == 0 || concluding)) {
     TokensRecord record{id, {}};
     for (const auto& event : journal.unsaved) {
-      if (event->id > journal.sent_upto) record.events.push_back(event);
+      if (ends_here || event->id > journal.sent_upto) record.events.push_back(event);
     }
     if (!record.events.empty()) {
       journal.sent_upto = record.events.back()->id;
@@ -230,7 +232,7 @@ void Orchestrator::append_records(Job& job, std::vector<JournalRecord>& records,
       items.push_back({JournalItem::Kind::tokens, id, journal.sent_upto});
     }
   }
-  if (concluding && !journal.end_sent) {
+  if (ends_here) {
     journal.end_sent = true;
     auto terminal = std::make_shared<StreamEvent>();
     terminal->id = streams_.terminal_id(id, job.conclusion->failure.has_value());

@@ -229,6 +229,25 @@ TEST(JournalFailing, J6_a_terminal_that_cannot_commit_is_held_and_retried_its_sl
   EXPECT_EQ(bench.ends.size(), 1u);
 }
 
+TEST(JournalFailing, J4_an_end_takes_the_tokens_of_a_write_along_that_may_still_fail) {
+  JournalBench bench;
+  bench.ready();
+  const Dispatch d = bench.running(1);
+  bench.open(1, 1);
+  bench.token(d, 0, "a");
+  bench.advance(ms(250));
+  ASSERT_EQ(bench.writes.size(), 1u) << "a checkpoint";
+  bench.token(d, 1, "b");
+  bench.finished(d, 2);
+  ASSERT_EQ(bench.writes.size(), 2u);
+  const JournalTicket first = bench.writes.front().ticket;
+  bench.writes.pop_front();
+  bench.step(JournalFailed{first, first, "disk full for a moment"});
+  bench.commit();
+  ASSERT_EQ(bench.ends.size(), 1u);
+  EXPECT_EQ(bench.disk.tokens(job_id(1)), 2u);
+}
+
 TEST(JournalFailing, J6_a_disk_that_does_not_answer_counts_as_failing) {
   JournalBench bench;
   bench.ready();
