@@ -8,12 +8,12 @@ namespace {
 
 using enum OperationKind;
 
-const ModelFile kNew{.path = "/new", .digest = "sha256:11"};
+const ModelFile new_file{.path = "/new", .digest = "sha256:11"};
 
 // A worker that serves the new file.
 Script with_new_model() {
   Script script;
-  script.digest = kNew.digest;
+  script.digest = new_file.digest;
   return script;
 }
 
@@ -39,7 +39,7 @@ TEST(LastingSpecs, OC_POOL_3054_what_is_under_way_in_one_pool_is_not_written_dow
   world.start();
   world.scripts["p-0b"] = world.scripts["p-1b"] = with_new_model();
   world.scripts["p-1b"].loads = false;
-  const Operation reload = world.start(OperationKind::reload, Duration::seconds(1), kNew);
+  const Operation reload = world.start(OperationKind::reload, Duration::seconds(1), new_file);
   world.run(Duration::seconds(4));
   ASSERT_EQ(world.view_of("p-0b").state, ReplicaState::ready) << "the first of two has been replaced";
   world.step(StartOperation{.request = {9}, .kind = drain, .pool_id = "q", .replica_id = {}, .deadline = {}});
@@ -58,7 +58,7 @@ TEST(LastingSpecs, OC_POOL_3054_what_a_shutdown_cuts_short_is_not_written_down) 
   world.start();
   world.scripts["p-0b"] = world.scripts["p-1b"] = with_new_model();
   world.scripts["p-1b"].loads = false;
-  const Operation reload = world.start(OperationKind::reload, Duration::seconds(1), kNew);
+  const Operation reload = world.start(OperationKind::reload, Duration::seconds(1), new_file);
   world.run(Duration::seconds(4));
   ASSERT_EQ(world.view_of("p-0b").state, ReplicaState::ready);
   world.step(Shutdown{.deadline = Duration::seconds(1)});

@@ -307,6 +307,7 @@ std::vector<ReplicaSpec> Manager::lasting_specs() const {
     for (const ReplicaSpec& before : open.rollout->before) by_place.insert_or_assign(before.place, before);
   }
   std::vector<ReplicaSpec> out;
+  out.reserve(by_place.size());
   for (auto& [place, spec] : by_place) out.push_back(std::move(spec));
   return out;
 }

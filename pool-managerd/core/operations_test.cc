@@ -215,6 +215,22 @@ TEST(Operations, OC_POOL_3051_an_undrain_closes_the_breaker_and_starts_at_once) 
   EXPECT_EQ(state_of(world, back), "succeeded");
 }
 
+TEST(Operations, OC_POOL_3051_an_undrain_outlives_the_exit_of_a_worker_that_had_failed_to_load) {
+  World world(replicas(1));
+  world.script.load_fails = true;
+  world.script.obeys_term = false;
+  world.step(Tick{});
+  world.run(Duration::milliseconds(500));
+  world.expect_state(ReplicaState::backoff);
+  const Operation back = world.start(undrain);
+  EXPECT_EQ(state_of(world, back), "running");
+  world.script.load_fails = false;
+  world.die(world.inc(), 0, 65);
+  world.run(Duration::seconds(2));
+  world.expect_state(ReplicaState::ready);
+  EXPECT_EQ(state_of(world, back), "succeeded");
+}
+
 TEST(Operations, OC_POOL_3052_the_old_replica_serves_until_its_successor_is_ready) {
   Busy world;
   world.scripts["p-0b"] = with_new_model();

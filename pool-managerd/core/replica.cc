@@ -119,6 +119,7 @@ std::string Replica::exit_text(const ProcessExited& event) const {
 void Replica::on(const ProcessExited& event, Instant now, Effects& out) {
   if (!is_current(event.inc)) return;
   const bool was_ending = life_->ending;
+  const bool forgiven = life_->forgiven;
   // The inc is reaped: every slot of it is free, whatever any table says (L6). The next life has its own book.
   life_.reset();
   pid_ = 0;
@@ -135,7 +136,7 @@ void Replica::on(const ProcessExited& event, Instant now, Effects& out) {
     return;
   }
   // A load failure that the worker reported before it left is judged by the exit code.
-  if (last_failure_ == FailureClass::load_failed && permanent && state_ == ReplicaState::backoff) {
+  if (!forgiven && last_failure_ == FailureClass::load_failed && permanent && state_ == ReplicaState::backoff) {
     start_at_ = Instant::never();
     change_state(ReplicaState::failed, out);
   }

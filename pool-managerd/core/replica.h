@@ -101,7 +101,8 @@ class Replica {
     std::uint64_t steps_done = 0;
     Instant progressed;
     Duration step_longest;
-    bool ending = false;  // to be gone: nothing but its exit counts
+    bool ending = false;    // to be gone: nothing but its exit counts
+    bool forgiven = false;  // undrained since: how it ends decides nothing
     Instant term_at = Instant::never();
     Instant kill_at = Instant::never();
   };

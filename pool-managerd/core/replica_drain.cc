@@ -51,6 +51,7 @@ void Replica::undrain(Instant now) {
   if (wanted_ && !waits) return;
   wanted_ = true;
   schedule_.reset();
+  if (life_ && life_->ending) life_->forgiven = true;
   if (state_ != ReplicaState::draining) start_at_ = now;  // else with the end of the drain
 }
 
