@@ -269,6 +269,21 @@ const LeaseBook* Manager::book_of(const std::string& replica_id) const {
   return found == replicas_.end() ? nullptr : std::as_const(*found->second).book();
 }
 
+const LeaseBook* Manager::book_of(Incarnation inc) const {
+  for (const auto& [id, replica] : replicas_) {
+    if (replica->has_process() && replica->inc() == inc) return std::as_const(*replica).book();
+  }
+  return nullptr;
+}
+
+std::vector<const LeaseBook*> Manager::books() const {
+  std::vector<const LeaseBook*> out;
+  for (const auto& [id, replica] : replicas_) {
+    if (const LeaseBook* book = std::as_const(*replica).book()) out.push_back(book);
+  }
+  return out;
+}
+
 std::size_t Manager::open_leases(const std::string& replica_id) const {
   const auto found = known_.find(replica_id);
   return found == known_.end() ? 0 : found->second.size();

@@ -40,6 +40,8 @@ class Manager {
   std::vector<ReplicaView> replicas(Instant now) const;                           // by replica id
   std::vector<std::pair<std::string, const WorkerReport*>> last_reports() const;  // of running workers
   const LeaseBook* book_of(const std::string& replica_id) const;
+  const LeaseBook* book_of(Incarnation inc) const;  // of the life that is now
+  std::vector<const LeaseBook*> books() const;      // of every replica that has a process, by replica id
   std::size_t open_leases(const std::string& replica_id) const;
   std::size_t attached() const { return attachments_.links().size(); }
   bool is_shut_down() const { return shut_down_; }

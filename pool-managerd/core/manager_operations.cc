@@ -300,6 +300,7 @@ std::vector<ReplicaSpec> Manager::specs() const {
 
 // OC-POOL-3054: an operation that is cut short has changed nothing, whatever else has ended meanwhile.
 std::vector<ReplicaSpec> Manager::lasting_specs() const {
+  if (settings_.mutation == Mutation::store_unfinished) return specs();
   std::map<std::string, ReplicaSpec> by_place;
   for (const auto& [id, replica] : replicas_) by_place.emplace(replica->spec().place, replica->spec());
   for (const auto& [id, open] : open_operations_) {

@@ -11,7 +11,8 @@ enum class Mutation : std::uint8_t {
   take_told_for_heard,    // a lease grows again although its holder may go by an older word (L6)
   forget_absent_holders,  // slots of a holder that is away go to others (L7, S2)
   leases_never_expire,    // a holder that does not renew keeps its slots (L4)
+  store_unfinished,       // what a rollout has begun is written down before it has ended (OC-POOL-3054)
 };
-inline constexpr std::uint8_t kMutations = 5;
+inline constexpr std::uint8_t kMutations = 6;
 
 }  // namespace orch::pool

@@ -29,7 +29,9 @@ std::optional<JobId> Clients::submit(std::size_t index, const std::string& model
   JobSpec spec;
   spec.id = id;
   spec.tenant = "t" + std::to_string(rng.below(3));
-  spec.model_ref = rng.below(40) == 0 && !plain ? "no-such-model" : rng.below(6) == 0 ? "sha256:" + model : model;
+  spec.model_ref = rng.below(40) == 0 && !plain  ? "no-such-model"
+                   : rng.below(6) == 0 && !plain ? "sha256:" + model
+                                                 : model;
   spec.priority = rng.below(3) == 0 ? Priority::batch : Priority::interactive;
   spec.determinism = rng.below(10) == 0 ? Determinism::strict : Determinism::best_effort;
   spec.require_gpu = !plain && rng.below(12) == 0;
@@ -41,12 +43,15 @@ std::optional<JobId> Clients::submit(std::size_t index, const std::string& model
   spec.attachment = plain || kind == 0 ? Attachment::attached : kind == 1 ? Attachment::detached : Attachment::task;
   // No two prompts are alike: one that two workers died under is refused for a while (M6).
   auto payload = std::make_shared<JobPayload>();
-  payload->prompt.text = id.to_string();
+  if (mix(number) % 4 == 0) payload->prompt.text = std::string(600, static_cast<char>('a' + number % 2));  // shared
+  payload->prompt.text += id.to_string();
   spec.payload = std::move(payload);
   if (!plain && id.value.lo % 4 == 0) spec.session = "s" + std::to_string(id.value.lo / 50);
 
   Case each;
   each.gateway = index;
+  each.tenant = spec.tenant;
+  each.session = spec.session;
   each.boot = gateway.boot();
   each.attachment = spec.attachment;
   each.journaled = gateway.journals() && spec.attachment != Attachment::attached;
@@ -92,6 +97,7 @@ void Clients::behave(JobId id) {
   if (rng.below(5) == 0) later(4000, &Clients::leave);
   if (rng.below(7) == 0) later(4000, &Clients::cancel);
   if (rng.below(20) == 0) later(6000, &Clients::cancel);
+  if (!it->second.session.empty() && rng.below(4) == 0) later(6000, &Clients::end_session);
 }
 
 void Clients::open(JobId id, std::optional<std::uint64_t> last_event_id, const View& view) {
@@ -148,6 +154,16 @@ void Clients::cancel(JobId id) {
   gateways_[each->gateway]->event(gateway::CancelJob{request, id});
 }
 
+void Clients::end_session(JobId id) {
+  const Case* each = alive(id);
+  if (each == nullptr || gateways_[each->gateway]->boot() != each->boot || gateways_[each->gateway]->core() == nullptr)
+    return;
+  const RequestId request{next_++};
+  session_ends_[request] = id;
+  world_.count(Fault::session_end);
+  gateways_[each->gateway]->event(gateway::EndSession{request, each->tenant, each->session});
+}
+
 // --- what comes back ---
 
 void Clients::receive(std::size_t gateway, const gateway::Effect& effect) {
@@ -169,6 +185,8 @@ void Clients::receive(std::size_t gateway, const gateway::Effect& effect) {
     reader.closed = true;
   } else if (const auto* cancelled = std::get_if<gateway::CancelReply>(&effect)) {
     if (cancels_.erase(cancelled->request) == 0) world_.violation("a cancel was answered twice");
+  } else if (const auto* session = std::get_if<gateway::SessionEnded>(&effect)) {
+    if (session_ends_.erase(session->request) == 0) world_.violation("the end of a session was answered twice");
   } else if (const auto* recovered = std::get_if<gateway::NotedRecovered>(&effect)) {
     const auto each = cases_.find(recovered->job);
     if (each == cases_.end()) return fault("a job was found on the disk that nobody submitted", recovered->job);
@@ -291,6 +309,7 @@ void Clients::gateway_crashed(std::size_t gateway) {
     if (each.reader) readers_[*each.reader].closed = true;
     std::erase_if(requests_, [&](const auto& entry) { return entry.second == id; });
     std::erase_if(cancels_, [&](const auto& entry) { return entry.second == id; });
+    std::erase_if(session_ends_, [&](const auto& entry) { return entry.second == id; });
   }
 }
 
@@ -302,6 +321,7 @@ void Clients::outlive(JobId id, Case& each) {
   each.crossed = true;
   ++totals_.taken_over;
   std::erase_if(cancels_, [&](const auto& entry) { return entry.second == id; });
+  std::erase_if(session_ends_, [&](const auto& entry) { return entry.second == id; });
   if (!each.reader) return;
   Reader& reader = readers_[*each.reader];
   const bool was_closed = reader.closed;
@@ -330,6 +350,7 @@ std::string Clients::check_rest() const {
   }
   if (!requests_.empty()) return "a submission was never answered";
   if (!cancels_.empty()) return "a cancel was never answered";
+  if (!session_ends_.empty()) return "the end of a session was never answered";
   for (const auto& [id, reader] : readers_) {
     const auto each = cases_.find(reader.job);
     if (each == cases_.end() || each->second.lost || !reader.open || reader.closed) continue;

@@ -69,6 +69,8 @@ class Clients {
     Attachment attachment = Attachment::task;
     RequestId request;
     std::optional<ReaderId> reader;  // the last one opened
+    std::string tenant;
+    std::string session;  // empty: none
     bool answered = false;
     bool admitted = false;
     bool lost = false;       // its gateway died and may forget it
@@ -90,6 +92,7 @@ class Clients {
   Reader& new_reader(ReaderId id, JobId job);
   void read_slowly(ReaderId id);
   void cancel(JobId id);
+  void end_session(JobId id);
   void outlive(JobId id, Case& each);
   Case* alive(JobId id);
   void fault(const std::string& what, JobId job);
@@ -99,7 +102,8 @@ class Clients {
   std::vector<SimGateway*> gateways_;
   std::map<JobId, Case> cases_;
   std::map<RequestId, JobId> requests_;
-  std::map<RequestId, JobId> cancels_;  // not answered yet
+  std::map<RequestId, JobId> cancels_;       // not answered yet
+  std::map<RequestId, JobId> session_ends_;  // likewise
   std::map<ReaderId, Reader> readers_;
   WorkloadTotals totals_;
   std::uint64_t next_ = 1;

@@ -45,7 +45,7 @@ constexpr std::array<const char*, kFaults> kFaultNames = {
     "drop",       "half_open", "delay",       "duplicate",    "reorder",       "partition",          "one_way",
     "pause",      "suspend",   "clock_jump",  "crash_worker", "crash_manager", "crash_orchestrator", "crash_at_effect",
     "refuse",     "drain",     "lost_report", "slow_reader",  "lost_state",    "engine_fault",       "slow_disk",
-    "disk_fails", "adopted"};
+    "disk_fails", "adopted",   "undrain",     "rollout",      "session_end",   "tenants_change",     "model_change"};
 
 }  // namespace
 
@@ -140,6 +140,9 @@ void Coverage::add(const Coverage& other) {
   add_matrix(leases_, other.leases_);
   add_matrix(books_, other.books_);
   add_matrix(replicas_, other.replicas_);
+  add_matrix(operations_, other.operations_);
+  add_array(gateway_effects_, other.gateway_effects_);
+  add_array(manager_effects_, other.manager_effects_);
   add_array(gateway_boundaries_, other.gateway_boundaries_);
   add_array(manager_boundaries_, other.manager_boundaries_);
   add_array(worker_points_, other.worker_points_);
@@ -158,6 +161,22 @@ std::vector<Coverage::Count> Coverage::edges() const {
   append_edges<LeasePhase>("held lease ", leases_, [](LeasePhase phase) { return phase_name(phase); }, out);
   append_edges<BookPhase>("granted lease ", books_, [](BookPhase phase) { return phase_name(phase); }, out);
   append_edges<pool::ReplicaState>("replica ", replicas_, [](pool::ReplicaState s) { return pool::to_string(s); }, out);
+  for (const auto kind : {pool::OperationKind::drain, pool::OperationKind::undrain, pool::OperationKind::reload,
+                          pool::OperationKind::restart}) {
+    for (const auto state : {pool::OperationState::succeeded, pool::OperationState::failed}) {
+      out.push_back({"operation " + std::string(pool::to_string(kind)) + ">" + std::string(pool::to_string(state)),
+                     operations_[index(kind)][index(state)]});
+    }
+  }
+  return out;
+}
+
+std::vector<Coverage::Count> Coverage::effects() const {
+  std::vector<Count> out;
+  append_types<gateway::Effect>("orchestratord ", gateway_effects_,
+                                std::make_index_sequence<std::variant_size_v<gateway::Effect>>(), out);
+  append_types<pool::Effect>("pool-managerd ", manager_effects_,
+                             std::make_index_sequence<std::variant_size_v<pool::Effect>>(), out);
   return out;
 }
 

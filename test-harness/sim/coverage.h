@@ -41,8 +41,13 @@ enum class Fault : std::uint8_t {
   slow_disk,
   disk_fails,
   adopted,  // a worker outlived its manager, which found it
+  undrain,
+  rollout,      // a reload or a rolling restart
+  session_end,  // of a session that may have tasks under way
+  tenants_change,
+  model_change,
 };
-inline constexpr std::size_t kFaults = 23;
+inline constexpr std::size_t kFaults = 28;
 const char* fault_name(Fault fault);
 
 // A job as the simulator follows it from outside: the states of the core, before and after them.
@@ -93,6 +98,10 @@ class Coverage {
   void edge(LeasePhase from, LeasePhase to) { ++leases_[index(from)][index(to)]; }
   void edge(BookPhase from, BookPhase to) { ++books_[index(from)][index(to)]; }
   void edge(pool::ReplicaState from, pool::ReplicaState to) { ++replicas_[index(from)][index(to)]; }
+  // An operation of that kind has ended so.
+  void edge(pool::OperationKind kind, pool::OperationState to) { ++operations_[index(kind)][index(to)]; }
+  void executed(const gateway::Effect& effect) { ++gateway_effects_[effect.index()]; }
+  void executed(const pool::Effect& effect) { ++manager_effects_[effect.index()]; }
   void died_before(const gateway::Effect& effect) { ++gateway_boundaries_[effect.index()]; }
   void died_before(const pool::Effect& effect) { ++manager_boundaries_[effect.index()]; }
   void died_at(WorkerPoint point) { ++worker_points_[index(point)]; }
@@ -105,7 +114,9 @@ class Coverage {
   std::vector<Count> faults() const;
   // Every edge that the tables allow, taken or not.
   std::vector<Count> edges() const;
-  // Every effect of both cores and every point of the worker.
+  // Every effect of both cores.
+  std::vector<Count> effects() const;
+  // The same and every point of the worker: deaths before it.
   std::vector<Count> boundaries() const;
 
  private:
@@ -121,6 +132,9 @@ class Coverage {
   Matrix<kLeasePhases> leases_{};
   Matrix<kBookPhases> books_{};
   Matrix<pool::kReplicaStates> replicas_{};
+  Matrix<4> operations_{};  // kind, state
+  std::array<std::uint64_t, std::variant_size_v<gateway::Effect>> gateway_effects_{};
+  std::array<std::uint64_t, std::variant_size_v<pool::Effect>> manager_effects_{};
   std::array<std::uint64_t, std::variant_size_v<gateway::Effect>> gateway_boundaries_{};
   std::array<std::uint64_t, std::variant_size_v<pool::Effect>> manager_boundaries_{};
   std::array<std::uint64_t, kWorkerPoints> worker_points_{};

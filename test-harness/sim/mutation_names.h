@@ -67,6 +67,8 @@ constexpr const char* mutation_name(pool::Mutation mutation) {
       return "forget_absent_holders";
     case Mutation::leases_never_expire:
       return "leases_never_expire";
+    case Mutation::store_unfinished:
+      return "store_unfinished";
   }
   return "?";
 }

@@ -23,8 +23,10 @@ void Nemesis::draw() {
   rates.disk_fails = rate(300);
   rates.crash_at_effect = rate(200);
   for (std::uint32_t& weight : weights_) weight = rng.below(3) == 0 ? 0 : static_cast<std::uint32_t>(rng.between(1, 4));
-  weights_[static_cast<std::size_t>(Kind::lose_state)] = rng.below(6) == 0 ? 1 : 0;
+  weights_[static_cast<std::size_t>(Kind::lose_state)] = rng.below(5) == 0 ? 1 : 0;
   weights_[static_cast<std::size_t>(Kind::stall)] = rng.below(4) == 0 ? 1 : 0;
+  weights_[static_cast<std::size_t>(Kind::change_tenants)] = rng.below(3) == 0 ? 2 : 0;
+  weights_[static_cast<std::size_t>(Kind::change_model)] = rng.below(3) == 0 ? 2 : 0;
   gap_max_ = Duration::milliseconds(rng.between(1000, 5000));
   world_.draw_crash_targets(rng.below(3));
 }
@@ -68,11 +70,23 @@ void Nemesis::strike(Kind kind, SimGateway& gateway, SimManager& manager) {
       return manager.pause_worker(pick, length);
     case Kind::pause_process:
       return world_.pause(pick % 2 == 0 ? manager.node() : gateway.node(), length);
-    case Kind::drain_replica:  // not of the first replica, which serves the probe
+    case Kind::drain_replica:
       if (manager.setup().replicas.size() < 2 || !manager.node().alive || pick % 3 != 0) return;
       world_.count(Fault::drain);
-      return manager.drain_replica(1 + pick % (manager.setup().replicas.size() - 1),
-                                   world_.between({}, Duration::seconds(10)));
+      return manager.drain_some(pick / 3, world_.between({}, Duration::seconds(10)));
+    case Kind::undrain:
+      if (!manager.node().alive) return;
+      world_.count(Fault::undrain);
+      return manager.undrain_some(pick);
+    case Kind::roll_out:
+      if (!manager.node().alive) return;
+      world_.count(Fault::rollout);
+      return manager.roll_out(pick, static_cast<SimManager::Rollout>(rng.below(4)),
+                              world_.between({}, Duration::seconds(6)));
+    case Kind::change_tenants:
+      return room_.operators->change_tenants(index_of(gateway));
+    case Kind::change_model:
+      return room_.operators->change_model(index_of(gateway), manager.setup().replicas[0].model_name);
     case Kind::shut_manager:  // SIGTERM
       if (!manager.node().alive || pick % 2 != 0) return;
       world_.count(Fault::drain);
@@ -80,7 +94,7 @@ void Nemesis::strike(Kind kind, SimGateway& gateway, SimManager& manager) {
     case Kind::drain_gateway:  // SIGTERM
       if (!gateway.node().alive || pick % 2 != 0) return;
       world_.count(Fault::drain);
-      return gateway.event(gateway::DrainBegin{world_.between({}, Duration::seconds(8))});
+      return drain(gateway);
     case Kind::suspend:
       return world_.suspend(pick % 2 == 0 ? manager.host() : std::vector<Node*>{&gateway.node()}, length);
     case Kind::stall:
@@ -97,6 +111,15 @@ void Nemesis::strike(Kind kind, SimGateway& gateway, SimManager& manager) {
     case Kind::one_way_worker:
       return cut(gateway, manager, kind, length);
   }
+}
+
+// A process that stands still as its deadline passes finds whatever came meanwhile before its own timer.
+void Nemesis::drain(SimGateway& gateway) {
+  const Duration deadline = world_.between({}, Duration::seconds(8));
+  gateway.event(gateway::DrainBegin{deadline});
+  if (world_.rng().below(3) != 0) return;
+  const Duration length = world_.between(Duration::milliseconds(50), Duration::seconds(5));
+  world_.after(world_.between({}, deadline), [this, &gateway, length] { world_.pause(gateway.node(), length); });
 }
 
 void Nemesis::cut(SimGateway& gateway, SimManager& manager, Kind kind, Duration length) {
@@ -131,6 +154,7 @@ std::size_t Nemesis::index_of(const SimGateway& gateway) const {
 void Nemesis::crash_gateway(SimGateway& gateway) {
   died_at_[gateway.holder()] = world_.now();
   room_.clients->gateway_crashed(index_of(gateway));
+  room_.operators->gateway_crashed(index_of(gateway));
   gateway.stop();
   world_.after(restart_delay(), [&gateway] { gateway.start(); });
 }
@@ -152,6 +176,7 @@ void Nemesis::drained(SimGateway& gateway) {
     if (gateway.core() == nullptr || !gateway.core()->drained()) return;  // crashed meanwhile
     room_.clients->gateway_drained(index_of(gateway));
     room_.clients->gateway_crashed(index_of(gateway));  // its readers and late requests find a closed port
+    room_.operators->gateway_crashed(index_of(gateway));
     gateway.stop();
     world_.after(world_.between(Duration::milliseconds(50), Duration::seconds(2)), [&gateway] { gateway.start(); });
   });

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "sim/clients.h"
+#include "sim/operators.h"
 #include "sim/sim_gateway.h"
 #include "sim/sim_manager.h"
 #include "sim/world.h"
@@ -18,6 +19,7 @@ struct Room {  // the processes of the run, in the order of their ids
   std::vector<SimManager*> managers;
   std::vector<SimGateway*> gateways;
   Clients* clients = nullptr;
+  Operators* operators = nullptr;
 };
 
 class Nemesis {
@@ -52,11 +54,16 @@ class Nemesis {
     one_way_worker,
     suspend,
     stall,
-    lose_state
+    lose_state,
+    undrain,
+    roll_out,
+    change_tenants,
+    change_model
   };
-  static constexpr std::size_t kKinds = 16;
+  static constexpr std::size_t kKinds = 20;
 
   void strike();
+  void drain(SimGateway& gateway);
   void strike(Kind kind, SimGateway& gateway, SimManager& manager);
   void cut(SimGateway& gateway, SimManager& manager, Kind kind, Duration length);
   std::size_t index_of(const SimGateway& gateway) const;

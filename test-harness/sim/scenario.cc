@@ -17,7 +17,11 @@ constexpr const char* kModels[] = {"alpha", "beta"};
 class Scenario {
  public:
   explicit Scenario(const ScenarioOptions& options)
-      : options_(options), world_(options.seed, options.trace_lines), clients_(world_, 300), nemesis_(world_, room_) {}
+      : options_(options),
+        world_(options.seed, options.trace_lines),
+        clients_(world_, 300),
+        operators_(world_),
+        nemesis_(world_, room_) {}
 
   ScenarioResult run() {
     build();
@@ -59,9 +63,11 @@ class Scenario {
   std::string why_not_at_rest() const;
 
   ScenarioOptions options_;
+  bool memory_ = false;  // workers tell of theirs
   World world_;
   LeaseHistory history_;
   Clients clients_;
+  Operators operators_;
   Room room_;
   Nemesis nemesis_;
   std::vector<std::unique_ptr<SimManager>> managers_;
@@ -115,7 +121,7 @@ void Scenario::build_manager(std::uint64_t number, Duration ttl) {
   setup.ttl = ttl;
   setup.mutant = options_.mutant;
   setup.mutation = options_.pool_mutation;
-  setup.memory = options_.memory;
+  setup.memory = memory_;
   setup.history = &history_;
   setup.die = [this, index] { nemesis_.crash_manager(*managers_[index]); };
   setup.shut_down = [this, index] { nemesis_.restart_after_exit(*managers_[index]); };
@@ -136,8 +142,10 @@ void Scenario::build_manager(std::uint64_t number, Duration ttl) {
     spec.engine = "native";
     spec.model_name = models[r % 2];
     spec.model_digest = "sha256:" + spec.model_name;
+    spec.model_path = model_path(spec.model_digest, 0);
     spec.slots = static_cast<std::uint32_t>(rng.between(1, 4));
-    setup.accelerators[spec.replica_id] = accelerators[r % 2];
+    spec.place = spec.replica_id;
+    setup.accelerators[spec.place] = accelerators[r % 2];
     setup.replicas.push_back(std::move(spec));
   }
   managers_.push_back(std::make_unique<SimManager>(world_, std::move(setup)));
@@ -156,6 +164,7 @@ void Scenario::build_gateway(std::uint64_t number) {
   setup.to_clients = [this, index](const gateway::Effect& effect) {
     if (std::holds_alternative<gateway::Drained>(effect)) return nemesis_.drained(*gateways_[index]);
     clients_.receive(index, effect);
+    operators_.receive(effect);
   };
   gateways_.push_back(std::make_unique<SimGateway>(world_, std::move(setup)));
   room_.gateways.push_back(gateways_.back().get());
@@ -165,6 +174,7 @@ void Scenario::build() {
   Prng& rng = world_.rng();
   const bool smoke = options_.profile == Profile::smoke;
   nemesis_.draw();
+  memory_ = rng.below(8) == 0 || options_.memory;
   const Duration ttl = rng.below(2) == 0 ? Duration::seconds(15) : Duration::seconds(4);
   const std::uint64_t managers = smoke ? 1 : 1 + rng.below(3);
   for (std::uint64_t m = 1; m <= managers; ++m) build_manager(m, ttl);
@@ -172,6 +182,8 @@ void Scenario::build() {
   for (std::uint64_t g = 1; g <= gateways; ++g) build_gateway(g);
   clients_.set_gateways(room_.gateways);
   room_.clients = &clients_;
+  operators_.set_gateways(room_.gateways);
+  room_.operators = &operators_;
 }
 
 void Scenario::schedule_work(Instant until) {
@@ -228,6 +240,7 @@ void Scenario::come_to_rest() {
   // The limit is longer than every limit a job can run into, and every restart; most runs rest long before it.
   if (!run_until_true(Duration::seconds(3), Duration::seconds(150), [this] { return why_not_at_rest().empty(); }))
     return;
+  operators_.restore();
   if (!world_.run_until(world_.now() + Duration::seconds(1))) return;  // what was said last has arrived
   probe();
   if (!world_.violated().empty()) return;
@@ -280,11 +293,13 @@ std::string Scenario::why_not_at_rest() const {
   }
   for (const auto& manager : managers_) {
     if (!manager->node().runs(world_.now())) return manager->node().name + " is paused";
+    if (manager->operates()) return manager->node().name + " has not ended an operation";
     if (!manager->serves()) return manager->node().name + " has not brought its first replica back";
     for (SimWorker* worker : manager->living_workers()) {
       if (worker->running() > 0) return worker->node().name + " still runs a job";
     }
   }
+  if (std::string fault = operators_.check_rest(); !fault.empty()) return fault;
   return clients_.check_rest();
 }
 

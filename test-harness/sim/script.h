@@ -29,6 +29,10 @@ inline bool script_holds_back(JobId job, std::uint32_t index) { return mix(job.v
 inline std::uint32_t script_token(JobId job, std::uint32_t index) {
   return static_cast<std::uint32_t>(mix(job.value.lo * 17 + index) % 49152);
 }
+// Of its prompt, wherever it is computed.
+inline std::uint32_t script_cached(JobId job, std::uint32_t prompt_tokens) {
+  return mix(job.value.lo * 19) % 3 == 0 ? prompt_tokens - 1 : 0;
+}
 // M6: whoever computes one of these dies of it.
 inline constexpr std::uint64_t kPlainJobs = 0x51;
 inline constexpr std::uint64_t kPoisonJobs = 0x50;

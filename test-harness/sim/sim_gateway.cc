@@ -15,7 +15,8 @@ bool for_clients(const gateway::Effect& effect) {
          std::holds_alternative<Deliver>(effect) || std::holds_alternative<StreamClosed>(effect) ||
          std::holds_alternative<NotedEnded>(effect) || std::holds_alternative<NotedRetried>(effect) ||
          std::holds_alternative<NotedPreempted>(effect) || std::holds_alternative<NotedRecovered>(effect) ||
-         std::holds_alternative<Drained>(effect);
+         std::holds_alternative<SessionEnded>(effect) || std::holds_alternative<TenantsReply>(effect) ||
+         std::holds_alternative<ModelsChanged>(effect) || std::holds_alternative<Drained>(effect);
 }
 
 }  // namespace
@@ -162,6 +163,10 @@ void SimGateway::arm() {
 
 void SimGateway::execute(const gateway::Effect& effect) {
   using namespace gateway;
+  // Stored before anybody is told (OC-TENANT-1007, OC-MODEL-1007).
+  if (const auto* tenants = std::get_if<TenantsReply>(&effect); tenants != nullptr && !tenants->failure)
+    setup_.config.tenants = core_->tenants().config();
+  if (const auto* models = std::get_if<ModelsChanged>(&effect)) setup_.config.models = models->standings;
   if (for_clients(effect)) setup_.to_clients(effect);
   if (const auto* dispatching = std::get_if<Dispatch>(&effect)) return dispatch(*dispatching);
   if (const auto* canceling = std::get_if<CancelDispatch>(&effect)) return cancel(*canceling);
@@ -201,6 +206,7 @@ void SimGateway::attach(std::size_t index) {
     step(up);
   };
   sink.replica = [this, ours](const pool::ReplicaView& view) { step(gateway::ReplicaChanged{ours, to_gateway(view)}); };
+  sink.gone = [this, ours](const std::string& replica_id) { step(gateway::ReplicaGone{ours, replica_id}); };
   sink.load = [this, ours](const pool::ReplicaLoaded& load) {
     step(gateway::ReplicaLoaded{ours, load.replica_id, load.inc, load.kv_pages_used});
   };
@@ -300,11 +306,7 @@ void SimGateway::check_leases() {
                               std::to_string((holder_end - *worker_end).ms()) + " ms after the worker's");
     }
     if (!worker_end && manager->core() != nullptr && manager->setup().id == key.manager) {
-      const pool::LeaseBook* book = nullptr;
-      for (const pool::ReplicaSpec& spec : manager->setup().replicas) {
-        const pool::LeaseBook* each = manager->core()->book_of(spec.replica_id);
-        if (each != nullptr && each->inc() == lease.inc) book = each;
-      }
+      const pool::LeaseBook* book = manager->core()->book_of(lease.inc);
       const pool::Lease* entry = book == nullptr ? nullptr : book->find(key.lease);
       if (entry != nullptr && !entry->closed)
         return world_.violation("a holder was told of lease " + std::to_string(key.lease.counter) +
@@ -342,6 +344,11 @@ void SimGateway::dispatch(const gateway::Dispatch& effect) {
     world_.on_node(node_, world_.now() + Duration::milliseconds(2), [this, id] { step(gateway::DispatchBroken{id}); });
     return;
   }
+  const auto [weights, first] = weights_.try_emplace(id.job, worker->setup().digest);
+  if (effect.resume_ids.empty()) weights->second = worker->setup().digest;
+  if (weights->second != worker->setup().digest)
+    return world_.violation(node_.name + ": job " + std::to_string(id.job.value.lo) +
+                            " goes on with other weights (M3)");
   calls_[id] = stream;
   setup_.history->sent({effect.fence.manager, effect.fence.inc}, effect.fence.lease, id, effect.lease_slots);
   stream->on_broken[0] = [this, id] { call_broken(id); };

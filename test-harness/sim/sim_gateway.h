@@ -90,6 +90,7 @@ class SimGateway {
   std::map<LinkId, std::uint64_t> last_update_;
   std::map<LinkId, std::uint64_t> last_grant_;
   std::map<DispatchId, StreamPtr> calls_;
+  std::map<JobId, std::string> weights_;  // the digest that wrote what each job has shown, over all lives
   std::map<std::string, Hold> holds_;
   Instant armed_for_ = Instant::never();
 };

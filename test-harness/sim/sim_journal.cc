@@ -22,6 +22,7 @@ void SimJournal::write(const gateway::JournalWrite& write, std::function<void(co
     const std::uint64_t life = node_.life;
     const bool survives = world_.rng().below(2) == 0;
     world_.at(done, [this, records, life, survives] {
+      if (life < opened_life_) return;
       if (node_.life != life && !survives) cut_life_ = life;
       if (cut_life_ != life) apply(*records);
     });

@@ -21,7 +21,11 @@ class SimJournal {
   // `answer` runs on the node as it lives now.
   void write(const gateway::JournalWrite& write, std::function<void(const gateway::Event&)> answer);
   gateway::Recovered recover() const;
-  void process_died() { free_at_ = {}; }
+  // A new life has opened the file: what an earlier one had not brought to the disk by now never gets there.
+  void process_died() {
+    free_at_ = {};
+    opened_life_ = node_.life;
+  }
   bool has(JobId job) const { return rows_.contains(job); }
 
  private:
@@ -44,6 +48,7 @@ class SimJournal {
   Node& node_;
   std::map<JobId, Row> rows_;
   std::uint64_t last_order_ = 0;
+  std::uint64_t opened_life_ = 0;
   std::uint64_t cut_life_ = 0;  // of the process: its later transactions are lost
   Instant free_at_;             // transactions are answered in order
 };

@@ -1,9 +1,9 @@
 // sim --seed=N [--seeds=K] [--profile=smoke|swarm|soak] [--threads=T] [--minutes=M] [--demand] [--no-journal]
 //     [--memory] [--trace[=LINES]] [--mutation=N] [--pool-mutation=N] [--mutant=N]
 // Runs K scenarios from seed N on, at most M minutes. Exit 0 iff no rule was broken; else it prints the command that
-// replays the first one that was, and what happened before. `--demand` also fails when a fault, an edge of a state
-// table or a boundary was seen too rarely. `--mutation`, `--pool-mutation` and `--mutant` build a fault into
-// a core or into the harness itself.
+// replays the first one that was, and what happened before. `--demand` also fails when a fault, an effect, an edge of a
+// state table or a boundary was seen too rarely. `--mutation`, `--pool-mutation` and `--mutant` build a fault into a
+// core or into the harness itself.
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -227,6 +227,7 @@ void Tally::print(const Arguments& arguments, double seconds) {
   std::printf("\n");
   print_counts("faults", coverage_.faults());
   print_counts("edges", coverage_.edges());
+  print_counts("effects", coverage_.effects());
   print_counts("died before", coverage_.boundaries());
 }
 
@@ -240,6 +241,7 @@ bool Tally::meets_demand() const {
   demand("events per seed (median)", median(), kMedianEventsMin);
   for (const auto& [name, count] : coverage_.faults()) demand("fault " + name, count, kFaultsMin);
   for (const auto& [name, count] : coverage_.edges()) demand("edge " + name, count, 1);
+  for (const auto& [name, count] : coverage_.effects()) demand("effect " + name, count, 1);
   for (const auto& [name, count] : coverage_.boundaries()) demand("death before " + name, count, 1);
   return met;
 }

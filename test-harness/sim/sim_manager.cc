@@ -11,7 +11,8 @@ SimManager::SimManager(World& world, ManagerSetup setup)
     : world_(world),
       node_(world.new_node("manager-" + std::to_string(setup.id.value.lo))),
       setup_(std::move(setup)),
-      entropy_(world.rng()) {
+      entropy_(world.rng()),
+      stored_(setup_.replicas) {
   node_.alive = false;
   node_.rearm = [this] { step(pool::Tick{}); };
 }
@@ -22,13 +23,15 @@ void SimManager::start() {
   links_.clear();
   books_.clear();
   drain_until_.clear();
+  asked_.clear();
+  operations_.clear();
   pool::Settings settings;
   settings.manager = setup_.id;
   settings.boot = boot_;
   settings.ttl = setup_.ttl;
   settings.term_grace = Duration::seconds(2);
   settings.restart = setup_.restart;
-  settings.replicas = setup_.replicas;
+  settings.replicas = stored_;
   settings.mutation = setup_.mutation;
   core_.emplace(std::move(settings), entropy_);
   armed_for_ = Instant::never();
@@ -39,11 +42,19 @@ void SimManager::start() {
   });
 }
 
-// L8: what an earlier boot wrote down and still lives.
-pool::WorkersFound SimManager::find_workers() const {
+// L8: what an earlier boot wrote down and still lives. A worker that was started otherwise is not adopted but ended.
+pool::WorkersFound SimManager::find_workers() {
   pool::WorkersFound found;
-  for (const auto& [key, process] : processes_) {
+  for (auto& [key, process] : processes_) {
     if (key.manager != setup_.id || !process.known || !process.worker->node().alive) continue;
+    const WorkerSetup& is = process.worker->setup();
+    const bool as_stored = std::any_of(stored_.begin(), stored_.end(), [&](const pool::ReplicaSpec& spec) {
+      return spec.replica_id == is.replica_id && spec.model_path == is.model_path;
+    });
+    if (!as_stored) {
+      end_worker(process);
+      continue;
+    }
     found.workers.push_back({.replica_id = process.worker->setup().replica_id,
                              .inc = key.inc,
                              .pid = static_cast<std::int64_t>(key.inc.counter),
@@ -83,9 +94,8 @@ void SimManager::follow_books() {
   };
   std::size_t seen = 0;
   const Instant now = node_.clock.local(world_.now());
-  for (const pool::ReplicaSpec& spec : setup_.replicas) {
-    const pool::LeaseBook* book = core_->book_of(spec.replica_id);
-    if (book == nullptr) continue;
+  const std::vector<const pool::LeaseBook*> books = core_->books();
+  for (const pool::LeaseBook* book : books) {
     for (const auto& [id, lease] : book->leases()) {
       ++seen;
       // L4: whose holder stays silent has lost it, whatever else happened since.
@@ -100,10 +110,8 @@ void SimManager::follow_books() {
   }
   if (seen == books_.size()) return;
   for (auto it = books_.begin(); it != books_.end();) {
-    const bool here = std::any_of(setup_.replicas.begin(), setup_.replicas.end(), [&](const pool::ReplicaSpec& spec) {
-      const pool::LeaseBook* book = core_->book_of(spec.replica_id);
-      return book != nullptr && book->find(it->first) != nullptr;
-    });
+    const bool here = std::any_of(books.begin(), books.end(),
+                                  [&](const pool::LeaseBook* book) { return book->find(it->first) != nullptr; });
     if (!here) move(it->second, BookPhase::gone);
     it = here ? std::next(it) : books_.erase(it);
   }
@@ -146,6 +154,9 @@ void SimManager::execute(const pool::Effect& effect) {
                   [worker = process->worker.get(), id = check->id] { worker->self_check(id); });
     }
   } else if (const auto* drain = std::get_if<pool::SendDrain>(&effect)) {
+    const Instant until = node_.clock.local(world_.now()) + drain->deadline;
+    Instant& known = drain_until_.try_emplace(drain->inc, until).first->second;
+    known = std::min(known, until);
     if (Process* process = living(drain->inc)) {
       world_.send(process->control, 1, World::Copies::one,
                   [worker = process->worker.get(), deadline = drain->deadline] { worker->drain(deadline); });
@@ -164,6 +175,12 @@ void SimManager::execute(const pool::Effect& effect) {
     links_.erase(it);
   } else if (const auto* changed = std::get_if<pool::ReplicaChanged>(&effect)) {
     to_all([view = changed->replica](const LinkSink& sink) { sink.replica(view); }, World::Copies::one);
+  } else if (const auto* gone = std::get_if<pool::ReplicaGone>(&effect)) {
+    to_all([what = gone->replica_id](const LinkSink& sink) { sink.gone(what); }, World::Copies::one);
+  } else if (const auto* reply = std::get_if<pool::OperationReply>(&effect)) {
+    answered(*reply);
+  } else if (const auto* done = std::get_if<pool::OperationEnded>(&effect)) {
+    ended(done->operation);
   } else if (const auto* load = std::get_if<pool::ReplicaLoaded>(&effect)) {
     to_all([message = *load](const LinkSink& sink) { sink.load(message); }, World::Copies::repeatable);
   } else if (const auto* grant = std::get_if<pool::SendGrant>(&effect)) {
@@ -199,7 +216,9 @@ void SimManager::execute(const pool::Effect& effect) {
 
 void SimManager::spawn(const pool::SpawnWorker& effect) {
   const Incarnation inc = effect.inc;
-  const SpawnFate fate = draw_fate(effect.replica_id);
+  const std::optional<pool::ReplicaSpec> spec = spec_of(effect.replica_id);
+  if (!spec) return world_.violation(node_.name + ": a worker is started for a replica that is gone");
+  const SpawnFate fate = draw_fate(*spec);
   if (fate != SpawnFate::runs) world_.count(Fault::refuse);
   if (fate == SpawnFate::no_process || fate == SpawnFate::never_starts) {
     world_.on_node(node_, world_.now() + Duration::milliseconds(5), [this, inc, fate] {
@@ -207,8 +226,6 @@ void SimManager::spawn(const pool::SpawnWorker& effect) {
     });
     return;
   }
-  const auto spec = std::find_if(setup_.replicas.begin(), setup_.replicas.end(),
-                                 [&](const auto& each) { return each.replica_id == effect.replica_id; });
   for (SimWorker* other : living_workers()) {  // L6: the next life begins when the last one has been reaped
     if (other->setup().replica_id == effect.replica_id)
       world_.violation(other->endpoint() + " lives while its successor is started");
@@ -220,12 +237,13 @@ void SimManager::spawn(const pool::SpawnWorker& effect) {
   worker.replica_id = effect.replica_id;
   worker.slots = spec->slots;
   worker.model = spec->model_name;
-  worker.digest = "sha256:" + spec->model_name;
-  worker.accelerator = setup_.accelerators.at(spec->replica_id);
+  worker.model_path = effect.model.path;
+  worker.digest = digest_in(effect.model.path);
+  worker.accelerator = setup_.accelerators.at(spec->place);
   worker.fails_to_load = fate == SpawnFate::fails_to_load || fate == SpawnFate::fails_to_load_for_good;
   worker.fails_self_check = fate == SpawnFate::fails_check;
   // Every third replica has memory for two short jobs or one long one, however many slots it declares.
-  const bool tight = mix(setup_.id.value.lo * 7 + static_cast<unsigned char>(effect.replica_id.back())) % 3 == 0;
+  const bool tight = mix(setup_.id.value.lo * 7 + static_cast<unsigned char>(spec->place.back())) % 3 == 0;
   if (setup_.memory)
     worker.kv = {.page_tokens = tight ? 256u : 16u, .pages_total = tight ? 2u : 1024u, .pages_used = 0};
   worker.load_time = world_.between(setup_.load_min, setup_.load_max);
@@ -286,7 +304,7 @@ void SimManager::signal(const pool::SignalWorker& effect) {
 void SimManager::check_signal(const pool::SignalWorker& effect) {
   if (effect.signal != pool::StopSignal::terminate) return;
   const SimWorker& worker = *living(effect.inc)->worker;
-  const auto until = drain_until_.find(worker.setup().replica_id);
+  const auto until = drain_until_.find(effect.inc);
   if (until == drain_until_.end() || node_.clock.local(world_.now()) >= until->second) return;
   if (worker.running() > 0) world_.violation(worker.endpoint() + " is stopped with a job before the drain's deadline");
 }
@@ -401,7 +419,11 @@ SimWorker* SimManager::worker_of(ManagerId manager, Incarnation inc) {
 bool SimManager::serves() const {
   if (!core_) return false;
   const std::vector<pool::ReplicaView> views = core_->replicas(node_.clock.local(world_.now()));
-  return !views.empty() && views.front().state == pool::ReplicaState::ready;
+  const std::string& first = setup_.replicas.front().place;
+  return std::any_of(views.begin(), views.end(), [&](const pool::ReplicaView& view) {
+    return view.state == pool::ReplicaState::ready &&
+           (view.replica_id == first || view.replica_id == pool::replica_id_of(first, 1));
+  });
 }
 
 // --- links ---

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -20,7 +21,7 @@ namespace orch::sim {
 struct ManagerSetup {
   ManagerId id;
   std::vector<pool::ReplicaSpec> replicas;
-  std::map<std::string, std::string> accelerators;  // by replica id
+  std::map<std::string, std::string> accelerators;  // by place
   Duration ttl = Duration::seconds(15);
   Duration load_min = Duration::milliseconds(50);
   Duration load_max = Duration::seconds(2);
@@ -37,11 +38,16 @@ struct ManagerSetup {
 struct LinkSink {
   std::function<void(const pool::AttachWelcome&, ManagerId, std::uint64_t boot)> welcome;
   std::function<void(const pool::ReplicaView&)> replica;
+  std::function<void(const std::string& replica_id)> gone;
   std::function<void(const pool::ReplicaLoaded&)> load;
   std::function<void(const pool::SendGrant&)> grant;
   std::function<void(const pool::SendRevoke&)> revoke;
   std::function<void(const FairReport&)> others;
 };
+
+// Where a file of these weights lies; `copy` tells several of them apart.
+std::string model_path(const std::string& digest, std::uint64_t copy);
+std::string digest_in(const std::string& path);
 
 class SimManager {
  public:
@@ -63,7 +69,11 @@ class SimManager {
   std::vector<Node*> host();  // this process and its living workers
   std::vector<SimWorker*> living_workers();
   SimWorker* worker_at(const std::string& endpoint);
-  void drain_replica(std::size_t index, Duration deadline);
+  // What an operator asks for. The first place serves the probe at the end: nothing takes it away.
+  void drain_some(std::uint64_t pick, Duration deadline);
+  void undrain_some(std::uint64_t pick);
+  enum class Rollout : std::uint8_t { restart, other_file, other_weights, wrong_digest };
+  void roll_out(std::uint64_t pick, Rollout rollout, Duration deadline);
 
   // Orchestrator's side of Attach; the link id is the manager's own.
   LinkId attach(const StreamPtr& stream, const Holder& holder, LinkSink sink);
@@ -71,7 +81,8 @@ class SimManager {
   void fair(LinkId link, const FairReport& report);
   void link_broken(LinkId link);
 
-  bool serves() const;  // its first replica is ready
+  bool serves() const;  // the replica at its first place is ready
+  bool operates() const { return !operations_.empty(); }
   const pool::Manager* core() const { return core_ ? &*core_ : nullptr; }
   // The worker of this incarnation, dead or alive.
   SimWorker* worker_of(ManagerId manager, Incarnation inc);
@@ -108,11 +119,15 @@ class SimManager {
 
   void step(const pool::Event& event);
   void execute(const pool::Effect& effect);
+  void ask(pool::StartOperation operation);
+  void answered(const pool::OperationReply& reply);
+  void ended(const pool::Operation& operation);
+  std::optional<pool::ReplicaSpec> spec_of(const std::string& replica_id) const;
   void arm();
   void spawn(const pool::SpawnWorker& effect);
   void signal(const pool::SignalWorker& effect);
   void connect(Incarnation inc, bool wants_table);
-  pool::WorkersFound find_workers() const;
+  pool::WorkersFound find_workers();
   void end_worker(Process& process);
   void query(Incarnation inc);
   void send_table(const pool::SendTable& effect);
@@ -120,7 +135,7 @@ class SimManager {
   void check_table(const pool::SendTable& effect);
   void check_signal(const pool::SignalWorker& effect);
   void follow_books();
-  SpawnFate draw_fate(const std::string& replica_id);
+  SpawnFate draw_fate(const pool::ReplicaSpec& spec);
   Process* living(Incarnation inc);
   void to_all(const std::function<void(const LinkSink&)>& deliver, World::Copies copies);
   void to_link(LinkId id, const std::function<void(const LinkSink&)>& deliver, World::Copies copies);
@@ -137,7 +152,12 @@ class SimManager {
   // L1: a lease id never changes holder or incarnation.
   std::map<std::pair<ManagerId, LeaseId>, std::pair<Holder, Incarnation>> lease_of_;
   std::map<LeaseId, BookPhase> books_;          // of this boot
-  std::map<std::string, Instant> drain_until_;  // by replica, local
+  std::map<Incarnation, Instant> drain_until_;  // local
+  // On the disk: what reloads and restarts have made of the configured replicas (OC-POOL-3054).
+  std::vector<pool::ReplicaSpec> stored_;
+  std::uint64_t next_request_ = 1;
+  std::set<RequestId> asked_;               // of this boot, not answered yet
+  std::set<pool::OperationId> operations_;  // of this boot, accepted and not ended
   Instant armed_for_ = Instant::never();
 };
 

@@ -27,23 +27,20 @@ void SimManager::stop(Extent extent) {
 
 void SimManager::lose_state() {
   for (auto& [key, process] : processes_) end_worker(process);
+  stored_ = setup_.replicas;
   world_.count(Fault::lost_state);
   setup_.id.value.hi += 1;
   boot_ = 0;
 }
 
 void SimManager::shutdown(Duration deadline) {
-  for (const pool::ReplicaSpec& spec : setup_.replicas) {
-    Instant& until = drain_until_.try_emplace(spec.replica_id, Instant::never()).first->second;
-    until = std::min(until, node_.clock.local(world_.now()) + deadline);
-  }
   world_.on_node(node_, world_.now(), [this, deadline] { step(pool::Shutdown{deadline}); });
 }
 
 // The first replica serves the probe at the end: what goes wrong with it heals.
-SimManager::SpawnFate SimManager::draw_fate(const std::string& replica_id) {
+SimManager::SpawnFate SimManager::draw_fate(const pool::ReplicaSpec& spec) {
   if (world_.healed() || !world_.chance(world_.rates.refuse * 2)) return SpawnFate::runs;
-  const bool may_fail_for_good = replica_id != setup_.replicas.front().replica_id;
+  const bool may_fail_for_good = spec.place != setup_.replicas.front().place;
   switch (world_.rng().below(may_fail_for_good ? 9 : 6)) {
     case 0:
     case 1:
@@ -90,18 +87,6 @@ std::vector<Node*> SimManager::host() {
   std::vector<Node*> nodes{&node_};
   for (SimWorker* worker : living_workers()) nodes.push_back(&worker->node());
   return nodes;
-}
-
-void SimManager::drain_replica(std::size_t index, Duration deadline) {
-  if (!core_ || !node_.alive) return;
-  const std::string& replica = setup_.replicas[index].replica_id;
-  Instant& until = drain_until_.try_emplace(replica, Instant::never()).first->second;
-  until = std::min(until, node_.clock.local(world_.now()) + deadline);
-  step(pool::StartOperation{.request = RequestId{1},
-                            .kind = pool::OperationKind::drain,
-                            .pool_id = {},
-                            .replica_id = replica,
-                            .deadline = deadline});
 }
 
 }  // namespace orch::sim

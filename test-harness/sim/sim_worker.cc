@@ -133,6 +133,7 @@ pool::WorkerFacts SimWorker::facts() const {
   facts.accelerator = setup_.accelerator;
   facts.ctx_max = setup_.ctx_max;
   facts.slots = setup_.slots;
+  facts.prefix_cache = true;
   facts.kv_page_tokens = setup_.kv.page_tokens;
   facts.template_fixed_bytes = 8;
   facts.template_per_message_bytes = 4;
@@ -262,7 +263,9 @@ bool SimWorker::generate(const StreamPtr& stream, const gateway::Dispatch& dispa
     const auto it = calls_.find(id);
     if (it == calls_.end() || it->second.stopping || stalled_) return;
     if (dies_at(WorkerPoint::before_start)) return;
-    answer(it->second, gateway::DispatchStarted{id, it->second.fence, kPromptTokens, 0}, World::Copies::repeatable);
+    answer(it->second,
+           gateway::DispatchStarted{id, it->second.fence, kPromptTokens, script_cached(id.job, kPromptTokens)},
+           World::Copies::repeatable);
     step(id);
   });
   pump_stops();

@@ -28,6 +28,7 @@ struct WorkerSetup {
   std::string digest;
   std::string accelerator = "cpu";
   std::uint32_t ctx_max = 512;
+  std::string model_path;
   KvMemory kv;
   bool fails_to_load = false;
   bool fails_self_check = false;
@@ -48,7 +49,7 @@ class SimWorker {
 
   Node& node() { return node_; }
   const WorkerSetup& setup() const { return setup_; }
-  std::string endpoint() const { return node_.name; }
+  const std::string& endpoint() const { return node_.name; }
   WorkerKey key() const { return {setup_.manager, setup_.inc}; }
 
   // The manager's side.

@@ -142,8 +142,11 @@ void World::crash(Node& node) {
 }
 
 void World::draw_crash_targets(std::size_t count) {
-  for (std::size_t i = 0; i < count; ++i)
-    crash_targets_.push_back({static_cast<std::size_t>(rng_.below(kBoundaries)), 1 + rng_.below(1 + rng_.below(40))});
+  for (std::size_t i = 0; i < count; ++i) {
+    // Half of them before the first effect of their kind: many kinds come once in a run, if at all.
+    crash_targets_.push_back({static_cast<std::size_t>(rng_.below(kBoundaries)),
+                              rng_.below(2) == 0 ? 1 : 1 + rng_.below(1 + rng_.below(40))});
+  }
 }
 
 bool World::crashes(std::size_t boundary) {
@@ -157,12 +160,14 @@ bool World::crashes(std::size_t boundary) {
 }
 
 bool World::crashes_before(const gateway::Effect& effect) {
+  coverage_.executed(effect);
   if (!crashes(effect.index())) return false;
   coverage_.died_before(effect);
   return true;
 }
 
 bool World::crashes_before(const pool::Effect& effect) {
+  coverage_.executed(effect);
   if (!crashes(kGatewayEffects + effect.index())) return false;
   coverage_.died_before(effect);
   return true;
