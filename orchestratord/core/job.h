@@ -86,6 +86,7 @@ struct JournalProgress {
   bool wanted = false;              // ruling 12
   std::uint32_t dispatch_due = 0;   // the attempt whose record is missing; its stream is held. 0: none
   std::uint32_t dispatch_sent = 0;  // the attempt whose record is under way
+  bool dispatch_stored = false;     // that of an attempt is durable, so tokens may be
   std::vector<std::shared_ptr<const StreamEvent>> unsaved;  // token events that are not durable yet
   std::uint64_t unsaved_bytes = 0;
   std::uint64_t sent_upto = 0;   // event id up to which they are under way; 0: nothing is
@@ -131,6 +132,7 @@ struct Job {
   Instant deadline_at = Instant::never();
   Instant grace_end = Instant::never();  // no reader came back until then: canceled
   Instant dispatched_at;
+  Duration held = {};  // by attempts that are over: no part of its waiting
   Instant first_dispatched_at = Instant::never();
   Instant progress_at;
   Instant first_token_at = Instant::never();

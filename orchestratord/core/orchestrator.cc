@@ -195,8 +195,8 @@ Instant Orchestrator::due(const Job& job) const {
     case JobState::concluding:
       return Instant::never();  // the journal answers every write
     case JobState::waiting:
-      return std::min(
-          {job.deadline_at, job.forecast.latest_start, job.grace_end, job.admitted_at + limits.queue_wait_max});
+      return std::min({job.deadline_at, job.forecast.latest_start, job.grace_end,
+                       job.admitted_at + job.held + limits.queue_wait_max});
     case JobState::dispatching:
     case JobState::running: {
       const bool silent = job.tokens_seen == job.resumed_from && job.events_in_attempt == 0;

@@ -209,7 +209,9 @@ void Orchestrator::write_jobs(const std::set<JobId>& jobs) {
 void Orchestrator::append_records(Job& job, std::vector<JournalRecord>& records, std::vector<JournalItem>& items) {
   const JobId id = job.spec.id;
   JournalProgress& journal = job.journal;
+  bool dispatch_known = journal.dispatch_stored;
   if (journal.dispatch_due != 0 && journal.dispatch_sent != journal.dispatch_due) {
+    dispatch_known = true;
     journal.dispatch_sent = journal.dispatch_due;
     DispatchRecord record{id, journal.dispatch_due, {}, job.replica_set};
     const auto call = calls_.find({id, journal.dispatch_due});
@@ -221,7 +223,8 @@ void Orchestrator::append_records(Job& job, std::vector<JournalRecord>& records,
   const bool concluding = job.state == JobState::concluding;
   // An end stands behind all its tokens: a write that is still under way may fail, and this one not.
   const bool ends_here = concluding && !journal.end_sent;
-  if (!journal.unsaved.empty() && (journal.sent_upto == 0 || concluding)) {
+  // Tokens of which it is not known who computed them would be continued by anybody (M3).
+  if (!journal.unsaved.empty() && (concluding || (journal.sent_upto == 0 && dispatch_known))) {
     TokensRecord record{id, {}};
     for (const auto& event : journal.unsaved) {
       if (ends_here || event->id > journal.sent_upto) record.events.push_back(event);
@@ -283,6 +286,11 @@ void Orchestrator::committed(const JournalItem& item) {
       if (job.state == JobState::concluding) tell_end(job);
       return;
     case JournalItem::Kind::dispatch:
+      journal.dispatch_stored = true;
+      if (!journal.unsaved.empty() && journal.sent_upto == 0) {
+        journal_.lazy.insert(item.job);
+        journal_.checkpoint_by(now_ + config_.limits.checkpoint_interval);
+      }
       if (journal.dispatch_due != item.mark) return;  // a later attempt waits for its own
       journal.dispatch_due = 0;
       streams_.release(job.spec.id, *out_);
@@ -386,6 +394,7 @@ void Orchestrator::recover(const RecoveredJob& found) {
   if (found.dispatch) {
     served_by = std::make_shared<ServedBy>(found.dispatch->served_by);
     job.attempt = found.dispatch->attempt;
+    job.journal.dispatch_stored = true;
     job.replica_set = found.dispatch->replica_set;
     job.replica_id = served_by->replica_id;
   }

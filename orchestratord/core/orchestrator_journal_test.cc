@@ -248,6 +248,25 @@ TEST(JournalFailing, J4_an_end_takes_the_tokens_of_a_write_along_that_may_still_
   EXPECT_EQ(bench.disk.tokens(job_id(1)), 2u);
 }
 
+TEST(JournalFailing, J4_no_token_is_stored_before_the_record_of_its_attempt) {
+  JournalBench bench;
+  bench.ready();
+  bench.submit(spec_of(1));
+  bench.commit_one();
+  const Dispatch d = bench.dispatches.at(0);
+  ASSERT_EQ(bench.writes.size(), 1u) << "the record of the attempt";
+  bench.token(d, 0, "a");
+  bench.advance(ms(250));
+  EXPECT_EQ(bench.writes.size(), 1u) << "that one may still fail";
+  const JournalTicket first = bench.writes.front().ticket;
+  bench.writes.pop_front();
+  bench.step(JournalFailed{first, first, "disk full for a moment"});
+  bench.advance(ms(1'000));
+  bench.commit();
+  ASSERT_TRUE(bench.disk.job(job_id(1)).dispatch.has_value());
+  EXPECT_EQ(bench.disk.tokens(job_id(1)), 1u);
+}
+
 TEST(JournalFailing, J6_a_disk_that_does_not_answer_counts_as_failing) {
   JournalBench bench;
   bench.ready();

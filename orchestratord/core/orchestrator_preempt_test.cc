@@ -80,6 +80,21 @@ TEST(Preemption, OC_PREEMPT_1002_nothing_is_charged_twice_or_kept_reserved) {
   EXPECT_EQ(stage.bench.core.fairness().v(batch), v);
 }
 
+TEST(Preemption, OC_CORE_1022_the_longest_wait_is_that_in_the_queue) {
+  Config config;
+  config.limits.queue_wait_max = ms(5'000);
+  Stage stage(config);
+  stage.bench.advance(ms(6'000));
+  ASSERT_EQ(preemptions(stage.urgent(2, ms(2500))).size(), 1u);
+  EXPECT_GT(stage.bench.core.next_wakeup(), stage.bench.now);
+  stage.bench.failed(stage.bench.dispatches[0], Outcome::CANCELED);
+  stage.bench.advance(ms(1'000));
+  EXPECT_TRUE(stage.bench.ends.empty()) << "it ran for six seconds and waited for one";
+  stage.bench.finished(stage.bench.dispatches[1], 1);
+  ASSERT_EQ(stage.bench.dispatches.size(), 3u);
+  EXPECT_EQ(stage.bench.dispatches[2].dispatch.job, job_id(1));
+}
+
 TEST(Preemption, OC_MIGR_M1_the_next_attempt_waits_until_the_old_one_is_fenced) {
   Stage stage;
   ASSERT_EQ(preemptions(stage.urgent(2, ms(2500))).size(), 1u);

@@ -397,6 +397,7 @@ void Orchestrator::put_back(Job& job, Outcome outcome) {
 
 void Orchestrator::back_to_queue(Job& job) {
   stop_meter(job);
+  job.held = job.held + (now_ - job.dispatched_at);  // OC-CORE-1022
   job.move_to(JobState::waiting);
   if (mutated(Mutation::retry_after_token)) job.shown_ids.clear();
   if (mutated(Mutation::repeat_token_on_resume) && !job.shown_ids.empty()) job.shown_ids.pop_back();
