@@ -86,7 +86,7 @@ struct JournalProgress {
   bool wanted = false;              // ruling 12
   std::uint32_t dispatch_due = 0;   // the attempt whose record is missing; its stream is held. 0: none
   std::uint32_t dispatch_sent = 0;  // the attempt whose record is under way
-  bool dispatch_stored = false;     // that of an attempt is durable, so tokens may be
+  bool dispatch_stored = false;     // that of the attempt which chose replica_set is durable, so tokens may be
   std::vector<std::shared_ptr<const StreamEvent>> unsaved;  // token events that are not durable yet
   std::uint64_t unsaved_bytes = 0;
   std::uint64_t sent_upto = 0;   // event id up to which they are under way; 0: nothing is

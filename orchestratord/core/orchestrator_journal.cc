@@ -136,6 +136,7 @@ void Orchestrator::take_back(Job& victim) {
 // the attempt is durable. The prompt takes longer than the disk: the record costs a stream no time.
 void Orchestrator::hold_for_dispatch_record(Job& job) {
   job.journal.dispatch_due = job.attempt;
+  job.journal.dispatch_stored = false;
   streams_.hold(job.spec.id);
   journal_.urgent.insert(job.spec.id);
 }
@@ -154,7 +155,8 @@ void Orchestrator::note_token(Job& job) {
   }
   if (journal.unsaved.size() == 1) journal_.lazy.insert(job.spec.id);
   journal_.checkpoint_by(now_ + config_.limits.checkpoint_interval);
-  if (journal.unsaved.size() >= config_.limits.checkpoint_tokens && journal.sent_upto == 0 && !journal_.failing()) {
+  const bool may_be_written = journal.dispatch_stored && journal.sent_upto == 0 && !journal_.failing();
+  if (may_be_written && journal.unsaved.size() >= config_.limits.checkpoint_tokens) {
     journal_.urgent.insert(job.spec.id);
     settle_needed_ = true;
   }
@@ -216,7 +218,11 @@ void Orchestrator::append_records(Job& job, std::vector<JournalRecord>& records,
     DispatchRecord record{id, journal.dispatch_due, {}, job.replica_set};
     const auto call = calls_.find({id, journal.dispatch_due});
     const ReplicaView* replica = call == calls_.end() ? nullptr : fleet_.find(call->second.replica);
-    if (replica != nullptr) record.served_by = served_by(*replica);
+    if (replica != nullptr) {
+      record.served_by = served_by(*replica);
+    } else if (const auto told = streams_.served_by(id)) {
+      record.served_by = *told;
+    }
     records.emplace_back(std::move(record));
     items.push_back({JournalItem::Kind::dispatch, id, journal.dispatch_due});
   }
@@ -286,13 +292,13 @@ void Orchestrator::committed(const JournalItem& item) {
       if (job.state == JobState::concluding) tell_end(job);
       return;
     case JournalItem::Kind::dispatch:
+      if (journal.dispatch_due != item.mark) return;  // a later attempt waits for its own
+      journal.dispatch_due = 0;
       journal.dispatch_stored = true;
       if (!journal.unsaved.empty() && journal.sent_upto == 0) {
         journal_.lazy.insert(item.job);
         journal_.checkpoint_by(now_ + config_.limits.checkpoint_interval);
       }
-      if (journal.dispatch_due != item.mark) return;  // a later attempt waits for its own
-      journal.dispatch_due = 0;
       streams_.release(job.spec.id, *out_);
       return;
     case JournalItem::Kind::tokens: {
@@ -437,6 +443,8 @@ std::string Orchestrator::check_journal() const {
     if (job.journal.wanted) ++journaled;
     if (job.journal.unsaved_bytes > config_.limits.unsaved_bytes_max) return "too many unsaved bytes";
     if (job.state == JobState::committing && !job.journal.wanted) return "a plain job waits for the journal";
+    if (job.live() && job.token_events > 0 && job.journal.dispatch_due == 0 && streams_.held(id))
+      return "a stream is held back for a record that nobody waits for";
   }
   if (journal_.under_way() > 4 * journaled + journal_.erases.size() + 16) return "too many journal writes under way";
   if (keys_.size() > config_.journal.idempotency_keys_max) return "too many idempotency keys";

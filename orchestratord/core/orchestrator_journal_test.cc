@@ -267,6 +267,78 @@ TEST(JournalFailing, J4_no_token_is_stored_before_the_record_of_its_attempt) {
   EXPECT_EQ(bench.disk.tokens(job_id(1)), 1u);
 }
 
+// Two replicas of one slot each; the job runs on the first, and the record of that is not durable yet.
+struct JournalFleet2 : JournalBench {
+  explicit JournalFleet2(const ReplicaView& second = ready_replica("r2")) {
+    manager_up({ready_replica("r1"), second});
+    grant(1, {1, 1}, "r1");
+    submit(spec_of(1));
+    commit_one();
+    open(1, 1);
+    grant(1, {1, 2}, "r2");
+  }
+  void lose_first() {
+    step(LeaseRevoked{kLink, {1, 1}, true});
+    failed(dispatches.at(0), Outcome::POOL_UNREADY);
+    ASSERT_EQ(dispatches.size(), 2u);
+  }
+};
+
+TEST(Journal, J4_the_record_of_an_attempt_does_not_stand_for_a_later_one_on_other_weights) {
+  ReplicaView other = ready_replica("r2");
+  other.engine_version = "2";
+  JournalFleet2 bench(other);
+  bench.commit();
+  bench.lose_first();
+  ASSERT_EQ(bench.writes.size(), 1u) << "the record of the second attempt";
+  bench.token(bench.dispatches[1], 0, "a");
+  bench.advance(ms(250));
+  EXPECT_EQ(bench.writes.size(), 1u) << "a restart would go on behind it on the weights of the first";
+  EXPECT_EQ(shown(bench.commit(), ReaderId{1}), "2 token a");
+  bench.advance(ms(250));
+  bench.commit();
+  EXPECT_EQ(bench.disk.tokens(job_id(1)), 1u);
+  EXPECT_EQ(bench.disk.job(job_id(1)).dispatch->served_by.engine_version, "2");
+}
+
+TEST(Journal, J4_a_late_record_of_an_earlier_attempt_does_not_stand_for_a_later_one) {
+  ReplicaView other = ready_replica("r2");
+  other.engine_version = "2";
+  JournalFleet2 bench(other);
+  bench.lose_first();
+  ASSERT_EQ(bench.writes.size(), 2u) << "the records of both attempts";
+  bench.token(bench.dispatches[1], 0, "a");
+  EXPECT_EQ(shown(bench.commit_one(), ReaderId{1}), "");
+  bench.advance(ms(250));
+  EXPECT_EQ(bench.writes.size(), 1u);
+  EXPECT_EQ(shown(bench.commit(), ReaderId{1}), "2 token a");
+}
+
+TEST(Journal, J4_tokens_that_wait_for_the_record_of_a_lost_attempt_are_told_with_it) {
+  JournalFleet2 bench;
+  EXPECT_EQ(shown(bench.token(bench.dispatches.at(0), 0, "a"), ReaderId{1}), "");
+  bench.lose_first();
+  EXPECT_EQ(bench.dispatches[1].resume_ids.size(), 1u);
+  EXPECT_EQ(shown(bench.commit(), ReaderId{1}), "2 token a");
+  EXPECT_EQ(shown(bench.token(bench.dispatches[1], 1, "b"), ReaderId{1}), "3 token b");
+}
+
+TEST(JournalFailing, J4_the_record_of_a_lost_attempt_is_owed_until_it_is_durable) {
+  JournalFleet2 bench;
+  bench.started(bench.dispatches.at(0));
+  bench.token(bench.dispatches.at(0), 0, "a");
+  bench.lose_first();
+  bench.refuse();
+  ReplicaView gone = ready_replica("r1");
+  gone.state = ReplicaState::stopped;
+  bench.step(ReplicaChanged{kLink, gone});
+  Effects told = bench.advance(ms(1'000));
+  told = told + bench.commit();
+  EXPECT_EQ(shown(told, ReaderId{1}), "2 token a");
+  ASSERT_TRUE(bench.disk.job(job_id(1)).dispatch.has_value());
+  EXPECT_EQ(bench.disk.job(job_id(1)).dispatch->served_by.engine, "native");
+}
+
 TEST(JournalFailing, J6_a_disk_that_does_not_answer_counts_as_failing) {
   JournalBench bench;
   bench.ready();

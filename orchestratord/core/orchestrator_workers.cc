@@ -402,8 +402,10 @@ void Orchestrator::back_to_queue(Job& job) {
   if (mutated(Mutation::retry_after_token)) job.shown_ids.clear();
   if (mutated(Mutation::repeat_token_on_resume) && !job.shown_ids.empty()) job.shown_ids.pop_back();
   job.tokens_seen = static_cast<std::uint32_t>(job.shown_ids.size());
-  job.journal.dispatch_due = 0;
-  job.journal.dispatch_sent = 0;
+  if (job.token_events == 0) {  // else the record stands for tokens that wait for it
+    job.journal.dispatch_due = 0;
+    job.journal.dispatch_sent = 0;
+  }
   job.pending_ids.clear();
   job.pending_log_probs.clear();
   job.prompt_tokens = 0;

@@ -83,6 +83,11 @@ void StreamRegistry::hold(JobId job) {
   it->second.held_behind = it->second.next_id - 1;
 }
 
+bool StreamRegistry::held(JobId job) const {
+  const auto it = streams_.find(job);
+  return it != streams_.end() && it->second.held_behind.has_value();
+}
+
 void StreamRegistry::release(JobId job, Effects& out) {
   const auto it = streams_.find(job);
   if (it == streams_.end() || !it->second.held_behind) return;
@@ -138,6 +143,11 @@ void StreamRegistry::set_served_by(JobId job, ServedBy served_by, Effects& out) 
   if (it == streams_.end() || it->second.closed) return;
   it->second.served_by = std::make_shared<ServedBy>(std::move(served_by));
   for (const Reader& reader : it->second.readers) out.push_back(DeliverServedBy{reader.id, it->second.served_by});
+}
+
+std::shared_ptr<const ServedBy> StreamRegistry::served_by(JobId job) const {
+  const auto it = streams_.find(job);
+  return it == streams_.end() ? nullptr : it->second.served_by;
 }
 
 StreamRegistry::Opened StreamRegistry::add_reader(ReaderId reader, JobId job,

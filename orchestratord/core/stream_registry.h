@@ -44,8 +44,10 @@ class StreamRegistry {
   // Delivered to present readers only.
   void publish_metrics(JobId job, const MetricsEvent& metrics, Effects& out);
   void set_served_by(JobId job, ServedBy served_by, Effects& out);
+  std::shared_ptr<const ServedBy> served_by(JobId job) const;  // null: nobody yet
 
   void hold(JobId job);
+  bool held(JobId job) const;
   void release(JobId job, Effects& out);
 
   // Opens the stream of a job that an earlier life left behind: started first, then tokens, then a terminal if any, ids
