@@ -110,6 +110,27 @@ TEST_F(Adoption, L8_a_worker_that_drains_ends_its_jobs_and_is_replaced) {
   EXPECT_EQ(world.view().inc.boot, 3u);
 }
 
+// A lease that was told to stop stands in the table until its last job has ended.
+TEST_F(Adoption, L9_leases_that_were_stopped_before_are_not_closed_again) {
+  LeaseTable table = worker().table();
+  table.version.counter += 1;
+  for (const std::uint64_t counter : {8u, 10u}) {
+    table.leases.push_back({.id = {.boot = 2, .counter = counter},
+                            .holder = orch_at(2),
+                            .slots = 0,
+                            .secret = Secret{8},
+                            .renewal_seq = 1,
+                            .stop = true});
+  }
+  ASSERT_EQ(worker().apply(table, world.now), worker::LeaseArbiter::Applied::ok);
+  worker().begin_drain(world.now + Duration::seconds(4));
+  world.ends_stopped_jobs = false;
+  find();
+  show_table();
+  world.expect_state(ReplicaState::draining);
+  EXPECT_EQ(world.manager.book_of("p-0")->leases().size(), 1u) << "the one with a job";
+}
+
 TEST_F(Adoption, L8_leases_run_out_while_the_replica_is_not_ready_again) {
   world.script.loads = false;
   find();

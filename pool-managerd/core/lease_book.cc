@@ -61,6 +61,7 @@ void LeaseBook::adopt(const LeaseTable& table, const std::vector<LeaseUse>& uses
   adopted_ = true;
   take_uses(uses, now);
   dirty_ = true;
+  drop_unused();  // as behind every other change: whoever goes over the leases and closes them meets each once
 }
 
 void LeaseBook::resize(LeaseId id, std::uint32_t slots) {
