@@ -32,6 +32,7 @@ void Nemesis::draw() {
 }
 
 void Nemesis::schedule(Instant from, Instant until) {
+  until_ = until;
   Instant at = from;
   while (at < until) {
     world_.at(at, [this] { strike(); });
@@ -120,6 +121,17 @@ void Nemesis::drain(SimGateway& gateway) {
   if (world_.rng().below(3) != 0) return;
   const Duration length = world_.between(Duration::milliseconds(50), Duration::seconds(5));
   world_.after(world_.between({}, deadline), [this, &gateway, length] { world_.pause(gateway.node(), length); });
+}
+
+// A short drain during which the process stands still: the lease is the first thing it hears of behind the deadline.
+void Nemesis::first_grant(SimGateway& gateway) {
+  Prng& rng = world_.rng();
+  const bool on = weights_[static_cast<std::size_t>(Kind::drain_gateway)] > 0 && world_.now() < until_;
+  if (!on || rng.below(32) != 0 || !gateway.node().alive || gateway.core()->draining()) return;
+  const Duration deadline = world_.between(Duration::milliseconds(5), Duration::milliseconds(50));
+  world_.count(Fault::drain);
+  gateway.event(gateway::DrainBegin{deadline});
+  world_.after(Duration::microseconds(1), [this, &gateway, deadline] { world_.pause(gateway.node(), deadline * 2); });
 }
 
 void Nemesis::cut(SimGateway& gateway, SimManager& manager, Kind kind, Duration length) {

@@ -34,6 +34,7 @@ class Nemesis {
   void crash_manager(SimManager& manager);  // in one of three cases the whole host
   void restart_after_exit(SimManager& manager);
   void drained(SimGateway& gateway);
+  void first_grant(SimGateway& gateway);  // of a lease is on its way to it
   // When each start of an orchestratord died, real time.
   const std::map<Holder, Instant>& died_at() const { return died_at_; }
 
@@ -73,6 +74,7 @@ class Nemesis {
   Room& room_;
   std::array<std::uint32_t, kKinds> weights_{};
   Duration gap_max_ = Duration::seconds(5);
+  Instant until_;  // nothing is done from then on
   std::map<Holder, Instant> died_at_;
 };
 

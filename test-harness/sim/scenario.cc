@@ -160,6 +160,7 @@ void Scenario::build_gateway(std::uint64_t number) {
   setup.managers = room_.managers;
   setup.mutant = options_.mutant;
   setup.history = &history_;
+  setup.first_grant = [this, index] { nemesis_.first_grant(*gateways_[index]); };
   setup.die = [this, index] { nemesis_.crash_gateway(*gateways_[index]); };
   setup.to_clients = [this, index](const gateway::Effect& effect) {
     if (std::holds_alternative<gateway::Drained>(effect)) return nemesis_.drained(*gateways_[index]);

@@ -226,6 +226,10 @@ void SimGateway::attach(std::size_t index) {
     step(gateway::LeaseGranted{ours, grant.lease, grant.replica_id, grant.inc, grant.slots, grant.secret, seq,
                                grant.ttl, number});
   };
+  sink.granting = [this, ours](const pool::SendGrant& grant) {
+    const std::optional<ManagerId> manager = manager_of(ours);
+    if (core_ && manager && core_->leases().find({*manager, grant.lease}) == nullptr) setup_.first_grant();
+  };
   sink.revoke = [this, ours](const pool::SendRevoke& revoke) {
     step(gateway::LeaseRevoked{ours, revoke.lease, revoke.stop});
   };

@@ -26,7 +26,8 @@ struct GatewaySetup {
   Mutant mutant = Mutant::none;
   LeaseHistory* history = nullptr;  // of the run, outlives the gateway
   std::function<void(const gateway::Effect&)> to_clients;
-  std::function<void()> die;  // the process dies here and now, and comes back later
+  std::function<void()> first_grant;  // of a lease is on its way to the process
+  std::function<void()> die;          // the process dies here and now, and comes back later
 };
 
 class SimGateway {

@@ -30,10 +30,6 @@ using Clock = std::chrono::steady_clock;
 // What one run of the simulator in CI has to have gone through, whatever the seeds.
 constexpr std::uint64_t kMedianEventsMin = 2000;
 constexpr std::uint64_t kFaultsMin = 1000;
-// Allowed, and too rare for 10,000 seeds: a grant that is first heard of when its deadline is over, and a death at the
-// one report of a quota in dry run.
-constexpr std::string_view kEdgeNotDemanded = "held lease none>closed";
-constexpr std::string_view kDeathNotDemanded = "orchestratord NotedQuota";
 constexpr std::size_t kTraceLines = 160;
 
 struct Arguments {
@@ -244,13 +240,9 @@ bool Tally::meets_demand() const {
   };
   demand("events per seed (median)", median(), kMedianEventsMin);
   for (const auto& [name, count] : coverage_.faults()) demand("fault " + name, count, kFaultsMin);
-  for (const auto& [name, count] : coverage_.edges()) {
-    if (name != kEdgeNotDemanded) demand("edge " + name, count, 1);
-  }
+  for (const auto& [name, count] : coverage_.edges()) demand("edge " + name, count, 1);
   for (const auto& [name, count] : coverage_.effects()) demand("effect " + name, count, 1);
-  for (const auto& [name, count] : coverage_.boundaries()) {
-    if (name != kDeathNotDemanded) demand("death before " + name, count, 1);
-  }
+  for (const auto& [name, count] : coverage_.boundaries()) demand("death before " + name, count, 1);
   return met;
 }
 

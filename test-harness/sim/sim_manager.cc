@@ -192,6 +192,7 @@ void SimManager::execute(const pool::Effect& effect) {
                                    std::to_string(grant->update_seq));
     }
     to_link(grant->link, [message = *grant](const LinkSink& sink) { sink.grant(message); }, World::Copies::repeatable);
+    if (const auto link = links_.find(grant->link); link != links_.end()) link->second.sink.granting(*grant);
   } else if (const auto* others = std::get_if<pool::SendOthers>(&effect)) {
     to_link(
         others->link, [message = others->others](const LinkSink& sink) { sink.others(message); },

@@ -41,6 +41,7 @@ struct LinkSink {
   std::function<void(const std::string& replica_id)> gone;
   std::function<void(const pool::ReplicaLoaded&)> load;
   std::function<void(const pool::SendGrant&)> grant;
+  std::function<void(const pool::SendGrant&)> granting;  // as it is sent, whatever the network does to it
   std::function<void(const pool::SendRevoke&)> revoke;
   std::function<void(const FairReport&)> others;
 };
