@@ -41,8 +41,11 @@ cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
 printf '127.0.0.1 localhost\n::1 localhost\n' > "$root/etc/hosts"
 git clone -q --bare "$here" "$root/llama-orch.git"
 
-unmount() { umount -R -l "$root/proc" "$root/sys" "$root/dev" 2> /dev/null || true; }
+unmount() { umount -R -l "$root" 2> /dev/null || true; }
 trap unmount EXIT
+# A mount of its own, as on a machine: without one no process inside can have mounts of its own.
+mount --bind "$root" "$root"
+mount --make-private "$root"
 mount -t proc proc "$root/proc"
 mount -t sysfs sysfs "$root/sys"
 mount --rbind /dev "$root/dev"
