@@ -85,8 +85,9 @@ def cut(site, rng):
     site.mend()
 
 
-def test_OC_CHAOS_1001_partitions_between_namespaces_lose_and_duplicate_nothing(capsys):
+@pytest.mark.parametrize("engine", ENGINES)
+def test_OC_CHAOS_1001_partitions_between_namespaces_lose_and_duplicate_nothing(engine, capsys):
     reason = why_not_isolated()
     if reason:
         pytest.skip(reason)
-    suffer(capsys, "partition", cut, isolated=True)
+    suffer(capsys, f"partition, {engine}", cut, engine, isolated=True)

@@ -123,6 +123,46 @@ def test_ORCH_2101_a_drain_past_its_deadline_cuts_the_job_with_one_error(native)
     native.wait_ready()
 
 
+def test_M2_a_task_drained_mid_stream_goes_on_elsewhere_with_the_same_bytes():
+    """One slot each: what the drain cuts goes on in the other one's, from where its reader is."""
+    wanted = {"max_tokens": 600, "ctx": 2048, "deadline_ms": 600000, "seed": 11}
+    with Cluster([native_pool(replicas=2, slots=1, threads=1)]) as cluster:
+        cluster.wait_ready()
+        wait_until(lambda: all(r["state"] == "ready" for r in cluster.replicas()), 60, "both replicas are ready")
+
+        def events_of(when_it_runs=lambda: None):
+            body = cluster.task_body("Here is a very long story about a ship. Chapter one.", **wanted)
+            assert request("POST", cluster.url + "/v1/tasks", body).status == 202
+            events = []
+            for event in cluster.task_events(body["task_id"]):
+                events.append(event)
+                if event[0] == "token" and event[1]["i"] == 2:
+                    when_it_runs()
+            return events
+
+        begun = []
+
+        def drain():
+            busy = wait_until(lambda: next((r for r in cluster.replicas() if r["running"] == 1), None), 30, "a worker runs it")
+            begun.append(operate(cluster, f"replicas/{busy['replica_id']}/drain", {"deadline_ms": 200}).json())
+        quiet, drained = events_of(), events_of(drain)
+        operation = ended(cluster, begun[0])
+        assert operation["state"] == "succeeded" and operation["jobs_cut"] == 1, operation
+        states = sorted(r["state"] for r in cluster.replicas())
+        assert states == ["ready", "stopped"], states
+
+    def text(events):
+        return "".join(data["t"] for name, data, _ in events if name == "token")
+    numbered = [(name, data, int(event_id)) for name, data, event_id in drained if event_id]
+    assert [number for _, _, number in numbered] == list(range(1, len(numbered) + 1)), "an id is missing or comes twice"
+    tokens = [data["i"] for name, data, _ in numbered if name == "token"]
+    assert tokens == list(range(len(tokens))), "a token is missing or comes twice"
+    assert text(drained) == text(quiet), "the same bytes as without the drain"
+    (name, end, _), (_, whole, _) = drained[-1], quiet[-1]
+    assert name == "end" and end["tokens_out"] == whole["tokens_out"] == len(tokens), (end, whole)
+    assert (end["migrated"], end["replayable"], end["kv_migrated"]) == (True, True, False), end
+
+
 def test_OC_POOL_3052_a_rolling_restart_of_two_under_load_fails_nobody(tmp_path):
     script = tmp_path / "script.json"
     script.write_text(json.dumps({"text": "one two three four five six", "token_delay_ms": 5}))
