@@ -1,6 +1,8 @@
 """Whose a task is, what a session may use, and who makes way: through keys, headers and events of real processes."""
 
+import contextlib
 import json
+import sqlite3
 import uuid
 
 import pytest
@@ -140,6 +142,87 @@ def test_OC_PREEMPT_1002_1004_a_batch_task_makes_way_for_a_deadline_and_ends_wel
         assert placements[0]["preempted_by"] == urgent and len(placements) == 2
         assert cluster.metric_sum("preemptions_total", mode="hard", engine="mock") == 1
         assert cluster.metric_sum("resumptions_total", engine="mock") == 1
+
+
+class Numbers:
+    """What a value of the journal begins with, as journal_codec.cc writes it."""
+
+    def __init__(self, value):
+        assert value[0] == 2, "another format"
+        self.rest = memoryview(value)[1:]
+
+    def number(self):
+        value = shift = 0
+        while True:
+            byte, self.rest = self.rest[0], self.rest[1:]
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+
+    def numbers(self, count):
+        return [self.number() for _ in range(count)]
+
+    def text(self):
+        size = self.number()
+        out, self.rest = bytes(self.rest[:size]).decode(), self.rest[size:]
+        return out
+
+
+def journal_of(killed):
+    """{tenant: charge of its tasks that ended} and {tenant: tasks that did not}, from a gateway's file that nobody holds."""
+    with contextlib.closing(sqlite3.connect(killed.dir / "gateway/journal.db")) as file:
+        rows = file.execute("SELECT admit, terminal FROM job").fetchall()
+    ended, unended = {}, {}
+    for admit, terminal in rows:
+        spec = Numbers(admit)
+        spec.numbers(2)  # the task's id
+        tenant = spec.text()
+        if terminal is None:
+            unended[tenant] = unended.get(tenant, 0) + 1
+            continue
+        _, well, _, tokens_in, tokens_out, _, _, cached = Numbers(terminal).numbers(8)
+        assert well == 1, "a task failed"
+        ended[tenant] = ended.get(tenant, 0) + tokens_in - cached + 2 * tokens_out
+    return ended, unended
+
+
+def shares(service):
+    return {name: value / sum(service.values()) for name, value in service.items()}
+
+
+def test_OC_FAIR_F2_scraped_shares_of_three_backlogged_tenants_are_the_journals_and_their_weights(tmp_path):
+    """Of each tenant more is posted than is served until the look; what runs in the two slots is below 2 % of it all."""
+    weights, posted, looked_at = {"one": 1, "two": 2, "four": 4}, {"one": 45, "two": 75, "four": 130}, 115
+    keys = {name: f"{name}-key-0123456789abcdef" for name in weights}
+    for name, key in keys.items():
+        (tmp_path / name).write_text(key)
+    gateway = {"tenants": [{"name": n, "key_files": [str(tmp_path / n)], "weight": w} for n, w in weights.items()],
+               "queue": {"capacity": 1000, "interactive_capacity": 1000}}
+    script = tmp_path / "script.json"
+    script.write_text(json.dumps({"token_delay_ms": 1}))  # lengths and words by the seed
+    with Cluster([mock_pool(mock_script=str(script), slots=2)], orchestratord=gateway) as cluster:
+        cluster.wait_ready()
+        tasks = {name: [] for name in weights}
+        for seed, (_, name) in enumerate(sorted((n / posted[name], name) for name in weights for n in range(posted[name]))):
+            body = cluster.task_body("one two", model_ref=MODEL, seed=seed, max_tokens=100, detached=True, deadline_ms=600000)
+            reply = request("POST", cluster.url + "/v1/tasks", body, {"authorization": f"Bearer {keys[name]}"})
+            assert reply.status == 202, reply.body
+            tasks[name].append(body["task_id"])
+        last = list(cluster.task_events(tasks["four"][looked_at], headers={"authorization": f"Bearer {keys['four']}"}))
+        assert last[-1][0] == "end", last[-1]
+        metrics = cluster.metrics()
+        cluster.kill("orchestratord").wait()
+        ended, unended = journal_of(cluster)
+    journal = shares(ended)
+    counted = shares({dict(labels)["tenant"]: v for (name, labels), v in metrics.items() if name == "tenant_service_tokens_total"})
+    moving = {dict(labels)["tenant"]: v for (name, labels), v in metrics.items() if name == "admission_share"}
+    print(f"journal {journal}, counted {counted}, moving {moving}; not ended {unended}")
+    for name, weight in weights.items():
+        assert unended.get(name, 0) > 2, f"{name} was not backlogged all the time: {unended}"
+        assert abs(journal[name] - weight / 7) <= 0.04, journal
+        assert abs(counted[name] - journal[name]) <= 0.02, (counted, journal)
+        assert abs(moving[name] - journal[name]) <= 0.02, (moving, journal)
 
 
 def test_OC_CONFIG_6030_keys_of_tenants_alone_may_bind_any_address(tmp_path):
