@@ -147,11 +147,12 @@ bool Fleet::remove(ManagerId manager, const std::string& replica_id) {
   return true;
 }
 
-void Fleet::forget_old(Instant now) {
+bool Fleet::forget_old(Instant now) {
   const auto gone = std::erase_if(managers_, [&](const auto& entry) {
     return !entry.second.link && entry.second.detached_at + limits_.manager_forget <= now;
   });
   if (gone > 0) ++version_;
+  return gone > 0;
 }
 
 Instant Fleet::next_forget() const {

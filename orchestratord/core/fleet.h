@@ -105,7 +105,7 @@ class Fleet {
   // False: not known, or another life of it.
   bool loaded(ManagerId manager, const ReplicaLoaded& load);
   bool remove(ManagerId manager, const std::string& replica_id);
-  void forget_old(Instant now);
+  bool forget_old(Instant now);  // true: some were
   Instant next_forget() const;
   // Grows whenever a replica may have changed or gone, but for what of its memory is used.
   std::uint64_t version() const { return version_; }

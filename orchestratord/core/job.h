@@ -121,9 +121,9 @@ struct Job {
     RequestId request;
     std::optional<ReaderId> reader;
   };
-  std::vector<Repeat> repeats;      // with the same Idempotency-Key, while admitting or committing
-  std::string cancel_at_admission;  // why: asked for while its admission was being committed; empty: not
-  StartedEvent started;             // as told at admission
+  std::vector<Repeat> repeats;  // with the same Idempotency-Key, while admitting or committing
+  std::string cancel_later;     // why: asked for while its admission or its eviction was being committed; empty: not
+  StartedEvent started;         // as told at admission
   JournalProgress journal;
   std::optional<Conclusion> conclusion;  // while concluding
 

@@ -69,6 +69,16 @@ void IdempotencyKeys::add(const Digest& key, const Entry& entry) {
   by_expiry_.emplace(entry.expires, key);
 }
 
+void IdempotencyKeys::admitted(const Digest& key, JobId job, const StartedEvent& started) {
+  const auto it = entries_.find(key);
+  if (it != entries_.end() && it->second.job == job) it->second.admitted = started;
+}
+
+void IdempotencyKeys::refused(const Digest& key, JobId job) {
+  const auto it = entries_.find(key);
+  if (it != entries_.end() && it->second.job == job) drop(key);
+}
+
 void IdempotencyKeys::drop(const Digest& key) {
   const auto it = entries_.find(key);
   if (it == entries_.end()) return;

@@ -92,11 +92,15 @@ class IdempotencyKeys {
   const Entry* find(const Digest& key) const;
   std::size_t size() const { return entries_.size(); }
   void add(const Digest& key, const Entry& entry);
-  void drop(const Digest& key);
+  // The place it was told of; nothing when the key has expired meanwhile.
+  void admitted(const Digest& key, JobId job, const StartedEvent& started);
+  void refused(const Digest& key, JobId job);
   void expire(Instant now);
   Instant next_expiry() const;
 
  private:
+  void drop(const Digest& key);
+
   std::map<Digest, Entry> entries_;
   std::set<std::pair<Instant, Digest>> by_expiry_;
 };

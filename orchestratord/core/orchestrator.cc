@@ -49,7 +49,11 @@ void Orchestrator::settle() {
   fire_timers();
   while (!closing_.empty() && closing_.begin()->first <= now_) call_ended(closing_.begin()->second);
   leases_.remove_dead(now_);
-  fleet_.forget_old(now_);
+  if (fleet_.forget_old(now_)) fleet_changed_ = true;
+  if (recovery_over_ <= now_) {  // whoever has not attached by now does not count
+    recovery_over_ = Instant::never();
+    fleet_changed_ = true;
+  }
   if (fleet_changed_) end_hopeless_jobs();
   fleet_changed_ = false;
   finish_drain();  // before dispatching: at the deadline nothing more is started
@@ -291,6 +295,7 @@ void Orchestrator::plan_wakeup() {
   const auto consider = [&](Instant at) { next = std::min(next, at); };
   if (!timers_.empty()) consider(timers_.begin()->first);
   if (!closing_.empty()) consider(closing_.begin()->first);
+  consider(recovery_over_);
   for (const auto& [endpoint, at] : beats_) consider(at);
   for (const auto& [id, link] : fleet_.links()) {
     if (drained_) break;

@@ -237,6 +237,7 @@ class Orchestrator {
   void continue_elsewhere(Job& job, Outcome outcome);
   enum class AttemptEnd : std::uint8_t { lost, taken_back };
   void wait_for_fence(Job& job, const Call& old, AttemptEnd how);
+  void wait_if_put_back(JobId id, const Call& old, AttemptEnd how);
   void fenced(ManagerId manager, const ReplicaView& replica);
   bool may_dispatch(const Job& job) const;
   bool attempt_may_begin(const Job& job) const;
@@ -272,6 +273,8 @@ class Orchestrator {
   void committed(const JournalItem& item);
   void not_committed(const JournalItem& item);
   void take_back(Job& victim);
+  void cancel_if_asked(Job& job);
+  bool left_before_admission(Job& job, ReaderId reader);
   void hold_for_dispatch_record(Job& job);
   void note_token(Job& job);
   void stage_end(Job& job);
@@ -359,10 +362,11 @@ class Orchestrator {
   IdempotencyKeys keys_;
   std::map<JobId, Job> jobs_;
   std::map<DispatchId, Call> calls_;
-  std::map<RequestId, JobId> counting_;  // CountTokens asked, by their own serial
-  std::uint64_t load_version_ = 1;       // grows whenever a bid may have changed
-  bool fleet_changed_ = false;           // in this step
-  bool settle_needed_ = true;            // in this step
+  std::map<RequestId, JobId> counting_;       // CountTokens asked, by their own serial
+  std::uint64_t load_version_ = 1;            // grows whenever a bid may have changed
+  bool fleet_changed_ = false;                // in this step
+  Instant recovery_over_ = Instant::never();  // recovered jobs wait for managers until then
+  bool settle_needed_ = true;                 // in this step
   std::set<std::pair<Instant, JobId>> timers_;
   std::set<std::pair<Instant, JobId>> finished_;      // by end, oldest first
   std::set<std::pair<Instant, DispatchId>> closing_;  // cancelled calls whose end is not reported yet

@@ -22,11 +22,6 @@ const char* policy_label(FullPolicy policy) {  // ORCH-2007
   return "reject";
 }
 
-const char* canceled_by(std::string_view reason) {
-  if (reason == "disconnect") return "the client left";
-  return "canceled by the caller";
-}
-
 }  // namespace
 
 // Order of DESIGN-RULES "Admission and deadlines", as far as the core decides: lifecycle, context, pool, queue.
@@ -54,6 +49,11 @@ void Orchestrator::on(const Submit& event) {
   }
   if (jobs_.contains(spec.id))
     return refuse_plainly(Outcome::CONFLICT, "a task with id " + spec.id.to_string() + " exists", "task_id");
+  const auto call = calls_.lower_bound({spec.id, 0});
+  if (call != calls_.end() && call->first.job == spec.id) {
+    return refuse_plainly(Outcome::CONFLICT, "a task with id " + spec.id.to_string() + " existed and is being stopped",
+                          "task_id");
+  }
   if (spec.max_tokens == 0)
     return refuse_plainly(Outcome::INVALID_PARAMS, "max_tokens must be at least 1", "max_tokens");
   if (std::optional<Failure> failure = begin_quota(spec)) return refuse(event.request, spec, std::move(*failure));
@@ -90,6 +90,9 @@ void Orchestrator::on(const Submit& event) {
   job.engine = primary->engine;
   job.engine_version = primary->engine_version;
   Job& stored = jobs_.emplace(spec.id, std::move(job)).first->second;
+  if (spec.idempotency) {  // J5: from here on, so that a repeat finds a job that is still being counted
+    keys_.add(spec.idempotency->key, {spec.idempotency->body, spec.id, {}, now_ + config_.journal.idempotency_ttl});
+  }
   // Near the limit only an exact count decides, and only a ready replica can give one (ruling 13). Without it the
   // worker is the one that refuses.
   const bool can_count = context.verdict == Context::must_count && primary->state == ReplicaState::ready;
@@ -131,7 +134,7 @@ void Orchestrator::refuse(RequestId request, const JobSpec& spec, Failure failur
 
 void Orchestrator::refuse_admitting(Job& job, Failure failure) {
   const JobId id = job.spec.id;
-  if (job.spec.idempotency) keys_.drop(job.spec.idempotency->key);  // a refused request names no job
+  if (job.spec.idempotency) keys_.refused(job.spec.idempotency->key, id);  // a refused request names no job
   for (const Job::Repeat& repeat : job.repeats) emit(AdmissionReply{repeat.request, failure});
   quotas_.give_back(job.spec.tenant, job.quota, now_);
   budgets_.give_back(job.spec.tenant, job.budget);
@@ -144,6 +147,7 @@ void Orchestrator::refuse_admitting(Job& job, Failure failure) {
 void Orchestrator::finish_admission(Job& job) {
   const JobId id = job.spec.id;
   std::erase_if(counting_, [&](const auto& entry) { return entry.second == id; });
+  if (job.journal.wanted && journal_.failing()) return refuse_admitting(job, journal_failure());  // J6
   if (std::optional<Failure> failure = reserve_tokens(job)) return refuse_admitting(job, std::move(*failure));
   if (std::optional<Failure> failure = reserve_budget(job)) return refuse_admitting(job, std::move(*failure));
   job.admitted_at = now_;
@@ -186,7 +190,13 @@ void Orchestrator::admit(Job& job) {
   }
   for (const Job::Repeat& repeat : std::exchange(job.repeats, {})) answer_repeat(repeat, id, started);
   arm(job);
-  if (!job.cancel_at_admission.empty()) cancel(job, job.cancel_at_admission, canceled_by(job.cancel_at_admission));
+  cancel_if_asked(job);
+}
+
+void Orchestrator::cancel_if_asked(Job& job) {
+  if (job.cancel_later.empty()) return;
+  const std::string reason = std::exchange(job.cancel_later, {});
+  cancel(job, reason, reason == "disconnect" ? "the client left" : "canceled by the caller");
 }
 
 // Who must go for the newcomer; nullopt: nobody may, and it is refused.
@@ -304,26 +314,36 @@ void Orchestrator::on(const OpenStream& event) {
   emit(StreamRefused{event.reader, std::move(failure)});
 }
 
+// True: the reader was one of this job's. The job goes on for as long as another request with its key has one.
+bool Orchestrator::left_before_admission(Job& job, ReaderId reader) {
+  const bool was_first = job.first_reader == reader;
+  const auto left = std::erase_if(job.repeats, [&](const Job::Repeat& repeat) { return repeat.reader == reader; });
+  if (!was_first && left == 0) return false;
+  if (was_first) job.first_reader.reset();
+  const bool another = job.first_reader || std::any_of(job.repeats.begin(), job.repeats.end(),
+                                                       [](const Job::Repeat& repeat) { return repeat.reader; });
+  if (another || job.spec.attachment != Attachment::attached) return true;
+  if (job.state == JobState::committing) {
+    if (job.cancel_later.empty()) job.cancel_later = "disconnect";
+  } else {
+    refuse_admitting(job, failure_for(Outcome::CANCELED, "the client left", job));
+  }
+  return true;
+}
+
 void Orchestrator::on(const ReaderGone& event) {
   const std::optional<JobId> id = streams_.remove_reader(event.reader);
   if (!id) {
     for (auto& [job_id, job] : jobs_) {  // its job may still be being admitted
-      if (!job.before_admission()) continue;
-      std::erase_if(job.repeats, [&](const Job::Repeat& repeat) { return repeat.reader == event.reader; });
-      if (job.first_reader != event.reader) continue;
-      job.first_reader.reset();
-      if (job.spec.attachment != Attachment::attached) return;
-      if (job.state == JobState::committing) {
-        if (job.cancel_at_admission.empty()) job.cancel_at_admission = "disconnect";
-      } else {
-        refuse_admitting(job, failure_for(Outcome::CANCELED, "the client left", job));
-      }
-      return;
+      if (job.before_admission() && left_before_admission(job, event.reader)) return;
     }
     return;
   }
   Job& job = jobs_.at(*id);
-  if (!job.live() || streams_.readers(*id) > 0) return;
+  if (streams_.readers(*id) > 0) return;
+  if (job.state == JobState::concluding && job.spec.attachment == Attachment::task)  // if its end is taken back
+    job.grace_end = now_ + config_.streams.reconnect_grace;
+  if (!job.live()) return;
   switch (job.spec.attachment) {
     case Attachment::detached:
       return;
@@ -349,7 +369,8 @@ void Orchestrator::on(const CancelJob& event) {
   Job& job = jobs_.at(event.job);
   if (job.state == JobState::admitting)
     return refuse_admitting(job, failure_for(Outcome::CANCELED, "canceled by the caller", job));
-  if (job.state == JobState::committing && job.cancel_at_admission.empty()) job.cancel_at_admission = "client";
+  const bool committing = job.state == JobState::committing || job.state == JobState::concluding;
+  if (committing && job.cancel_later.empty()) job.cancel_later = "client";
   if (job.live()) cancel(job, "client", "canceled by the caller");
 }
 

@@ -288,5 +288,21 @@ TEST(Drain, ORCH_2101_who_still_waits_for_a_count_is_answered_at_the_deadline) {
   EXPECT_EQ(std::get<Failure>(replies[0].result).outcome, Outcome::CANCELED);
 }
 
+TEST(Clients, a_task_id_is_not_used_again_while_its_first_attempt_is_being_stopped) {
+  Config config;
+  config.result_ttl = ms(1);
+  Bench bench(config);
+  bench.ready();
+  bench.submit(spec_of(1));
+  bench.step(CancelJob{RequestId{9}, job_id(1)});
+  bench.advance(ms(10));
+  EXPECT_EQ(code(refused(bench, spec_of(1))), "CONFLICT");
+  bench.failed(bench.dispatches.at(0), Outcome::CANCELED);
+  EXPECT_FALSE(refusal(bench.submit(spec_of(1))));
+  ASSERT_EQ(bench.dispatches.size(), 2u);
+  bench.finished(bench.dispatches[1], 1);
+  for (const auto& [key, lease] : bench.core.leases().all()) EXPECT_EQ(lease.in_use, 0u);
+}
+
 }  // namespace
 }  // namespace orch::gateway

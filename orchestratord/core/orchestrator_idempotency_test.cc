@@ -37,6 +37,54 @@ TEST(Idempotency, J5_a_repeat_during_the_commit_is_answered_with_the_first) {
   }
 }
 
+JobSpec to_be_counted(JobSpec spec) {
+  spec.prompt_bytes = 2000;  // more than the context, at a token a byte
+  return spec;
+}
+
+TEST(Idempotency, J5_a_repeat_while_the_tokens_are_counted_is_answered_with_the_first) {
+  JournalBench bench;
+  bench.ready();
+  const auto counts = all_of<CountTokens>(bench.submit(to_be_counted(keyed(1, 1, 1))));
+  ASSERT_EQ(counts.size(), 1u);
+  EXPECT_TRUE(bench.submit(to_be_counted(keyed(2, 1, 1))).empty());
+  EXPECT_EQ(outcome_code(refusal(bench.submit(to_be_counted(keyed(3, 1, 2))))), "CONFLICT");
+  bench.step(TokensCounted{counts[0].request, 100});
+  const auto told = admissions(bench.commit());
+  ASSERT_EQ(told.size(), 2u);
+  EXPECT_EQ(told[0].job, job_id(1));
+  EXPECT_EQ(told[1].job, job_id(1));
+  EXPECT_EQ(bench.core.jobs().size(), 1u);
+  EXPECT_EQ(bench.core.keys().size(), 1u);
+}
+
+TEST(Idempotency, J5_a_chat_goes_on_for_a_repeat_whose_first_client_left) {
+  const auto chat = [](std::uint64_t n) {
+    JobSpec spec = keyed(n, 1, 1);
+    spec.attachment = Attachment::attached;
+    return spec;
+  };
+  for (const bool left_first : {true, false}) {
+    JournalBench bench;
+    bench.ready();
+    bench.submit(chat(1), ReaderId{1});
+    if (left_first) bench.step(ReaderGone{ReaderId{1}});
+    bench.submit(chat(2), ReaderId{2});
+    if (!left_first) bench.step(ReaderGone{ReaderId{1}});
+    EXPECT_EQ(shown(bench.commit(), ReaderId{2}), "opened, 1 started");
+    EXPECT_TRUE(bench.ends.empty());
+  }
+  JournalBench bench;
+  bench.ready();
+  bench.submit(chat(1), ReaderId{1});
+  bench.submit(chat(2), ReaderId{2});
+  bench.step(ReaderGone{ReaderId{1}});
+  bench.step(ReaderGone{ReaderId{2}});
+  bench.commit();
+  bench.commit();
+  EXPECT_EQ(bench.ends.size(), 1u) << "nobody is left";
+}
+
 TEST(Idempotency, J5_it_survives_a_restart_and_the_result_and_expires_after_a_day) {
   JournalBench first;
   first.ready();

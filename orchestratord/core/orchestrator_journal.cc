@@ -60,6 +60,7 @@ bool Orchestrator::answered_by_key(const Submit& event) {
       return refuse_it(Outcome::CONFLICT,
                        std::to_string(config_.limits.repeats_max) + " requests with this Idempotency-Key wait already");
     job->second.repeats.push_back(repeat);
+    if (repeat.reader && job->second.cancel_later == "disconnect") job->second.cancel_later.clear();  // it is back
     return true;
   }
   answer_repeat(repeat, entry->job, entry->admitted);
@@ -106,10 +107,7 @@ void Orchestrator::commit_admission(Job& job, const Room& room) {
   job.move_to(JobState::committing);
   disarm(job);
   queue_.hold(job.queue_entry(weight_of(job.spec.tenant), 0));
-  if (job.spec.idempotency) {
-    keys_.add(job.spec.idempotency->key,
-              {job.spec.idempotency->body, id, job.started, now_ + config_.journal.idempotency_ttl});
-  }
+  if (job.spec.idempotency) keys_.admitted(job.spec.idempotency->key, id, job.started);
   records.push_back(AdmitRecord{job.spec, job.lane, job.pool_id, job.engine, job.engine_version, job.started});
   items.push_back({JournalItem::Kind::admit, id, 0});
   journal_.erases.erase(id);  // the new record takes the place of what an older job of this id left
@@ -123,11 +121,14 @@ void Orchestrator::take_back(Job& victim) {
   victim.conclusion.reset();
   victim.journal.end_sent = false;
   victim.journal.sent_upto = 0;
+  victim.journal.dispatch_sent = 0;
+  if (victim.journal.dispatch_due != 0 || !victim.journal.unsaved.empty()) journal_.urgent.insert(victim.spec.id);
   victim.move_to(JobState::waiting);
   enqueue(victim);
   arm(victim);
-  if (victim.spec.attachment == Attachment::attached && streams_.readers(victim.spec.id) == 0)
-    cancel(victim, "disconnect", "the client left");
+  const bool left = victim.spec.attachment == Attachment::attached && streams_.readers(victim.spec.id) == 0;
+  if (left && victim.cancel_later.empty()) victim.cancel_later = "disconnect";
+  cancel_if_asked(victim);
 }
 
 // --- dispatch, tokens, end ---
@@ -364,6 +365,7 @@ void Orchestrator::on(const Recovered& event) {
                                     now_ + config_.journal.idempotency_ttl - std::max(key.age, Duration{})});
   }
   for (const RecoveredJob& job : event.jobs) recover(job);
+  recovery_over_ = now_ + config_.limits.recovery_wait;
 }
 
 void Orchestrator::recover(const RecoveredJob& found) {
@@ -380,6 +382,7 @@ void Orchestrator::recover(const RecoveredJob& found) {
   job.journal.wanted = true;
   job.admitted_at = now_ - std::max(found.age, Duration{});
   job.submitted_at = job.admitted_at;
+  job.held = now_ - job.admitted_at;  // OC-CORE-1022: what it waited for then was not its turn
   job.hopeless_from = now_ + config_.limits.recovery_wait;
   job.seq = next_seq_++;
   job.state = JobState::waiting;

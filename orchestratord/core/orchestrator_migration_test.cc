@@ -117,6 +117,19 @@ TEST(Migration, M1_the_word_of_an_earlier_attempt_is_not_that_of_the_last) {
   EXPECT_EQ(bench.dispatches.size(), 2u);
 }
 
+TEST(Migration, M1_a_gap_in_the_tokens_is_no_proof_that_the_attempt_has_stopped) {
+  Bench bench;
+  bench.manager_up({ready_replica("r1"), ready_replica("r2")});
+  bench.grant(1, {1, 1}, "r1");
+  bench.submit(spec_of(1));
+  bench.grant(1, {1, 2}, "r2");
+  const Dispatch first = bench.dispatches.at(0);
+  EXPECT_EQ(all_of<CancelDispatch>(bench.token(first, 3, "x")).size(), 1u);
+  EXPECT_EQ(bench.dispatches.size(), 1u) << "its worker was only asked to stop";
+  bench.failed(first, Outcome::CANCELED);
+  EXPECT_EQ(bench.dispatches.size(), 2u);
+}
+
 // Does a job of r1 that has shown a token go on at r2?
 bool goes_on(const ReplicaView& r1, const ReplicaView& r2) {
   Bench bench;

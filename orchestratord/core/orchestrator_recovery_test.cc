@@ -93,10 +93,30 @@ TEST(Recovery, J4_it_goes_on_only_where_the_bytes_will_be_the_same) {
   second.grant();
   EXPECT_TRUE(second.dispatches.empty());
   second.open(1, 1, 2);
-  other.last_error = "noise";
-  second.advance(Duration::seconds(61));
-  second.step(ReplicaChanged{kLink, other});
-  EXPECT_EQ(shown(second.commit(), ReaderId{1}), "13 WORKER_RESET, closed");
+  second.advance(Duration::seconds(60) - ms(1));
+  EXPECT_EQ(shown(second.commit(), ReaderId{1}), "");
+  second.advance(ms(1));
+  EXPECT_EQ(shown(second.commit(), ReaderId{1}), "13 WORKER_RESET, closed") << "nothing else has to happen";
+}
+
+TEST(Recovery, OC_CORE_1022_a_job_that_is_older_than_the_longest_wait_runs_all_the_same) {
+  for (const bool ran : {false, true}) {
+    JournalBench first;
+    first.ready();
+    if (ran) {
+      first.token(first.running(1), 0, "a");
+      first.advance(ms(250));
+      first.commit();
+    } else {
+      first.submit(spec_of(1));
+      first.commit_one();
+    }
+    JournalBench second{first, first.core.config().limits.queue_wait_max + ms(1)};
+    second.ready();
+    second.commit();
+    EXPECT_EQ(second.dispatches.size(), 1u);
+    EXPECT_TRUE(second.ends.empty());
+  }
 }
 
 TEST(Recovery, J4_another_class_ends_in_one_retriable_error_behind_everything_seen) {

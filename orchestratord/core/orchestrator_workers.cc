@@ -236,7 +236,10 @@ void Orchestrator::accept_tokens(Job& job, const DispatchTokens& event) {
       return;
     }
     if (event.index > job.tokens_seen) {  // a stream is ordered: a gap means that it is not the stream we opened
-      return attempt_lost(job, Outcome::WORKER_RESET, "tokens are missing from the worker's stream");
+      const JobId id = job.spec.id;
+      const Call old = calls_.at(event.dispatch);
+      attempt_lost(job, Outcome::WORKER_RESET, "tokens are missing from the worker's stream");
+      return wait_if_put_back(id, old, AttemptEnd::taken_back);
     }
   }
   const bool first = job.tokens_seen == job.resumed_from && job.events_in_attempt == 0;
@@ -370,9 +373,12 @@ void Orchestrator::on(const DispatchBroken& event) {
   } else {
     attempt_lost(job, Outcome::WORKER_RESET, "the stream to the worker broke");
   }
-  const auto waiting = jobs_.find(event.dispatch.job);
-  if (waiting != jobs_.end() && waiting->second.state == JobState::waiting)
-    wait_for_fence(waiting->second, old, AttemptEnd::lost);
+  wait_if_put_back(event.dispatch.job, old, AttemptEnd::lost);
+}
+
+void Orchestrator::wait_if_put_back(JobId id, const Call& old, AttemptEnd how) {
+  const auto job = jobs_.find(id);
+  if (job != jobs_.end() && job->second.state == JobState::waiting) wait_for_fence(job->second, old, how);
 }
 
 // Before its first token the job runs again once, unseen; after it another replica goes on where the bytes will be the
