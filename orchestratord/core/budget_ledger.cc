@@ -208,9 +208,11 @@ void BudgetLedger::assume(const Account& account, BudgetUse wanted, BudgetHold& 
 
 void BudgetLedger::restore(const Account& account, const BudgetUse& used, Instant at, Instant now) {
   expire(now);
-  Tenant& of = tenant(account.tenant, now);
-  of.window_from = std::min(of.window_from, at);
-  add(of.used, used);
+  if (at + config_.window > now) {  // else of a window that is over, and says nothing of the one that stands
+    Tenant& of = tenant(account.tenant, now);
+    of.window_from = std::min(of.window_from, at);
+    add(of.used, used);
+  }
   if (account.session.empty() || at + config_.ttl <= now) return;
   const Key key{account.tenant, account.session};
   if (!sessions_.contains(key) && !make_room()) return;

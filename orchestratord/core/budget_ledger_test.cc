@@ -199,6 +199,22 @@ TEST(BudgetLedger, OC_BUDGET_1007_a_new_life_counts_what_the_last_one_used) {
   EXPECT_EQ(book.ledger.left(account, at(10)).tokens, 45);
 }
 
+TEST(BudgetLedger, OC_BUDGET_1007_use_that_is_older_than_a_window_ends_none_that_stands) {
+  BudgetConfig config;
+  config.window = seconds(300);
+  Book book{config};
+  book.limits.tokens = 1000;
+  const BudgetLedger::Account account{kTenant, kNone, book.limits};
+  book.ledger.restore(account, use(900), at(-60), at(0));
+  book.ledger.restore(account, use(1), at(-400), at(0));  // of a window that is over
+  book.ledger.restore(account, use(1), at(-300), at(0));  // and the last instant of one
+  EXPECT_EQ(book.ledger.left(account, at(0)).tokens, 100);
+  EXPECT_TRUE(book.run(kNone, use(101), at(0)));
+  book.ledger.restore(account, use(10), at(-299), at(0));
+  EXPECT_EQ(book.ledger.left(account, at(0)).tokens, 90);
+  EXPECT_EQ(book.ledger.left(account, at(1)).tokens, 1000);  // the window began with the oldest use in it
+}
+
 // Whatever comes and goes: nothing stays reserved, and what is used is the sum of what was settled.
 TEST(BudgetLedger, OC_BUDGET_1002_the_accounts_add_up_in_random_runs) {
   EXPECT_TRUE(rc::check([](const std::vector<std::uint16_t>& script) {
