@@ -75,7 +75,7 @@ class Manager {
   // operations (manager_operations.cc)
   void refuse(const StartOperation& event, Outcome outcome, std::string message, std::string field, Effects& out);
   std::vector<std::string> replicas_of(const std::string& pool_id, const std::string& replica_id) const;
-  OpenOperation* in_the_way(const StartOperation& event, const std::string& pool_id);
+  std::vector<OpenOperation*> in_the_way(const StartOperation& event, const std::string& pool_id);
   std::string not_replaceable(OperationKind kind, const std::vector<std::string>& targets) const;
   void begin(OpenOperation& operation, Instant now, Effects& out);
   void begin_rollout(OpenOperation& operation);

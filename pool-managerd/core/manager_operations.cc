@@ -35,15 +35,16 @@ std::vector<std::string> Manager::replicas_of(const std::string& pool_id, const 
   return out;
 }
 
-// OC-POOL-3050: the open operation that touches one of the same replicas.
-OpenOperation* Manager::in_the_way(const StartOperation& event, const std::string& pool_id) {
+// OC-POOL-3050: the open operations that touch one of the same replicas.
+std::vector<OpenOperation*> Manager::in_the_way(const StartOperation& event, const std::string& pool_id) {
+  std::vector<OpenOperation*> out;
   for (auto& [id, open] : open_operations_) {
     if (open.view.pool_id != pool_id) continue;
     const bool apart =
         !event.replica_id.empty() && !open.view.replica_id.empty() && open.view.replica_id != event.replica_id;
-    if (!apart) return &open;
+    if (!apart) out.push_back(&open);
   }
-  return nullptr;
+  return out;
 }
 
 void Manager::on(const StartOperation& event, Instant now, Effects& out) {
@@ -65,7 +66,8 @@ void Manager::on(const StartOperation& event, Instant now, Effects& out) {
     return refuse(event, Outcome::INVALID_PARAMS, "model: for a reload, and only for one", "model", out);
   if (event.model && spec.model_path.empty())
     return refuse(event, Outcome::INVALID_PARAMS, "model: engine '" + spec.engine + "' has its own", "model", out);
-  while (OpenOperation* other = in_the_way(event, pool_id)) {
+  const std::vector<OpenOperation*> others = in_the_way(event, pool_id);
+  for (const OpenOperation* other : others) {  // all of them before any is ended: a refusal changes nothing
     const bool same = other->view.kind == event.kind && other->view.replica_id == event.replica_id;
     if (same && !replaces(event.kind)) {
       if (event.kind == OperationKind::drain) {
@@ -76,6 +78,8 @@ void Manager::on(const StartOperation& event, Instant now, Effects& out) {
     }
     if (replaces(event.kind) || replaces(other->view.kind) || other->view.kind == event.kind)
       return refuse(event, Outcome::CONFLICT, name_of(other->view) + " is under way", {}, out);
+  }
+  for (OpenOperation* other : others) {
     finish(*other, "superseded by a " + std::string(to_string(event.kind)), now, out);
     const OperationId superseded = other->view.id;
     open_operations_.erase(superseded);

@@ -125,6 +125,32 @@ TEST(Operations, OC_POOL_3050_a_repeated_drain_is_the_same_with_the_shorter_dead
   EXPECT_EQ(state_of(world, first), "succeeded");
 }
 
+TEST(Operations, OC_POOL_3050_what_is_refused_supersedes_nothing) {
+  Busy world(2);
+  const auto start = [&](OperationKind kind, const std::string& replica) {
+    world.step(StartOperation{.request = {1},
+                              .kind = kind,
+                              .pool_id = replica.empty() ? "p" : "",
+                              .replica_id = replica,
+                              .deadline = Duration::seconds(60)});
+    return world.last<OperationReply>();
+  };
+  start(drain, "p-0");
+  const OperationReply undrained = start(undrain, "p-0");
+  EXPECT_TRUE(world.dispatch_on("p-1", 2).ok());
+  world.report(world.inc_of("p-1"));
+  world.step(Tick{});
+  const OperationReply drained = start(drain, "p-1");
+  ASSERT_TRUE(undrained.operation && drained.operation);
+  ASSERT_EQ(state_of(world, *undrained.operation), "running");
+  ASSERT_EQ(state_of(world, *drained.operation), "running");
+  const OperationReply whole = start(drain, "");
+  EXPECT_EQ(whole.outcome, Outcome::CONFLICT);
+  EXPECT_EQ(whole.message, "drain of p-1 is under way");
+  EXPECT_EQ(state_of(world, *undrained.operation), "running");
+  EXPECT_EQ(state_of(world, *drained.operation), "running");
+}
+
 TEST(Operations, OC_POOL_3050_nothing_else_begins_while_a_pool_is_being_replaced) {
   Busy world;
   world.scripts["p-0b"].loads = false;
