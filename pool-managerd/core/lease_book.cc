@@ -61,6 +61,7 @@ void LeaseBook::adopt(const LeaseTable& table, const std::vector<LeaseUse>& uses
   adopted_ = true;
   take_uses(uses, now);
   dirty_ = true;
+  set_declared(declared_);  // it may have lost slots since that table
   drop_unused();  // as behind every other change: whoever goes over the leases and closes them meets each once
 }
 

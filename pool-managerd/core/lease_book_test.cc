@@ -175,6 +175,18 @@ TEST(LeaseBook, L8_adopted_leases_are_told_of_nothing_before_an_ack_and_only_of_
   book.check_invariants();
 }
 
+// It lost slots between its last table and its manager's restart.
+TEST(LeaseBook, L8_an_adopted_table_is_cut_to_what_the_worker_declares_now) {
+  LeaseBook book({.boot = 1, .counter = 1}, kTtl, 4);
+  LeaseTable table{.version = version(7), .ttl = kTtl, .leases = {}};
+  table.leases.push_back({.id = kA, .holder = kHolder, .slots = 8, .secret = {}, .renewal_seq = 5, .stop = false});
+  book.adopt(table, {{.id = kA, .running = 6}}, kNow);
+  book.check_invariants();
+  EXPECT_EQ(book.find(kA)->slots, 4u);
+  EXPECT_EQ(book.issue({.boot = 2, .counter = 1}, kNow).leases.at(0).slots, 4u);
+  EXPECT_EQ(book.held(), 8u) << "the old table may still be the worker's";
+}
+
 // Two slots, two leases: the second shrank from 1 to 0, its holder has not heard of it, and the slot went to the first.
 class Shrunk : public ::testing::Test {
  protected:

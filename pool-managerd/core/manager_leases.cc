@@ -177,8 +177,10 @@ void Manager::settle_leases(Replica& replica, Instant now, Effects& out) {
       if (attachment.has_updated && !attachment.bids.contains(replica.spec().pool_id)) closing.emplace_back(id, false);
     }
   }
-  for (const auto& [id, stop] : closing)
+  for (const auto& [id, stop] : closing) {
+    if (book.find(id) == nullptr) continue;  // it went with one that was closed before it
     close_lease(book, id, stop, stop ? "a newer start has attached" : "no bid", out);
+  }
 }
 
 // --- division (S1 to S6) ---
