@@ -89,7 +89,8 @@ std::string Orchestrator::check_invariants() const {
   return check_queue_bounds();
 }
 
-// Jobs that were put back had their place once and stand outside the bounds.
+// Jobs that were put back had their place once and stand outside the bounds of the queue. What outlives its job is
+// bounded by number.
 std::string Orchestrator::check_queue_bounds() const {
   std::size_t fresh[2] = {0, 0};
   std::uint64_t bytes = 0;
@@ -104,6 +105,13 @@ std::string Orchestrator::check_queue_bounds() const {
   if (fresh[0] > limits.interactive_capacity) return "too many interactive jobs wait";
   if (fresh[1] > limits.batch_capacity) return "too many batch jobs wait";
   if (bytes > limits.bytes_max) return "the waiting prompts are over their bytes";
+  if (decisions_.size() > DecisionLog::kJobsMax) return "too many decisions";
+  if (sessions_.size() > SessionBook::kSessionsMax) return "too many sessions";
+  if (drains_.flows() > DrainRates::kFlowsMax) return "too many drain rates";
+  if (prefixes_.size() > PrefixIndex::kEntriesMax) return "too many prefixes";
+  if (times_.models() > ServiceTimes::kModelsMax) return "too many models measured";
+  if (times_.tenants() > ServiceTimes::kTenantsMax) return "too many outputs measured";
+  if (tenants_.names().size() > kTenantsMax) return "too many tenants";
   return {};
 }
 

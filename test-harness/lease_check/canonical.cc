@@ -108,7 +108,7 @@ std::string Cluster::canonical() const {
   text.number(probe.in_flight() && probe.issued_at() < now_ ? 1 : 0);
   text.number(probe.running_unknown());
   text.number(ghosts_);
-  for (const int left : {faults_left_, crashes_left_, jobs_left_, moves_left_, ticks_left_})
+  for (const int left : {left_.faults, left_.crashes, left_.jobs, left_.moves, left_.ticks})
     text.number(static_cast<std::uint64_t>(left));
   text.number(boot_);
   text.number(inc_.counter);

@@ -8,7 +8,7 @@
 
 namespace orch::check {
 
-Cluster::Cluster(Fault fault, Start start)
+Cluster::Cluster(Fault fault, Start start, const Allowance& allowance)
     : fault_(fault),
       manager_{Uuid{7, 7}},
       book_(inc_, kTtl, kSlots),
@@ -16,11 +16,7 @@ Cluster::Cluster(Fault fault, Start start)
       parties_{new_party(), new_party()} {
   for (Party& party : parties_) party.updated = party.started = now_;
   begin(start);
-  faults_left_ = 2;
-  crashes_left_ = 1;
-  jobs_left_ = 3;
-  moves_left_ = 3;
-  ticks_left_ = 4;
+  left_ = allowance;
 }
 
 void Cluster::begin(Start start) {
@@ -68,16 +64,16 @@ void Cluster::begin(Start start) {
 std::vector<Action> Cluster::actions() const {
   std::vector<Action> out;
   const auto add = [&](Kind kind, int what = 0) { out.push_back({kind, what}); };
-  if (moves_left_ > 0 && tables_.empty()) {
+  if (left_.moves > 0 && tables_.empty()) {
     for (int i = 0; i < kDivisions; ++i) add(Kind::divide, i);
   }
   if (!tables_.empty()) add(Kind::table_comes);
   if (late_) add(Kind::late_table);
   if (report_) add(Kind::report_comes);
-  if (faults_left_ > 0 && (!tables_.empty() || report_)) add(Kind::control_breaks);
+  if (left_.faults > 0 && (!tables_.empty() || report_)) add(Kind::control_breaks);
   for (int i = 0; i < static_cast<int>(jobs_.size()); ++i) add(Kind::finish, i);
-  if (ticks_left_ > 0) add(Kind::tick);
-  if (crashes_left_ > 0 && faults_left_ > 0) {
+  if (left_.ticks > 0) add(Kind::tick);
+  if (left_.crashes > 0 && left_.faults > 0) {
     add(Kind::worker_crashes);
     add(Kind::manager_crashes);
     add(Kind::holder_crashes, kFar);
@@ -92,12 +88,12 @@ std::vector<Action> Cluster::actions() const {
     }
     if (!party.told.empty()) add(Kind::told, who);
     if (party.heard) add(Kind::heard, who);
-    if (faults_left_ > 0 && (!party.told.empty() || party.heard)) add(Kind::attach_breaks, who);
-    if (moves_left_ > 0 && !open_lease(who).is_zero()) add(Kind::close_lease, who);
-    if (jobs_left_ > 0 && !party.dispatch && usable_lease(who)) add(Kind::dispatch, who);
+    if (left_.faults > 0 && (!party.told.empty() || party.heard)) add(Kind::attach_breaks, who);
+    if (left_.moves > 0 && !open_lease(who).is_zero()) add(Kind::close_lease, who);
+    if (left_.jobs > 0 && !party.dispatch && usable_lease(who)) add(Kind::dispatch, who);
     if (party.dispatch) {
       add(Kind::dispatch_comes, who);
-      if (faults_left_ > 0) add(Kind::dispatch_lost, who);
+      if (left_.faults > 0) add(Kind::dispatch_lost, who);
     }
   }
   return out;
@@ -107,13 +103,13 @@ void Cluster::spend(Kind kind) {
   switch (kind) {
     case Kind::divide:
     case Kind::close_lease:
-      --moves_left_;
+      --left_.moves;
       break;
     case Kind::dispatch:
-      --jobs_left_;
+      --left_.jobs;
       break;
     case Kind::tick:
-      --ticks_left_;
+      --left_.ticks;
       break;
     case Kind::holder_crashes:
     case Kind::worker_crashes:
@@ -121,7 +117,7 @@ void Cluster::spend(Kind kind) {
     case Kind::control_breaks:
     case Kind::attach_breaks:
     case Kind::dispatch_lost:
-      --faults_left_;
+      --left_.faults;
       break;
     case Kind::renewal:
     case Kind::table_comes:

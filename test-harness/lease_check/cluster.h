@@ -82,6 +82,15 @@ enum class Start : std::uint8_t {
 };
 inline constexpr int kStarts = 6;
 
+// Of what happens without end: how much of it a run may have, so that the search goes deep instead.
+struct Allowance {
+  int faults = 2;
+  int crashes = 1;  // of the faults
+  int jobs = 3;
+  int moves = 3;  // divisions and releases
+  int ticks = 4;
+};
+
 struct Action {
   Kind kind;
   int what = 0;
@@ -90,7 +99,7 @@ std::string describe(const Action& action);
 
 class Cluster {
  public:
-  Cluster(Fault fault, Start start);
+  Cluster(Fault fault, Start start, const Allowance& allowance);
 
   std::vector<Action> actions() const;
   void apply(const Action& action);
@@ -205,12 +214,7 @@ class Cluster {
   std::map<LeaseId, std::uint32_t> said_;          // what its holder was sent last
   std::map<LeaseId, std::uint64_t> owner_;         // who it belongs to
   std::uint32_t ghosts_ = 0;                       // jobs of a life that was taken for reaped and was not
-  // What happens without end is bounded, so that the search goes deep instead.
-  int faults_left_ = 0;
-  int crashes_left_ = 0;
-  int jobs_left_ = 0;
-  int moves_left_ = 0;  // divisions and releases
-  int ticks_left_ = 0;
+  Allowance left_;
   std::string violation_;
 };
 

@@ -1,5 +1,6 @@
 // Visits, breadth first, every state of the lease protocol that can be reached from each start in so many steps that
-// the bound on states is not passed, and says how many there are.
+// the bound on states is not passed, and says how many there are. Then, with less allowed to happen, every state there
+// is: that search must come to its end.
 //
 //   lease_check            exit 0: no rule is broken anywhere
 //   lease_check --faults   exit 0: each fault that can be built in breaks a rule; the shortest way is printed
@@ -19,6 +20,11 @@ namespace orch::check {
 namespace {
 
 constexpr std::size_t kStatesMax = 160'000;  // of one start
+// So little that every way can be gone to its end: one fault, which may be a crash, one job and one division or
+// release; and the passing of time without faults.
+constexpr std::array<Allowance, 2> kWhole{Allowance{.faults = 1, .crashes = 1, .jobs = 1, .moves = 1, .ticks = 0},
+                                          Allowance{.faults = 0, .crashes = 0, .jobs = 1, .moves = 1, .ticks = 1}};
+constexpr std::size_t kWholeStatesMax = 400'000;  // of one start; reaching it is a failure
 
 struct Visited {
   std::uint32_t parent;
@@ -49,12 +55,13 @@ Key key_of(const std::string& text) {
 struct Outcome {
   std::size_t states = 0;
   std::size_t transitions = 0;
-  std::size_t depth = 0;  // up to which nothing was left out
+  std::size_t depth = 0;   // up to which nothing was left out
+  bool exhausted = false;  // nothing is left to visit
   std::string violation;
   std::vector<std::string> way;
 };
 
-Outcome explore(Fault fault, Start start) {
+Outcome explore(Fault fault, Start start, const Allowance& allowance = {}, std::size_t states_max = kStatesMax) {
   Outcome out;
   std::vector<Visited> visited{{0, {Kind::tick, 0}}};
   std::unordered_set<Key, KeyHash> seen;
@@ -64,7 +71,7 @@ Outcome explore(Fault fault, Start start) {
     std::size_t depth;
   };
   std::deque<Entry> frontier;
-  frontier.push_back({Cluster(fault, start), 0, 0});
+  frontier.push_back({Cluster(fault, start, allowance), 0, 0});
   seen.insert(key_of(frontier.front().cluster.canonical()));
   while (!frontier.empty()) {
     const Entry entry = std::move(frontier.front());
@@ -84,7 +91,7 @@ Outcome explore(Fault fault, Start start) {
         return out;
       }
       if (!seen.insert(key_of(next.canonical())).second) continue;
-      if (visited.size() >= kStatesMax) {
+      if (visited.size() >= states_max) {
         out.states = visited.size();
         return out;
       }
@@ -93,6 +100,7 @@ Outcome explore(Fault fault, Start start) {
     }
   }
   out.states = visited.size();
+  out.exhausted = true;
   return out;
 }
 
@@ -100,21 +108,38 @@ void print_way(const std::vector<std::string>& way) {
   for (const std::string& step : way) std::printf("  %s\n", step.c_str());
 }
 
+constexpr std::array<const char*, kStarts> kNames{"empty",     "shared",    "contended",
+                                                  "overtaken", "returning", "restarted"};
+
+bool holds(const char* name, const Outcome& out) {
+  std::printf("%-10s %zu states, %zu transitions, %s depth %zu\n", name, out.states, out.transitions,
+              out.exhausted ? "exhausted at" : "complete to", out.depth);
+  if (out.violation.empty()) return true;
+  std::printf("violation: %s\n", out.violation.c_str());
+  print_way(out.way);
+  return false;
+}
+
 int run_clean() {
-  static constexpr std::array<const char*, kStarts> kNames{"empty",     "shared",    "contended",
-                                                           "overtaken", "returning", "restarted"};
   const auto begin = std::chrono::steady_clock::now();
   std::size_t states = 0;
   bool broken = false;
-  for (int start = 0; start < kStarts; ++start) {
+  for (std::size_t start = 0; start < kStarts; ++start) {
     const Outcome out = explore(Fault::none, static_cast<Start>(start));
     states += out.states;
-    std::printf("%-10s %zu states, %zu transitions, complete to depth %zu\n", kNames[static_cast<std::size_t>(start)],
-                out.states, out.transitions, out.depth);
-    if (out.violation.empty()) continue;
-    broken = true;
-    std::printf("violation: %s\n", out.violation.c_str());
-    print_way(out.way);
+    if (!holds(kNames[start], out)) broken = true;
+  }
+  for (const Allowance& allowance : kWhole) {
+    std::printf("faults %d, crashes %d, jobs %d, moves %d, ticks %d at most:\n", allowance.faults, allowance.crashes,
+                allowance.jobs, allowance.moves, allowance.ticks);
+    for (std::size_t start = 0; start < kStarts; ++start) {
+      const Outcome out = explore(Fault::none, static_cast<Start>(start), allowance, kWholeStatesMax);
+      states += out.states;
+      if (!holds(kNames[start], out)) broken = true;
+      if (out.exhausted || !out.violation.empty()) continue;
+      broken = true;
+      std::printf("the search did not come to its end\n");
+    }
   }
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   std::printf("%zu states in %.1f s\n", states, seconds);
@@ -143,5 +168,6 @@ int run_faults() {
 }  // namespace orch::check
 
 int main(int argc, char** argv) {
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);
   return argc > 1 && std::strcmp(argv[1], "--faults") == 0 ? orch::check::run_faults() : orch::check::run_clean();
 }
