@@ -1,5 +1,6 @@
 #include "determinism/cell.h"
 
+#include <algorithm>
 #include <array>
 
 #include "common/base/prng.h"
@@ -15,6 +16,16 @@ namespace {
 // Byte tokens and one end token (worker/core/batch_fixture.h); the model has some more, which nothing draws.
 constexpr std::uint32_t kTokens = 257;
 constexpr std::uint32_t kVocabulary = 261;
+// Of the job's prompt, in a neighbour's where there are many: a batch of 64 is to end in time.
+constexpr std::uint32_t kSharedByManyMax = 70;
+constexpr std::uint32_t kMany = 8;
+// Rows of a step beside one of each neighbour, and per cent of the steps that preempt somebody: a long prompt is to be
+// fed between two preemptions, also that of the last in a crowd, which gets what the others leave.
+constexpr std::uint32_t kFeedMin = 49;
+constexpr std::uint32_t kPreemptMax = 12;
+constexpr std::uint32_t kCrowdPreemptMax = 5;
+constexpr std::uint32_t kEndToken = 0;
+constexpr float kNever = -100.0F;
 
 std::uint32_t below(Prng& prng, std::uint64_t bound) { return static_cast<std::uint32_t>(prng.below(bound)); }
 
@@ -66,7 +77,7 @@ worker::testing::TinyShape tiny_shape(std::uint64_t seed) {
     shape.kv_heads = 4;
   }
   shape.vocabulary = kVocabulary;
-  shape.context = kContext;
+  shape.context = kTinyContext;
   shape.seed = seed;
   return shape;
 }
@@ -79,7 +90,10 @@ Case make_case(std::uint64_t seed, const FileModel* file) {
   out.file = file;
   if (file == nullptr) out.shape = tiny_shape(seed);
   out.job.id = {{Uuid{1, seed}}, 1};
-  out.job.prompt = prompt_tokens(prng, 1 + below(prng, prng.below(3) == 0 ? 140 : 60), file);
+  // A quarter of the tiny models' jobs begin shortly before or behind the end of the first attention split.
+  const bool at_split = file == nullptr && prng.below(4) == 0;
+  const std::uint32_t length = at_split ? 240 + below(prng, 61) : 1 + below(prng, prng.below(3) == 0 ? 140 : 60);
+  out.job.prompt = prompt_tokens(prng, length, file);
   out.job.max_tokens = 4 + below(prng, 20);
   draw_sampling(prng, out.job);
   // A tiny model draws noise; one that may hardly leave its words repeats them, so that drafts are accepted too.
@@ -105,7 +119,7 @@ const char* device_name(Device device) {
 std::string Cell::describe() const {
   return std::string(device_name(device)) + " threads=" + std::to_string(threads) +
          " rows=" + std::to_string(rows_max) + " pages=" + std::to_string(pages) + (share_prefixes ? " shared" : "") +
-         (speculates ? " speculates" : "") + " neighbours=" + std::to_string(neighbours) +
+         (crowded ? " crowded" : "") + (speculates ? " speculates" : "") + " neighbours=" + std::to_string(neighbours) +
          " preempt=" + std::to_string(preempt_percent) + "% resume=" + std::to_string(resume_behind);
 }
 
@@ -113,40 +127,51 @@ Cell make_cell(std::uint64_t seed, std::uint32_t number, const CellChoice& choic
   Prng prng(seed * 1000 + number);
   Cell out;
   out.seed = prng.next();
-  out.device = choice.avx2 && prng.below(4) != 0 ? Device::avx2 : Device::scalar;
+  out.device = choice.avx2 && prng.below(8) != 0 ? Device::avx2 : Device::scalar;
   // Where both are there, cells that AVX2 would compute elsewhere are shared out by number; the draws stay the same.
   if (choice.avx512vnni && number % 2 == 0 && out.device == Device::avx2) out.device = Device::avx512vnni;
   if (choice.vulkan && prng.below(2) == 0) out.device = Device::vulkan;
   out.threads = 1 + below(prng, 3);
   // A few neighbours mostly, now and then a full batch.
-  constexpr std::array<std::uint32_t, 8> kNeighbours = {0, 1, 2, 3, 5, 7, 15, 63};
-  out.neighbours = kNeighbours[below(prng, prng.below(6) == 0 ? 8 : 6)];
+  constexpr std::array<std::uint32_t, 9> kNeighbours = {0, 1, 2, 3, 5, 7, 15, 31, 63};
+  out.neighbours = kNeighbours[below(prng, prng.below(6) == 0 ? kNeighbours.size() : 6)];
   if (choice.small) {
     if (choice.avx2 && out.device == Device::scalar) out.device = Device::avx2;
     out.neighbours = 1 + out.neighbours % 3;
   }
   out.rows_max = out.neighbours + 1 + below(prng, prng.below(2) == 0 ? 8 : 64);
   out.share_prefixes = prng.below(3) != 0;
-  const std::uint32_t each = worker::pages_for(kContext);
+  const std::uint32_t each = worker::pages_for(choice.small ? kFileContext : kTinyContext);
   out.pages = prng.below(3) == 0 ? each + below(prng, each) : each * (out.neighbours + 2);
   out.preempt_percent = prng.below(3) == 0 ? 10 + below(prng, 30) : 0;
   if (prng.below(3) == 0) out.resume_behind = 1 + below(prng, 4);
   out.speculates = prng.below(2) == 0;
+  out.crowded = !choice.small && prng.below(2) == 0;
+  if (out.crowded) out.pages = each * (out.neighbours + 2);  // nobody waits for pages
+  if (!choice.small && (out.crowded || out.preempt_percent > 0)) {
+    out.rows_max = std::max(out.rows_max, out.neighbours + kFeedMin);
+    out.preempt_percent = std::min(out.preempt_percent, out.crowded ? kCrowdPreemptMax : kPreemptMax);
+  }
   return out;
 }
 
-SequenceRequest make_neighbour(const Case& of, std::uint64_t seed, std::uint32_t number) {
-  Prng prng(seed + number);
+SequenceRequest make_neighbour(const Case& of, const Cell& cell, std::uint32_t number) {
+  Prng prng(cell.seed + number);
   SequenceRequest out;
   out.id = {{Uuid{2, number}}, 1};
   if (prng.below(2) == 0) {
-    const std::size_t same = 1 + prng.below(of.job.prompt.size());
+    const std::size_t most = cell.neighbours < kMany ? of.context() : kSharedByManyMax;
+    const std::size_t same = 1 + prng.below(std::min(of.job.prompt.size(), most));
     out.prompt.assign(of.job.prompt.begin(), of.job.prompt.begin() + static_cast<std::ptrdiff_t>(same));
   }
   const std::vector<std::uint32_t> rest = prompt_tokens(prng, 1 + below(prng, 40), of.file);
   out.prompt.insert(out.prompt.end(), rest.begin(), rest.end());
   out.max_tokens = 1 + below(prng, 24);
   draw_sampling(prng, out);
+  if (cell.crowded) {
+    out.max_tokens = of.context() - static_cast<std::uint32_t>(out.prompt.size());
+    out.sampling.logit_bias.push_back({kEndToken, kNever});
+  }
   return out;
 }
 

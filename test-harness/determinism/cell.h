@@ -11,12 +11,17 @@
 
 namespace orch::determinism {
 
+// Tokens of one sequence. A tiny model's reach beyond one attention split; a file's is computed in short ones.
+inline constexpr std::uint32_t kTinyContext = 512;
+inline constexpr std::uint32_t kFileContext = 256;
+
 struct Case {
   worker::testing::TinyShape shape;  // without a file
   const FileModel* file = nullptr;   // owned by the caller
   worker::SequenceRequest job;
 
   std::uint32_t vocabulary() const { return file == nullptr ? shape.vocabulary : file->tokenizer().size(); }
+  std::uint32_t context() const { return file == nullptr ? kTinyContext : kFileContext; }
   std::string model_name() const { return file == nullptr ? shape.architecture : "the file's model"; }
 };
 
@@ -33,6 +38,7 @@ struct Cell {
   std::uint32_t pages = 0;
   bool share_prefixes = false;
   std::uint32_t neighbours = 0;
+  bool crowded = false;               // all are admitted before the first step, the job last, and outlive it
   std::uint32_t preempt_percent = 0;  // of the steps
   std::uint32_t resume_behind = 0;    // tokens the job is said to have already; 0: none
   bool speculates = false;            // puts drafted tokens into its steps
@@ -50,8 +56,6 @@ struct CellChoice {
 Cell make_cell(std::uint64_t seed, std::uint32_t number, const CellChoice& choice);
 
 // A neighbour of the job, some with a beginning of its prompt.
-worker::SequenceRequest make_neighbour(const Case& of, std::uint64_t seed, std::uint32_t number);
-
-inline constexpr std::uint32_t kContext = 256;
+worker::SequenceRequest make_neighbour(const Case& of, const Cell& cell, std::uint32_t number);
 
 }  // namespace orch::determinism

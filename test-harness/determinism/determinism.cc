@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 
+#include "determinism/coverage.h"
 #include "determinism/traffic.h"
 #include "worker/core/kv_pages.h"
 #include "worker/cpu/kernels.h"
@@ -30,38 +31,25 @@ struct Options {
   bool faults = false;
 };
 
-struct Counts {
-  std::uint64_t cells = 0;
-  std::uint64_t skipped = 0;  // the device refuses the model's types
-  std::uint64_t rows = 0;
-  std::uint64_t avx2 = 0;
-  std::uint64_t avx512vnni = 0;
-  std::uint64_t vulkan = 0;
-  std::uint64_t cached_tokens = 0;
-  std::uint64_t preemptions = 0;
-  std::uint64_t resumed = 0;
-  std::uint64_t drafted = 0;
-  std::uint64_t drafts_accepted = 0;
-  std::uint64_t differences = 0;
-};
-
 std::string file_of(std::uint64_t seed, std::uint32_t cell) {
   return "determinism-" + std::to_string(seed) + "-" + std::to_string(cell) + ".txt";
 }
 
 // The first position whose bytes differ, in words; both rows go into a file.
 std::optional<std::string> first_logit_difference(const Trace& expected, const Trace& got, const std::string& file) {
-  for (const auto& [position, row] : got.logits) {
+  for (const auto& [position, computed] : got.logits) {
     const auto found = expected.logits.find(position);
     if (found == expected.logits.end()) continue;  // the reference wanted no logits there
-    if (std::memcmp(found->second.data(), row.data(), row.size() * sizeof(float)) == 0) continue;
+    const std::vector<float>& row = computed.values;
+    const std::vector<float>& wanted = found->second.values;
+    if (std::memcmp(wanted.data(), row.data(), row.size() * sizeof(float)) == 0) continue;
     std::ofstream out(file);
     std::size_t first = row.size();
     for (std::size_t i = 0; i < row.size(); ++i) {
       const auto bits = [](float x) { return std::bit_cast<std::uint32_t>(x); };
-      const bool same = bits(row[i]) == bits(found->second[i]);
+      const bool same = bits(row[i]) == bits(wanted[i]);
       if (!same && first == row.size()) first = i;
-      out << position << " " << i << " " << bits(found->second[i]) << " " << bits(row[i]) << (same ? "" : " *") << "\n";
+      out << position << " " << i << " " << bits(wanted[i]) << " " << bits(row[i]) << (same ? "" : " *") << "\n";
     }
     return "logits of position " + std::to_string(position) + " differ from id " + std::to_string(first) + " on (" +
            file + ")";
@@ -102,39 +90,31 @@ class Checker {
     if (fault == Fault::stale_page) cell.share_prefixes = false;
     auto backend = make_backend(of, cell);
     if (!backend.ok()) {
-      ++counts_.skipped;
+      coverage_.add_refused();
       return std::nullopt;
     }
     std::vector<std::uint32_t> resume = expected.ids;
     if (resume.size() > cell.resume_behind) resume.resize(cell.resume_behind);
     if (resume.size() == expected.ids.size()) resume.clear();
     const Trace got = run(of, cell, **backend, resume, fault);
-    ++counts_.cells;
-    counts_.rows += got.logits.size();
-    counts_.avx2 += cell.device == Device::avx2 ? 1 : 0;
-    counts_.avx512vnni += cell.device == Device::avx512vnni ? 1 : 0;
-    counts_.vulkan += cell.device == Device::vulkan ? 1 : 0;
-    counts_.cached_tokens += got.cached_tokens;
-    counts_.preemptions += got.preemptions;
-    counts_.drafted += got.drafted;
-    counts_.drafts_accepted += got.drafts_accepted;
-    counts_.resumed += resume.empty() ? 0 : 1;
+    coverage_.add(cell, got, !resume.empty());
     const auto found = difference(expected, got, resume.size(), file_of(seed, number));
     if (!found) return std::nullopt;
-    ++counts_.differences;
+    ++differences_;
     return "seed " + std::to_string(seed) + " cell " + std::to_string(number) + " (" + of.model_name() + ", " +
            cell.describe() + "): " + *found + "; replay: determinism --seed=" + std::to_string(seed) +
            " --cell=" + std::to_string(number) + (options_.vulkan ? " --vulkan" : "") +
            (of.file != nullptr ? " --model=" + options_.model_path : "");
   }
-  const Counts& counts() const { return counts_; }
+  const Coverage& coverage() const { return coverage_; }
+  std::uint64_t differences() const { return differences_; }
 
  private:
   const Trace& reference(std::uint64_t seed, const Case& of) {
     if (seed == reference_seed_) return reference_;
     Cell alone;
     if (of.file != nullptr) alone.threads = 2;
-    alone.pages = 2 * worker::pages_for(kContext);
+    alone.pages = 2 * worker::pages_for(of.context());
     auto backend = make_backend(of, alone);
     ORCH_CHECK(backend.ok());
     reference_ = run(of, alone, **backend, {}, Fault::none);
@@ -143,7 +123,8 @@ class Checker {
   }
 
   const Options& options_;
-  Counts counts_;
+  Coverage coverage_;
+  std::uint64_t differences_ = 0;
   std::uint64_t reference_seed_ = 0;
   Trace reference_;
 };
@@ -156,24 +137,21 @@ int check_all(const Options& options) {
       if (const auto found = checker.check(seed, cell, Fault::none)) std::fprintf(stderr, "%s\n", found->c_str());
     }
   }
-  const Counts& n = checker.counts();
-  std::printf(
-      "%llu seeds, %llu cells (%llu AVX2, %llu AVX-512 VNNI, %llu Vulkan, %llu refused by the device), %llu rows of "
-      "logits, "
-      "%llu cached tokens, %llu preemptions, %llu resumptions, %llu of %llu drafted tokens accepted: %llu "
-      "differences\n",
-      static_cast<unsigned long long>(options.seeds), static_cast<unsigned long long>(n.cells),
-      static_cast<unsigned long long>(n.avx2), static_cast<unsigned long long>(n.avx512vnni),
-      static_cast<unsigned long long>(n.vulkan), static_cast<unsigned long long>(n.skipped),
-      static_cast<unsigned long long>(n.rows), static_cast<unsigned long long>(n.cached_tokens),
-      static_cast<unsigned long long>(n.preemptions), static_cast<unsigned long long>(n.resumed),
-      static_cast<unsigned long long>(n.drafts_accepted), static_cast<unsigned long long>(n.drafted),
-      static_cast<unsigned long long>(n.differences));
-  const bool exercised = options.cell || options.seeds * options.cells < 200 ||
-                         (n.cached_tokens > 0 && n.preemptions > 0 && n.resumed > 0 && n.drafts_accepted > 0 &&
-                          n.drafted > n.drafts_accepted);
-  if (!exercised) std::fprintf(stderr, "no hit, preemption, resumption or draft of each kind was among the cells\n");
-  return n.differences == 0 && n.cells > 0 && exercised ? 0 : 1;
+  const Coverage& coverage = checker.coverage();
+  std::printf("%llu seeds, %s: %llu differences\n", static_cast<unsigned long long>(options.seeds),
+              coverage.text().c_str(), static_cast<unsigned long long>(checker.differences()));
+  bool exercised = coverage.cells() > 0;
+  if (!options.cell && options.vulkan && coverage.vulkan() == 0) {
+    std::fprintf(stderr, "no cell ran on a Vulkan device\n");
+    exercised = false;
+  }
+  if (!options.cell && options.seeds * options.cells >= kCoveredCells) {
+    for (const std::string& what : coverage.missing()) {
+      std::fprintf(stderr, "among the cells was not %s\n", what.c_str());
+      exercised = false;
+    }
+  }
+  return checker.differences() == 0 && exercised ? 0 : 1;
 }
 
 int check_faults(const Options& options) {

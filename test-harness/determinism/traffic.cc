@@ -1,5 +1,8 @@
 #include "determinism/traffic.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "common/base/prng.h"
 #include "worker/core/batch_fixture.h"
 #include "worker/core/generation_batch.h"
@@ -44,7 +47,7 @@ Result<std::unique_ptr<Backend>, std::string> make_backend(const Case& of, const
 #ifdef ORCH_VULKAN
     worker::VulkanBackendOptions options;
     options.device.software = worker::SoftwareDevices::allow;
-    options.context = kContext;
+    options.context = of.context();
     options.pages = cell.pages;
     auto made = worker::create_vulkan_backend(std::move(model), options);
     if (!made.ok()) return Err{made.error().message};
@@ -54,7 +57,7 @@ Result<std::unique_ptr<Backend>, std::string> make_backend(const Case& of, const
 #endif
   }
   auto made = worker::cpu::create_cpu_backend(std::move(model), kernels_of(cell.device),
-                                              {.threads = cell.threads, .context = kContext, .pages = cell.pages});
+                                              {.threads = cell.threads, .context = of.context(), .pages = cell.pages});
   if (!made.ok()) return Err{made.error().message};
   return std::move(made).value();
 }
@@ -76,10 +79,11 @@ class Traffic {
     SequenceRequest job = of_.job;
     job.resume_ids = resume_ids;
     if (fault_ == Fault::other_seed) ++job.seed;
-    const std::uint32_t place = static_cast<std::uint32_t>(prng_.below(cell_.neighbours + 1));
+    const auto drawn = static_cast<std::uint32_t>(prng_.below(cell_.neighbours + 1));
+    const std::uint32_t place = cell_.crowded ? cell_.neighbours : drawn;
     for (std::uint32_t number = 0; number <= cell_.neighbours; ++number) {
-      admit(number == place ? job : make_neighbour(of_, cell_.seed, number));
-      for (std::uint64_t steps = prng_.below(4); steps > 0; --steps) step();
+      admit(number == place ? job : make_neighbour(of_, cell_, number));
+      for (std::uint64_t steps = cell_.crowded ? 0 : prng_.below(4); steps > 0; --steps) step();
     }
     while (!trace_.finished && trace_.failure.empty() && step()) {
     }
@@ -99,7 +103,7 @@ class Traffic {
   static worker::BatchLimits limits(const Case& of, const Cell& cell) {
     worker::BatchLimits out;
     out.slots = cell.neighbours + 1;
-    out.context = kContext;
+    out.context = of.context();
     out.rows_max = cell.rows_max;
     out.pages_total = cell.pages;
     out.vocabulary = of.vocabulary();
@@ -113,7 +117,10 @@ class Traffic {
     for (;;) {
       const auto admitted = batch_.admit(what, now_, events_);
       absorb();
-      if (admitted.ok()) return;
+      if (admitted.ok()) {
+        if (what.id == of_.job.id) trace_.job_cached_tokens = *admitted;
+        return;
+      }
       if (!step()) {
         trace_.failure = admitted.error().message;
         return;
@@ -124,7 +131,7 @@ class Traffic {
   bool step() {
     if (cell_.preempt_percent > 0 && prng_.below(100) < cell_.preempt_percent) {
       const auto number = static_cast<std::uint32_t>(prng_.below(cell_.neighbours + 1));
-      if (!batch_.preempt({{Uuid{2, number}}, 1})) batch_.preempt(of_.job.id);
+      if (!batch_.preempt({{Uuid{2, number}}, 1}) && batch_.preempt(of_.job.id)) job_preempted_ = true;
     }
     if (!batch_.plan()) return false;
     const std::size_t vocabulary = of_.vocabulary();
@@ -138,18 +145,30 @@ class Traffic {
       trace_.failure = stepped.error().message;
       return false;
     }
-    const auto owners = batch_.logit_owners();
-    for (std::size_t row = 0; row < owners.size(); ++row) {
-      float* values = logits_.data() + row * vocabulary;
-      if (owners[row].first != of_.job.id) continue;
-      if (fault_ == Fault::one_bit && owners[row].second > of_.job.prompt.size()) {
-        values[3] = std::bit_cast<float>(std::bit_cast<std::uint32_t>(values[3]) ^ 1U);
-      }
-      trace_.logits[owners[row].second].assign(values, values + vocabulary);
-    }
+    record(batch_.logit_owners());
     batch_.complete(logits_, {}, now_, events_);
     absorb();
     return true;
+  }
+
+  // The job's rows of this step, and how many drew beside it. Owners come one after the other; of the job's rows from
+  // the last of its prompt on, the first draws and the others are drafts.
+  void record(const std::vector<std::pair<DispatchId, std::uint32_t>>& owners) {
+    const std::size_t vocabulary = of_.vocabulary();
+    std::uint32_t batch = 0;
+    bool draws = false;
+    for (std::size_t row = 0; row < owners.size(); ++row) {
+      const auto [id, position] = owners[row];
+      if (row == 0 || id != owners[row - 1].first) ++batch;
+      if (id != of_.job.id) continue;
+      float* values = logits_.data() + row * vocabulary;
+      if (fault_ == Fault::one_bit && position > of_.job.prompt.size()) {
+        values[3] = std::bit_cast<float>(std::bit_cast<std::uint32_t>(values[3]) ^ 1U);
+      }
+      trace_.logits[position] = {{values, values + vocabulary}, draws, job_preempted_};
+      draws = draws || position + 1 >= of_.job.prompt.size();
+    }
+    if (draws) trace_.batch = std::max(trace_.batch, batch);
   }
 
   void absorb() {
@@ -181,6 +200,7 @@ class Traffic {
   Instant now_{};
   std::vector<BatchEvent> events_;
   std::vector<float> logits_;
+  bool job_preempted_ = false;
   Trace trace_;
 };
 

@@ -13,16 +13,25 @@
 
 namespace orch::determinism {
 
+// One row of logits as it was computed last.
+struct LogitRow {
+  std::vector<float> values;
+  bool drafted = false;    // its token was a draft
+  bool preempted = false;  // the job's pages had been taken from it before
+};
+
 struct Trace {
   std::vector<std::uint32_t> ids;
   std::string text;
   std::vector<TokenLogProbs> scores;
   std::vector<TokenLogProbs> prompt_scores;
-  std::map<std::uint32_t, std::vector<float>> logits;  // by position
+  std::map<std::uint32_t, LogitRow> logits;  // by position
   bool finished = false;
   std::string failure;
   std::uint64_t preemptions = 0;  // in the whole batch
   std::uint64_t cached_tokens = 0;
+  std::uint32_t job_cached_tokens = 0;
+  std::uint32_t batch = 0;  // the most sequences that drew a token in one step, the job among them
   std::uint64_t drafted = 0;
   std::uint64_t drafts_accepted = 0;
 };
