@@ -1,7 +1,8 @@
 """Shows that each wrong engine of ENGINE-RULES is seen (OC-NUM-1504): `mutants.py --model FILE --tool worker-logits`.
 
 Three judges, and the right engine is green before each of them:
-  bytes      scalar, SIMD and one-token steps give equal logits, frozen as a hash; a mutant must differ.
+  bytes      scalar, SIMD and one-token steps give equal logits, frozen as a hash; a mutant must differ. So do two replicas, processes
+             that run at once with other threads, steps or instructions.
   float      a small model with float32 weights (float_model.py) against the float64 reference: nothing there is quantised, so a wrong
              constant cannot hide behind the rounding of activations.
   llama.cpp  the bounds of judgement.py over teacher-forced texts.
@@ -35,6 +36,9 @@ BYTE_IDS = [1, 4093, 198, 504, 3575, 282, 260, 7438, 28, 284, 253, 1789]
 # Three times what was measured (2.2e-8): float32 against float64, both with a float16 cache.
 FLOAT_MEAN_KL_MAX = 6.6e-8
 FLOAT_POSITIONS = 300  # beyond one attention split
+# Two replicas: processes that run at once and differ in threads, steps or instructions, over a prompt of so many positions.
+REPLICAS = [(264, ["--isa", "auto", "--threads", "1"], ["--isa", "auto", "--threads", "3", "--chunk", "47"]),
+            (12, ["--isa", "scalar", "--threads", "2"], ["--isa", "auto", "--threads", "1", "--chunk", "5"])]
 # SHA-256 of the default model's logits of BYTE_IDS (f32, row by row). A change here is a change of the numerics contract.
 GOLDEN = "12619b9b94b8572183b330ec419fd66e12a65f2d825df21af63d950eb8c8d0d6"
 
@@ -53,6 +57,12 @@ class Harness:
     def byte_hash(self, *options):
         with self.engine(*options) as engine:
             return hashlib.sha256(engine.logits(BYTE_IDS).tobytes()).hexdigest()
+
+    def replica_hashes(self, positions, *sides):
+        ids = [1 + 4093 * place % 40000 for place in range(positions)]
+        with contextlib.ExitStack() as stack:
+            replicas = [stack.enter_context(engines.OurEngine(self.tool, self.model, self.vocabulary, *options)) for options in sides]
+            return [hashlib.sha256(replica.logits(ids).tobytes()).hexdigest() for replica in replicas]
 
     def float_violations(self, *options):
         with tempfile.TemporaryDirectory() as directory:
@@ -82,6 +92,18 @@ def unknown_name_is_refused(harness):
     return done.returncode == 65 and b"allowed: " in done.stderr
 
 
+def replica_complaints(harness):
+    """OC-NUM-1001: replicas agree to the byte, and one that is wrong in its last bits would be seen."""
+    complaints = []
+    for positions, left, right in REPLICAS:
+        if len(set(harness.replica_hashes(positions, left, right))) != 1:
+            complaints.append(f"replicas with {' '.join(left)} and with {' '.join(right)} differ over {positions} positions")
+    positions, left, right = REPLICAS[-1]
+    if len(set(harness.replica_hashes(positions, left, [*right, "--mutant", LAST_BITS[0]]))) == 1:
+        complaints.append("a wrong replica is not seen")
+    return complaints
+
+
 def right_engine(harness):
     """Complaints about the engine as it is, and its hash."""
     hashes = {name: harness.byte_hash(*options) for name, options in
@@ -89,6 +111,7 @@ def right_engine(harness):
     complaints = [f"bytes of '{name}' differ from the scalar ones" for name, value in hashes.items() if value != hashes["scalar"]]
     if hashlib.sha256(pathlib.Path(harness.model).read_bytes()).hexdigest() == MODEL_SHA256 and hashes["scalar"] != GOLDEN:
         complaints.append(f"logits hash {hashes['scalar']} is not the frozen {GOLDEN}")
+    complaints += replica_complaints(harness)
     complaints += [f"the right engine is far from the reference on the float model: {v}" for v in harness.float_violations()]
     complaints += [f"the right engine breaks a bound: {v}" for v in harness.llama_violations()]
     if not unknown_name_is_refused(harness):
