@@ -300,7 +300,7 @@ void Orchestrator::plan_wakeup() {
   for (const auto& [id, link] : fleet_.links()) {
     if (drained_) break;
     consider(link.last_renew_at + leases_.bid_every());
-    if (link.fair_told != scheduler_.version()) consider(link.fair_told_at + config_.limits.fair_interval);
+    if (link.fair_told != fair_version()) consider(link.fair_told_at + config_.limits.fair_interval);
     if (link.bids_checked != load_version_) consider(link.last_update_at + config_.limits.update_interval_min);
   }
   consider(leases_.next_change(now_, queue_.size() > 0));

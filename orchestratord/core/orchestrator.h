@@ -162,6 +162,7 @@ class Orchestrator {
   void on(const OthersReported& event);
   FairReport own_report() const;
   void send_fair();
+  std::uint64_t fair_version() const { return scheduler_.version() + quotas_.version(); }  // both only grow
   void note_quota(const std::string& tenant, const QuotaRefusal& refusal);
   Failure quota_failure(const JobSpec& spec, const QuotaRefusal& refusal) const;
   std::optional<Failure> begin_quota(const JobSpec& spec);

@@ -124,9 +124,9 @@ FairReport Orchestrator::own_report() const {
 void Orchestrator::send_fair() {
   if (drained_) return;
   for (auto& [id, link] : fleet_.links()) {
-    if (link.fair_told == scheduler_.version()) continue;
+    if (link.fair_told == fair_version()) continue;
     if (link.fair_told != 0 && link.fair_told_at + config_.limits.fair_interval > now_) continue;
-    link.fair_told = scheduler_.version();
+    link.fair_told = fair_version();
     link.fair_told_at = now_;
     emit(SendFair{id, own_report()});
   }
@@ -145,7 +145,8 @@ void Orchestrator::on(const OthersReported& event) {
                           weight_of(tenant));
   }
   for (const UseRow& row : event.others.uses) {
-    quotas_.others_use(tenants_.admit(row.tenant), tenants_, {row.requests, row.tokens, row.live}, now_);
+    quotas_.others_use(*fleet_.manager_of(event.link), tenants_.admit(row.tenant), tenants_,
+                       {row.requests, row.tokens, row.live}, now_);
   }
   ++load_version_;
 }
@@ -153,7 +154,9 @@ void Orchestrator::on(const OthersReported& event) {
 // --- changes at run time (OC-TENANT-1003) ---
 
 void Orchestrator::on(const TenantsChanged& event) {
-  if (const std::optional<TenantsFault> fault = check_tenants(event.config)) {
+  std::optional<TenantsFault> fault = check_tenants(event.config);
+  if (!fault) fault = tenants_.check_room(event.config);
+  if (fault) {
     Failure failure;
     failure.outcome = Outcome::INVALID_PARAMS;
     failure.message = fault->message;

@@ -1,6 +1,7 @@
 #include "orchestratord/core/quota_book.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace orch::gateway {
 namespace {
@@ -8,8 +9,14 @@ namespace {
 constexpr std::int64_t kMillionths = 1'000'000;
 constexpr std::int64_t kNsPerMillionth = 60'000;  // at one unit a minute
 
+constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
+
 // ceil(a / b) of what is not negative.
 std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+// Of what is not negative, without wrapping: such counters come from other processes.
+std::int64_t plus(std::int64_t a, std::int64_t b) { return a > kMost - b ? kMost : a + b; }
+std::int64_t grown(std::int64_t from, std::int64_t to) { return std::max<std::int64_t>(to - from, 0); }
 
 }  // namespace
 
@@ -27,12 +34,14 @@ const char* quota_name(Quota quota) {
 
 // --- one bucket ---
 
-TokenBucket::TokenBucket(std::int64_t per_minute, std::int64_t capacity, std::int64_t gateways, Instant now)
+TokenBucket::TokenBucket(std::int64_t per_minute, std::int64_t capacity, std::int64_t gateways, Instant now,
+                         std::int64_t others_used)
     : per_minute_(per_minute),
       capacity_(capacity),
       gateways_(gateways),
       level_(capacity * kMillionths / gateways),
       whole_(capacity * kMillionths),
+      others_used_(others_used),
       at_(now),
       merged_at_(now) {}
 
@@ -69,6 +78,7 @@ std::optional<Duration> TokenBucket::take(std::int64_t units, Instant now) {
     return std::nullopt;
   }
   const std::int64_t step = kNsPerMillionth * gateways_;
+  if (missing / per_minute_ >= kMost / 2 / step) return Duration{kMost / 2};  // beyond what it can ever hold
   const std::int64_t ns = missing / per_minute_ * step + divide_up(missing % per_minute_ * step, per_minute_);
   return Duration{ns - (now - at_).ns > 0 ? ns - (now - at_).ns : 1};
 }
@@ -99,8 +109,9 @@ void TokenBucket::merge(std::int64_t others_used, Instant now) {
   refill(now);
   const std::int64_t elapsed = std::min((now - merged_at_).ns, kNsPerMillionth * kMillionths);  // a minute
   const std::int64_t in = elapsed / kNsPerMillionth * per_minute_;
-  const std::int64_t theirs = std::max<std::int64_t>(others_used - others_used_, 0);
-  const std::int64_t out = used_ - used_at_merge_ + theirs;
+  const std::int64_t most = 2 * capacity_;  // from full to the deepest debt
+  const std::int64_t theirs = std::min(grown(others_used_, others_used), most);
+  const std::int64_t out = std::clamp(used_ - used_at_merge_ + theirs, -most, most);
   const std::int64_t full = capacity_ * kMillionths;
   whole_ = std::clamp(std::min(full, whole_ + in) - out * kMillionths, -full, full);
   level_ = whole_ / gateways_;
@@ -118,18 +129,20 @@ double TokenBucket::level(Instant now) const {
 // --- the book ---
 
 void QuotaBook::fit(Account& account, const TenantQuotas& quotas, std::int64_t gateways, Instant now) {
-  const auto set = [&](std::optional<TokenBucket>& bucket, std::int64_t per_minute, std::int64_t capacity) {
+  const auto set = [&](std::optional<TokenBucket>& bucket, std::int64_t QuotaUse::* kind, std::int64_t per_minute,
+                       std::int64_t capacity) {
     if (per_minute == 0) {
+      account.before.*kind += bucket ? bucket->used() : 0;
       bucket.reset();
     } else if (bucket) {
       bucket->resize(per_minute, capacity, gateways, now);
     } else {
-      bucket.emplace(per_minute, capacity, gateways, now);
+      bucket.emplace(per_minute, capacity, gateways, now, account.others.*kind);
     }
   };
-  set(account.requests, quotas.requests_per_second * 60,
+  set(account.requests, &QuotaUse::requests, quotas.requests_per_second * 60,
       quotas.request_burst > 0 ? quotas.request_burst : quotas.requests_per_second);
-  set(account.tokens, quotas.tokens_per_minute, quotas.tokens_per_minute);
+  set(account.tokens, &QuotaUse::tokens, quotas.tokens_per_minute, quotas.tokens_per_minute);
 }
 
 QuotaBook::Account& QuotaBook::account(const std::string& tenant, const Tenants& tenants, Instant now) {
@@ -142,7 +155,7 @@ QuotaBook::Account& QuotaBook::account(const std::string& tenant, const Tenants&
 bool QuotaBook::may_start(const Account& account, std::int64_t limit, std::int64_t gateways) {
   if (gateways <= 1) return account.live < limit;
   const std::int64_t left = limit - account.others_live - account.live_at_merge;
-  return account.live - account.live_at_merge < left / gateways;
+  return account.live < limit && account.live - account.live_at_merge < left / gateways;
 }
 
 std::optional<QuotaRefusal> QuotaBook::begin(const std::string& tenant, const Tenants& tenants, QuotaHold& hold,
@@ -164,6 +177,7 @@ std::optional<QuotaRefusal> QuotaBook::begin(const std::string& tenant, const Te
   }
   hold.live = true;
   ++of.live;
+  ++version_;
   return refusal;
 }
 
@@ -179,6 +193,7 @@ std::optional<QuotaRefusal> QuotaBook::reserve(const std::string& tenant, const 
     of.tokens->charge(tokens, now);
   }
   hold.tokens += tokens;
+  ++version_;
   return refusal;
 }
 
@@ -189,6 +204,7 @@ void QuotaBook::give_back(const std::string& tenant, QuotaHold& hold, Instant no
   if (hold.request && of.requests) of.requests->charge(-1, now);
   if (hold.tokens > 0 && of.tokens) of.tokens->charge(-hold.tokens, now);
   if (hold.live) --of.live;
+  if (hold.request || hold.live || hold.tokens > 0) ++version_;
   hold = {};
 }
 
@@ -197,30 +213,60 @@ void QuotaBook::settle(const std::string& tenant, QuotaHold& hold, std::int64_t 
   if (it == accounts_.end()) return;
   if (hold.tokens > 0 && it->second.tokens) it->second.tokens->charge(tokens - hold.tokens, now);
   if (hold.live) --it->second.live;
+  if (hold.live || hold.tokens > 0) ++version_;
   hold = {};
 }
 
 void QuotaBook::assume(const std::string& tenant, const Tenants& tenants, QuotaHold& hold, Instant now) {
   hold.live = true;
   ++account(tenant, tenants, now).live;
+  ++version_;
 }
 
 void QuotaBook::replace(const Tenants& tenants, Instant now) {
   for (auto& [name, of] : accounts_) fit(of, tenants.policy(name).quotas, tenants.config().gateways, now);
 }
 
-void QuotaBook::others_use(const std::string& tenant, const Tenants& tenants, const QuotaUse& others, Instant now) {
+// The first word of all has no last one to be measured against: it counts as far as the others' share goes, which is
+// right where all begin together and costs no more than a share where they do not.
+void QuotaBook::hear(Account& account, ManagerId manager, const QuotaUse& said) {
+  const bool first_of_all = account.heard.empty();
+  const auto known = account.heard.find(manager);
+  if (known == account.heard.end()) {
+    if (account.heard.size() >= kManagersMax) account.heard.erase(account.heard.begin());
+    Heard heard{said, account.others};
+    if (first_of_all && account.requests)
+      heard.counted.requests = std::min(said.requests, account.requests->share_of_others());
+    if (first_of_all && account.tokens) heard.counted.tokens = std::min(said.tokens, account.tokens->share_of_others());
+    account.others = heard.counted;
+    account.heard.emplace(manager, heard);
+    return;
+  }
+  Heard& heard = known->second;
+  heard.counted.requests = plus(heard.counted.requests, grown(heard.said.requests, said.requests));
+  heard.counted.tokens = plus(heard.counted.tokens, grown(heard.said.tokens, said.tokens));
+  heard.said = said;
+  account.others.requests = std::max(account.others.requests, heard.counted.requests);
+  account.others.tokens = std::max(account.others.tokens, heard.counted.tokens);
+}
+
+void QuotaBook::others_use(ManagerId manager, const std::string& tenant, const Tenants& tenants, const QuotaUse& others,
+                           Instant now) {
   Account& of = account(tenant, tenants, now);
-  of.others_live = std::max<std::int64_t>(others.live, 0);
+  const QuotaUse said{std::max<std::int64_t>(others.requests, 0), std::max<std::int64_t>(others.tokens, 0),
+                      std::max<std::int64_t>(others.live, 0)};
+  hear(of, manager, said);
+  of.others_live = said.live;
   of.live_at_merge = of.live;
-  if (of.requests) of.requests->merge(others.requests, now);
-  if (of.tokens) of.tokens->merge(others.tokens, now);
+  if (of.requests) of.requests->merge(of.others.requests, now);
+  if (of.tokens) of.tokens->merge(of.others.tokens, now);
 }
 
 std::map<std::string, QuotaUse> QuotaBook::own_use() const {
   std::map<std::string, QuotaUse> out;
   for (const auto& [name, of] : accounts_) {
-    out[name] = {of.requests ? of.requests->used() : 0, of.tokens ? of.tokens->used() : 0, of.live};
+    out[name] = {of.before.requests + (of.requests ? of.requests->used() : 0),
+                 of.before.tokens + (of.tokens ? of.tokens->used() : 0), of.live};
   }
   return out;
 }

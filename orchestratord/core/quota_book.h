@@ -2,7 +2,8 @@
 // at admission, settle at the end by what was counted, give everything back at a later refusal.
 //
 // With K gateways a quota is one budget of all: between two merges each may use a K-th of what the last merge left, and
-// of what comes in since. Without merges that is a fixed K-th.
+// of what comes in since. Without merges that is a fixed K-th. What the others used before their first word, this
+// process's own past among it, is history; of it no more counts than the others' share.
 //
 // Threads: owned by the core's loop. Units: a bucket holds millionths of a request or token, integers, refilled by the
 // core's time; rounding is against the tenant, under a nanosecond's worth a call. Bounds: one entry per tenant name.
@@ -13,6 +14,7 @@
 #include <optional>
 #include <string>
 
+#include "common/base/ids.h"
 #include "common/base/time.h"
 #include "orchestratord/core/tenants.h"
 
@@ -20,10 +22,11 @@ namespace orch::gateway {
 
 class TokenBucket {
  public:
-  // Full at `now`. `per_minute` and `capacity` in whole units, both > 0.
-  TokenBucket(std::int64_t per_minute, std::int64_t capacity, std::int64_t gateways, Instant now);
+  // Full at `now`. `per_minute` and `capacity` in whole units, both > 0. `others_used`: see merge; counts from there.
+  TokenBucket(std::int64_t per_minute, std::int64_t capacity, std::int64_t gateways, Instant now,
+              std::int64_t others_used = 0);
 
-  // nullopt: there is enough, and it is taken. Else the time until there will be.
+  // nullopt: there is enough, and it is taken. Else the time until there will be; saturated.
   std::optional<Duration> take(std::int64_t units, Instant now);
   // Taken whether it is there or not, or given back (negative). A debt is at most one capacity.
   void charge(std::int64_t units, Instant now);
@@ -31,12 +34,13 @@ class TokenBucket {
   bool may_hold(std::int64_t units) const { return units <= capacity_ / gateways_; }
   // Other limits from now on; what was used stays used.
   void resize(std::int64_t per_minute, std::int64_t capacity, std::int64_t gateways, Instant now);
-  // What all other gateways have ever used, in whole units.
+  // What all other gateways have used, in whole units; only grows.
   void merge(std::int64_t others_used, Instant now);
 
   std::int64_t used() const { return used_; }  // ever, by this gateway, less what it gave back
   double level(Instant now) const;             // whole units this gateway may use
   std::int64_t capacity() const { return capacity_; }
+  std::int64_t share_of_others() const { return capacity_ - capacity_ / gateways_; }
 
  private:
   void refill(Instant now);
@@ -48,7 +52,7 @@ class TokenBucket {
   std::int64_t whole_;  // of all gateways at the last merge, millionths
   std::int64_t used_ = 0;
   std::int64_t used_at_merge_ = 0;
-  std::int64_t others_used_ = 0;
+  std::int64_t others_used_;
   Instant at_;
   Instant merged_at_;
 };
@@ -90,25 +94,40 @@ class QuotaBook {
   void assume(const std::string& tenant, const Tenants& tenants, QuotaHold& hold, Instant now);
 
   void replace(const Tenants& tenants, Instant now);
-  void others_use(const std::string& tenant, const Tenants& tenants, const QuotaUse& others, Instant now);
-  std::map<std::string, QuotaUse> own_use() const;
+  // What `manager` says of the others. Managers know different pasts, and one that has restarted says less than before:
+  // what each says is measured against its own last word.
+  void others_use(ManagerId manager, const std::string& tenant, const Tenants& tenants, const QuotaUse& others,
+                  Instant now);
+  std::map<std::string, QuotaUse> own_use() const;  // requests and tokens: ever
+  // Grows with every change of what own_use() says.
+  std::uint64_t version() const { return version_; }
   std::int64_t live(const std::string& tenant) const;
   std::optional<double> requests_left(const std::string& tenant, Instant now) const;
   std::optional<double> tokens_left(const std::string& tenant, Instant now) const;
 
  private:
+  struct Heard {
+    QuotaUse said;     // last
+    QuotaUse counted;  // by this manager's words, since the first one
+  };
   struct Account {
     std::int64_t live = 0;
     std::int64_t live_at_merge = 0;
     std::int64_t others_live = 0;
     std::optional<TokenBucket> requests;
     std::optional<TokenBucket> tokens;
+    QuotaUse before;                   // used in buckets that a change of the quotas took away
+    std::map<ManagerId, Heard> heard;  // kManagersMax
+    QuotaUse others;                   // the most that any manager counted
   };
+  static constexpr std::size_t kManagersMax = 64;
+  static void hear(Account& account, ManagerId manager, const QuotaUse& said);
   Account& account(const std::string& tenant, const Tenants& tenants, Instant now);
   static void fit(Account& account, const TenantQuotas& quotas, std::int64_t gateways, Instant now);
   static bool may_start(const Account& account, std::int64_t limit, std::int64_t gateways);
 
   std::map<std::string, Account> accounts_;
+  std::uint64_t version_ = 0;
 };
 
 }  // namespace orch::gateway

@@ -5,12 +5,16 @@
 #include <rapidcheck.h>
 
 #include <algorithm>
+#include <limits>
 #include <vector>
 
 namespace orch::gateway {
 namespace {
 
 const Instant kStart{1'000'000'000};
+const ManagerId kFirst{{1, 1}};
+const ManagerId kSecond{{2, 2}};
+const ManagerId kThird{{3, 3}};
 Duration ms(std::int64_t value) { return Duration::milliseconds(value); }
 
 Tenants tenants_with(TenantQuotas quotas, std::int64_t gateways = 1, bool dry_run = false) {
@@ -114,6 +118,104 @@ TEST(TokenBucket, OC_QUOTA_1005_what_the_others_leave_is_not_lost) {
   EXPECT_GE(taken, 5900);  // of 6,000: its own half alone would be 3,050
 }
 
+TEST(TokenBucket, OC_QUOTA_1002_what_never_fits_is_told_a_time_that_does_not_wrap) {
+  for (const std::int64_t gateways : {1, 64}) {
+    TokenBucket bucket{1, 1000, gateways, kStart};
+    const std::optional<Duration> wait = bucket.take((std::int64_t{1} << 33), kStart);
+    ASSERT_TRUE(wait);
+    EXPECT_GT(*wait, Duration::seconds(1'000'000'000));
+    EXPECT_FALSE(bucket.may_hold(std::int64_t{1} << 33));
+  }
+}
+
+TEST(TokenBucket, OC_QUOTA_1005_an_absurd_word_of_others_costs_one_capacity) {
+  TokenBucket bucket{6000, 100, 1, kStart};
+  EXPECT_FALSE(bucket.take(1, kStart));
+  bucket.merge(std::numeric_limits<std::int64_t>::max(), kStart);
+  EXPECT_EQ(bucket.level(kStart), -100);
+  bucket.merge(std::numeric_limits<std::int64_t>::max(), kStart + Duration::seconds(2));
+  EXPECT_NEAR(bucket.level(kStart + Duration::seconds(2)), 100, 0.01);
+}
+
+TEST(QuotaBook, OC_QUOTA_1005_what_was_used_before_the_first_word_is_history) {
+  const Tenants tenants = tenants_with({.requests_per_second = 10, .tokens_per_minute = 1000});
+  QuotaBook book;
+  book.others_use(kFirst, "a", tenants, {100'000, 5'000'000, 0}, kStart);  // the own past among them
+  EXPECT_EQ(*book.tokens_left("a", kStart), 1000);
+  EXPECT_EQ(*book.requests_left("a", kStart), 10);
+  book.others_use(kFirst, "a", tenants, {100'004, 5'000'300, 0}, kStart);
+  EXPECT_EQ(*book.tokens_left("a", kStart), 700);
+  EXPECT_EQ(*book.requests_left("a", kStart), 6);
+}
+
+TEST(QuotaBook, OC_QUOTA_1005_a_quota_that_is_set_later_counts_from_then_on) {
+  Tenants tenants = tenants_with({});
+  QuotaBook book;
+  book.others_use(kFirst, "a", tenants, {100, 50'000, 0}, kStart);
+  book.others_use(kFirst, "a", tenants, {200, 90'000, 0}, kStart);
+  TenantsConfig config;
+  config.defaults.quotas = {.requests_per_second = 10, .tokens_per_minute = 1000};
+  tenants.replace(config);
+  book.replace(tenants, kStart);
+  book.others_use(kFirst, "a", tenants, {201, 90'100, 0}, kStart);
+  EXPECT_EQ(*book.tokens_left("a", kStart), 900);
+  EXPECT_EQ(*book.requests_left("a", kStart), 9);
+}
+
+// Of what they used before its first word each gateway assumes no more than their shares: a burst is shared from the
+// start.
+TEST(QuotaBook, OC_QUOTA_1005_the_first_word_of_others_counts_up_to_their_share) {
+  const Tenants tenants = tenants_with({.tokens_per_minute = 1000}, 2);
+  QuotaBook together;
+  together.others_use(kFirst, "a", tenants, {0, 400, 0}, kStart);
+  EXPECT_EQ(*together.tokens_left("a", kStart), 300);  // (1000 - 400) / 2
+  QuotaBook restarted;
+  restarted.others_use(kFirst, "a", tenants, {0, 5'000'000, 0}, kStart);
+  EXPECT_EQ(*restarted.tokens_left("a", kStart), 250);  // (1000 - 500) / 2
+}
+
+// Managers know different pasts: one that has restarted says less than before, or than another.
+TEST(QuotaBook, OC_QUOTA_1005_a_manager_that_says_less_than_before_goes_on_from_there) {
+  const Tenants tenants = tenants_with({.tokens_per_minute = 1000});
+  QuotaBook book;
+  const auto said = [&](ManagerId manager, std::int64_t tokens) {
+    book.others_use(manager, "a", tenants, {0, tokens, 0}, kStart);
+    return *book.tokens_left("a", kStart);
+  };
+  EXPECT_EQ(said(kFirst, 5000), 1000);
+  EXPECT_EQ(said(kSecond, 40), 1000);
+  EXPECT_EQ(said(kFirst, 5100), 900);
+  EXPECT_EQ(said(kSecond, 140), 900);  // the same use
+  EXPECT_EQ(said(kSecond, 150), 890);
+  EXPECT_EQ(said(kFirst, 5110), 890);
+  EXPECT_EQ(said(kFirst, 200), 890);  // it has restarted
+  EXPECT_EQ(said(kFirst, 260), 830);
+  EXPECT_EQ(said(kThird, 7), 830);
+  EXPECT_EQ(said(kThird, 37), 800);  // level with the others from its first word on
+}
+
+TEST(QuotaBook, OC_QUOTA_1005_what_is_told_of_the_own_use_never_shrinks_with_a_quota_that_comes_and_goes) {
+  Tenants tenants = tenants_with({.requests_per_second = 10, .tokens_per_minute = 1000});
+  QuotaBook book;
+  QuotaHold hold;
+  ASSERT_FALSE(book.begin("a", tenants, hold, kStart));
+  ASSERT_FALSE(book.reserve("a", tenants, 300, hold, kStart));
+  book.settle("a", hold, 300, kStart);
+  const auto set = [&](TenantQuotas quotas) {
+    TenantsConfig config;
+    config.defaults.quotas = quotas;
+    tenants.replace(config);
+    book.replace(tenants, kStart);
+  };
+  set({});
+  EXPECT_EQ(book.own_use().at("a").tokens, 300);
+  set({.requests_per_second = 10, .tokens_per_minute = 1000});
+  ASSERT_FALSE(book.begin("a", tenants, hold, kStart));
+  ASSERT_FALSE(book.reserve("a", tenants, 200, hold, kStart));
+  EXPECT_EQ(book.own_use().at("a").tokens, 500);
+  EXPECT_EQ(book.own_use().at("a").requests, 2);
+}
+
 TEST(QuotaBook, OC_QUOTA_1003_reserve_settle_and_give_back) {
   const Tenants tenants = tenants_with({.concurrent_jobs = 5, .tokens_per_minute = 1000});
   QuotaBook book;
@@ -180,9 +282,12 @@ TEST(QuotaBook, OC_QUOTA_1005_concurrent_jobs_are_shared) {
   std::size_t started = 0;
   while (!book.begin("a", tenants, holds[started], kStart)) ++started;
   EXPECT_EQ(started, 5u);  // (10 - 0) / 2
-  book.others_use("a", tenants, {0, 0, 1}, kStart);
+  book.others_use(kFirst, "a", tenants, {0, 0, 1}, kStart);
   while (!book.begin("a", tenants, holds[started], kStart)) ++started;
   EXPECT_EQ(started, 7u);  // (10 - 6) / 2 more
+  const Tenants fewer = tenants_with({.concurrent_jobs = 3}, 2);
+  for (std::size_t i = 0; i < 4; ++i) book.settle("a", holds[i], 0, kStart);
+  EXPECT_TRUE(book.begin("a", fewer, holds[0], kStart)) << "three run, though fewer than at the last word";
 }
 
 TEST(Tenants, OC_TENANT_1003_what_is_impossible_is_refused_by_field_and_limit) {
@@ -228,6 +333,27 @@ TEST(Tenants, OC_TENANT_1002_names_are_bounded) {
   EXPECT_EQ(tenants.admit("late"), "other");
   EXPECT_EQ(tenants.admit("known"), "known");
   EXPECT_EQ(tenants.admit("t7"), "t7");
+}
+
+TEST(Tenants, OC_TENANT_1002_names_that_were_configured_in_turn_are_bounded_too) {
+  Tenants tenants{{}};
+  const auto config = [](const std::string& prefix, std::size_t count) {
+    TenantsConfig out;
+    for (std::size_t i = 0; i < count; ++i) out.tenants.push_back({.name = prefix + std::to_string(i)});
+    return out;
+  };
+  for (const std::string prefix : {"a", "b"}) {
+    EXPECT_FALSE(tenants.check_room(config(prefix, kTenantsMax)));
+    tenants.replace(config(prefix, kTenantsMax));
+  }
+  EXPECT_FALSE(tenants.check_room(config("a", 7)));  // known ones
+  TenantsConfig more = config("b", kTenantsMax - 1);
+  more.tenants.push_back({.name = "c"});
+  const auto fault = tenants.check_room(more);
+  ASSERT_TRUE(fault);
+  EXPECT_EQ(fault->field, "tenants");
+  EXPECT_EQ(fault->message,
+            "tenants brings the names ever seen or configured since the start to 2001, at most 2000 are kept");
 }
 
 }  // namespace

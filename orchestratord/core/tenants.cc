@@ -88,6 +88,16 @@ void Tenants::replace(TenantsConfig config) {
   // Names that are neither configured nor fit any more stay where they are counted; no new one joins them.
 }
 
+std::optional<TenantsFault> Tenants::check_room(const TenantsConfig& config) const {
+  const auto fresh =
+      static_cast<std::size_t>(std::count_if(config.tenants.begin(), config.tenants.end(),
+                                             [&](const TenantPolicy& each) { return !names_.contains(each.name); }));
+  if (fresh == 0 || names_.size() + fresh <= kTenantNamesMax) return std::nullopt;
+  return TenantsFault{"tenants", "tenants brings the names ever seen or configured since the start to " +
+                                     std::to_string(names_.size() + fresh) + ", at most " +
+                                     std::to_string(kTenantNamesMax) + " are kept"};
+}
+
 std::string Tenants::admit(const std::string& name) {
   if (index_.contains(name) || names_.contains(name)) return name;
   if (names_.size() >= kTenantsMax) return other_tenants;

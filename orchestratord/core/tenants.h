@@ -2,7 +2,7 @@
 // time; what is impossible is refused whole, by field and limit.
 //
 // Threads: owned by the core's loop. Bounds: kTenantsMax names, configured ones included; whoever comes later is
-// `other`.
+// `other`, but for those that a change at run time configures, which are bounded by kTenantNamesMax.
 #pragma once
 
 #include <cstdint>
@@ -48,6 +48,7 @@ struct TenantsFault {
 };
 
 inline constexpr std::size_t kTenantsMax = 1000;
+inline constexpr std::size_t kTenantNamesMax = 2 * kTenantsMax;
 inline constexpr std::int64_t kTenantWeightMax = 1000;
 inline constexpr std::int64_t kTenantJobsMax = 1'000'000;
 inline constexpr std::int64_t kTenantRequestsMax = 1'000'000;  // a second
@@ -65,6 +66,9 @@ class Tenants {
   // Must have passed check_tenants.
   explicit Tenants(TenantsConfig config) { replace(std::move(config)); }
   void replace(TenantsConfig config);
+
+  // What keeps it from replacing the present one: names are never forgotten, since something is counted under them.
+  std::optional<TenantsFault> check_room(const TenantsConfig& config) const;
 
   // The name to account under: `name`, or "other" when there is no room for one more.
   std::string admit(const std::string& name);
