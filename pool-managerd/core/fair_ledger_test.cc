@@ -106,15 +106,15 @@ TEST(FairLedger, F4_the_one_that_is_gone_longest_makes_room_and_is_counted_once_
   ledger.report(third, told(7, 0, 0));
   EXPECT_TRUE(ledger.others(third).rows.at(0).delivered == 140) << "there is no room, and nobody is gone";
   EXPECT_EQ(ledger.others(kA1).rows.at(0).delivered, 40);
-  ledger.detached(kB1, kStart + Duration::seconds(1));
-  ledger.detached(kA1, kStart);
+  ledger.detached(kA1, kStart + Duration::seconds(1));
+  ledger.detached(kB1, kStart);
   ledger.report(third, told(7, 0, 0));
-  EXPECT_EQ(ledger.others(kB1).rows.at(0).delivered, 107);
-  ledger.attached(kA1);
-  ledger.report(kA1, told(100, 60, 60));  // in the second one's place
+  EXPECT_EQ(ledger.others(kA1).rows.at(0).delivered, 47) << "the first has kept its place";
+  ledger.attached(kB1);
+  ledger.report(kB1, told(40, 30, 30));  // in the first one's place
   EXPECT_EQ(ledger.others({{{4, 4}}, 1}).rows.at(0).delivered, 147);
-  EXPECT_EQ(ledger.others(kA1).rows.at(0).delivered, 47);
-  EXPECT_EQ(ledger.others(kA1).uses.at(0).tokens, 47);
+  EXPECT_EQ(ledger.others(kB1).rows.at(0).delivered, 107);
+  EXPECT_EQ(ledger.others(kB1).uses.at(0).tokens, 107);
 }
 
 TEST(FairLedger, F4_the_rows_of_one_start_are_bounded) {
