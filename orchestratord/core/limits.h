@@ -132,8 +132,10 @@ enum class Mutation : std::uint8_t {
   repeat_token_on_resume,     // the last shown token is shown again (M2)
   resume_one_short,           // the worker is given one id too few
   forget_quota_settle,        // a job that ended keeps what it had reserved
+  ignore_quota,               // what a quota refuses is admitted
+  forget_others_use,          // a quota that gateways share is each one's own
 };
-inline constexpr std::uint8_t kMutations = 20;
+inline constexpr std::uint8_t kMutations = 22;
 
 // Ruling 12.
 struct JournalConfig {

@@ -56,7 +56,7 @@ std::optional<Failure> Orchestrator::begin_quota(const JobSpec& spec) {
   const std::optional<QuotaRefusal> refusal = quotas_.begin(spec.tenant, tenants_, asking_, now_);
   if (!refusal) return std::nullopt;
   note_quota(spec.tenant, *refusal);
-  if (tenants_.config().dry_run) return std::nullopt;
+  if (tenants_.config().dry_run || mutated(Mutation::ignore_quota)) return std::nullopt;
   return quota_failure(spec, *refusal);
 }
 
@@ -145,6 +145,7 @@ void Orchestrator::on(const OthersReported& event) {
                           weight_of(tenant));
   }
   for (const UseRow& row : event.others.uses) {
+    if (mutated(Mutation::forget_others_use)) break;
     quotas_.others_use(*fleet_.manager_of(event.link), tenants_.admit(row.tenant), tenants_,
                        {row.requests, row.tokens, row.live}, now_);
   }

@@ -50,6 +50,10 @@ constexpr const char* mutation_name(gateway::Mutation mutation) {
       return "resume_one_short";
     case Mutation::forget_quota_settle:
       return "forget_quota_settle";
+    case Mutation::ignore_quota:
+      return "ignore_quota";
+    case Mutation::forget_others_use:
+      return "forget_others_use";
   }
   return "?";
 }

@@ -10,7 +10,8 @@ RequestId Operators::ask(std::size_t gateway) {
   return request;
 }
 
-// One quota each, so that every kind is met; a tenant keeps its weight once it has one (see FairWatch).
+// One quota each, so that every kind is met; a tenant keeps its weight once it has one (see FairWatch). Quotas that the
+// orchestratord share are changed at all of them that are up.
 void Operators::change_tenants(std::size_t gateway) {
   if (gateways_[gateway]->core() == nullptr) return;
   Prng& rng = world_.rng();
@@ -19,13 +20,18 @@ void Operators::change_tenants(std::size_t gateway) {
   config.dry_run = rng.below(4) == 0;
   config.tenants.resize(3);
   for (std::size_t i = 0; i < config.tenants.size(); ++i) config.tenants[i].name = "t" + std::to_string(i);
-  config.tenants[0].quotas.concurrent_jobs = rng.between(1, 6);
-  config.tenants[1].quotas.requests_per_second = rng.between(1, 3);
+  const bool shared = rng.below(2) == 0;
+  config.gateways = shared ? static_cast<std::int64_t>(gateways_.size()) : 1;
+  config.tenants[0].quotas.concurrent_jobs = rng.between(config.gateways, 6);
+  config.tenants[1].quotas.requests_per_second = rng.between(config.gateways, 3);
   config.tenants[2].quotas.tokens_per_minute = rng.between(300, 6000);
   config.tenants[2].weight = 2;
   config.tenants[2].running_max = rng.between(0, 2);
   if (rng.below(8) == 0) config.tenants[1].weight = 0;  // impossible
-  gateways_[gateway]->event(gateway::TenantsChanged{ask(gateway), std::move(config)});
+  for (std::size_t i = 0; i < gateways_.size(); ++i) {
+    if (i == gateway || (shared && gateways_[i]->core() != nullptr))
+      gateways_[i]->event(gateway::TenantsChanged{ask(i), config});
+  }
 }
 
 void Operators::set_state(std::size_t gateway, const gateway::ModelKey& model, gateway::ModelStanding to) {

@@ -63,6 +63,7 @@ void SimGateway::start() {
   ++boot_;
   core_.emplace(setup_.config);
   watch_.emplace(world_, node_.name);
+  quota_watch_.emplace(world_, node_.name, setup_.config.tenants, node_.clock.local(world_.now()));
   phases_.clear();
   armed_for_ = Instant::never();
   uplinks_.clear();
@@ -106,6 +107,8 @@ void SimGateway::step(const gateway::Event& event) {
   const std::string fault = core_->check_invariants();
   if (!fault.empty()) return world_.violation(node_.name + ": " + fault);
   watch_->after(event, effects, *core_, local);
+  const auto* others = std::get_if<gateway::OthersReported>(&event);
+  quota_watch_->after(event, effects, *core_, others == nullptr ? std::nullopt : manager_of(others->link), local);
   // The hot path changes no lease.
   if (!std::holds_alternative<gateway::DispatchTokens>(event)) {
     check_leases();

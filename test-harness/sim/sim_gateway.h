@@ -13,6 +13,7 @@
 #include "orchestratord/core/orchestrator.h"
 #include "sim/job_watch.h"
 #include "sim/mutant.h"
+#include "sim/quota_watch.h"
 #include "sim/sim_journal.h"
 #include "sim/sim_manager.h"
 #include "sim/world.h"
@@ -84,6 +85,7 @@ class SimGateway {
   SimJournal journal_;
   std::optional<gateway::Orchestrator> core_;
   std::optional<JobWatch> watch_;
+  std::optional<QuotaWatch> quota_watch_;
   std::map<gateway::LeaseKey, LeasePhase> phases_;
   std::uint64_t boot_ = 0;
   std::uint64_t next_link_ = 1;

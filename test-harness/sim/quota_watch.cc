@@ -1,0 +1,139 @@
+#include "sim/quota_watch.h"
+
+#include <algorithm>
+#include <utility>
+#include <variant>
+
+namespace orch::sim {
+namespace {
+
+double seconds(Duration duration) { return static_cast<double>(duration.ns) / 1e9; }
+double burst(const gateway::TenantQuotas& quotas) {
+  return static_cast<double>(quotas.request_burst > 0 ? quotas.request_burst : quotas.requests_per_second);
+}
+
+}  // namespace
+
+QuotaWatch::QuotaWatch(World& world, std::string who, const gateway::TenantsConfig& config, Instant now)
+    : world_(world), who_(std::move(who)) {
+  put_in_force(config, now);
+}
+
+void QuotaWatch::put_in_force(const gateway::TenantsConfig& config, Instant now) {
+  config_ = config;
+  since_ = now;
+  ++epoch_;
+  for (auto& [name, of] : tenants_) fit(name, of, now);
+}
+
+void QuotaWatch::fit(const std::string& name, Tenant& of, Instant now) const {
+  const auto listed = std::find_if(config_.tenants.begin(), config_.tenants.end(),
+                                   [&](const gateway::TenantPolicy& each) { return each.name == name; });
+  of.quotas = listed == config_.tenants.end() ? config_.defaults.quotas : listed->quotas;
+  of.requests = of.requests_then = of.tokens_out = 0;
+  of.left = burst(of.quotas);
+  of.then = now;
+}
+
+QuotaWatch::Tenant& QuotaWatch::tenant(const std::string& name, Instant now) {
+  const auto [it, fresh] = tenants_.try_emplace(name);
+  if (fresh) fit(name, it->second, now);
+  return it->second;
+}
+
+void QuotaWatch::fault(const std::string& name, const std::string& quota, double is, double bound) const {
+  world_.violation(who_ + ": tenant " + name + " has " + std::to_string(is) + " of " + quota + ", its quota allows " +
+                   std::to_string(bound));
+}
+
+void QuotaWatch::check_requests(const std::string& name, const Tenant& of, Instant now) const {
+  constexpr double kRounding = 1e-3;
+  const auto rate = static_cast<double>(of.quotas.requests_per_second);
+  if (rate == 0) return;
+  const auto all = static_cast<double>(of.requests);
+  const double allowed = burst(of.quotas) + rate * seconds(now - since_);
+  if (all > allowed + kRounding) return fault(name, "requests_per_second", all, allowed);
+  if (config_.gateways == 1) return;
+  const auto gateways = static_cast<double>(config_.gateways);
+  const auto fresh = static_cast<double>(of.requests - of.requests_then);
+  const double share = std::max(of.left, 0.0) / gateways + rate / gateways * seconds(now - of.then);
+  if (fresh > share + kRounding) fault(name, "requests_per_second since the last word of others", fresh, share);
+}
+
+void QuotaWatch::taken(const JobSpec& spec, Instant now) {
+  Tenant& of = tenant(spec.tenant, now);
+  jobs_[spec.id] = {spec.tenant, epoch_, false};
+  ++of.requests;
+  ++of.live;
+  if (config_.dry_run) return;
+  check_requests(spec.tenant, of, now);
+  if (of.live > of.quotas.concurrent_jobs) {
+    fault(spec.tenant, "concurrent_jobs", static_cast<double>(of.live), static_cast<double>(of.quotas.concurrent_jobs));
+  }
+}
+
+// A refusal behind the quota gives everything back.
+void QuotaWatch::returned(JobId id) {
+  const auto job = jobs_.find(id);
+  if (job == jobs_.end() || job->second.admitted) return;
+  Tenant& of = tenants_.at(job->second.tenant);
+  --of.live;
+  if (job->second.epoch == epoch_) --of.requests;
+  jobs_.erase(job);
+}
+
+void QuotaWatch::ended(const gateway::NotedEnded& ended, Instant now) {
+  const auto job = jobs_.find(ended.job);
+  if (job == jobs_.end()) return;
+  const Job was = job->second;
+  jobs_.erase(job);
+  Tenant& of = tenants_.at(was.tenant);
+  --of.live;
+  if (was.epoch != epoch_) return;
+  of.tokens_out += ended.tokens_out;
+  const auto rate = static_cast<double>(of.quotas.tokens_per_minute);
+  const double allowed = rate + rate / 60 * seconds(now - since_);
+  const auto written = static_cast<double>(of.tokens_out);
+  if (rate > 0 && !config_.dry_run && written > allowed) fault(was.tenant, "tokens_per_minute", written, allowed);
+}
+
+void QuotaWatch::heard(const UseRow& row, const ManagerId& manager, Instant now) {
+  Tenant& of = tenant(row.tenant, now);
+  const auto [it, fresh] = of.heard.try_emplace(manager, Heard{row.requests, of.others});
+  Heard& by = it->second;
+  const std::int64_t before = of.others;
+  by.counted += std::max<std::int64_t>(row.requests - by.said, 0);
+  by.said = row.requests;
+  of.others = std::max(of.others, by.counted);
+  const double most = burst(of.quotas);
+  const auto rate = static_cast<double>(of.quotas.requests_per_second);
+  const auto used = static_cast<double>(of.requests - of.requests_then + of.others - before);
+  of.left = std::max(std::min(most, of.left + rate * seconds(now - of.then)) - used, -most);
+  of.requests_then = of.requests;
+  of.then = now;
+}
+
+void QuotaWatch::after(const gateway::Event& event, const gateway::Effects& effects, const gateway::Orchestrator& core,
+                       const std::optional<ManagerId>& manager, Instant now) {
+  if (const auto* others = std::get_if<gateway::OthersReported>(&event); others != nullptr && manager) {
+    for (const UseRow& row : others->others.uses) heard(row, *manager, now);
+  }
+  const auto* submit = std::get_if<gateway::Submit>(&event);
+  if (submit != nullptr && !jobs_.contains(submit->spec.id)) {
+    const gateway::Job* job = core.find_job(submit->spec.id);
+    if (job != nullptr && job->submitted_at == now) taken(submit->spec, now);
+  }
+  for (const gateway::Effect& effect : effects) {
+    if (const auto* admitted = std::get_if<gateway::NotedAdmitted>(&effect)) {
+      if (const auto job = jobs_.find(admitted->job); job != jobs_.end()) job->second.admitted = true;
+    } else if (const auto* refused = std::get_if<gateway::NotedRefused>(&effect)) {
+      if (core.find_job(refused->job) == nullptr) returned(refused->job);
+    } else if (const auto* over = std::get_if<gateway::NotedEnded>(&effect)) {
+      ended(*over, now);
+    } else if (const auto* reply = std::get_if<gateway::TenantsReply>(&effect); reply != nullptr && !reply->failure) {
+      put_in_force(core.tenants().config(), now);
+    }
+  }
+}
+
+}  // namespace orch::sim
