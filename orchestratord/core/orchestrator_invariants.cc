@@ -111,7 +111,7 @@ std::string Orchestrator::check_queue_bounds() const {
   if (prefixes_.size() > PrefixIndex::kEntriesMax) return "too many prefixes";
   if (times_.models() > ServiceTimes::kModelsMax) return "too many models measured";
   if (times_.tenants() > ServiceTimes::kTenantsMax) return "too many outputs measured";
-  if (tenants_.names().size() > kTenantsMax) return "too many tenants";
+  if (tenants_.names().size() > kTenantNamesMax) return "too many tenants";
   return {};
 }
 
