@@ -180,6 +180,7 @@ struct DispatchFailed {
   DispatchId dispatch;
   Fence fence;
   Failure failure;
+  bool worker_ends = false;  // the worker dies of the same fault
 };
 // The stream to the worker broke without a terminal.
 struct DispatchBroken {

@@ -216,6 +216,7 @@ class Orchestrator {
   void dispatch(Job& job, PlacementDecision decision);
   void close_call(DispatchId dispatch);  // cancels it; its slot is held until its end is reported
   void call_ended(DispatchId dispatch);
+  void worker_lost(DispatchId dispatch, const Call& old, const std::string& why);
   void attempt_lost(Job& job, Outcome outcome, const std::string& why);
   void put_back(Job& job, Outcome outcome);
   void back_to_queue(Job& job);

@@ -118,6 +118,60 @@ TEST(Poison, M6_after_two_deaths_it_ends_for_good_and_its_prompt_is_refused) {
   }
 }
 
+// The worker's word that its device is lost, then its manager's that it is gone.
+Effects loses_its_device(Site& site, const Dispatch& d) {
+  Failure failure;
+  failure.outcome = Outcome::WORKER_RESET;
+  failure.message = "the device is lost";
+  site.step(DispatchFailed{d.dispatch, d.fence, failure, true});
+  return site.reaped(d, "device_lost");
+}
+
+TEST(Poison, OC_DEVICE_1004_a_job_whose_device_was_lost_goes_on_elsewhere_when_its_worker_is_gone) {
+  for (const bool shown : {false, true}) {
+    Site site(shown);
+    Failure failure;
+    failure.outcome = Outcome::WORKER_RESET;
+    site.step(DispatchFailed{site.dispatches[0].dispatch, site.dispatches[0].fence, failure, true});
+    site.advance(ms(500));
+    EXPECT_TRUE(site.ends.empty()) << "the client hears nothing of it";
+    EXPECT_EQ(site.dispatches.size(), 1u) << "whether it was a death is still to be told (M6)";
+    site.submit(asking(2, "b"));
+    ASSERT_EQ(site.dispatches.size(), 2u);
+    EXPECT_EQ(site.dispatches[1].endpoint, "unix:/r2") << "nobody else follows to that worker";
+    site.finished(site.dispatches[1], 1);
+    site.reaped(site.dispatches[0], "device_lost");
+    ASSERT_EQ(site.dispatches.size(), 3u) << shown;
+    EXPECT_EQ(site.dispatches[2].dispatch.job, job_id(1));
+    EXPECT_EQ(site.dispatches[2].endpoint, "unix:/r2");
+    EXPECT_EQ(site.dispatches[2].resume_ids.size(), shown ? 1u : 0u);
+  }
+}
+
+TEST(Poison, M6_a_lost_device_is_a_death_and_the_second_one_the_last) {
+  for (const bool shown : {false, true}) {
+    Site site(shown);
+    loses_its_device(site, site.dispatches[0]);
+    ASSERT_EQ(site.dispatches.size(), 2u) << shown;
+    site.returns("r1", 2);
+    const Effects told = loses_its_device(site, site.dispatches[1]);
+    EXPECT_EQ(site.dispatches.size(), 2u) << "no third device";
+    ASSERT_EQ(site.ends.size(), 1u);
+    EXPECT_EQ(site.ends[0].failure->outcome, Outcome::WORKER_RESET);
+    EXPECT_FALSE(site.ends[0].failure->retriable());
+    EXPECT_EQ(all_of<NotedPoisoned>(told).size(), 1u);
+    EXPECT_EQ(refused(site, asking(2, "poison")).field, "prompt");
+  }
+}
+
+TEST(Poison, OC_DEVICE_1004_a_broken_step_is_the_jobs_own_end) {
+  Site site(true);
+  site.failed(site.dispatches[0], Outcome::INTERNAL);
+  ASSERT_EQ(site.ends.size(), 1u);
+  EXPECT_EQ(site.ends[0].failure->outcome, Outcome::INTERNAL);
+  EXPECT_EQ(site.dispatches.size(), 1u);
+}
+
 TEST(Poison, M6_a_broken_stream_alone_is_no_death) {
   Site site(true);
   for (int i = 0; i < 2; ++i) {

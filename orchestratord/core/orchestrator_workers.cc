@@ -316,8 +316,11 @@ void Orchestrator::on(const DispatchFailed& event) {
   Job* job = job_of_open_call(event.dispatch, event.fence);
   const auto call = calls_.find(event.dispatch);
   if (call == calls_.end() || call->second.fence != event.fence) return;
-  const LeaseKey lease = call->second.lease;
+  const Call old = call->second;
+  const LeaseKey lease = old.lease;
   call_ended(event.dispatch);
+  // OC-DEVICE-1004: no fence is lifted before the manager has said that the worker died (M6).
+  if (event.worker_ends) return worker_lost(event.dispatch, old, event.failure.message);
   stopped(event.dispatch);
   const Outcome outcome = event.failure.outcome;
   // What the refusal says about the lease holds whether or not the job still cares.
@@ -360,10 +363,15 @@ void Orchestrator::on(const DispatchBroken& event) {
   }
   const Call old = call->second;
   call_ended(event.dispatch);
+  worker_lost(event.dispatch, old, "the stream to the worker broke");
+}
+
+// Its call has ended without a word of what became of the job, or with the word that the worker ends over it.
+void Orchestrator::worker_lost(DispatchId dispatch, const Call& old, const std::string& why) {
   if (!old.open) return;
   // The worker may be dead and its manager's word still under way: the second attempt must not go to the same process.
   leases_.suspect(old.lease, now_);
-  Job& job = jobs_.at(event.dispatch.job);
+  Job& job = jobs_.at(dispatch.job);
   ++job.losses;
   if (may_continue(job)) {
     continue_elsewhere(job, Outcome::WORKER_RESET);
@@ -371,9 +379,9 @@ void Orchestrator::on(const DispatchBroken& event) {
     job.verdict_due = true;
     put_back(job, Outcome::WORKER_RESET);
   } else {
-    attempt_lost(job, Outcome::WORKER_RESET, "the stream to the worker broke");
+    attempt_lost(job, Outcome::WORKER_RESET, why);
   }
-  wait_if_put_back(event.dispatch.job, old, AttemptEnd::lost);
+  wait_if_put_back(dispatch.job, old, AttemptEnd::lost);
 }
 
 void Orchestrator::wait_if_put_back(JobId id, const Call& old, AttemptEnd how) {

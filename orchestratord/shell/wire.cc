@@ -329,7 +329,9 @@ std::optional<Event> read_job_event(DispatchId dispatch, const Fence& fence, v1:
         .decode = from_ms(finished.decode_ms()),
         .cached_prompt_tokens = finished.usage().cached_prompt_tokens()};
   }
-  if (message.has_failure()) return DispatchFailed{dispatch, fence, read_failure(message.failure())};
+  if (message.has_failure()) {
+    return DispatchFailed{dispatch, fence, read_failure(message.failure()), message.failure().worker_ends()};
+  }
   return std::nullopt;
 }
 

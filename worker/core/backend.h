@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "common/base/result.h"
-#include "gen/outcome.h"
 
 namespace orch::worker {
 
@@ -42,9 +41,16 @@ struct StepOutput {
   std::span<float> hidden = {};
 };
 
+// Why a step failed. Whichever it was, the backend is used no further and its process must end (OC-DEVICE-1004).
+enum class BackendFaultKind : std::uint8_t {
+  device_lost,    // the jobs can be run again elsewhere
+  out_of_memory,  // likewise
+  broken,         // another error of the driver or the step: elsewhere it may well be the same
+};
+
 struct BackendFault {
-  Outcome outcome = Outcome::INTERNAL;  // INTERNAL: device lost or driver error, the process must end
-  std::string message;
+  BackendFaultKind kind = BackendFaultKind::broken;
+  std::string message;  // names the device
 };
 
 struct BackendInfo {

@@ -58,7 +58,7 @@ class RememberingBackend final : public Backend {
 
   Status<BackendFault> step(const StepInput& input, const StepOutput& out) override {
     if (before_step) before_step();
-    if (fault_after_steps-- == 0) return Err{BackendFault{Outcome::INTERNAL, "device lost"}};
+    if (fault_after_steps-- == 0) return Err{BackendFault{fault, "device lost"}};
     ORCH_CHECK(!input.rows.empty() && input.rows.size() <= rows_max_);
     rows_of_steps.push_back(static_cast<std::uint32_t>(input.rows.size()));
     for (const Row& row : input.rows) cell(input, row.sequence, row.position) = row.token;
@@ -86,6 +86,7 @@ class RememberingBackend final : public Backend {
   std::vector<std::uint32_t> rows_of_steps;
   std::function<void()> before_step;
   std::int64_t fault_after_steps = std::numeric_limits<std::int64_t>::max();
+  BackendFaultKind fault = BackendFaultKind::device_lost;
 
  private:
   static constexpr TokenId kUnwritten = 0xFFFFFFFF;

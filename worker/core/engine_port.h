@@ -30,6 +30,9 @@ struct EngineFailure {
   Outcome outcome = Outcome::INTERNAL;
   std::string message{};  // names the field and the limit when there is one
   std::string field{};
+  // The worker's device is lost and its process ends over it (OC-DEVICE-1004): to the holder that is a death of the
+  // worker (OC-MIGR-M6), and no other job is to be sent there.
+  bool worker_ends = false;
 };
 
 // Constant once ready. Field meanings: WorkerInfo in proto/orch/v1/worker.proto.

@@ -124,8 +124,9 @@ int print_estimate(const GgufFile& file, const BackendOptions& options) {
   return 0;
 }
 
-// The process outlives a failure for a moment, so that the manager can read its reason from GetInfo; then it leaves
-// with the failure's exit code.
+// The process outlives a failed load for a moment, so that the manager can read its reason from GetInfo; then it leaves
+// with the failure's exit code. Of a worker that served the manager asks nothing more: the code and the last line of
+// its log are the reason, and its jobs wait for it to be gone.
 class FailureExit {
  public:
   ~FailureExit() {
@@ -136,18 +137,23 @@ class FailureExit {
     changed_.notify_all();
     if (thread_.joinable()) thread_.join();
   }
-  void arm(int exit_code) {
+  void arm(int exit_code, std::string reason, std::chrono::milliseconds grace) {
     const std::lock_guard lock(mutex_);
     code_ = exit_code;
+    reason_ = std::move(reason);
     if (over_ || thread_.joinable()) return;
-    thread_ = std::thread([this] {
+    thread_ = std::thread([this, grace] {
       std::unique_lock wait(mutex_);
-      if (!changed_.wait_for(wait, std::chrono::seconds(2), [this] { return over_; })) ::kill(::getpid(), SIGTERM);
+      if (!changed_.wait_for(wait, grace, [this] { return over_; })) ::kill(::getpid(), SIGTERM);
     });
   }
   int code() const {
     const std::lock_guard lock(mutex_);
     return code_;
+  }
+  std::string reason() const {
+    const std::lock_guard lock(mutex_);
+    return reason_;
   }
 
  private:
@@ -155,6 +161,7 @@ class FailureExit {
   std::condition_variable changed_;
   bool over_ = false;
   int code_ = 0;
+  std::string reason_;
   std::thread thread_;
 };
 
@@ -162,8 +169,23 @@ class FailureExit {
 struct Process {
   FailureExit failure_exit;
   std::mutex mutex;
-  int load_code = 70;  // what a failure means for the exit code; loading sets it
+  int failure_code = 70;  // what a failure means for the exit code; loading and a fault of the backend set it
 };
+
+constexpr std::chrono::milliseconds kLoadFailureGrace{2000};
+
+// As the pool manager reads it (FailureClass).
+int exit_code_of(BackendFaultKind kind) {
+  switch (kind) {
+    case BackendFaultKind::device_lost:
+      return 69;
+    case BackendFaultKind::out_of_memory:
+      return 71;
+    case BackendFaultKind::broken:
+      break;
+  }
+  return 70;
+}
 
 NativeEngine::Options engine_options(const Flags& flags, Process& process, bool serving) {
   NativeEngine::Options options;
@@ -180,9 +202,14 @@ NativeEngine::Options engine_options(const Flags& flags, Process& process, bool 
     int code = 0;
     {
       const std::lock_guard lock(process.mutex);
-      code = process.load_code;
+      code = process.failure_code;
     }
-    if (serving) process.failure_exit.arm(code);
+    const auto grace = failure.worker_ends ? std::chrono::milliseconds(0) : kLoadFailureGrace;
+    if (serving) process.failure_exit.arm(code, failure.message, grace);
+  };
+  options.on_fault = [&process](const BackendFault& fault) {
+    const std::lock_guard lock(process.mutex);
+    process.failure_code = exit_code_of(fault.kind);
   };
   return options;
 }
@@ -193,7 +220,7 @@ NativeEngine::Loader loader_for(std::unique_ptr<GgufFile> file, const Flags& fla
   return [shared, &flags, &process](const std::function<void(float)>& progress) -> Result<NativeModel, EngineFailure> {
     auto loaded = load_native_model(std::move(*shared), flags.native, progress);
     const std::lock_guard lock(process.mutex);
-    process.load_code = loaded.ok() ? 70 : exit_code_of(loaded.error());
+    process.failure_code = loaded.ok() ? 70 : exit_code_of(loaded.error());
     if (!loaded.ok()) return Err{to_failure(loaded.error())};
     const EngineInfo& info = loaded->info;
     runtime::log_info("model_loaded", {{"model", info.model_name},
@@ -215,10 +242,16 @@ std::optional<Pooling> pooling_of(const std::string& name) {
   return std::nullopt;  // as the model says
 }
 
+// A fault of the backend says more than the job that met it.
+int code_of(int job_code, Process& process) {
+  const std::lock_guard lock(process.mutex);
+  return job_code == 70 ? process.failure_code : job_code;
+}
+
 int run_once(NativeEngine& engine, const Flags& flags, Process& process) {
   if (!wait_ready(engine)) {
     const std::lock_guard lock(process.mutex);
-    return process.load_code;
+    return process.failure_code;
   }
   if (flags.self_test) {
     const EngineInfo info = engine.info();
@@ -226,7 +259,7 @@ int run_once(NativeEngine& engine, const Flags& flags, Process& process) {
                 info.device_name.c_str(), info.kernels.c_str(), info.numeric_class.c_str(), info.ctx_max, info.slots);
     if (flags.generate.empty() && flags.embed.empty()) return 0;
   }
-  if (!flags.embed.empty()) return embed_lines(engine, pooling_of(flags.embed));
+  if (!flags.embed.empty()) return code_of(embed_lines(engine, pooling_of(flags.embed)), process);
   GenerationRequest request;
   if (flags.raw || !engine.info().template_available)
     request.prompt.text = flags.generate;
@@ -235,7 +268,7 @@ int run_once(NativeEngine& engine, const Flags& flags, Process& process) {
   request.max_tokens = flags.max_tokens;
   request.temperature = flags.temperature;
   request.seed = flags.seed;
-  return generate_once(engine, std::move(request));
+  return code_of(generate_once(engine, std::move(request)), process);
 }
 
 int run(int argc, char** argv) {
@@ -261,7 +294,11 @@ int run(int argc, char** argv) {
   options.lifeline_fd = flags.lifeline_fd;
   options.orphan_grace = Duration::milliseconds(flags.orphan_grace_ms);
   const int code = serve(engine, std::move(options));
-  return process.failure_exit.code() != 0 ? process.failure_exit.code() : code;
+  const int failed = process.failure_exit.code();
+  if (failed == 0) return code;
+  // The last line is what the manager keeps of a worker that ended by itself.
+  runtime::log_error("worker_failed", {{"exit_code", failed}, {"message", process.failure_exit.reason()}});
+  return failed;
 }
 
 }  // namespace

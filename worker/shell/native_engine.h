@@ -45,8 +45,10 @@ class NativeEngine final : public GenerationEngine {
     bool share_prefixes = true;
     bool speculation = false;  // no gain was measured yet
     std::function<Instant()> clock;
-    // Called once on the engine thread when loading failed or the backend is lost; may be empty.
+    // Called once on the engine thread when loading failed or the backend failed; may be empty.
     std::function<void(const EngineFailure&)> on_failure;
+    // Called before it, and before any job is told, when it was the backend; may be empty.
+    std::function<void(const BackendFault&)> on_fault;
     // Called at the top of the engine thread (priority); may be empty.
     std::function<void()> on_thread_start;
   };
@@ -116,6 +118,7 @@ class NativeEngine final : public GenerationEngine {
   bool deliver_embedding(BatchEvent& event);
   bool knows(const DispatchId& id) const;
   void publish_counters();
+  EngineFailure failure_of(const BackendFault& fault) const;
   void fail(EngineFailure failure);
   void refuse_rest();
 

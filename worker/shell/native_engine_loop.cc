@@ -81,7 +81,11 @@ std::optional<EngineFailure> NativeEngine::self_test(NativeModel& model) {
   const std::vector<std::vector<PageId>> tables = {{0}};
   std::vector<float> logits(model.vocabulary);
   const auto stepped = model.backend->step({std::span(&row, 1), tables}, {logits});
-  if (!stepped.ok()) return failure(stepped.error().outcome, "self-test: " + stepped.error().message);
+  if (!stepped.ok()) {
+    EngineFailure why = failure_of(stepped.error());
+    why.message = "self-test: " + why.message;
+    return why;
+  }
   const bool finite = std::all_of(logits.begin(), logits.end(), [](float logit) { return std::isfinite(logit); });
   if (!finite) return failure(Outcome::NUMERIC_FAULT, "self-test: a logit of the first token is not finite");
   return std::nullopt;
@@ -161,7 +165,7 @@ void NativeEngine::run_step() {
   const Instant ended = options_.clock();
   if (!stepped.ok()) {
     lost_ = true;
-    const EngineFailure why = failure(stepped.error().outcome, stepped.error().message);
+    const EngineFailure why = failure_of(stepped.error());
     batch_->fail_all(why, events_);
     scores_.end_all(why, *batch_);
     conclude();
@@ -228,6 +232,15 @@ void NativeEngine::publish_counters() {
   }
   const std::lock_guard lock(mutex_);
   counters_ = tally_;
+}
+
+// OC-DEVICE-1004: a job whose device went away can be run again; one that broke the step would break the next one too.
+EngineFailure NativeEngine::failure_of(const BackendFault& fault) const {
+  if (options_.on_fault) options_.on_fault(fault);
+  const bool gone = fault.kind != BackendFaultKind::broken;
+  EngineFailure why = failure(gone ? Outcome::WORKER_RESET : Outcome::INTERNAL, fault.message);
+  why.worker_ends = gone;
+  return why;
 }
 
 void NativeEngine::fail(EngineFailure why) {

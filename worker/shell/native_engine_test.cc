@@ -264,16 +264,40 @@ TEST(NativeEngine, a_model_whose_first_token_is_not_finite_never_becomes_ready) 
   EXPECT_FALSE(world.engine->info().ready);
 }
 
-TEST(NativeEngine, a_lost_device_ends_every_job_and_the_engine) {
-  World world({.prepare = [](RememberingBackend& backend) { backend.fault_after_steps = 10; }});
+TEST(NativeEngine, OC_DEVICE_1004_a_lost_device_ends_every_job_for_others_to_go_on_and_the_engine) {
+  for (const BackendFaultKind kind : {BackendFaultKind::device_lost, BackendFaultKind::out_of_memory}) {
+    World world({.prepare = [kind](RememberingBackend& backend) {
+      backend.fault_after_steps = 10;
+      backend.fault = kind;
+    }});
+    world.wait_ready();
+    const auto first = world.submit(1, "abc", 400);
+    const auto second = world.submit(2, "abc", 400);
+    first->wait_end();
+    second->wait_end();
+    for (const auto& sink : {first, second}) {
+      EXPECT_EQ(sink->failure_->outcome, Outcome::WORKER_RESET);
+      EXPECT_TRUE(sink->failure_->worker_ends);
+    }
+    const EngineFailure told = world.failures.get_future().get();
+    EXPECT_EQ(told.message, "device lost");
+    EXPECT_TRUE(told.worker_ends);
+    EXPECT_FALSE(world.engine->info().ready);
+  }
+}
+
+// Another replica would compute the same step: there is nothing to go on with.
+TEST(NativeEngine, OC_DEVICE_1004_a_step_that_is_itself_broken_ends_its_jobs_with_INTERNAL) {
+  World world({.prepare = [](RememberingBackend& backend) {
+    backend.fault_after_steps = 10;
+    backend.fault = BackendFaultKind::broken;
+  }});
   world.wait_ready();
-  const auto first = world.submit(1, "abc", 400);
-  const auto second = world.submit(2, "abc", 400);
-  first->wait_end();
-  second->wait_end();
-  EXPECT_EQ(first->failure_->outcome, Outcome::INTERNAL);
-  EXPECT_EQ(world.failures.get_future().get().message, "device lost");
-  EXPECT_FALSE(world.engine->info().ready);
+  const auto sink = world.submit(1, "abc", 400);
+  sink->wait_end();
+  EXPECT_EQ(sink->failure_->outcome, Outcome::INTERNAL);
+  EXPECT_FALSE(sink->failure_->worker_ends);
+  EXPECT_EQ(world.failures.get_future().get().outcome, Outcome::INTERNAL);
 }
 
 TEST(NativeEngine, destruction_ends_every_job) {

@@ -14,7 +14,7 @@ class TimedBackend final : public Backend {
     ++steps;
     rows = input.rows.size();
     EXPECT_EQ(out.logits.size(), 100u);
-    if (steps == fails_at) return Err{BackendFault{Outcome::INTERNAL, "lost"}};
+    if (steps == fails_at) return Err{BackendFault{BackendFaultKind::device_lost, "lost"}};
     now = now + fixed + Duration::milliseconds(static_cast<std::int64_t>(rows));
     return Ok{};
   }

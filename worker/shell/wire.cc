@@ -274,6 +274,7 @@ void write_failure(const EngineFailure& failure, v1::Failure* out) {
   out->set_code(std::string(row.code));
   out->set_message(failure.message.empty() ? std::string(row.text) : failure.message);
   out->set_field(failure.field);
+  out->set_worker_ends(failure.worker_ends);
 }
 
 namespace {

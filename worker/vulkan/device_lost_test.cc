@@ -61,7 +61,7 @@ TEST_F(DeviceLostTest, OC_DEVICE_1004_a_loss_between_steps_is_typed_and_ends_the
     const Setting losing("VK_ORCH_LOSE_DEVICE_AFTER", "0");
     const auto stepped = backend.step({rows, tables}, {logits});
     ASSERT_FALSE(stepped.ok());
-    EXPECT_EQ(stepped.error().outcome, Outcome::INTERNAL);
+    EXPECT_EQ(stepped.error().kind, BackendFaultKind::device_lost);
     first = stepped.error().message;
     EXPECT_NE(first.find("VK_ERROR_DEVICE_LOST"), std::string::npos) << first;
     EXPECT_NE(first.find(backend.info().device_name), std::string::npos) << first;
@@ -69,7 +69,22 @@ TEST_F(DeviceLostTest, OC_DEVICE_1004_a_loss_between_steps_is_typed_and_ends_the
   const auto again = backend.step({rows, tables}, {logits});
   ASSERT_FALSE(again.ok());
   EXPECT_EQ(again.error().message, first);
+  EXPECT_EQ(again.error().kind, BackendFaultKind::device_lost);
   EXPECT_FALSE(backend.copy_page(0, 1).ok());
+}
+
+TEST_F(DeviceLostTest, OC_DEVICE_1004_a_device_without_memory_for_a_step_is_told_from_a_lost_one) {
+  auto made = make_backend();
+  ASSERT_TRUE(made.ok()) << made.error().message;
+  const std::vector<Row> rows{{1, 0, 0, true}};
+  const std::vector<std::vector<PageId>> tables{{0}};
+  std::vector<float> logits(TinyShape().vocabulary);
+  const Setting losing("VK_ORCH_LOSE_DEVICE_AFTER", "0");
+  const Setting memory("VK_ORCH_LOSE_DEVICE_TO", "memory");
+  const auto stepped = (*made)->step({rows, tables}, {logits});
+  ASSERT_FALSE(stepped.ok());
+  EXPECT_EQ(stepped.error().kind, BackendFaultKind::out_of_memory);
+  EXPECT_NE(stepped.error().message.find("VK_ERROR_OUT_OF_DEVICE_MEMORY"), std::string::npos);
 }
 
 TEST_F(DeviceLostTest, OC_DEVICE_1004_a_loss_while_loading_refuses_the_load) {

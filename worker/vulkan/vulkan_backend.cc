@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <map>
+#include <optional>
 
 #include "worker/core/numerics.h"
 #include "worker/vulkan/self_test.h"
@@ -21,6 +22,11 @@ std::uint32_t tile_for(std::uint32_t rows) {
     if (rows <= tile) return tile;
   }
   return kTileTokens.back();
+}
+
+BackendFaultKind kind_of(VulkanErrorKind kind) {
+  if (kind == VulkanErrorKind::device_lost) return BackendFaultKind::device_lost;
+  return kind == VulkanErrorKind::out_of_memory ? BackendFaultKind::out_of_memory : BackendFaultKind::broken;
 }
 
 StepShape shape_of(const Model& model, const VulkanBackendOptions& options) {
@@ -68,7 +74,7 @@ class VulkanBackend final : public Backend {
   std::vector<float> output_norm_;  // for the rows whose hidden state is wanted: the host norms them
   std::uint32_t context_ = 0;
   std::atomic<std::uint64_t> kv_saturated_{0};  // info() may be called from another thread
-  std::string lost_;                            // why the device is gone; empty: it works
+  std::optional<BackendFault> fault_;           // why the device is of no more use; none: it works
 };
 
 Status<VulkanError> VulkanBackend::open(const VulkanBackendOptions& options) {
@@ -190,13 +196,13 @@ Status<VulkanError> VulkanBackend::read_hidden(std::span<const Row> rows, std::s
 
 Status<BackendFault> VulkanBackend::settle(Status<VulkanError> result) {
   if (result.ok()) return Ok{};
-  lost_ = result.error().message;
-  return Err{BackendFault{Outcome::INTERNAL, lost_}};
+  fault_ = BackendFault{kind_of(result.error().kind), result.error().message};
+  return Err{*fault_};
 }
 
 Status<BackendFault> VulkanBackend::step(const StepInput& input, const StepOutput& out) {
   ORCH_CHECK(!input.rows.empty() && input.rows.size() <= kStepRowsMax);
-  if (!lost_.empty()) return Err{BackendFault{Outcome::INTERNAL, lost_}};
+  if (fault_) return Err{*fault_};
   Done done;
   for (std::size_t first = 0; first < input.rows.size(); first += buffers_->rows_max()) {
     const std::size_t count = std::min<std::size_t>(buffers_->rows_max(), input.rows.size() - first);
@@ -209,7 +215,7 @@ Status<BackendFault> VulkanBackend::step(const StepInput& input, const StepOutpu
 
 Status<BackendFault> VulkanBackend::copy_page(PageId source, PageId target) {
   ORCH_CHECK(source < buffers_->pages() && target < buffers_->pages());
-  if (!lost_.empty()) return Err{BackendFault{Outcome::INTERNAL, lost_}};
+  if (fault_) return Err{*fault_};
   auto begun = settle(copier_->begin());
   if (!begun.ok()) return begun;
   const std::uint64_t bytes = buffers_->page_layer_bytes();

@@ -24,7 +24,7 @@ struct VulkanBackendOptions {
 
 // Opens the device, runs the self-test of the numerics on it, takes the weights out of `model` and compiles the
 // kernels. Takes seconds. An error is one of VulkanErrorKind with words that name the device and the limit. The backend
-// is for one thread at a time; after a step that failed with INTERNAL (device lost) it refuses every further step.
+// is for one thread at a time; after a step that failed it refuses every further one with the same fault.
 Result<std::unique_ptr<Backend>, VulkanError> create_vulkan_backend(Model model, const VulkanBackendOptions& options);
 
 // What start-up takes for good: the staging buffer where memory is not shared, inputs and answers of the self-test.

@@ -1,6 +1,8 @@
-// A Vulkan layer that loses the device: once more than $VK_ORCH_LOSE_DEVICE_AFTER submissions were made, this and every
-// later one fails with VK_ERROR_DEVICE_LOST. Without the variable it changes nothing. Test code only; one driver at a
-// time.
+// A Vulkan layer that loses the device: once more than $VK_ORCH_LOSE_DEVICE_AFTER submissions were made, or the file
+// $VK_ORCH_LOSE_DEVICE_FILE exists, this submission and every later one fails with VK_ERROR_DEVICE_LOST, or with
+// VK_ERROR_OUT_OF_DEVICE_MEMORY if $VK_ORCH_LOSE_DEVICE_TO is "memory". Without the variables it changes nothing. Test
+// code only; one driver at a time.
+#include <unistd.h>
 #include <vulkan/vk_layer.h>
 
 #include <atomic>
@@ -53,7 +55,11 @@ VKAPI_ATTR VkResult VKAPI_CALL create_device(VkPhysicalDevice physical, const Vk
 VKAPI_ATTR VkResult VKAPI_CALL submit(VkQueue queue, std::uint32_t count, const VkSubmitInfo* infos, VkFence fence) {
   const char* limit = std::getenv("VK_ORCH_LOSE_DEVICE_AFTER");
   if (limit != nullptr && ++submissions > std::atol(limit)) lost = true;
-  return lost ? VK_ERROR_DEVICE_LOST : next_submit(queue, count, infos, fence);
+  const char* file = std::getenv("VK_ORCH_LOSE_DEVICE_FILE");
+  if (file != nullptr && ::access(file, F_OK) == 0) lost = true;
+  if (!lost) return next_submit(queue, count, infos, fence);
+  const char* to = std::getenv("VK_ORCH_LOSE_DEVICE_TO");
+  return to != nullptr && std::strcmp(to, "memory") == 0 ? VK_ERROR_OUT_OF_DEVICE_MEMORY : VK_ERROR_DEVICE_LOST;
 }
 
 PFN_vkVoidFunction own(const char* name);
