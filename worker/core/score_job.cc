@@ -81,6 +81,8 @@ std::optional<SequenceRequest> ScoreJob::next(const DispatchId& as) const {
 void ScoreJob::began(std::uint32_t cached_prompt_tokens) {
   result_.prompt_tokens += static_cast<std::uint32_t>(prompts_[begun_].size());
   result_.cached_prompt_tokens += cached_prompt_tokens;
+  // Pages are shared whole: the items behind the first find of a query shorter than one page nothing.
+  if (begun_ > 0 && cached_prompt_tokens == 0) result_.query_shared = false;
   ++begun_;
 }
 

@@ -124,6 +124,25 @@ TEST(NativeEngine, OC_ENGINE_1021_thirty_two_items_cost_less_than_a_third_of_one
   RecordProperty("rows_shared", static_cast<int>(shared));
 }
 
+TEST(NativeEngine, OC_ENGINE_1021_a_query_shorter_than_a_page_is_told_as_not_shared) {
+  const auto scored = [](std::size_t query, std::size_t items) {
+    World world;
+    world.wait_ready();
+    ScoreRequest request = score_request(1, items);
+    request.query_text = std::string(query, 'q');
+    const auto result = score(world, request);
+    ORCH_CHECK(result.ok());
+    return result.value();
+  };
+  const ScoreResult shorter = scored(20, 4);
+  EXPECT_EQ(shorter.cached_prompt_tokens, 0u);
+  EXPECT_FALSE(shorter.query_shared) << "each item computed it";
+  const ScoreResult longer = scored(kPageTokens, 4);
+  EXPECT_EQ(longer.cached_prompt_tokens, 3 * kPageTokens);
+  EXPECT_TRUE(longer.query_shared);
+  EXPECT_TRUE(scored(20, 1).query_shared) << "computed once, for there is one item";
+}
+
 TEST(NativeEngine, OC_ENGINE_1021_bad_requests_for_scores_name_kind_and_field) {
   World world;
   world.wait_ready();
