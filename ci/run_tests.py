@@ -112,6 +112,7 @@ def steps():
         pytest("haiku-guards", "full", "test-harness/haiku"),
         script("haiku-gate", "full", "test-harness/haiku/haiku_gate.py", env=haiku),
         script("tokenizer-agreement", "full", f"{agreement}/tokenizer_agreement.py", "--model", model, "--tool", str(RELEASE / "bin/tokenize_tool")),
+        pytest("structured-guards", "full", "test-harness/structured"),
         script("structured-agreement", "full", "test-harness/structured/structured_agreement.py", "--model", model,
                "--tool", str(RELEASE / "bin/constraint_tool")),
         script("template-agreement", "full", f"{agreement}/template_agreement.py", "--model", model, "--tool", str(RELEASE / "bin/render_tool")),
