@@ -4,7 +4,9 @@ Each check prints one line and its findings. --fix lets the formatter write. Exi
 """
 
 import argparse
+import collections
 import concurrent.futures
+import json
 import os
 import pathlib
 import subprocess
@@ -12,6 +14,10 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "ci/tools"))
+
+from lint_results import LintResults, default_folder  # noqa: E402
+
 PYTHON = "/usr/bin/python3"
 BUILD = ROOT / "build/release"
 
@@ -57,12 +63,27 @@ def changed_files():
 def check_tidy(_fix):
     if not (BUILD / "compile_commands.json").exists():
         return False, "no build/release/compile_commands.json: configure first (./llama-orch test fast)"
-    compiled = (BUILD / "compile_commands.json").read_text()
+    entries = collections.defaultdict(list)
+    for entry in json.loads((BUILD / "compile_commands.json").read_text()):
+        entries[os.path.relpath(entry["file"], ROOT)].append(entry)
     changed = changed_files()
-    files = [f for f in git_files("*.cc") if (is_core(f) or f in changed) and f"/{f}\"" in compiled and not f.endswith("_test.cc")]
+    files = [f for f in git_files("*.cc") if (is_core(f) or f in changed) and f in entries and not f.endswith("_test.cc")]
+    version = subprocess.run(["clang-tidy-19", "--version"], capture_output=True, check=True).stdout
+    results = LintResults(default_folder(), ROOT, version + (ROOT / ".clang-tidy").read_bytes())
+    results.forget_old()
+
+    def lint(path):
+        key = results.key(entries[path])
+        if results.good(key):
+            return True, ""
+        good, text = run(["clang-tidy-19", "--quiet", "-p", str(BUILD), path])
+        if good:
+            results.remember(key)
+        return good, text
+
     findings = []
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 2) as pool:
-        for path, (good, text) in zip(files, pool.map(lambda f: run(["clang-tidy-19", "--quiet", "-p", str(BUILD), f]), files)):
+        for path, (good, text) in zip(files, pool.map(lint, files)):
             if not good:
                 findings.append(f"{path}\n" + "\n".join(l for l in text.splitlines() if "warning" in l or "error:" in l))
     return not findings, "\n".join(findings)
