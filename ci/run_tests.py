@@ -248,10 +248,10 @@ class Run:
         skips += [{"step": row["step"], "test": n, "reason": "see the step's log", "in_scope": True} for row in self.rows for n in row["gtest"][1]]
         if seeds := self.seeds():
             (self.dir / "seeds.txt").write_text(seeds)
-        self.write_compliance()
         self._json("tests_executed.json", cases)
         self._json("skips.json", skips)
         self._json("steps.json", [{k: row[k] for k in ("step", "tier", "exit", "seconds")} for row in self.rows])
+        self.write_compliance()
         self._json("provenance.json", {"run_id": self.id, "tier": self.tier, "revision": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain")),
                                        "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "machine": machine()})
         lines = []

@@ -3,8 +3,8 @@
 
 usage: spec_extract.py [--root DIR] [--check] [--results DIR --output FILE]
   --check      writes nothing; exits 1 when a committed file differs from what would be written
-  --results    folder with JUnit files of a run (gtest: GTEST_OUTPUT=xml:DIR/, ctest: --output-junit); needs --output,
-               where the compliance table of that run goes; without it no id can be `proven`
+  --results    folder with JUnit files of a run (gtest: GTEST_OUTPUT=xml:DIR/, ctest: --output-junit) and the
+               steps.json of the test command; needs --output, where the compliance table of that run goes; without it no id can be `proven`
 Refuses duplicate ids, hyphens that are not ASCII, malformed marks, requirements without an RFC 2119 word, and ids cited in
 code or tests that no specification defines. What the marks and statuses mean: .specs/README.md.
 """
@@ -12,6 +12,7 @@ code or tests that no specification defines. What the marks and statuses mean: .
 import argparse
 import dataclasses
 import fnmatch
+import json
 import pathlib
 import re
 import subprocess
@@ -31,9 +32,14 @@ ODD_HYPHENS = re.compile("[\u00ad\u2010-\u2015\u2212\ufe58\ufe63\uff0d]")
 ODD_ID = re.compile("(?:ORCH|OC)[\u00ad\u2010-\u2015\u2212\ufe58\ufe63\uff0d]")
 WORDS = (("must", re.compile(r"\bMUST\b")), ("should", re.compile(r"\bSHOULD\b")), ("may", re.compile(r"\bMAY\b")))
 MARK = re.compile(r"\{([^{}]*)\}")
+STRAY_MARK = re.compile(r"\{(?:n/a|shown:|amended:|later\})")
 TRAILING_MARKS = re.compile(r"(?:\s*\{[^{}]*\})*\s*$")
 GTEST = re.compile(r"^\s*(?:TEST(?:_F|_P)?|TYPED_TEST(?:_P)?|RC_GTEST_(?:FIXTURE_)?PROP)\(\s*(\w+)\s*,\s*(\w+)")
 PYTEST = re.compile(r"^\s*(?:async )?def (test_\w+)\(")
+# In a test's name further numbers of the same component may follow an id: ORCH_2001_2002_admission.
+FURTHER = re.compile(r"(?<![A-Za-z0-9])(ORCH_?|OC_[A-Z]+_)[0-9]{4}((?:_[0-9]{4})+)(?![0-9])")
+CTEST = re.compile(r"^\s*(?:add_test\(NAME\s+|\w+_test\()(\w+)")
+STEP = re.compile(r"\b(?:Step|ctest|pytest|chaos|behave|script)\(\"([\w-]+)\"")
 SCENARIO = re.compile(r"^\s*Scenario(?: Outline)?:\s*(.*)")
 COMMENT = re.compile(r"^\s*(?://|#|@)")
 SOURCES = {".cc", ".h", ".py", ".proto", ".comp", ".cmake", ".yaml", ".yml", ".sh", ".feature", ".json"}
@@ -112,6 +118,8 @@ def take_bullet(root, found, source, number, section, bullet, problems):
             break
     else:
         problems.add(where, f"{id_} has none of MUST, SHOULD, MAY")
+    if STRAY_MARK.search(requirement.text):
+        problems.add(where, f"{id_} has a mark that does not stand at its end or has braces within")
     for mark in MARK.findall(marks.group()):
         take_mark(root, requirement, where, mark, problems)
     found[id_] = requirement
@@ -165,6 +173,8 @@ def canonical(cited):
 
 def ids_in(text, in_name=False, known=()):
     ids = {canonical(cited) for cited in CITED.findall(text)}
+    if in_name:
+        ids |= {canonical(prefix + number) for prefix, more in FURTHER.findall(text) for number in more.strip("_").split("_")}
     rest = CITED.sub("", text)
     for letter, number in (SHORT_IN_NAME if in_name else SHORT).findall(rest):
         # Short names collide with ordinary words (F16, M1); only defined ones count.
@@ -187,6 +197,8 @@ def scan_tree(root, requirements, problems):
                 problems.add(f"{name}:{number}", "an id with a hyphen that is not ASCII")
         if name.startswith("ci/tools/spec_extract"):  # speaks of ids as examples
             continue
+        if name.endswith("CMakeLists.txt") or name == "ci/run_tests.py":
+            all_tests |= {f"{name}::{label}" for line in lines for label in entry_labels(name, line)}
         if is_test(name):
             scan_test(name, lines, requirements, problems, all_tests)
         else:
@@ -224,7 +236,11 @@ def add_evidence_map(root, requirements, all_tests, problems):
     path = root / ".specs/evidence.yaml"
     if not path.exists():
         return
-    for id_, entry in yaml.safe_load(path.read_text(encoding="utf-8")).items():
+    text = path.read_text(encoding="utf-8")
+    rows = re.findall(r"^([A-Z][A-Z0-9-]+):", text, re.MULTILINE)
+    for id_ in sorted({id_ for id_ in rows if rows.count(id_) > 1}):  # YAML would take the last and say nothing
+        problems.add(f".specs/evidence.yaml: {id_}", "has two rows")
+    for id_, entry in yaml.safe_load(text).items():
         where = f".specs/evidence.yaml: {id_}"
         if id_ not in requirements or not set(entry) <= {"tests", "code", "contract"}:
             problems.add(where, "not specified, or keys other than tests, code, contract")
@@ -239,6 +255,14 @@ def add_evidence_map(root, requirements, all_tests, problems):
                 if not (root / name).exists():
                     problems.add(where, f"{name} does not exist")
                 getattr(requirements[id_], kind).add(name)
+
+
+def entry_labels(name, line):
+    """Programs that are tests without test cases in their source: entries of ctest, steps of the test command."""
+    if name.endswith(".py"):
+        return [f"step.{step}" for step in STEP.findall(line)]
+    match = CTEST.match(line)
+    return [f"ctest.{match.group(1)}"] if match else []
 
 
 def test_label(name, line):
@@ -266,6 +290,9 @@ def read_results(folder):
     """"Suite.name" and, for whole files, "stem" -> passed | failed | skipped; the worst of several."""
     order = {"passed": 0, "skipped": 1, "failed": 2}
     results = {}
+    for path in pathlib.Path(folder).rglob("steps.json"):
+        for step in json.loads(path.read_text(encoding="utf-8")):
+            results[f"step.{step['step']}"] = "passed" if step["exit"] == 0 else "failed"
     for path in sorted(pathlib.Path(folder).rglob("*.xml")):
         for case in ElementTree.parse(path).getroot().iter("testcase"):
             status = "passed"
@@ -284,6 +311,8 @@ def result_keys(classname, name):
     suite = [part for part in classname.split("/") if not part.isdigit()]
     bare = name.split("/")[0].split("[")[0].split(" -- @")[0]
     yield f"scenario.{bare}"
+    if classname == name:  # an entry of ctest
+        yield f"ctest.{name}"
     yield f"{suite[-1]}.{bare}" if suite else name
     yield name
     for part in classname.split(".") if "." in classname else ():

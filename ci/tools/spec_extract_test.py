@@ -1,5 +1,6 @@
 """Tests of spec_extract.py on small trees: what it finds, what it refuses, and when it calls an id proven."""
 
+import json
 import pathlib
 import subprocess
 import sys
@@ -138,10 +139,36 @@ class Extract(unittest.TestCase):
                                              "core/other_test.cc::Limits.ORCH3006_without_a_hyphen"})
         self.assertEqual(requirement.code, {"core/queue.cc"})
         for row, expected in (("ORCH-3006: {tests: ['Limits.were_*']}", "no test matches"), ("ORCH-3006: {code: [core/x.cc]}", "does not exist"),
-                              ("ORCH-1234: {tests: ['Limits.*']}", "not specified"), ("ORCH-3006: {proof: [a]}", "keys other than")):
+                              ("ORCH-1234: {tests: ['Limits.*']}", "not specified"), ("ORCH-3006: {proof: [a]}", "keys other than"),
+                              ("ORCH-3004: {code: [core/queue.cc]}\nORCH-3004: {code: [core/queue.cc]}", "has two rows")):
             with self.subTest(row=row):
                 self.put(".specs/evidence.yaml", row + "\n")
                 self.assert_refused(expected)
+
+    def test_further_numbers_in_a_name_are_ids_too(self):
+        self.put("t/x_test.py", "def test_ORCH_3004_3006_python(self):\n    pass\n")
+        self.assertEqual(self.extract()[0]["ORCH-3006"].tests, {"t/x_test.py::x_test.test_ORCH_3004_3006_python"})
+        self.put("t/x_test.py", "def test_ORCH_3004_9999_python(self):\n    pass\n")
+        self.assert_refused("ORCH-9999 is cited and not specified")
+
+    def test_entries_of_ctest_and_steps_are_evidence_that_must_have_passed(self):
+        self.put("sim/CMakeLists.txt", "add_test(NAME sim_seeds COMMAND sim --seeds=3)\n# queue\nfast_test(gate_test gate.py)\n")
+        self.put("ci/run_tests.py", '    return [script("gate-run", "full", "gate.py"), Step("build", "fast", [])]\n')
+        self.put("core/gate.cc", "// ORCH-3006\n")
+        self.put(".specs/queue.md", SPEC.replace("{later}", "{n/a contract: no interface} {shown: log job_id}"))
+        self.put(".specs/evidence.yaml", "ORCH-3006: {tests: ['ctest.sim_*', 'step.gate-run']}\n")
+        self.assertEqual(self.extract()[0]["ORCH-3006"].tests, {"sim/CMakeLists.txt::ctest.sim_seeds", "ci/run_tests.py::step.gate-run"})
+        entry = '<testcase name="sim_seeds" classname="sim_seeds" status="run"/></testsuite>'
+        results = self.results(JUNIT.replace("</testsuite>", entry))
+        self.assertEqual(self.status("ORCH-3006", results), ("partial", "evidence complete; test exists, not run here"))
+        for code, expected in ((0, ("proven", "")), (1, ("partial", "evidence complete; a test FAILED"))):
+            with self.subTest(code=code):
+                self.put("results/steps.json", json.dumps([{"step": "gate-run", "exit": code}]))
+                self.assertEqual(self.status("ORCH-3006", spec_extract.read_results(self.root / "results")), expected)
+
+    def test_a_test_case_is_no_entry_of_ctest(self):
+        self.put("results/a.xml", '<testsuite><testcase classname="Sim" name="sim_seeds" status="run"/></testsuite>')
+        self.assertNotIn("ctest.sim_seeds", spec_extract.read_results(self.root / "results"))
 
     def test_refuses_duplicate_ids(self):
         self.put(".specs/other.md", "- ORCH-3004 Again MUST be.\n")
@@ -168,7 +195,8 @@ class Extract(unittest.TestCase):
                                ("- ORCH-3005 It is.", "none of MUST"), ("- ORCH-3005 It MUST be. {soon}", "unknown mark"),
                                ("- ORCH-3005 It MUST be. {shown: metric nope}", "not in contracts/metrics.yaml"),
                                ("- ORCH-3005 It MUST be. {amended: ADR-0001}", "does not exist"),
-                               ("- ORCH-3005 It MUST be. {n/a shown: x}", "unknown mark")):
+                               ("- ORCH-3005 It MUST be. {n/a shown: x}", "unknown mark"),
+                               ("- ORCH-3005 It MUST be. {n/a shown: GET /v1/{id}/why}", "braces within")):
             with self.subTest(line=line):
                 self.put(".specs/other.md", line + "\n")
                 self.assert_refused(expected)
