@@ -24,7 +24,7 @@ const char* policy_label(FullPolicy policy) {  // ORCH-2007
 
 }  // namespace
 
-// Order of DESIGN-RULES "Admission and deadlines", as far as the core decides: lifecycle, context, pool, queue.
+// OC-ADMIT-1002 as far as the core decides: rate and concurrency, life cycle, context, tokens, deadline, pool, queue.
 void Orchestrator::on(const Submit& event) {
   if (std::string tenant = tenants_.admit(event.spec.tenant); tenant != event.spec.tenant) {
     Submit renamed = event;

@@ -55,11 +55,13 @@ std::string models_json(const Orchestrator& core) {
   return out;
 }
 
-// One row per replica-set key; versions are never mixed in a set (ORCH-3007, ORCH-3046).
+// One row per replica-set key: versions and numeric classes are never mixed in a set, and the context is no part of it
+// (ORCH-3007, ORCH-3046, OC-CTRL-2004).
 std::string replicasets_json(const Orchestrator& core) {
-  using Key = std::tuple<std::string, std::string, std::string, std::uint32_t, std::string, std::string>;
+  using Key = std::tuple<std::string, std::string, std::string, std::string, std::string, std::string>;
   struct Row {
     const ReplicaView* any = nullptr;
+    std::set<std::string> pools;
     std::uint32_t slots = 0;
     std::uint32_t replicas = 0;
     std::uint32_t ready = 0;
@@ -67,9 +69,10 @@ std::string replicasets_json(const Orchestrator& core) {
   std::map<Key, Row> rows;
   for (const Seen& seen : attached_replicas(core)) {
     const ReplicaView& view = *seen.view;
-    Row& row = rows[{view.engine, view.model_digest, view.quant, view.ctx_max, view.engine_version,
-                     view.sampler_profile_version}];
+    Row& row = rows[{view.engine, view.model_digest, view.quant, view.engine_version, view.sampler_profile_version,
+                     view.numeric_class}];
     row.any = &view;
+    row.pools.insert(view.pool_id);
     ++row.replicas;
     if (view.state != ReplicaState::ready) continue;
     ++row.ready;
@@ -81,7 +84,7 @@ std::string replicasets_json(const Orchestrator& core) {
     if (!std::exchange(first, false)) out.push_back(',');
     std::uint32_t busy = 0;
     for (const auto& [id, job] : core.jobs()) {
-      if (job.engine == row.any->engine && job.pool_id == row.any->pool_id &&
+      if (job.engine == row.any->engine && row.pools.contains(job.pool_id) &&
           (job.state == JobState::dispatching || job.state == JobState::running)) {
         ++busy;
       }

@@ -25,14 +25,16 @@ std::vector<runtime::Metrics::Family> own_families() {
   return out;
 }
 
-// Crash classes of restart_scheduled_total.
+// OC-POOL-3030: crash classes of restart_scheduled_total; each outcome of load, memory, device and process has a name.
 const char* crash_class(FailureClass failure) {
   switch (failure) {
     case FailureClass::none:
     case FailureClass::exited:
-    case FailureClass::device_lost:
-    case FailureClass::out_of_memory:
       return "exit_code";
+    case FailureClass::device_lost:
+      return "device_lost";
+    case FailureClass::out_of_memory:
+      return "out_of_memory";
     case FailureClass::killed_by_signal:
       return "signal";
     case FailureClass::spawn_failed:

@@ -130,6 +130,8 @@ int run(const std::map<std::string, std::string>& flags) {
     std::fprintf(stderr, "model: bad magic in %s\n", flags.at("--model").c_str());
     return 65;
   }
+  if (faults.contains("exit69")) return 69;
+  if (faults.contains("exit71")) return 71;
   std::printf("hello from the fake worker\n");
   std::fflush(stdout);
 

@@ -67,6 +67,27 @@ INSTANTIATE_TEST_SUITE_P(Gates, InjectedFault,
                                            Fault{"exit65", "exited", "code 65: model: bad magic", "failed"}),
                          [](const auto& test) { return std::string(test.param.name); });
 
+struct Scheduled {
+  const char* fault;
+  const char* reason;
+};
+class RestartMetric : public ::testing::TestWithParam<Scheduled> {};
+
+TEST_P(RestartMetric, OC_POOL_3030_ORCH_3003_names_what_ended_the_worker) {
+  ManagerProcess manager;
+  manager.script(GetParam().fault);
+  manager.config["restart"] = {{"initial_ms", 3600000}, {"max_ms", 3600000}};
+  manager.start();
+  manager.wait_replica([](const json& r) { return r["state"] == "backoff"; });
+  EXPECT_THAT(*manager.http_get("/metrics"), HasSubstr(std::string("restart_scheduled_total{pool_id=\"p\",reason=\"") +
+                                                       GetParam().reason + "\",replica_id=\"p-0\"} 1"));
+}
+
+INSTANTIATE_TEST_SUITE_P(Outcomes, RestartMetric,
+                         ::testing::Values(Scheduled{"load", "load_failed"}, Scheduled{"exit71", "out_of_memory"},
+                                           Scheduled{"exit69", "device_lost"}, Scheduled{"decode", "self_check"}),
+                         [](const auto& test) { return std::string(test.param.fault); });
+
 TEST(PoolManagerd, OC_POOL_3011_kill_9_of_the_worker_is_answered_by_a_new_incarnation) {
   ManagerProcess manager;
   manager.start();

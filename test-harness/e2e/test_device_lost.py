@@ -61,4 +61,5 @@ def test_OC_DEVICE_1004_a_stream_goes_on_with_the_same_bytes_when_its_device_is_
         assert text_of(events) == text_of(whole), "the same bytes, once"
         gone = replica(cluster, "gpu")
         assert gone["last_error_code"] == "device_lost", gone
+        assert b'restart_scheduled_total{pool_id="gpu",reason="device_lost"' in request("GET", cluster.manager_url + "/metrics").body
         assert "code 69" in gone["last_error"] and "VK_ERROR_DEVICE_LOST" in gone["last_error"], gone
