@@ -4,6 +4,8 @@ import pathlib
 import sys
 import unittest
 
+import yaml
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "ci/scripts"), str(ROOT / "ci/tools")]
 
@@ -38,6 +40,13 @@ def page(process="orchestratord"):
 class CheckMetrics(unittest.TestCase):
     def check(self, text, process="orchestratord", require=()):
         return check_metrics.check(text, CONTRACT, process, require)
+
+    def test_ORCH_2008_engine_names_are_one_closed_set(self):
+        names = CONTRACT["labels"]["engine"]["values"]
+        self.assertEqual(names, ["native", "llamacpp", "vllm", "tgi", "triton", "sglang", "mlx", "ollama", "openai", "mock"])
+        shared = yaml.safe_load((ROOT / "contracts/openapi/common.yaml").read_text(encoding="utf-8"))
+        self.assertEqual(shared["components"]["schemas"]["Engine"]["enum"], names)
+        self.assertTrue(self.check(page().replace('engine="native"', 'engine="llama.cpp"')))
 
     def test_OC_METRICS_7101_good_pages_pass(self):
         self.assertEqual(self.check(page()), [])

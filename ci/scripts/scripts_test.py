@@ -174,5 +174,25 @@ class RunTidily(Folder):
         self.assertEqual(self.run_step("sleep 20", 0.05)[0], 124)
 
 
+class Skips(Folder):
+    def test_OC_TEST_7011_a_skipped_test_is_neither_passed_nor_lost(self):
+        junit = self.put("a.xml", """<testsuite><testcase classname="A" name="ran"/><testcase classname="A" name="left"><skipped message="no GPU"/></testcase>
+            <testcase classname="A" name="off" status="notrun"/><testcase classname="A" name="broke"><failure/></testcase></testsuite>""")
+        self.assertEqual(run_tests.executed(junit), (["A.ran"], ["A.broke"], [("A.left", "no GPU"), ("A.off", "notrun")]))
+        log = self.put("a.log", "[       OK ] Q.ran (1 ms)\n[  SKIPPED ] Q.left (0 ms)\n")
+        self.assertEqual(run_tests.gtest_cases(log), (["Q.ran"], ["Q.left"]))
+
+
+class Check(Folder):
+    def test_OC_CLI_1003_one_finding_fails_the_check(self):
+        for name in ("ci/check.py", *(p.relative_to(ROOT).as_posix() for p in (ROOT / "ci/tools").glob("lint_results.py")), "ci/scripts/check_links.py"):
+            self.put(name, (ROOT / name).read_text(encoding="utf-8"))
+        for text, expected in (("[here](a.md)\n", 0), ("[nowhere](b.md)\n", 1)):
+            self.put("a.md", text)
+            done = subprocess.run([sys.executable, str(self.root / "ci/check.py"), "--only", "links"], capture_output=True, text=True, check=False)
+            self.assertEqual(done.returncode, expected, done.stdout + done.stderr)
+            self.assertIn("links: ok" if expected == 0 else "b.md", done.stdout)
+
+
 if __name__ == "__main__":
     unittest.main()

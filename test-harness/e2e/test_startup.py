@@ -1,5 +1,6 @@
 """What is wrong at start is said with its name, and nothing is left half-started."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -120,6 +121,29 @@ def test_OC_CLI_1005_up_ends_at_once_when_the_model_cannot_come(tmp_path):
         assert any("failed: " in line and "absent.gguf" in line for line in done.stderr.splitlines()), done.stderr
         listed = cli(state, "ps", model="unused")
         assert listed.returncode == 1 and "no cluster is running" in listed.stderr, "what it started, it stopped"
+
+
+def test_OC_CLI_1001_1004_up_streams_an_answer_says_what_served_it_and_down_leaves_no_process():
+    with tempfile.TemporaryDirectory(prefix="orch") as state:
+        def of_the_cluster():
+            found = {}
+            for entry in pathlib.Path("/proc").iterdir():
+                with contextlib.suppress(OSError):
+                    line = (entry / "cmdline").read_bytes().decode().split("\0") if entry.name.isdigit() else [""]
+                    if any(state in word for word in line):
+                        found[int(entry.name)] = pathlib.Path(line[0]).name
+            return found
+        try:
+            done = cli(state, "up", model=model_file())
+            assert done.returncode == 0, (done.stdout, done.stderr)
+            said, _, hint = done.stdout.partition("The cluster stays up.")
+            assert len(said.split()) >= 3 and "/v1/chat/completions" in hint, done.stdout
+            assert "tokens/s" in done.stderr and "served by the CPU, no GPU was used" in done.stderr, done.stderr
+            running = of_the_cluster()
+            assert {"orchestratord", "pool-managerd", "workerd"} <= set(running.values()), running
+        finally:
+            down = cli(state, "down", model="unused")
+        assert down.returncode == 0 and not of_the_cluster(), (down.stderr, of_the_cluster())
 
 
 def test_the_mock_calls_itself_mock():

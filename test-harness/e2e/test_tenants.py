@@ -69,7 +69,7 @@ def test_OC_TENANT_1006_admin_routes_want_an_operators_key(shared):
     task(shared, "red")  # it still serves
 
 
-def test_ORCH_3021_3099_a_session_counts_down_and_is_refused_by_name(shared):
+def test_ORCH_2004_2005_3021_3099_OC_BUDGET_1005_a_session_counts_down_and_is_refused_by_name(shared):
     session = str(uuid.uuid4())
     first, reply = task(shared, "red", session_id=session)
     assert reply.headers["x-budget-turns-remaining"] == "1"
