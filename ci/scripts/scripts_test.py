@@ -1,6 +1,8 @@
 """Tests of the scripts that guard the tree: each guard is shown a breach and must see it."""
 
+import contextlib
 import hashlib
+import io
 import json
 import os
 import pathlib
@@ -8,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import unittest.mock
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -181,6 +184,32 @@ class Skips(Folder):
         self.assertEqual(run_tests.executed(junit), (["A.ran"], ["A.broke"], [("A.left", "no GPU"), ("A.off", "notrun")]))
         log = self.put("a.log", "[       OK ] Q.ran (1 ms)\n[  SKIPPED ] Q.left (0 ms)\n")
         self.assertEqual(run_tests.gtest_cases(log), (["Q.ran"], ["Q.left"]))
+
+
+class Bundle(Folder):
+    def test_OC_PROOF_1001_a_run_leaves_every_piece_and_seals_it(self):
+        with unittest.mock.patch.object(run_tests, "ROOT", self.root), unittest.mock.patch.object(run_tests.Run, "write_compliance"):
+            run = run_tests.Run("fast")
+            step = run_tests.Step("seen", "fast", ["sh", "-c", "echo 3 seeds from 1; cp $0 @JUNIT@", str(self.put(
+                "given.xml", '<testsuite><testcase classname="A" name="ran"/><testcase classname="A" name="left"><skipped message="m"/></testcase></testsuite>'))],
+                "pytest")
+            with contextlib.redirect_stdout(io.StringIO()):
+                self.assertTrue(run.run(step))
+                run.write()
+        self.assertEqual(run.dir.parent, self.root / "build/proof")
+        read = {path.name: path.read_text(encoding="utf-8") for path in run.dir.rglob("*") if path.is_file()}
+        self.assertEqual(json.loads(read["tests_executed.json"]), ["A.ran"])
+        self.assertEqual([(s["test"], s["reason"], s["in_scope"]) for s in json.loads(read["skips.json"])], [("A.left", "m", True)])
+        self.assertEqual([(s["step"], s["exit"]) for s in json.loads(read["steps.json"])], [("seen", 0)])
+        self.assertIn("seeds from 1", read["seeds.txt"])
+        self.assertIn("seeds from 1", read["seen.log"])
+        provenance = json.loads(read["provenance.json"])
+        self.assertEqual((provenance["run_id"], provenance["tier"]), (run.id, "fast"))
+        self.assertTrue(provenance["machine"]["memory_kib"])
+        sealed = dict(reversed(line.split("  ")) for line in read["manifest.sha256"].splitlines())
+        self.assertEqual(set(sealed), {p.relative_to(run.dir).as_posix() for p in run.dir.rglob("*") if p.is_file()} - {"manifest.sha256"})
+        for name, digest in sealed.items():
+            self.assertEqual(hashlib.sha256((run.dir / name).read_bytes()).hexdigest(), digest)
 
 
 class Check(Folder):

@@ -372,7 +372,7 @@ TEST(Placement, OC_CORE_1013_sessions_make_no_hot_spot) {
 
 // --- determinism and growth ---
 
-TEST(Placement, ORCH3045_the_same_input_gives_the_same_answer_whatever_came_before) {
+TEST(Placement, OC_CORE_1007_the_same_input_gives_the_same_answer_whatever_came_before) {
   Site one;
   Site two;
   two.add("gone", 1, 0);
