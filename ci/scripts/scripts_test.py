@@ -190,9 +190,9 @@ class Bundle(Folder):
     def test_OC_PROOF_1001_a_run_leaves_every_piece_and_seals_it(self):
         with unittest.mock.patch.object(run_tests, "ROOT", self.root), unittest.mock.patch.object(run_tests.Run, "write_compliance"):
             run = run_tests.Run("fast")
-            step = run_tests.Step("seen", "fast", ["sh", "-c", "echo 3 seeds from 1; cp $0 @JUNIT@", str(self.put(
-                "given.xml", '<testsuite><testcase classname="A" name="ran"/><testcase classname="A" name="left"><skipped message="m"/></testcase></testsuite>'))],
-                "pytest")
+            cases = '<testcase classname="A" name="ran"/><testcase classname="A" name="left"><skipped message="m"/></testcase>'
+            given = self.put("given.xml", f"<testsuite>{cases}</testsuite>")
+            step = run_tests.Step("seen", "fast", ["sh", "-c", "echo 3 seeds from 1; cp $0 @JUNIT@", str(given)], "pytest")
             with contextlib.redirect_stdout(io.StringIO()):
                 self.assertTrue(run.run(step))
                 run.write()
