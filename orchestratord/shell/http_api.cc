@@ -362,7 +362,11 @@ void HttpApi::Parts::chat_choices(const HttpExchangePtr& exchange, const ChatReq
         failure_reply(make_failure(Outcome::INVALID_PARAMS, "n above 1 and an Idempotency-Key exclude each other", "n"),
                       Envelope::openai));
   }
-  const auto readers = std::make_shared<std::vector<ReaderId>>();
+  struct Begun {
+    std::vector<ReaderId> readers;
+    bool over = false;  // a choice failed: nobody reads another one
+  };
+  const auto begun = std::make_shared<Begun>();
   ChatChoicesSetup setup;
   setup.exchange = exchange;
   setup.limits = {config.streams.buffer_bytes_max, Duration::milliseconds(config.streams.heartbeat_ms)};
@@ -371,16 +375,17 @@ void HttpApi::Parts::chat_choices(const HttpExchangePtr& exchange, const ChatReq
   setup.choices = request.choices;
   setup.stream = request.stream;
   setup.include_usage = request.include_usage;
-  setup.abandon = [this, readers](std::uint32_t choice) {
-    if (choice < readers->size()) desk.gone((*readers)[choice]);
+  setup.abandon = [this, begun](std::uint32_t choice) {
+    begun->over = true;
+    if (choice < begun->readers.size()) desk.gone(begun->readers[choice]);
   };
   auto sinks = make_chat_choice_sinks(std::move(setup));
-  for (std::uint32_t i = 0; i < request.choices; ++i) {
-    readers->push_back(
+  for (std::uint32_t i = 0; i < request.choices && !begun->over; ++i) {
+    begun->readers.push_back(
         desk.submit_attached(spec_of_choice(request, i, JobId{runtime::random_uuid()}), std::move(sinks[i])));
   }
-  exchange->on_disconnect([this, readers] {
-    for (const ReaderId reader : *readers) desk.gone(reader);
+  exchange->on_disconnect([this, begun] {
+    for (const ReaderId reader : begun->readers) desk.gone(reader);
   });
 }
 
@@ -394,6 +399,8 @@ HttpApi::HttpApi(runtime::EventLoop& loop, const gateway_config::Config& config,
   limits.connections = config.http.connections_max;
   limits.idle_timeout = Duration::milliseconds(config.http.idle_timeout_ms);
   runtime::HttpHooks server_hooks;
+    // An earlier choice may have failed by this one's admission, before this one had a reader to abandon.
+    if (begun->over) desk.gone(begun->readers.back());
   Parts* parts = parts_.get();
   server_hooks.on_head = [parts](const HttpRequest& request) { return parts->authenticate(request); };
   server_hooks.on_request = [parts](const HttpExchangePtr& exchange) { parts->route(exchange); };

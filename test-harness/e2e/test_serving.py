@@ -7,7 +7,7 @@ import math
 import openai
 import pytest
 
-from orch_cluster import MODEL_NAME, Cluster, llama_server, mock_pool, request
+from orch_cluster import MODEL_NAME, Cluster, llama_server, mock_pool, request, wait_until
 
 PROMPT = [{"role": "user", "content": "Name three colours."}]
 LONG = [{"role": "user", "content": "The tide comes in and the tide goes out, and the gulls follow it. " * 12 + "What do the gulls follow?"}]
@@ -94,6 +94,22 @@ def test_OC_OAI_1012_one_failed_choice_ends_the_answer(tmp_path):
         assert '"code":"WORKER_RESET"' in text and "[DONE]" not in text
         reply = request("POST", cluster.url + "/v1/chat/completions", body, headers={"Idempotency-Key": "k"})
         assert reply.status == 400 and reply.json()["error"]["param"] == "n"
+
+
+def test_OC_OAI_1012_a_refused_choice_leaves_no_job_behind(tmp_path):
+    script = tmp_path / "script.json"
+    script.write_text(json.dumps({"text": "w", "repeat": 900, "token_delay_ms": 1000}))  # a job that nobody ends outlives the test
+    gateway = {"tenant_defaults": {"concurrent_jobs": 2}, "drain_deadline_ms": 100}
+    with Cluster([mock_pool(mock_script=str(script), slots=4)], orchestratord=gateway) as cluster:
+        cluster.wait_ready()
+        body = {"model": "mock-model", "messages": PROMPT, "max_tokens": 900, "n": 5}
+
+        def live():
+            return sum(t["live"] for t in request("GET", cluster.url + "/v1/tenants").json()["tenants"])
+        for stream in (False, True):
+            reply = request("POST", cluster.url + "/v1/chat/completions", {**body, "stream": stream})
+            assert reply.status == 429 and reply.json()["error"]["code"] == "ADMISSION_REJECT", reply.body
+            wait_until(lambda: live() == 0, 10, "no choice runs for nobody")
 
 
 def test_OC_OAI_1011_a_repeated_prefix_is_told_and_changes_no_byte(client, cluster):
