@@ -113,6 +113,10 @@ bool HttpConnection::accept_head() {
     refuse(400, "malformed request target");
     return false;
   }
+  if (!has_sure_end(head, chunked_)) {
+    refuse(400, "Transfer-Encoding: only 'chunked', once and in HTTP/1.1");
+    return false;
+  }
   if (chunked_ && !head.has_header("Host")) {
     refuse(400, "the Host header is missing");
     return false;

@@ -58,9 +58,11 @@ class RawClient {
     received_.erase(0, at + mark.size());
     return out;
   }
+  // What was still sent. The server has to end the connection: being silent is not enough.
   std::string read_to_end() {
     while (read_some()) {
     }
+    EXPECT_TRUE(ended_) << "the server keeps the connection open";
     return std::exchange(received_, {});
   }
   // One response with Content-Length: head and body.
@@ -83,11 +85,15 @@ class RawClient {
     if (::poll(&waiter, 1, 10'000) <= 0) return false;
     char buffer[16384];
     const ssize_t got = ::recv(fd_, buffer, sizeof buffer, 0);
-    if (got <= 0) return false;
+    if (got <= 0) {
+      ended_ = true;
+      return false;
+    }
     received_.append(buffer, static_cast<std::size_t>(got));
     return true;
   }
   int fd_ = -1;
+  bool ended_ = false;  // closed or reset by the server
   std::string received_;
 };
 

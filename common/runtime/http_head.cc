@@ -66,4 +66,13 @@ bool split_target(std::string_view target, HttpRequest& request) {
   return percent_decode(target.substr(0, question), request.path);
 }
 
+bool has_sure_end(const HttpRequest& head, bool is_http_1_1) {
+  std::size_t codings = 0;
+  for (const HttpHeader& field : head.headers) {
+    if (!equals_ignoring_case(field.name, "Transfer-Encoding")) continue;
+    if (++codings > 1 || !is_http_1_1 || !equals_ignoring_case(field.value, "chunked")) return false;
+  }
+  return true;
+}
+
 }  // namespace orch::runtime

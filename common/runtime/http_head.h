@@ -34,4 +34,8 @@ void append_response_head(std::string& out, const HttpRequest& request, const Ht
 // Origin or absolute form to path and query; false for anything else.
 bool split_target(std::string_view target, HttpRequest& request);
 
+// OC-CTRL-2076. The parser reads `chunked` where it stands alone at the end and passes over any other transfer coding:
+// a body whose end others see elsewhere would become the next request.
+bool has_sure_end(const HttpRequest& head, bool is_http_1_1);
+
 }  // namespace orch::runtime
