@@ -79,7 +79,10 @@ class ChatStreamSink final : public ReaderSink {
 
   // Admitted (OC-OAI-1008). The head waits for a worker, whose name it carries, but no longer than one heartbeat:
   // clients and proxies take a connection without a sign of life for a dead one.
-  void opened(JobId) override {
+  // A repeated request is told the name of the first one's job (OC-JOB-J5).
+  void opened(JobId job) override {
+    task_id_ = job.to_string();
+    identity_.id = "chatcmpl-" + task_id_;
     if (heartbeat_.ns > 0) writer_.exchange().on_overdue(heartbeat_, [this] { begin_waiting(); });
   }
   void served_by(const ServedBy& served_by) override {
@@ -121,11 +124,13 @@ class ChatStreamSink final : public ReaderSink {
   void cut() override { writer_.exchange().abort(); }
 
  private:
+  HttpResponse head_without_worker() const {
+    HttpResponse head = event_stream_head();
+    return head.with("X-Orch-Task-Id", task_id_);
+  }
   void begin_waiting() {
     if (writer_.begun() || answered_) return;
-    HttpResponse head = event_stream_head();
-    head.with("X-Orch-Task-Id", task_id_);
-    begin(std::move(head));
+    begin(head_without_worker());
     writer_.comment("waiting");
   }
   void begin(HttpResponse head) {
@@ -134,7 +139,7 @@ class ChatStreamSink final : public ReaderSink {
     static_cast<void>(send([&](std::string& out) { append_chat_role_chunk(out, identity_, include_usage_); }));
   }
   Took take_end(const EndEvent& end) {
-    if (!writer_.begun()) begin(event_stream_head());
+    if (!writer_.begun()) begin(head_without_worker());
     Took took = send([&](std::string& out) { append_chat_finish_chunk(out, identity_, end.reason, include_usage_); });
     if (include_usage_ && took == Took::ok) {
       took = send([&](std::string& out) { append_chat_usage_chunk(out, identity_, usage_of(end)); });

@@ -91,7 +91,7 @@ TEST(ChatStreamSink, a_job_that_starts_at_once_is_served_by_a_head_that_names_th
   sink->served_by(native_cpu());
   EXPECT_TRUE(exchange->streaming);
   EXPECT_EQ(exchange->header("X-Orch-Accelerator"), "cpu");
-  EXPECT_EQ(exchange->header("X-Orch-Task-Id"), "task-1");
+  EXPECT_EQ(exchange->header("X-Orch-Task-Id"), JobId{}.to_string());
   EXPECT_EQ(exchange->body.find("X-Orch"), std::string::npos);
 }
 
@@ -111,6 +111,33 @@ TEST(ChatStreamSink, OC_OAI_1008_a_job_that_waits_opens_after_one_heartbeat_and_
   EXPECT_EQ(exchange->body.find(": X-Orch-Accelerator"), exchange->body.rfind(": X-Orch-Accelerator"));
   EXPECT_EQ(sink->event(token("hello")), ReaderSink::Took::ok);
   EXPECT_NE(exchange->body.find("hello"), std::string::npos);
+}
+
+// The job of a repeated request is the first one's, and so is every name of it in the answer.
+TEST(ChatStreamSink, OC_JOB_J5_a_repeated_request_is_answered_under_the_name_of_the_first) {
+  const std::string first = "6a1d0c1e-52ba-4b7e-9b39-2f6f3f1c7f10";
+  const auto is_named = [&](const Exchange& exchange, std::string_view how) {
+    EXPECT_EQ(exchange->header("X-Orch-Task-Id"), first) << how;
+    EXPECT_NE(exchange->body.find(R"("id":"chatcmpl-)" + first), std::string::npos) << how;
+    EXPECT_EQ(exchange->body.find(R"("id":"chatcmpl-1")"), std::string::npos) << how;
+  };
+  const auto open = [&](const Exchange& exchange) {
+    auto sink = chat_sink(exchange);
+    sink->opened(JobId{*Uuid::parse(first)});
+    return sink;
+  };
+  const auto served = std::make_shared<RecordingExchange>();
+  const auto replayed = open(served);
+  replayed->served_by(native_cpu());
+  EXPECT_EQ(replayed->event(token("hello")), ReaderSink::Took::ok);
+  is_named(served, "what a worker took");
+  const auto waiting = std::make_shared<RecordingExchange>();
+  const auto still_queued = open(waiting);
+  waiting->overdue();
+  is_named(waiting, "what still waits");
+  const auto empty = std::make_shared<RecordingExchange>();
+  EXPECT_EQ(open(empty)->event({2, EndEvent{}}), ReaderSink::Took::ok);
+  is_named(empty, "what ended without a worker");
 }
 
 TEST(ChatStreamSink, OC_OAI_1008_a_refusal_and_a_failure_before_the_head_are_statuses) {

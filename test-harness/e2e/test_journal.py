@@ -2,13 +2,14 @@
 
 import os
 import pathlib
+import re
 import resource
 import signal
 import uuid
 
 import pytest
 
-from orch_cluster import Cluster, native_pool, request, wait_until
+from orch_cluster import Cluster, mock_pool, native_pool, request, wait_until
 
 SAMPLED = {"prompt": "Tell a long story about a lighthouse and the sea.", "max_tokens": 160, "temperature": 0.9, "seed": 4711}
 
@@ -20,6 +21,12 @@ def own_cluster():
 
 
 def post(cluster, headers=None, **changes):
+@pytest.fixture()
+def own_mock():
+    with Cluster([mock_pool()]) as running:
+        yield running.wait_ready()
+
+
     body = cluster.task_body(**{**SAMPLED, **changes})
     body.pop("deadline_ms", None)
     return body, request("POST", cluster.url + "/v1/tasks", body, headers)
@@ -105,6 +112,15 @@ def test_J5_a_repeated_chat_request_gets_the_first_answer(own_cluster):
 
 
 def test_ruling12_a_plain_request_costs_no_disk_write(own_cluster):
+def test_J5_a_repeated_streamed_chat_is_answered_under_the_name_of_the_first(own_mock):
+    body = {"model": "mock-model", "messages": [{"role": "user", "content": "Name a colour."}], "max_tokens": 6, "stream": True}
+    replies = [request("POST", own_mock.url + "/v1/chat/completions", body, {"Idempotency-Key": "colour"}) for _ in range(2)]
+    assert [r.status for r in replies] == [200, 200]
+    names = [{r.headers["x-orch-task-id"], *re.findall(r'"id":"chatcmpl-([^"]+)"', r.body.decode())} for r in replies]
+    assert names[0] == names[1] and len(names[0]) == 1, names
+    assert numbered(own_mock.task_events(names[1].pop()))[-1][0] == "end", "it is a task that can be read"
+
+
     before = own_cluster.metric_sum("journal_commits_total"), journal_state(own_cluster)
     for _ in range(3):
         assert own_cluster.chat("Hello").status == 200
