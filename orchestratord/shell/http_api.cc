@@ -11,6 +11,7 @@
 #include "common/runtime/http_router.h"
 #include "common/runtime/json_text.h"
 #include "common/runtime/metrics.h"
+#include "common/runtime/web_origin.h"
 #include "orchestratord/shell/budget_text.h"
 #include "orchestratord/shell/chat_choices.h"
 #include "orchestratord/shell/chat_request.h"
@@ -61,6 +62,11 @@ std::string admitted_json(const Admitted& admitted) {
 }
 
 bool is_admin_path(std::string_view path) { return path.starts_with("/v1/admin/"); }
+
+bool administers(const HttpRequest& request) {
+  return (is_admin_path(request.path) || request.path == "/v1/tenants") && request.method != "GET" &&
+         request.method != "HEAD";
+}
 
 }  // namespace
 
@@ -164,6 +170,11 @@ void HttpApi::Parts::add_routes() {
 
 // Before a byte of the body is read (ORCH-3035, ruling 8).
 std::optional<HttpResponse> HttpApi::Parts::authenticate(const HttpRequest& request) const {
+  if (keys.empty() && runtime::comes_from_a_foreign_page(request)) {  // OC-CTRL-2075; a key is nothing a page could add
+    return failure_reply(
+        make_failure(Outcome::INVALID_PARAMS, "a web page of another origin may not do this", "Origin"),
+        envelope_of(request.path));
+  }
   if (keys.empty() || is_open_path(request.path)) return std::nullopt;
   const std::string_view presented = presented_key(request);
   if (!presented.empty() && keys.match(presented)) return std::nullopt;
@@ -216,6 +227,11 @@ void HttpApi::Parts::route(const HttpExchangePtr& exchange) {
   auto match = router.find(request.method, request.path);
   if (is_admin_path(request.path) && !may_operate(exchange)) return;
   if (match.handler != nullptr) {
+    if (administers(request) && !runtime::says_json(request)) {  // OC-CTRL-2075
+      return exchange->reply(
+          failure_reply(make_failure(Outcome::INVALID_PARAMS, "application/json expected", "Content-Type"),
+                        envelope_of(request.path)));
+    }
     params = std::move(match.params);
     return (*match.handler)(exchange);
   }
@@ -383,6 +399,8 @@ void HttpApi::Parts::chat_choices(const HttpExchangePtr& exchange, const ChatReq
   for (std::uint32_t i = 0; i < request.choices && !begun->over; ++i) {
     begun->readers.push_back(
         desk.submit_attached(spec_of_choice(request, i, JobId{runtime::random_uuid()}), std::move(sinks[i])));
+    // An earlier choice may have failed by this one's admission, before this one had a reader to abandon.
+    if (begun->over) desk.gone(begun->readers.back());
   }
   exchange->on_disconnect([this, begun] {
     for (const ReaderId reader : begun->readers) desk.gone(reader);
@@ -399,8 +417,6 @@ HttpApi::HttpApi(runtime::EventLoop& loop, const gateway_config::Config& config,
   limits.connections = config.http.connections_max;
   limits.idle_timeout = Duration::milliseconds(config.http.idle_timeout_ms);
   runtime::HttpHooks server_hooks;
-    // An earlier choice may have failed by this one's admission, before this one had a reader to abandon.
-    if (begun->over) desk.gone(begun->readers.back());
   Parts* parts = parts_.get();
   server_hooks.on_head = [parts](const HttpRequest& request) { return parts->authenticate(request); };
   server_hooks.on_request = [parts](const HttpExchangePtr& exchange) { parts->route(exchange); };

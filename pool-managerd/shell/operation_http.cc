@@ -5,6 +5,7 @@
 
 #include "common/runtime/clock.h"
 #include "common/runtime/json_text.h"
+#include "common/runtime/web_origin.h"
 #include "pool-managerd/shell/operation_request.h"
 
 namespace orch::pool {
@@ -32,11 +33,6 @@ void wait_for_end(const HttpExchangePtr& exchange, const Operation& operation, O
   exchange->on_disconnect([waiter, &desk] { desk.forget(waiter); });
 }
 
-// A page in somebody's browser can post to loopback, but not this content type without asking first.
-bool says_json(const runtime::HttpRequest& request) {
-  return request.header("content-type").starts_with("application/json");
-}
-
 // "/v1/<things>/<id>[/<verb>]"
 std::string id_in(std::string_view path) {
   path.remove_prefix(path.find('/', 4) + 1);
@@ -50,8 +46,11 @@ struct Route {
 
 void begin(const HttpExchangePtr& exchange, Route route, const Manager& manager, OperationDesk& desk) {
   const runtime::HttpRequest& request = exchange->request();
-  if (!says_json(request))
-    return exchange->reply(failure_response(Outcome::INVALID_PARAMS, "Content-Type: application/json expected"));
+  if (!runtime::says_json(request))  // OC-CTRL-2075
+    return exchange->reply(failure_response(Outcome::INVALID_PARAMS, "application/json expected", "Content-Type"));
+  if (runtime::comes_from_a_foreign_page(request))
+    return exchange->reply(
+        failure_response(Outcome::INVALID_PARAMS, "a web page of another origin may not do this", "Origin"));
   const std::string wait = runtime::query_value(request.query, "wait");
   if (!wait.empty() && wait != "true" && wait != "false")
     return exchange->reply(failure_response(Outcome::INVALID_PARAMS, "wait: true or false expected", "wait"));

@@ -6,7 +6,7 @@ import urllib.parse
 
 import pytest
 
-from orch_cluster import MODEL_NAME, request
+from orch_cluster import MODEL_NAME, MODEL_SHA256, request
 
 
 def chat_body(**changes):
@@ -86,6 +86,39 @@ def test_correlation_id_is_echoed_only_when_it_is_clean(cluster):
     assert good.headers["x-correlation-id"] == "abc-123"
     bad = request("GET", cluster.url + "/livez", headers={"X-Correlation-Id": "a b<script>"})
     assert bad.headers["x-correlation-id"] not in ("", "a b<script>")
+
+
+CHANGES = [("POST", "/v1/admin/models/state", {"name": MODEL_NAME, "digest": f"sha256:{MODEL_SHA256}", "state": "retired"}),
+           ("POST", "/v1/admin/models/rollback", {"name": MODEL_NAME}), ("PUT", "/v1/tenants", {"tenants": [{"name": "page"}]})]
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""])
+def test_OC_CTRL_2075_what_a_page_can_post_unasked_administers_nothing(cluster, kind):
+    before = [request("GET", cluster.url + path).json() for path in ("/v1/admin/models", "/v1/tenants")]
+    for method, path, body in CHANGES:
+        reply = request(method, cluster.url + path, body, {"content-type": kind})
+        assert reply.status == 400 and (reply.json()["code"], reply.json()["field"]) == ("INVALID_PARAMS", "Content-Type"), reply.body
+    after = [request("GET", cluster.url + path).json() for path in ("/v1/admin/models", "/v1/tenants")]
+    assert after[0] == before[0] and [t["name"] for t in after[1]["tenants"]] == [t["name"] for t in before[1]["tenants"]]
+    reply = request("POST", cluster.manager_url + "/v1/pools/default/undrain", {}, {"content-type": kind})
+    assert reply.status == 400 and reply.json()["field"] == "Content-Type", reply.body
+
+
+def test_OC_CTRL_2075_without_keys_no_page_but_our_own_address_asks_for_anything(cluster):
+    here = cluster.url.removeprefix("http://")
+    chat = {"model": MODEL_NAME, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+    # Where the browser believes to be, and where the page is from.
+    for host, origin in [(here, "http://evil.example"), (here, "null"), ("evil.example", "http://evil.example")]:
+        page = {"host": host, "origin": origin}
+        for method, url in [("POST", "/v1/tasks"), ("POST", "/v1/tasks/x/cancel"), ("DELETE", "/v1/sessions/x"), ("PUT", "/v1/tenants")]:
+            reply = request(method, cluster.url + url, cluster.task_body("Hi"), page)
+            assert reply.status == 400 and (reply.json()["code"], reply.json()["field"]) == ("INVALID_PARAMS", "Origin"), reply.body
+        reply = request("POST", cluster.url + "/v1/chat/completions", chat, page)
+        assert reply.status == 400 and reply.json()["error"]["param"] == "Origin", reply.body
+        reply = request("POST", cluster.manager_url + "/v1/pools/default/undrain", {}, page)
+        assert reply.status == 400 and reply.json()["field"] == "Origin", reply.body
+    assert request("POST", cluster.url + "/v1/chat/completions", chat, {"origin": cluster.url}).status == 200
+    assert request("POST", cluster.url + "/v1/chat/completions", chat, {"content-type": "application/x-www-form-urlencoded"}).status == 200, "curl -d"
 
 
 def test_it_still_serves(cluster):

@@ -60,6 +60,15 @@ def test_OC_TENANT_1006_a_task_is_its_tenants_alone(shared):
         assert request(method, url, headers=as_("red")).status in (200, 204)
 
 
+def test_OC_CTRL_2075_where_keys_are_configured_the_key_decides_and_not_the_page(shared):
+    page = {"origin": "https://chat.example"}
+    body = shared.task_body("Hi", model_ref=MODEL, max_tokens=2)
+    assert request("POST", shared.url + "/v1/tasks", body, page).status == 401
+    assert request("POST", shared.url + "/v1/tasks", body, {**as_("red"), **page}).status == 202
+    refused = request("PUT", shared.url + "/v1/tenants", {"tenants": []}, {**as_("operator"), "content-type": "text/plain"})
+    assert refused.status == 400 and refused.json()["field"] == "Content-Type", refused.body
+
+
 def test_OC_TENANT_1006_admin_routes_want_an_operators_key(shared):
     for route in ("/v1/admin/queue", "/v1/admin/leases", "/v1/admin/models", "/v1/tenants"):
         assert request("GET", shared.url + route, headers=as_("red")).status == 403, route
