@@ -2,7 +2,9 @@
 
 #include <csignal>
 #include <deque>
+#include <filesystem>
 #include <functional>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -125,6 +127,36 @@ Config core_config(const gateway_config::Config& config, ModelStandings models, 
   out.journal.plain_openai = config.journal.plain_openai;
   out.journal.idempotency_ttl = Duration::milliseconds(config.journal.idempotency_ttl_ms);
   out.journal.idempotency_keys_max = static_cast<std::uint32_t>(config.journal.idempotency_keys_max);
+  return out;
+}
+
+struct OpenedJournal {
+  std::unique_ptr<JournalSqlite> file;  // null: switched off
+  Recovered recovered;
+};
+
+Result<OpenedJournal, std::string> open_journal(const gateway_config::Config& config, const std::string& path) {
+  OpenedJournal out;
+  if (!config.journal.enabled) {
+    std::error_code ignored;
+    // OC-JOB-1015. Not ours to delete: it may be switched on again.
+    if (std::filesystem::exists(path, ignored)) {
+      runtime::log_error(
+          "journal_left_behind",
+          {{"file", path}, {"message", "the journal is switched off; delete the file, its prompts are kept for ever"}});
+    }
+    return out;
+  }
+  auto opened = JournalSqlite::open({.path = path,
+                                     .bytes_max = static_cast<std::uint64_t>(config.journal.bytes_max),
+                                     .result_ttl = Duration::milliseconds(config.result_ttl_ms),
+                                     .idempotency_ttl = Duration::milliseconds(config.journal.idempotency_ttl_ms),
+                                     .wall_ms = {}});
+  if (!opened.ok()) return Err{opened.error()};
+  out.file = std::move(opened).value();
+  auto found = out.file->recover();
+  if (!found.ok()) return Err{"journal: " + found.error()};
+  out.recovered = std::move(found).value();
   return out;
 }
 
@@ -325,25 +357,13 @@ Result<std::unique_ptr<Daemon>, Daemon::StartFailure> Daemon::start(const gatewa
   if (!put.ok()) return Err{StartFailure{78, std::string(kTenantsFile) + ": " + put.error()}};
   if (put->has_value()) tenants = std::move(**put);
 
-  std::unique_ptr<JournalSqlite> journal;
-  Recovered recovered;
-  if (config.journal.enabled) {
-    auto opened = JournalSqlite::open({.path = state_dir.path() + "/journal.db",
-                                       .bytes_max = static_cast<std::uint64_t>(config.journal.bytes_max),
-                                       .result_ttl = Duration::milliseconds(config.result_ttl_ms),
-                                       .idempotency_ttl = Duration::milliseconds(config.journal.idempotency_ttl_ms),
-                                       .wall_ms = {}});
-    if (!opened.ok()) return Err{StartFailure{kExitJournal, opened.error()}};
-    journal = std::move(opened).value();
-    auto found = journal->recover();
-    if (!found.ok()) return Err{StartFailure{kExitJournal, "journal: " + found.error()}};
-    recovered = std::move(found).value();
-  }
+  auto journal = open_journal(config, state_dir.path() + "/journal.db");
+  if (!journal.ok()) return Err{StartFailure{kExitJournal, journal.error()}};
   auto models = load_standings(state_dir.path());
   if (!models.ok()) return Err{StartFailure{78, std::string(kModelsFile) + ": " + models.error()}};
-  auto parts = std::make_unique<Parts>(config, std::move(state_dir), std::move(keys), std::move(models).value(),
-                                       std::move(tenants));
-  if (journal) parts->start_journal(std::move(journal), std::move(recovered));
+  auto parts = std::make_unique<Parts>(config, std::move(state_dir), std::move(keys),
+                                       std::move(models).value(), std::move(tenants));
+  if (journal->file) parts->start_journal(std::move(journal->file), std::move(journal->recovered));
   const auto http_port = parts->http.listen(*http_address);
   if (!http_port.ok())
     return Err{StartFailure{http_port.error().exit_code(), "http.listen: " + http_port.error().message}};

@@ -20,13 +20,13 @@ def own_cluster():
         yield running.wait_ready()
 
 
-def post(cluster, headers=None, **changes):
 @pytest.fixture()
 def own_mock():
     with Cluster([mock_pool()]) as running:
         yield running.wait_ready()
 
 
+def post(cluster, headers=None, **changes):
     body = cluster.task_body(**{**SAMPLED, **changes})
     body.pop("deadline_ms", None)
     return body, request("POST", cluster.url + "/v1/tasks", body, headers)
@@ -111,7 +111,6 @@ def test_J5_a_repeated_chat_request_gets_the_first_answer(own_cluster):
     assert request("POST", own_cluster.url + "/v1/chat/completions", {**body, "max_tokens": 3}, key).status == 409
 
 
-def test_ruling12_a_plain_request_costs_no_disk_write(own_cluster):
 def test_J5_a_repeated_streamed_chat_is_answered_under_the_name_of_the_first(own_mock):
     body = {"model": "mock-model", "messages": [{"role": "user", "content": "Name a colour."}], "max_tokens": 6, "stream": True}
     replies = [request("POST", own_mock.url + "/v1/chat/completions", body, {"Idempotency-Key": "colour"}) for _ in range(2)]
@@ -121,6 +120,7 @@ def test_J5_a_repeated_streamed_chat_is_answered_under_the_name_of_the_first(own
     assert numbered(own_mock.task_events(names[1].pop()))[-1][0] == "end", "it is a task that can be read"
 
 
+def test_ruling12_a_plain_request_costs_no_disk_write(own_cluster):
     before = own_cluster.metric_sum("journal_commits_total"), journal_state(own_cluster)
     for _ in range(3):
         assert own_cluster.chat("Hello").status == 200
@@ -159,3 +159,23 @@ def test_OC_JOB_1013_a_damaged_journal_stops_the_start(own_cluster):
     assert own_cluster.processes["orchestratord"].returncode == 78
     path.unlink()
     own_cluster.start_gateway()
+
+
+def test_OC_JOB_1015_a_journal_left_behind_is_named_at_each_start(own_mock):
+    body = own_mock.task_body("A secret", model_ref="mock-model", max_tokens=2)
+    assert request("POST", own_mock.url + "/v1/tasks", body).status == 202
+    assert own_mock.kill("orchestratord", signal.SIGTERM).wait(20) == 0
+    own_mock.orchestratord_config = {"journal": {"enabled": False}}
+    journal = str(own_mock.dir / "gateway/journal.db")
+
+    def complaints():
+        return [line for line in (own_mock.dir / "orchestratord.log").read_text().splitlines() if '"level":"error"' in line and journal in line]
+    for _ in range(2):
+        before = len(complaints())
+        own_mock.start_gateway()
+        assert own_mock.kill("orchestratord", signal.SIGTERM).wait(20) == 0
+        assert len(complaints()) == before + 1
+    os.remove(journal)
+    own_mock.start_gateway()
+    assert own_mock.kill("orchestratord", signal.SIGTERM).wait(20) == 0
+    assert len(complaints()) == 2, "nothing is left to be named"
