@@ -5,13 +5,13 @@
 #include <filesystem>
 #include <functional>
 #include <system_error>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include "common/base/check.h"
 #include "common/runtime/clock.h"
 #include "common/runtime/event_loop.h"
+#include "common/runtime/grpc_end.h"
 #include "common/runtime/grpc_setup.h"
 #include "common/runtime/log.h"
 #include "common/runtime/signals.h"
@@ -332,12 +332,7 @@ void Daemon::Parts::end_clients() {
   loop.run();
   bound.set(Instant::never());
   grpc.close();
-  std::thread closer([this] {
-    grpc_server->shutdown(kServerGrace);
-    loop.post([this] { loop.stop(); });
-  });
-  loop.run();
-  closer.join();
+  runtime::shutdown_while_turning(loop, *grpc_server, kServerGrace);
 }
 
 Daemon::Daemon(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}

@@ -53,7 +53,8 @@ struct AttachService::Shared {
   };
   ManagerId manager;
   std::uint64_t boot = 0;
-  Post post;
+  Post post;       // what comes from an attached orchestrator: Full is a bug, streams are bounded
+  Post post_call;  // of anybody: Full is a refusal
   Hooks hooks;
   std::atomic<std::size_t> open{0};  // streams whose on_done has not come
   std::atomic<std::uint64_t> last_link{0};
@@ -71,7 +72,9 @@ struct AttachService::Shared {
 };
 
 void AttachService::Shared::opened(LinkId link, const std::shared_ptr<AttachStream>& rpc) {
-  if (!closed && rpc) streams.try_emplace(link, Stream{.rpc = rpc, .opened = runtime::now()});
+  if (!rpc) return;
+  if (closed) return rpc->finish(grpc::Status(grpc::StatusCode::UNAVAILABLE, "the manager stops"));
+  streams.try_emplace(link, Stream{.rpc = rpc, .opened = runtime::now()});
 }
 
 void AttachService::Shared::received(LinkId link, const std::shared_ptr<AttachStream>& rpc,
@@ -162,7 +165,7 @@ class AttachService::Service final : public v1::PoolManager::CallbackService {
 
   grpc::ServerBidiReactor<v1::AttachRequest, v1::AttachEvent>* Attach(grpc::CallbackServerContext*) override {
     const std::shared_ptr<Shared> shared = shared_;
-    const bool refused = shared->open.fetch_add(1) >= kStreamsMax;
+    if (shared->open.fetch_add(1) >= kStreamsMax) return refused_stream(shared);
     const LinkId link{shared->last_link.fetch_add(1) + 1};
     const auto door = std::make_shared<Door>();
     AttachStream::Events events;
@@ -177,7 +180,6 @@ class AttachService::Service final : public v1::PoolManager::CallbackService {
     };
     events.on_done = [shared] { shared->open.fetch_sub(1); };
     const std::shared_ptr<AttachStream> stream = door->open(std::move(events));
-    if (refused) stream->finish(busy("more than " + std::to_string(kStreamsMax) + " attach streams"));
     const bool posted = shared->post([shared, link, door] { shared->opened(link, door->stream()); });
     ORCH_CHECK(posted);
     return stream.get();
@@ -186,7 +188,7 @@ class AttachService::Service final : public v1::PoolManager::CallbackService {
   grpc::ServerUnaryReactor* ListReplicas(grpc::CallbackServerContext* context, const v1::ListReplicasRequest*,
                                          v1::ListReplicasReply* reply) override {
     auto* reactor = context->DefaultReactor();
-    const bool posted = shared_->post([shared = shared_, reactor, reply] {
+    const bool posted = shared_->post_call([shared = shared_, reactor, reply] {
       if (shared->closed) return reactor->Finish(grpc::Status(grpc::StatusCode::UNAVAILABLE, "the manager stops"));
       for (const ReplicaView& view : shared->hooks.replicas()) wire::write_replica(view, reply->add_replicas());
       reactor->Finish(grpc::Status::OK);
@@ -205,7 +207,7 @@ class AttachService::Service final : public v1::PoolManager::CallbackService {
       reactor->Finish(grpc::Status::OK);
       return reactor;
     }
-    const bool posted = shared_->post([shared = shared_, reactor, reply, operation = *wanted] {
+    const bool posted = shared_->post_call([shared = shared_, reactor, reply, operation = *wanted] {
       if (shared->closed) return reactor->Finish(grpc::Status(grpc::StatusCode::UNAVAILABLE, "the manager stops"));
       shared->hooks.operate(operation, [reactor, reply](const OperationReply& answer) {  // before operate() returns
         if (answer.operation) {
@@ -223,7 +225,7 @@ class AttachService::Service final : public v1::PoolManager::CallbackService {
   grpc::ServerUnaryReactor* GetOperation(grpc::CallbackServerContext* context, const v1::GetOperationRequest* request,
                                          v1::StartOperationReply* reply) override {
     auto* reactor = context->DefaultReactor();
-    const bool posted = shared_->post([shared = shared_, reactor, reply, text = request->operation_id()] {
+    const bool posted = shared_->post_call([shared = shared_, reactor, reply, text = request->operation_id()] {
       if (shared->closed) return reactor->Finish(grpc::Status(grpc::StatusCode::UNAVAILABLE, "the manager stops"));
       const auto id = parse_operation_id(text);
       const std::optional<Operation> found = id ? shared->hooks.operation(*id) : std::nullopt;
@@ -240,14 +242,25 @@ class AttachService::Service final : public v1::PoolManager::CallbackService {
   }
 
  private:
+  // Without the loop: a flood of streams could fill the orchestrators' mailbox (OC-POOL-3057).
+  static AttachStream* refused_stream(const std::shared_ptr<Shared>& shared) {
+    AttachStream::Events events;
+    events.on_message = [](const v1::AttachRequest&) {};
+    events.on_done = [shared] { shared->open.fetch_sub(1); };
+    const std::shared_ptr<AttachStream> stream = AttachStream::start(std::move(events), kEventsMax);
+    stream->finish(busy("more than " + std::to_string(kStreamsMax) + " attach streams"));
+    return stream.get();
+  }
+
   std::shared_ptr<Shared> shared_;
 };
 
-AttachService::AttachService(ManagerId manager, std::uint64_t boot, Post post, Hooks hooks)
+AttachService::AttachService(ManagerId manager, std::uint64_t boot, Post post, Post post_call, Hooks hooks)
     : shared_(std::make_shared<Shared>()), service_(std::make_unique<Service>(shared_)) {
   shared_->manager = manager;
   shared_->boot = boot;
   shared_->post = std::move(post);
+  shared_->post_call = std::move(post_call);
   shared_->hooks = std::move(hooks);
 }
 AttachService::~AttachService() = default;

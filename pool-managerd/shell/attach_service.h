@@ -29,7 +29,8 @@ class AttachService {
     std::function<void(StartOperation, Replied)> operate;
     std::function<std::optional<Operation>(OperationId)> operation;
   };
-  AttachService(ManagerId manager, std::uint64_t boot, Post post, Hooks hooks);
+  // `post` takes what orchestrators send and must not be full; `post_call` takes unary calls, which it may refuse.
+  AttachService(ManagerId manager, std::uint64_t boot, Post post, Post post_call, Hooks hooks);
   ~AttachService();
   AttachService(const AttachService&) = delete;
   AttachService& operator=(const AttachService&) = delete;

@@ -13,6 +13,7 @@
 #include "common/runtime/clock.h"
 #include "common/runtime/entropy.h"
 #include "common/runtime/event_loop.h"
+#include "common/runtime/grpc_end.h"
 #include "common/runtime/grpc_setup.h"
 #include "common/runtime/log.h"
 #include "common/runtime/signals.h"
@@ -30,8 +31,10 @@
 namespace orch::pool {
 namespace {
 
-// One unread message per stream, one answer per unary call, and room for exits and ends ("Flow, health, edges").
+// One unread message per stream, and room for exits and ends ("Flow, health, edges").
 constexpr std::size_t kMailboxCapacity = 16 * 1024;
+// Clients push through a mailbox of their own: where they can fill it, Full is a refusal and not a bug (OC-POOL-3057).
+constexpr std::size_t kClientMailboxCapacity = 4096;
 // After SIGTERM running jobs may finish for this long.
 constexpr Duration kShutdownDrain = Duration::seconds(10);
 constexpr Duration kHelloCheck = Duration::seconds(1);
@@ -60,11 +63,13 @@ struct Daemon::Parts {
         generations(state_dir, settings_from(config, ManagerId{state_dir.id()}, state_dir.boot()).replicas),
         manager(first_settings(config), entropy),
         mailbox(loop, kMailboxCapacity, [this](std::vector<std::function<void()>>& tasks) { run_batch(tasks); }),
+        client_mailbox(loop, kClientMailboxCapacity,
+                       [this](std::vector<std::function<void()>>& tasks) { run_batch(tasks); }),
         timer(loop, [this] { handle(Tick{}); }),
         hello_timer(loop, [this] { expect_hellos(); }),
         probe(manager),
-        links(manager.settings().manager, sender(), [this](Event event) { handle(event); }),
-        attach(manager.settings().manager, state_dir.boot(), sender(),
+        links(manager.settings().manager, sender(mailbox), [this](Event event) { handle(event); }),
+        attach(manager.settings().manager, state_dir.boot(), sender(mailbox), sender(client_mailbox),
                {.on_event = [this](Event event) { handle(event); },
                 .replicas = [this] { return manager.replicas(runtime::now()); },
                 .operate =
@@ -81,9 +86,9 @@ struct Daemon::Parts {
     return settings;
   }
 
-  std::function<bool(std::function<void()>)> sender() {
-    return
-        [send = mailbox.sender()](std::function<void()> task) { return send(std::move(task)) == runtime::Pushed::ok; };
+  using Tasks = runtime::LoopMailbox<std::function<void()>>;
+  static std::function<bool(std::function<void()>)> sender(Tasks& box) {
+    return [send = box.sender()](std::function<void()> task) { return send(std::move(task)) == runtime::Pushed::ok; };
   }
   void run_batch(std::vector<std::function<void()>>& tasks) {
     for (std::function<void()>& task : tasks) std::exchange(task, nullptr)();
@@ -153,7 +158,8 @@ struct Daemon::Parts {
   Manager manager;
   std::map<std::string, std::string> pools;  // by replica; at most two replicas of a place
   runtime::EventLoop loop;
-  runtime::LoopMailbox<std::function<void()>> mailbox;
+  Tasks mailbox;
+  Tasks client_mailbox;
   runtime::LoopTimer timer;
   runtime::LoopTimer hello_timer;
   Probe probe;
@@ -171,7 +177,7 @@ struct Daemon::Parts {
 };
 
 void Daemon::Parts::start_supervisor() {
-  const auto post = sender();
+  const auto post = sender(mailbox);
   // Callbacks come on the supervisor's thread; a child's news is at most two messages.
   const auto must_post = [post](std::function<void()> task) {
     const bool posted = post(std::move(task));
@@ -460,7 +466,7 @@ void Daemon::run() {
   parts.loop.run();
   parts.attach.close();
   parts.admin.close();
-  parts.grpc_server->shutdown(kServerGrace);
+  runtime::shutdown_while_turning(parts.loop, *parts.grpc_server, kServerGrace);
   parts.supervisor.reset();
 }
 

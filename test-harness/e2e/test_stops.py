@@ -4,7 +4,9 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
 
+import grpc
 import pytest
 
 from orch_cluster import Cluster, binary_dir, mock_pool, request, wait_until
@@ -57,6 +59,43 @@ def test_OC_CHAOS_1003_pool_managerd_with_calls_that_run_ends_with_0():
             assert post(cluster)
             process = cluster.kill("pool-managerd", signal.SIGTERM)
             assert process.wait(20) == 0, cluster.log_tail("pool-managerd")
+            cluster.start_manager()
+
+
+@contextlib.contextmanager
+def callers(target, threads=4, at_a_time=32):
+    """Threads that never leave the manager without an unanswered ListReplicas; yields the codes of the answers."""
+    over, codes = threading.Event(), []
+
+    def call():
+        with grpc.insecure_channel(target) as channel:
+            method = channel.unary_unary("/orch.v1.PoolManager/ListReplicas", request_serializer=bytes, response_deserializer=bytes)
+            while not over.is_set():
+                asked = [method.future(b"", timeout=60) for _ in range(at_a_time)]
+                codes.extend(one.code().name for one in asked)
+    pool = [threading.Thread(target=call, daemon=True) for _ in range(threads)]
+    for thread in pool:
+        thread.start()
+    try:
+        yield codes
+    finally:
+        over.set()
+        for thread in pool:
+            thread.join()
+
+
+def test_OC_CHAOS_1003_pool_managerd_that_is_asked_without_a_pause_ends_with_0():
+    with Cluster([mock_pool()]) as cluster:
+        for _ in range(2 * STOPS):
+            cluster.wait_ready()
+            with callers(f"unix:{cluster.dir}/pool/manager.sock") as codes:
+                try:
+                    wait_until(lambda: codes.count("OK") > 100, 20, "calls are answered")
+                    cluster.kill("pool-managerd", signal.SIGTERM)
+                    process = cluster.kill("pool-managerd", signal.SIGINT)  # at once: nothing is drained while calls come
+                    assert process.wait(20) == 0, cluster.log_tail("pool-managerd")
+                finally:
+                    cluster.kill("pool-managerd")  # else its callers would wait for an answer
             cluster.start_manager()
 
 
