@@ -11,6 +11,7 @@
 #include "common/runtime/grpc_setup.h"
 #include "common/runtime/key_ring.h"
 #include "common/runtime/log.h"
+#include "common/runtime/process_start.h"
 #include "common/runtime/state_dir.h"
 #include "gen/config_orchestratord.h"
 #include "orchestratord/shell/daemon.h"
@@ -29,6 +30,8 @@ int fail(int code, const std::string& message) {
 
 int main(int argc, char** argv) {
   orch::runtime::prepare_grpc();
+  orch::runtime::keep_files_private();
+  orch::runtime::raise_open_files_limit();
   std::signal(SIGXFSZ, SIG_IGN);  // a limit on file sizes is a full disk to the journal, not the end of the process
   std::string config_path;
   CLI::App app("Admits, queues and places jobs, and streams their tokens back.", "orchestratord");

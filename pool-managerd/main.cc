@@ -10,6 +10,7 @@
 
 #include "common/runtime/grpc_setup.h"
 #include "common/runtime/log.h"
+#include "common/runtime/process_start.h"
 #include "common/runtime/state_dir.h"
 #include "gen/config_pool_managerd.h"
 #include "pool-managerd/shell/daemon.h"
@@ -28,6 +29,8 @@ int fail(int code, const std::string& message) {
 
 int main(int argc, char** argv) {
   orch::runtime::prepare_grpc();
+  orch::runtime::keep_files_private();
+  orch::runtime::raise_open_files_limit();
   std::string config_path;
   CLI::App app("Keeps this host's workers and adapters running and grants their slots.", "pool-managerd");
   app.add_option("--config", config_path, "YAML configuration file; keys: .docs/config.md")->required();

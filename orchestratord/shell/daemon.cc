@@ -1,5 +1,6 @@
 #include "orchestratord/shell/daemon.h"
 
+#include <algorithm>
 #include <csignal>
 #include <deque>
 #include <filesystem>
@@ -14,6 +15,7 @@
 #include "common/runtime/grpc_end.h"
 #include "common/runtime/grpc_setup.h"
 #include "common/runtime/log.h"
+#include "common/runtime/process_start.h"
 #include "common/runtime/signals.h"
 #include "orchestratord/core/orchestrator.h"
 #include "orchestratord/shell/client_desk.h"
@@ -128,6 +130,17 @@ Config core_config(const gateway_config::Config& config, ModelStandings models, 
   out.journal.idempotency_ttl = Duration::milliseconds(config.journal.idempotency_ttl_ms);
   out.journal.idempotency_keys_max = static_cast<std::uint32_t>(config.journal.idempotency_keys_max);
   return out;
+}
+
+// OC-PLAT-1002. Out of files nothing could be accepted, not even a manager's word.
+gateway_config::Config with_connections_that_fit(gateway_config::Config config) {
+  const std::uint64_t limit = runtime::open_files_limit();
+  const std::uint64_t fit = runtime::files_for_connections(limit);
+  if (config.http.connections_max <= fit) return config;
+  runtime::log_warn("connections_limited",
+                    {{"connections_max", fit}, {"configured", config.http.connections_max}, {"open_files_max", limit}});
+  config.http.connections_max = static_cast<std::uint32_t>(std::max<std::uint64_t>(fit, 1));
+  return config;
 }
 
 struct OpenedJournal {
@@ -356,7 +369,7 @@ Result<std::unique_ptr<Daemon>, Daemon::StartFailure> Daemon::start(const gatewa
   if (!journal.ok()) return Err{StartFailure{kExitJournal, journal.error()}};
   auto models = load_standings(state_dir.path());
   if (!models.ok()) return Err{StartFailure{78, std::string(kModelsFile) + ": " + models.error()}};
-  auto parts = std::make_unique<Parts>(config, std::move(state_dir), std::move(keys),
+  auto parts = std::make_unique<Parts>(with_connections_that_fit(config), std::move(state_dir), std::move(keys),
                                        std::move(models).value(), std::move(tenants));
   if (journal->file) parts->start_journal(std::move(journal->file), std::move(journal->recovered));
   const auto http_port = parts->http.listen(*http_address);

@@ -5,6 +5,7 @@ import pathlib
 import re
 import resource
 import signal
+import stat
 import uuid
 
 import pytest
@@ -159,6 +160,23 @@ def test_OC_JOB_1013_a_damaged_journal_stops_the_start(own_cluster):
     assert own_cluster.processes["orchestratord"].returncode == 78
     path.unlink()
     own_cluster.start_gateway()
+
+
+def test_OC_PLAT_1001_nothing_of_a_state_directory_is_for_others(tmp_path):
+    previous = os.umask(0o022)  # what a service is started with
+    try:
+        for name in ("gateway", "pool"):
+            (tmp_path / name).mkdir(mode=0o755)  # as an administrator makes it
+        with Cluster([mock_pool()], directory=tmp_path) as cluster:
+            cluster.wait_ready()
+            body = cluster.task_body("A secret", model_ref="mock-model", max_tokens=2)
+            assert request("POST", cluster.url + "/v1/tasks", body).status == 202
+            assert numbered(cluster.task_events(body["task_id"]))[-1][0] == "end"
+            found = [p for name in ("gateway", "pool") for p in (tmp_path / name).rglob("*")]
+            assert {"journal.db", "journal.db-wal", "manager.sock"} <= {p.name for p in found}
+            assert [(p.name, oct(p.stat().st_mode)) for p in found if stat.S_IMODE(p.stat().st_mode) & 0o077] == []
+    finally:
+        os.umask(previous)
 
 
 def test_OC_JOB_1015_a_journal_left_behind_is_named_at_each_start(own_mock):

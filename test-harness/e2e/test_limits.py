@@ -1,8 +1,12 @@
 """Floods and slow readers: refusals are typed, memory stays bounded, and the others are served."""
 
+import contextlib
+import http.client
 import importlib
 import json
 import pathlib
+import resource
+import select
 import socket
 import sys
 import urllib.parse
@@ -12,7 +16,7 @@ import grpc
 import pytest
 from grpc_tools import protoc
 
-from orch_cluster import ROOT, Cluster, mock_pool, request, wait_until
+from orch_cluster import ROOT, Cluster, binary_dir, mock_pool, request, wait_until
 
 MODEL = "mock-model"
 QUEUE = 16
@@ -99,6 +103,50 @@ def test_a_flood_of_grpc_streams_is_refused_and_the_first_reader_is_served(busy_
         for stream in flood:
             stream.cancel()
         first.cancel()
+
+
+@pytest.fixture()
+def with_open_files(tmp_path, monkeypatch):
+    """Both daemons as processes that begin under other limits of open files."""
+    def limit(command):
+        real = binary_dir().resolve()
+        programs = tmp_path / "programs"
+        programs.mkdir()
+        for name in ("orchestratord", "pool-managerd"):
+            (programs / name).write_text(f'#!/bin/sh\n{command}\nexec "{real}/{name}" "$@"\n')
+            (programs / name).chmod(0o755)
+        monkeypatch.setenv("LLAMA_ORCH_BINARIES", str(programs))
+    return limit
+
+
+def test_OC_PLAT_1002_the_soft_limit_of_open_files_is_raised_to_the_hard_one(with_open_files):
+    with_open_files("ulimit -S -n 256 && ulimit -H -n 2000")
+    with Cluster([mock_pool()]) as cluster:
+        for process in cluster.processes.values():
+            assert resource.prlimit(process.pid, resource.RLIMIT_NOFILE) == (2000, 2000)
+
+
+def test_OC_PLAT_1002_connections_leave_files_for_everything_else(with_open_files, stubs):
+    messages, common, service = stubs
+    files, clients = 400, 420
+    with_open_files(f"ulimit -n {files}")
+    with Cluster([mock_pool()]) as cluster:
+        cluster.wait_ready()
+        address = urllib.parse.urlparse(cluster.url)
+        with contextlib.ExitStack() as stack:
+            first = stack.enter_context(contextlib.closing(http.client.HTTPConnection(address.hostname, address.port, timeout=60)))
+            first.connect()
+            sockets = [stack.enter_context(socket.create_connection((address.hostname, address.port), timeout=60)) for _ in range(clients)]
+            poll = select.poll()
+            for each in sockets:
+                poll.register(each, select.POLLIN)
+            refused = wait_until(lambda: [fd for fd, _ in poll.poll(0)] if len(poll.poll(0)) > clients // 4 else None, 20, "connections are refused")
+            assert all(s.recv(4096).startswith(b"HTTP/1.1 503 ") for s in sockets if s.fileno() in refused)
+            first.request("POST", "/v1/tasks", json.dumps(cluster.task_body("Hi", model_ref=MODEL, max_tokens=2)))
+            assert first.getresponse().status == 202, "a task, which costs a file"
+            with grpc.insecure_channel(cluster.grpc) as channel:
+                assert service.OrchestratorStub(channel).Submit(submit_request(messages, common)).task_id
+        wait_until(lambda: request("GET", cluster.url + "/livez").status == 200, 20, "and there is room again")
 
 
 class SlowReader:

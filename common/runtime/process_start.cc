@@ -1,0 +1,31 @@
+#include "common/runtime/process_start.h"
+
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+
+namespace orch::runtime {
+namespace {
+
+constexpr std::uint64_t kFilesForOthers = 256;
+
+}  // namespace
+
+void keep_files_private() { ::umask(S_IRWXG | S_IRWXO); }
+
+void raise_open_files_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+std::uint64_t open_files_limit() {
+  rlimit limit{};
+  return ::getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : 0;
+}
+
+std::uint64_t files_for_connections(std::uint64_t limit) { return limit - std::min(kFilesForOthers, limit / 2); }
+
+}  // namespace orch::runtime
