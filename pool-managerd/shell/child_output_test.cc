@@ -71,12 +71,20 @@ TEST_F(ChildOutputTest, old_logs_of_the_same_replica_go_and_others_stay) {
   EXPECT_TRUE(std::filesystem::exists(dir / "r-7-1.0.log"));
 }
 
-TEST_F(ChildOutputTest, the_end_of_the_pipe_is_seen) {
-  ChildOutput output(pipe[0], dir / "r-1.1.log", "r-", 1000, 8);
-  ::close(pipe[1]);
-  output.drain();
-  EXPECT_EQ(output.fd(), -1);
-  pipe[1] = ::dup(0);
+// A worker's pipe has no end while somebody holds it: what an adopted one writes later is read through the same one.
+TEST_F(ChildOutputTest, OC_POOL_3048_the_pipe_outlives_its_writers) {
+  const std::string path = dir / "r-1.1.out";
+  ChildOutput output(ChildOutput::make_pipe(path), dir / "r-1.1.log", "r-", 1000, 8);
+  for (const std::string line : {"first", "second"}) {
+    const int writer = ::open(path.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+    ASSERT_GE(writer, 0) << line;
+    ASSERT_EQ(::write(writer, line.data(), line.size()), static_cast<ssize_t>(line.size()));
+    ASSERT_EQ(::write(writer, "\n", 1), 1);
+    ::close(writer);
+    output.drain();
+    EXPECT_EQ(output.last_line(), line);
+    EXPECT_GE(output.fd(), 0) << line;
+  }
 }
 
 }  // namespace

@@ -252,6 +252,7 @@ TEST(PoolManagerd, worker_gets_no_descriptor_and_no_variable_it_does_not_need) {
   const std::string proc = "/proc/" + std::to_string(manager.wait_ready()["pid"].get<int>());
   std::stringstream environment;
   environment << std::ifstream(proc + "/environ").rdbuf();
+  EXPECT_THAT(environment.str(), HasSubstr("PATH=")) << "it was read";
   EXPECT_THAT(environment.str(), Not(HasSubstr("POOL_TEST_SECRET")));
   std::error_code error;
   for (const auto& fd : std::filesystem::directory_iterator(proc + "/fd")) {
