@@ -93,7 +93,10 @@ def bench_gateway(rounds):
     print("\ngateway: orchestratord alone, mock engine behind it, gRPC to the worker included")
     for name, value in out.items():
         print(f"{name:70}{value:10.1f}")
-    return out
+    targets = {"idle RSS MiB": "<= 40", "CPU us per request (1 token, not streamed, c=32)": "<= 25",
+               "CPU us per SSE event (60 streams of 64 tokens, request included)": "<= 6"}
+    return {"values": out, "figures": [{"what": f"orchestratord: {name.split(' (')[0]}", "value": f"{value:.1f}", "target": targets.get(name)}
+                                       for name, value in out.items()]}
 
 
 def bench_latency(rounds):
@@ -126,4 +129,10 @@ def bench_latency(rounds):
     print(f"{'streams':>8}{'tokens':>9}{'p50':>9}{'p90':>9}{'p99':>9}{'p99.9':>9}{'max':>10}{'KiB a stream':>14}")
     for count, one in out.items():
         print(f"{count:8}{one['tokens']:9.0f}{one['p50']:9.1f}{one['p90']:9.1f}{one['p99']:9.1f}{one['p999']:9.1f}{one['max']:10.1f}{one['KiB']:14.1f}")
-    return out
+    figures = []
+    for count, one in out.items():
+        at = count == 1000
+        figures += [{"what": f"added latency at {count} streams, p50", "value": f"{one['p50']:.0f} us", "target": "<= 50 us" if at else None},
+                    {"what": f"added latency at {count} streams, p99", "value": f"{one['p99']:.0f} us", "target": "<= 500 us" if at else None},
+                    {"what": f"memory of orchestratord a stream, {count} streams", "value": f"{one['KiB']:.1f} KiB", "target": "<= 24 KiB" if at else None}]
+    return {"streams": out, "figures": figures}

@@ -1,32 +1,48 @@
-// step_bench [--model=FILE] [--threads=N] [--rounds=5]
+// step_bench [--model=FILE] [--threads=N] [--rounds=5] [--device=vulkan[:index|:uuid]]
 // What `threads` threads read from memory, bytes/s; then, of a model, what a step of so many rows takes, as one
-// sequence (a prompt, or drafts that are verified) and as sequences of their own (a batch). Lines for bench.py:
-//   bandwidth BYTES_PER_SECOND
+// sequence (a prompt, or drafts that are verified) and as sequences of their own (a batch). With --device, which
+// `step_bench_vulkan` knows, the steps run on that device and the bandwidth is left to `vulkan_facts`; plain `vulkan`
+// is a hardware device or none. Lines for bench.py:
+//   bandwidth BEST MEDIAN WORST PASSES         bytes/s of all threads together
+//   device NAME
 //   step ROWS ONE_SEQUENCE_MS SEQUENCES_MS     the fastest of five a round
 #include <algorithm>
 #include <array>
-#include <barrier>
 #include <charconv>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <iterator>
-#include <numeric>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <thread>
 #include <vector>
 
+#include "common/base/result.h"
+#include "load/read_bandwidth.h"
 #include "worker/core/backend.h"
 #include "worker/core/kv_pages.h"
 #include "worker/cpu/cpu_backend.h"
 #include "worker/cpu/kernels.h"
 #include "worker/model/gguf_file.h"
 #include "worker/model/weights.h"
+#ifdef ORCH_VULKAN
+#include "worker/vulkan/device_list.h"
+#include "worker/vulkan/vulkan_backend.h"
+#endif
 
 namespace orch::bench {
 namespace {
+
+struct Options {
+  std::string model;
+  std::string device;  // empty: the CPU
+  unsigned threads = std::max(1U, std::thread::hardware_concurrency());
+  unsigned rounds = 5;
+};
+
+constexpr unsigned kPassesPerRound = 5;  // over the memory
 
 constexpr std::uint32_t kPosition = 64;  // where the measured rows begin
 constexpr std::uint32_t kSequences = 64;
@@ -34,50 +50,6 @@ constexpr std::array<std::uint32_t, 13> kRows = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-// Sixteen sums and loads asked for ahead, as the engine does it, so that neither adding nor a page's border is
-// measured.
-std::uint64_t read_all(const std::vector<std::uint64_t>& words) {
-  constexpr std::size_t kStep = 16;
-  constexpr std::size_t kAhead = 256;
-  std::uint64_t sums[kStep] = {};
-  for (std::size_t i = 0; i + kStep <= words.size(); i += kStep) {
-    for (std::size_t line = 0; line < kStep; line += 8) __builtin_prefetch(words.data() + i + kAhead + line);
-    for (std::size_t k = 0; k < kStep; ++k) sums[k] += words[i + k];
-  }
-  return std::accumulate(std::begin(sums), std::end(sums), std::uint64_t{0});
-}
-
-// The best of `rounds` passes over more than any cache holds, all threads at once.
-double read_bandwidth(unsigned threads, unsigned rounds) {
-  constexpr std::size_t kBytes = std::size_t{256} << 20;
-  std::barrier meeting(static_cast<std::ptrdiff_t>(threads) + 1);
-  std::vector<std::uint64_t> sums(threads);
-  std::vector<std::thread> workers;
-  workers.reserve(threads);
-  for (unsigned t = 0; t < threads; ++t) {
-    workers.emplace_back([&, t] {
-      const std::vector<std::uint64_t> words(kBytes / sizeof(std::uint64_t), t);  // touched by the thread that reads it
-      for (unsigned round = 0; round < rounds; ++round) {
-        meeting.arrive_and_wait();
-        sums[t] += read_all(words);
-        meeting.arrive_and_wait();
-      }
-    });
-  }
-  double best = 0;
-  for (unsigned round = 0; round < rounds; ++round) {
-    meeting.arrive_and_wait();
-    const auto start = std::chrono::steady_clock::now();
-    meeting.arrive_and_wait();
-    best = std::max(best, static_cast<double>(kBytes) * threads / seconds_since(start));
-  }
-  for (std::thread& worker : workers) worker.join();
-  for (unsigned t = 0; t < threads; ++t) {
-    if (sums[t] != std::uint64_t{rounds} * t * (kBytes / sizeof(std::uint64_t))) std::abort();  // the sums are used
-  }
-  return best;
 }
 
 class StepTimer {
@@ -126,23 +98,53 @@ class StepTimer {
 // The fastest: what a step takes when nothing else wants the cores.
 double least(const std::vector<double>& values) { return *std::min_element(values.begin(), values.end()); }
 
-int time_steps(const std::string& path, unsigned threads, unsigned rounds) {
-  const auto file = worker::GgufFile::open(path);
-  if (!file.ok()) return 65;
-  auto model = worker::load_model(**file, {}, threads);
-  if (!model.ok()) {
-    std::fprintf(stderr, "step_bench: %s\n", model.error().message.c_str());
-    return 65;
-  }
+struct Failure {
+  int code = 0;
+  std::string message;
+};
+
+#ifdef ORCH_VULKAN
+Result<std::unique_ptr<worker::Backend>, Failure> on_vulkan(worker::Model model, const Options& options,
+                                                            std::uint32_t pages) {
+  const auto selection = worker::parse_vulkan_selection(options.device);
+  if (!selection) return Err{Failure{64, "--device: vulkan, vulkan:INDEX or vulkan:UUID"}};
+  auto backend = worker::create_vulkan_backend(
+      std::move(model), {.device = *selection, .context = 256, .pages = pages, .pipeline_cache_directory = {}});
+  if (!backend.ok()) return Err{Failure{69, backend.error().message}};
+  return std::move(backend).value();
+}
+#endif
+
+Result<std::unique_ptr<worker::Backend>, Failure> make_backend(worker::Model model, const Options& options,
+                                                               std::uint32_t pages) {
+#ifdef ORCH_VULKAN
+  if (!options.device.empty()) return on_vulkan(std::move(model), options, pages);
+#endif
+  auto backend = worker::cpu::create_cpu_backend(std::move(model), worker::cpu::best_kernels(),
+                                                 {.threads = options.threads, .context = 256, .pages = pages});
+  if (!backend.ok()) return Err{Failure{71, backend.error().message}};
+  return std::move(backend).value();
+}
+
+int fail(const Failure& failure) {
+  std::fprintf(stderr, "step_bench: %s\n", failure.message.c_str());
+  return failure.code;
+}
+
+int time_steps(const Options& options) {
+  const auto file = worker::GgufFile::open(options.model);
+  if (!file.ok()) return fail({65, file.error().message});
+  auto model = worker::load_model(**file, {}, options.threads);
+  if (!model.ok()) return fail({65, model.error().message});
   const std::uint32_t vocabulary = model->config.vocabulary;
   const std::uint32_t pages = kSequences * worker::pages_for(kPosition + kRows.back());
-  auto backend = worker::cpu::create_cpu_backend(std::move(model).value(), worker::cpu::best_kernels(),
-                                                 {.threads = threads, .context = 256, .pages = pages});
-  if (!backend.ok()) return 71;
+  auto backend = make_backend(std::move(model).value(), options, pages);
+  if (!backend.ok()) return fail(backend.error());
+  std::printf("device %s\n", (*backend)->info().device_name.c_str());
   StepTimer timer(**backend, vocabulary);
   std::array<std::vector<double>, kRows.size()> one;
   std::array<std::vector<double>, kRows.size()> many;
-  for (unsigned round = 0; round < rounds; ++round) {  // interleaved, so that a busy moment hits all alike
+  for (unsigned round = 0; round < options.rounds; ++round) {  // interleaved, so that a busy moment hits all alike
     for (std::size_t i = 0; i < kRows.size(); ++i) {
       for (int again = 0; again < 5; ++again) {
         one[i].push_back(timer.one_sequence(kRows[i]));
@@ -164,20 +166,26 @@ bool read_number(std::string_view argument, std::string_view name, unsigned& out
 }
 
 int main_of(int argc, char** argv) {
-  std::string model;
-  unsigned threads = std::max(1U, std::thread::hardware_concurrency());
-  unsigned rounds = 5;
+  Options options;
   for (int i = 1; i < argc; ++i) {
     const std::string_view argument = argv[i];
     if (argument.starts_with("--model=")) {
-      model = argument.substr(8);
-    } else if (!read_number(argument, "--threads=", threads) && !read_number(argument, "--rounds=", rounds)) {
-      std::fprintf(stderr, "step_bench: unknown argument %s\n", argv[i]);
-      return 64;
+      options.model = argument.substr(8);
+#ifdef ORCH_VULKAN
+    } else if (argument.starts_with("--device=")) {
+      options.device = argument.substr(9);
+#endif
+    } else if (!read_number(argument, "--threads=", options.threads) &&
+               !read_number(argument, "--rounds=", options.rounds)) {
+      return fail({64, "unknown argument " + std::string(argument)});
     }
   }
-  std::printf("bandwidth %.0f\n", read_bandwidth(threads, rounds + 1));
-  return model.empty() ? 0 : time_steps(model, threads, rounds);
+  if (options.device.empty()) {
+    const unsigned passes = kPassesPerRound * options.rounds;
+    const Bandwidth bandwidth = read_bandwidth(options.threads, passes);
+    std::printf("bandwidth %.0f %.0f %.0f %u\n", bandwidth.best, bandwidth.median, bandwidth.worst, passes);
+  }
+  return options.model.empty() ? 0 : time_steps(options);
 }
 
 }  // namespace

@@ -1,0 +1,280 @@
+"""The native engine beside llama.cpp's server on the same file and threads: `bench.py engine batch weights busy startup memory`."""
+
+import concurrent.futures
+import contextlib
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+
+from measure import (DECODE_TOKENS, LAVAPIPE, PROMPT_WORDS, RANDOM_SHAPE, answer, child_named, cores_busy, measure_chat, memory_mib, own_pool,
+                     random_model, read_bandwidth, rounds_within)
+from orch_cluster import MODEL_NAME, Cluster, binary_dir, llama_server, model_file, native_pool, request, wait_until
+
+
+def ratio(ours, theirs, target=None):
+    return {"value": f"{ours / theirs:.2f}x", **({"target": target} if target else {})}
+
+
+# --- engine ---
+
+def bench_engine(rounds, threads, model, seconds):
+    rows = {}
+    with contextlib.ExitStack() as stack:
+        targets = {"native cpu": stack.enter_context(Cluster([own_pool(model, threads=threads, slots=1)])).wait_ready().url,
+                   "llama.cpp cpu": stack.enter_context(llama_server(model, threads=threads))}
+        if LAVAPIPE.exists() and not model:
+            os.environ["VK_ICD_FILENAMES"] = str(LAVAPIPE)
+            targets["native lavapipe"] = stack.enter_context(Cluster([native_pool(device="vulkan:0", slots=1, ctx=1024)])).wait_ready(120).url
+        for number in rounds_within(rounds, seconds):
+            for name, url in targets.items():
+                if name == "native lavapipe" and number > 1:
+                    continue  # one counted round: it is a correctness device
+                prompt, ttft, tokens, decoding = measure_chat(url, MODEL_NAME, number)
+                if number > 0:
+                    rows.setdefault(name, []).append((prompt / ttft, ttft, (tokens - 1) / decoding))
+    counted = len(rows["native cpu"])
+    print(f"\nengine: {PROMPT_WORDS}-word prompt, {DECODE_TOKENS} tokens, {threads} threads, {counted} interleaved rounds, medians")
+    print(f"{'':18}{'prefill tok/s':>15}{'first token ms':>16}{'decode tok/s':>14}")
+    medians = {name: [statistics.median(column) for column in zip(*values)] for name, values in rows.items()}
+    for name, (prefill, ttft, decode) in medians.items():
+        print(f"{name:18}{prefill:15.1f}{ttft * 1000:16.0f}{decode:14.1f}")
+    ours, theirs = medians["native cpu"], medians["llama.cpp cpu"]
+    print(f"native / llama.cpp: prefill {ours[0] / theirs[0]:.2f}x, decode {ours[2] / theirs[2]:.2f}x")
+    figures = [{"what": f"{name}: prefill, first token, decode", "value": f"{m[0]:.0f} tok/s, {m[1] * 1000:.0f} ms, {m[2]:.1f} tok/s"}
+               for name, m in medians.items()]
+    targets = ("3x", "1.5x") if not model else (None, None)  # DESIGN 8 says them of Q4_1, the default model's type
+    figures += [{"what": "CPU prefill / llama.cpp", **ratio(ours[0], theirs[0], targets[0])},
+                {"what": "CPU decode / llama.cpp", **ratio(ours[2], theirs[2], targets[1])}]
+    return {"medians": medians, "rounds": counted, "figures": figures}
+
+
+# --- weights ---
+
+def measure_random(url, rates, number):
+    """One round of one engine. The text of random weights is noise whose characters are often held back, so whole replies of one
+    token and of many are timed instead of events."""
+    seconds, tokens = [], []
+    for length in (1, 1 + DECODE_TOKENS):
+        words = " ".join([f"{time.monotonic_ns()} measure"] + ["the name of a class"] * (PROMPT_WORDS // 5))
+        start = time.monotonic()
+        usage = answer(url, {"model": MODEL_NAME, "messages": [{"role": "user", "content": words}], "max_tokens": length, "temperature": 0,
+                             "logit_bias": NEVER_DRAWN})
+        seconds.append(time.monotonic() - start)
+        tokens.append(usage["completion_tokens"])
+    if number > 0 and tokens[1] > DECODE_TOKENS // 2:  # a random model may end a text early
+        rates.append((usage["prompt_tokens"] / seconds[0], (tokens[1] - tokens[0]) / (seconds[1] - seconds[0])))
+
+
+def bench_weights(rounds, threads, types, seconds):
+    bandwidth, out, figures = read_bandwidth(threads), {}, []
+    print(f"\nweights: random models of {RANDOM_SHAPE['layers']} layers of width {RANDOM_SHAPE['embedding']}, {threads} threads, medians of up to "
+          f"{rounds} interleaved rounds; read bandwidth {bandwidth}\n{'':10}{'prefill tok/s: ours':>20}{'llama.cpp':>11}{'ratio':>8}"
+          f"{'decode tok/s: ours':>20}{'llama.cpp':>11}{'ratio':>8}{'GB/s ours':>11}{'of bandwidth':>14}")
+    for kind in types:
+        with random_model(kind) as path, Cluster([own_pool(str(path), threads=threads, slots=1)]) as cluster, \
+                llama_server(str(path), threads=threads) as theirs:
+            urls = {"ours": cluster.wait_ready(120).url, "llama.cpp": theirs}
+            wait_until(lambda url=theirs: request("GET", url + "/health").status == 200, 120, "llama.cpp is healthy")
+            rates = {name: [] for name in urls}
+            for number in rounds_within(rounds, seconds / len(types)):
+                for name, url in urls.items():
+                    measure_random(url, rates[name], number)
+            size = path.stat().st_size
+        bandwidth = bandwidth.better(read_bandwidth(threads))
+        ours, llama = ([statistics.median(column) for column in zip(*rates[name])] for name in ("ours", "llama.cpp"))
+        share = ours[1] * size / bandwidth.best
+        out[kind] = {"ours": ours, "llama.cpp": llama, "bytes": size, "bandwidth": bandwidth.best}
+        print(f"{kind:10}{ours[0]:20.1f}{llama[0]:11.1f}{ours[0] / llama[0]:7.2f}x{ours[1]:20.1f}{llama[1]:11.1f}{ours[1] / llama[1]:7.2f}x"
+              f"{ours[1] * size / 1e9:11.1f}{share:14.0%}", flush=True)
+        prefill, decode = ("3x", "1.5x") if kind == "Q4_1" else ("1x", "1x")
+        figures += [{"what": f"{kind} prefill / llama.cpp", **ratio(ours[0], llama[0], prefill)},
+                    {"what": f"{kind} decode / llama.cpp", **ratio(ours[1], llama[1], decode)},
+                    {"what": f"{kind} decode, share of the read bandwidth", "value": f"{share:.0%}"}]
+    print(f"read bandwidth with the passes between and behind them: {bandwidth}")
+    figures.append({"what": f"read bandwidth of {threads} threads", "value": str(bandwidth)})
+    return {"types": out, "figures": figures}
+
+
+# --- batch ---
+
+NEVER_DRAWN = {"0": -100, "2": -100}  # what ends a text, in the default model and in random ones: so every answer has the same length
+
+
+def batch_tokens(batch):
+    """Of each answer. Large batches write fewer, so that a wave ends in seconds."""
+    return 48 if batch < 16 else 24
+
+
+def wave(url, batch, tokens, number):
+    """Seconds for `batch` answers of `tokens` tokens at once."""
+    def one(index):
+        usage = answer(url, {"model": MODEL_NAME, "messages": [{"role": "user", "content": f"{time.monotonic_ns()} {number} {index}: a sea"}],
+                             "max_tokens": tokens, "temperature": 1.0, "seed": index, "logit_bias": NEVER_DRAWN}, 300)
+        if usage["completion_tokens"] != tokens:
+            raise RuntimeError(f"an answer of {usage['completion_tokens']} tokens instead of {tokens}")
+    start = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(batch) as pool:
+        list(pool.map(one, range(batch)))
+    return time.monotonic() - start
+
+
+def batch_rates(urls, batch, rounds, seconds):
+    """({name: tokens/s}, counted rounds) of decoding: waves of long answers less waves of one token, the engines in turn."""
+    times, tokens = {name: [] for name in urls}, batch_tokens(batch)
+    for number in rounds_within(rounds, seconds):
+        for name, url in urls.items():
+            short = wave(url, batch, 1, number)
+            if number > 0:
+                times[name].append(wave(url, batch, 1 + tokens, number) - short)
+    return {name: batch * tokens / statistics.median(values) for name, values in times.items()}, len(next(iter(times.values())))
+
+
+def bench_batch(rounds, threads, model, batches, types, seconds):
+    """Of the default model or --model, or of a random model of each of `types`."""
+    if not types:
+        return batch_of(rounds, threads, model, batches, MODEL_NAME, seconds)
+    out = {"figures": []}
+    for kind in types:
+        with random_model(kind) as path:
+            out[kind] = batch_of(rounds, threads, str(path), batches, f"random weights, {kind}", seconds / len(types))
+        out["figures"] += out[kind].pop("figures")
+    return out
+
+
+def batch_of(rounds, threads, model, batches, title, seconds):
+    slots, out, figures = max(batches), {}, []
+    size = pathlib.Path(model or model_file()).stat().st_size
+    bandwidth = read_bandwidth(threads)
+    with contextlib.ExitStack() as stack:
+        cluster = stack.enter_context(Cluster([own_pool(model, threads=threads, slots=slots, ctx=256)])).wait_ready(120)
+        theirs = stack.enter_context(llama_server(model, threads=threads, slots=slots, ctx=256))
+        wait_until(lambda: request("GET", theirs + "/health").status == 200, 120, "llama.cpp is healthy")
+        print(f"\nbatch, {title}: decoding at temperature 1, {threads} threads, {slots} slots of 256 tokens, medians of up to {rounds} interleaved "
+              f"rounds; read bandwidth {bandwidth}\n{'batch':>6}{'rounds':>8}{'native tok/s':>14}{'llama.cpp':>11}{'ratio':>8}{'memory roof':>13}"
+              f"{'native / roof':>15}{'llama.cpp / roof':>18}")
+        for batch in batches:
+            rates, counted = batch_rates({"native": cluster.url, "llama.cpp": theirs}, batch, rounds, seconds / len(batches))
+            roof = batch * bandwidth.best / size  # the weights are read once a step; keys and values are small beside them
+            out[batch] = {**rates, "roof": roof, "rounds": counted}
+            print(f"{batch:6}{counted:8}{rates['native']:14.1f}{rates['llama.cpp']:11.1f}{rates['native'] / rates['llama.cpp']:7.2f}x{roof:13.0f}"
+                  f"{rates['native'] / roof:15.0%}{rates['llama.cpp'] / roof:18.0%}", flush=True)
+            figures.append({"what": f"{title}: decode of {batch} at once",
+                            "value": f"{rates['native']:.0f} tok/s, {rates['native'] / rates['llama.cpp']:.2f}x llama.cpp, "
+                                     f"{rates['native'] / roof:.0%} of the roof"})
+        pids = {"native": child_named(cluster.processes["pool-managerd"].pid, "workerd"), "llama.cpp": child_named(os.getpid(), "llama_server")}
+        memory = {name: memory_mib(pid, "VmHWM") for name, pid in pids.items()}
+    print(f"weights {size / 1e6:.0f} MB; resident memory at most: " + ", ".join(f"{name} {mib:.0f} MiB" for name, mib in memory.items()))
+    return {"rates": out, "bandwidth": bandwidth.best, "high_water_mib": memory, "figures": figures}
+
+
+# --- memory ---
+
+def bench_memory(threads, model):
+    """What each engine's process holds at most for the same file, slots and context, one answer served."""
+    slots, ctx = 4, 2048
+    with contextlib.ExitStack() as stack:
+        cluster = stack.enter_context(Cluster([own_pool(model, threads=threads, slots=slots, ctx=ctx)])).wait_ready(120)
+        theirs = stack.enter_context(llama_server(model, threads=threads, slots=slots, ctx=ctx))
+        wait_until(lambda: request("GET", theirs + "/health").status == 200, 120, "llama.cpp is healthy")
+        for url in (cluster.url, theirs):
+            measure_chat(url, MODEL_NAME, 0)
+        pids = {"workerd": child_named(cluster.processes["pool-managerd"].pid, "workerd"), "llama.cpp's server": child_named(os.getpid(), "llama_server"),
+                "orchestratord": cluster.processes["orchestratord"].pid, "pool-managerd": cluster.processes["pool-managerd"].pid}
+        held = {name: (memory_mib(pid, "VmHWM"), memory_mib(pid, "RssAnon")) for name, pid in pids.items()}
+    print(f"\nmemory: MiB of each process, {slots} slots of {ctx} tokens, behind one answer to a prompt of {PROMPT_WORDS} words\n"
+          f"{'':22}{'resident at most':>18}{'its own now':>14}")
+    for name, (most, own) in held.items():
+        print(f"{name:22}{most:18.1f}{own:14.1f}")
+    print("resident at most counts pages of the mapped model file; llama.cpp's figure holds its Python too")
+    return {"mib": held, "figures": [{"what": f"memory of {name}, at most / its own", "value": f"{most:.0f} / {own:.0f} MiB"}
+                                     for name, (most, own) in held.items()]}
+
+
+# --- startup ---
+
+def time_worker(device, threads, model):
+    """Seconds until `workerd` has loaded the model, compiled what it must and passed its self-test."""
+    command = [binary_dir() / "workerd", "--model", model or model_file(), "--model-name", MODEL_NAME, "--device", device, "--threads", str(threads),
+               "--ctx", "1024", "--slots", "1", "--self-test"]
+    environment = {**os.environ, "VK_ICD_FILENAMES": str(LAVAPIPE)}
+    start = time.monotonic()
+    subprocess.run(command, capture_output=True, timeout=300, check=True, env=environment)
+    return time.monotonic() - start
+
+
+def time_llama(threads, model):
+    """Seconds until llama.cpp's server is healthy, its Python included."""
+    start = time.monotonic()
+    with llama_server(model, threads=threads) as url:
+        wait_until(lambda: request("GET", url + "/health").status == 200, 120, "llama.cpp is healthy")
+        return time.monotonic() - start
+
+
+def time_cluster(threads, model):
+    start = time.monotonic()
+    with Cluster([own_pool(model, threads=threads)]) as cluster:
+        cluster.wait_ready(120)
+        return time.monotonic() - start
+
+
+def bench_startup(rounds, threads, model, seconds):
+    ways = {"workerd, cpu": lambda: time_worker("cpu", threads, model), "gateway, manager and worker, cpu": lambda: time_cluster(threads, model),
+            "llama.cpp's server": lambda: time_llama(threads, model)}
+    if LAVAPIPE.exists():
+        ways["workerd, lavapipe"] = lambda: time_worker("vulkan:0", threads, model)
+    taken = {name: [] for name in ways}
+    for _ in rounds_within(rounds - 1, seconds):
+        for name, way in ways.items():
+            taken[name].append(way())
+    print(f"\nstartup: seconds until ready, {threads} threads, medians of {len(taken['workerd, cpu'])} interleaved rounds; the first of each in brackets")
+    for name, times in taken.items():
+        print(f"{name:36}{statistics.median(times):8.2f}  ({times[0]:.2f})")
+    figures = [{"what": f"seconds until ready: {name}", "value": f"{statistics.median(times):.2f}", **({"target": "< 5"} if "lavapipe" in name else {})}
+               for name, times in taken.items()]
+    return {"seconds": {name: statistics.median(times) for name, times in taken.items()}, "figures": figures}
+
+
+# --- busy ---
+
+@contextlib.contextmanager
+def spinning(count):
+    """So many processes that do nothing but run."""
+    spinners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for spinner in spinners:
+            spinner.kill()
+            spinner.wait()
+
+
+def decode_rates(targets, rounds, seconds):
+    rates = {name: [] for name in targets}
+    for number in rounds_within(rounds, seconds):
+        for name, url in targets.items():
+            _, _, tokens, took = measure_chat(url, MODEL_NAME, number)
+            if number > 0:
+                rates[name].append((tokens - 1) / took)
+    return {name: statistics.median(values) for name, values in rates.items()}
+
+
+def bench_busy(rounds, threads, model, seconds):
+    """Decoding beside one spinning process a core. Workers on the CPU run at niceness 5; llama.cpp is measured there too."""
+    with contextlib.ExitStack() as stack:
+        targets = {"native": stack.enter_context(Cluster([own_pool(model, threads=threads, slots=1)])).wait_ready(120).url,
+                   "llama.cpp": stack.enter_context(llama_server(model, threads=threads)),
+                   "llama.cpp, nice 5": stack.enter_context(llama_server(model, threads=threads, niceness=5))}
+        others = cores_busy()
+        alone = decode_rates(targets, rounds, seconds / 3)
+        with spinning(os.cpu_count()):
+            busy = decode_rates(targets, rounds, 2 * seconds / 3)
+    print(f"\nbusy: decode tokens/s, {threads} threads, alone ({others:.1f} cores at other work before it) and beside {os.cpu_count()} spinning processes, medians of up "
+          f"to {rounds} interleaved rounds\n{'':20}{'alone':>10}{'busy':>10}{'kept':>8}{'native / this, busy':>22}")
+    for name in targets:
+        print(f"{name:20}{alone[name]:10.1f}{busy[name]:10.1f}{busy[name] / alone[name]:8.0%}{busy['native'] / busy[name]:21.2f}x")
+    figures = [{"what": f"decode beside a busy neighbour: {name}", "value": f"{busy[name]:.1f} tok/s, {busy[name] / alone[name]:.0%} of alone"}
+               for name in targets]
+    return {"alone": alone, "busy": busy, "figures": figures}
