@@ -27,10 +27,12 @@ TIERS = ["fast", "full", "nightly"]  # each contains the ones before it; gpu sta
 
 
 class Step:
-    """One command. `tests` says how its executed tests are found: ctest or pytest (one junit file), behave (a folder of them) or none."""
+    """One command. `tests` says how its executed tests are found: ctest, pytest or gtest (one junit file), behave (a folder of them) or
+    none. Where a step with `ends_run` fails, nothing behind it can be judged."""
 
-    def __init__(self, name, tier, command, tests="none", timeout=1200, env=None):
+    def __init__(self, name, tier, command, tests="none", timeout=1200, env=None, ends_run=False):
         self.name, self.tier, self.command, self.tests, self.timeout, self.env = name, tier, command, tests, timeout, env or {}
+        self.ends_run = ends_run
 
 
 def ninja(directory, *targets):
@@ -91,6 +93,17 @@ def script(name, tier, *command, timeout=1200, env=None):
     return Step(name, tier, [str(VENV_PYTHON), *command], timeout=timeout, env=env)
 
 
+def first_build(tier):
+    return [Step("configure", tier, preset("release"), ends_run=True), Step("build", tier, ninja(RELEASE), timeout=3000, ends_run=True)]
+
+
+def gpu(part, tests="none", timeout=1800, ends_run=False):
+    """A part of the first run on a GPU; it refuses a machine whose only Vulkan device is software."""
+    report = ["--junit", "@JUNIT@"] if tests == "gtest" else []
+    command = [str(VENV_PYTHON), "test-harness/gpu/first_run.py", part, *report]
+    return Step(f"gpu-{part}", "gpu", command, tests, timeout, ends_run=ends_run)
+
+
 def steps():
     jobs = str(os.cpu_count() or 2)
     model = os.environ.get("LLAMA_ORCH_MODEL", "")
@@ -99,8 +112,7 @@ def steps():
     haiku = {"TZ": "Europe/Amsterdam", "REQUIRE_REAL_LLAMA": "1", "LLAMA_ORCH_JUDGE_SEED": "7"}
     logits = [f"{agreement}/logits_agreement.py", "--model", model, "--tool", str(RELEASE / "bin/worker-logits")]
     return [
-        Step("configure", "fast", preset("release")),
-        Step("build", "fast", ninja(RELEASE), timeout=3000),
+        *first_build("fast"),
         ctest("ctest-fast", "fast", RELEASE, "-L", "fast", "-j", jobs),
         Step("check", "full", [sys.executable, "ci/check.py"]),
         ctest("ctest-full", "full", RELEASE, "-LE", "fast|nightly"),
@@ -110,6 +122,8 @@ def steps():
         pytest("chaos-judges", "full", "test-harness/chaos/test_judge.py"),
         chaos("chaos-slice", "full", env={"CHAOS_MOMENTS": "1", "CHAOS_ENGINES": "mock"}),
         pytest("haiku-guards", "full", "test-harness/haiku"),
+        pytest("gpu-guards", "full", "test-harness/gpu"),
+        pytest("bench-guards", "full", "test-harness/load"),
         script("haiku-gate", "full", "test-harness/haiku/haiku_gate.py", env=haiku),
         script("tokenizer-agreement", "full", f"{agreement}/tokenizer_agreement.py", "--model", model, "--tool", str(RELEASE / "bin/tokenize_tool")),
         pytest("structured-guards", "full", "test-harness/structured"),
@@ -134,7 +148,16 @@ def steps():
         *sanitized("tsan", TSAN_TESTS),
         script("logits-agreement-whole", "nightly", *logits, "--itself", timeout=5400),
         chaos("chaos", "nightly", timeout=7200),
-        script("benchmarks", "nightly", "test-harness/load/bench.py", timeout=1800),
+        script("benchmarks", "nightly", "test-harness/load/bench.py", "all", timeout=7200),
+        *first_build("gpu"),
+        gpu("facts", ends_run=True),
+        gpu("bytes"),
+        gpu("kernels", "gtest"),
+        gpu("determinism", timeout=3600),
+        gpu("model", timeout=3600),
+        gpu("haiku"),
+        gpu("speed", timeout=3600),
+        gpu("bench", timeout=3600),
     ]
 
 
@@ -276,8 +299,9 @@ def main():
     run = Run(args.tier)
     good = True
     for step in chosen:
-        good = run.run(step) and good
-        if not good and step.name in ("configure", "build"):
+        passed = run.run(step)
+        good = passed and good
+        if not passed and step.ends_run:
             break
     run.write()
     for tier in wanted:

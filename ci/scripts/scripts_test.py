@@ -107,12 +107,15 @@ class VerifyProof(Folder):
         self.seal()
         self.assert_refused("e2e did not pass")
 
-    def test_the_fast_tier_needs_no_live_cluster(self):
-        self.put("provenance.json", (self.root / "provenance.json").read_text(encoding="utf-8").replace("full", "fast"))
+    def test_only_the_fast_and_the_gpu_tier_need_no_live_cluster(self):
+        provenance = (self.root / "provenance.json").read_text(encoding="utf-8")
         for name in ("pacts/p.json", "snapshots/s.sse", "metrics/m.prom", "seeds.txt"):
             (self.root / name).unlink()
-        self.seal()
-        self.assertEqual(self.verify().returncode, 0)
+        for tier, code in (("fast", 0), ("gpu", 0), ("full", 1), ("nightly", 1)):
+            with self.subTest(tier=tier):
+                self.put("provenance.json", provenance.replace("full", tier))
+                self.seal()
+                self.assertEqual(self.verify().returncode, code)
 
 
 class ArchiveTodo(Folder):

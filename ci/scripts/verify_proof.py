@@ -6,7 +6,7 @@
   steps.json           [{step, tier, exit, seconds}]; every exit 0
   provenance.json      run_id, tier, revision, finished, machine
   logs/, junit/        not empty
-  pacts/, snapshots/, metrics/, seeds.txt   from tier full on; not empty
+  pacts/, snapshots/, metrics/, seeds.txt   from tier full on, of a cluster that was judged; not empty
 Prints every problem; exits 1 when there is one.
 """
 
@@ -19,6 +19,7 @@ import sys
 MANIFEST = "manifest.sha256"
 ALWAYS = ("tests_executed.json", "skips.json", "steps.json", "provenance.json", "logs", "junit")
 FROM_FULL = ("pacts", "snapshots", "metrics", "seeds.txt")
+TIERS_WITHOUT_CLUSTER = ("fast", "gpu")
 PROVENANCE = ("run_id", "tier", "revision", "finished", "machine")
 
 
@@ -78,7 +79,7 @@ def check(folder):
         check_piece(folder, name, problems)
     provenance = read_json(folder, "provenance.json", dict, problems)
     problems += [f"provenance.json: {key} is missing" for key in PROVENANCE if not provenance.get(key)]
-    if provenance.get("tier") != "fast":
+    if provenance.get("tier") not in TIERS_WITHOUT_CLUSTER:
         for name in FROM_FULL:
             check_piece(folder, name, problems)
     tests = read_json(folder, "tests_executed.json", list, problems)

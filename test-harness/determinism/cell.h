@@ -43,6 +43,7 @@ struct Cell {
   std::uint32_t resume_behind = 0;    // tokens the job is said to have already; 0: none
   bool speculates = false;            // puts drafted tokens into its steps
   std::uint64_t seed = 0;             // of the neighbours and of when things happen
+  bool hardware = false;              // of the Vulkan device: a software device is refused
   std::string describe() const;
 };
 

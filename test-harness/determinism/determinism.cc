@@ -1,6 +1,7 @@
-// determinism [--seeds=64] [--first=1] [--cells=8] [--vulkan] [--seed=N --cell=M] [--model=FILE] [--faults]
+// determinism [--seeds=64] [--first=1] [--cells=8] [--vulkan] [--hardware] [--seed=N --cell=M] [--model=FILE]
+//             [--faults]
 // Each seed's job alone on the scalar reference against the same job in random cells, on a tiny model of the seed's own
-// or on that of a GGUF file. Exit 0 iff no byte differs.
+// or on that of a GGUF file. --hardware refuses a software Vulkan device. Exit 0 iff no byte differs.
 #include <bit>
 #include <charconv>
 #include <cstdio>
@@ -28,6 +29,7 @@ struct Options {
   std::string model_path;
   std::unique_ptr<FileModel> model;  // of model_path
   bool vulkan = false;
+  bool hardware = false;
   bool faults = false;
 };
 
@@ -87,12 +89,15 @@ class Checker {
                            .vulkan = options_.vulkan,
                            .small = of.file != nullptr});
     if (options_.threads != 0) cell.threads = options_.threads;
+    cell.hardware = options_.hardware;
     if (fault == Fault::stale_page) cell.share_prefixes = false;
     auto backend = make_backend(of, cell);
     if (!backend.ok()) {
       coverage_.add_refused();
+      refusal_ = backend.error();
       return std::nullopt;
     }
+    if (cell.device == Device::vulkan) device_ = (*backend)->info().device_name;
     std::vector<std::uint32_t> resume = expected.ids;
     if (resume.size() > cell.resume_behind) resume.resize(cell.resume_behind);
     if (resume.size() == expected.ids.size()) resume.clear();
@@ -104,10 +109,12 @@ class Checker {
     return "seed " + std::to_string(seed) + " cell " + std::to_string(number) + " (" + of.model_name() + ", " +
            cell.describe() + "): " + *found + "; replay: determinism --seed=" + std::to_string(seed) +
            " --cell=" + std::to_string(number) + (options_.vulkan ? " --vulkan" : "") +
-           (of.file != nullptr ? " --model=" + options_.model_path : "");
+           (options_.hardware ? " --hardware" : "") + (of.file != nullptr ? " --model=" + options_.model_path : "");
   }
   const Coverage& coverage() const { return coverage_; }
   std::uint64_t differences() const { return differences_; }
+  const std::string& device() const { return device_; }    // of the last cell on a Vulkan device
+  const std::string& refusal() const { return refusal_; }  // of the last cell that was refused
 
  private:
   const Trace& reference(std::uint64_t seed, const Case& of) {
@@ -125,6 +132,8 @@ class Checker {
   const Options& options_;
   Coverage coverage_;
   std::uint64_t differences_ = 0;
+  std::string device_;
+  std::string refusal_;
   std::uint64_t reference_seed_ = 0;
   Trace reference_;
 };
@@ -140,9 +149,10 @@ int check_all(const Options& options) {
   const Coverage& coverage = checker.coverage();
   std::printf("%llu seeds, %s: %llu differences\n", static_cast<unsigned long long>(options.seeds),
               coverage.text().c_str(), static_cast<unsigned long long>(checker.differences()));
+  if (!checker.device().empty()) std::printf("Vulkan device: %s\n", checker.device().c_str());
   bool exercised = coverage.cells() > 0;
   if (!options.cell && options.vulkan && coverage.vulkan() == 0) {
-    std::fprintf(stderr, "no cell ran on a Vulkan device\n");
+    std::fprintf(stderr, "no cell ran on a Vulkan device: %s\n", checker.refusal().c_str());
     exercised = false;
   }
   if (!options.cell && options.seeds * options.cells >= kCoveredCells) {
@@ -185,6 +195,8 @@ int main_of(int argc, char** argv) {
     const std::string_view argument = argv[i];
     if (argument == "--vulkan") {
       options.vulkan = true;
+    } else if (argument == "--hardware") {
+      options.hardware = true;
     } else if (argument == "--faults") {
       options.faults = true;
     } else if (argument.starts_with("--model=")) {

@@ -46,7 +46,7 @@ Result<std::unique_ptr<Backend>, std::string> make_backend(const Case& of, const
   if (cell.device == Device::vulkan) {
 #ifdef ORCH_VULKAN
     worker::VulkanBackendOptions options;
-    options.device.software = worker::SoftwareDevices::allow;
+    options.device.software = cell.hardware ? worker::SoftwareDevices::refuse : worker::SoftwareDevices::allow;
     options.context = of.context();
     options.pages = cell.pages;
     auto made = worker::create_vulkan_backend(std::move(model), options);

@@ -1,6 +1,7 @@
-"""The haiku gate: `REQUIRE_REAL_LLAMA=1 TZ=Europe/Amsterdam python3 haiku_gate.py [--url URL --manager-url URL] [--require-release]`.
+"""The haiku gate: `REQUIRE_REAL_LLAMA=1 TZ=Europe/Amsterdam python3 haiku_gate.py [--url URL | --device D] [--require-release]
+[--require-accelerator A]`.
 
-Without --url it starts a cluster with the default model on the CPU. Exit 0: accepted (as `release` or `ci-fallback`); 1: refused,
+Without --url it starts a cluster with the default model, on the CPU or on --device. Exit 0: accepted (as `release` or `ci-fallback`); 1: refused,
 with the reasons; 2: not run as the protocol demands. The verdict is written to $LLAMA_ORCH_PROOF_DIR/haiku/verdict.json.
 """
 
@@ -255,23 +256,32 @@ def protocol_reasons():
     return wrong
 
 
+def wrong_accelerator(verdict, wanted):
+    served = verdict.get("accelerator")
+    return f"served by {served}, demanded is {wanted}" if wanted and served != wanted else None
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url", help="a running gateway; default: start a cluster")
+    parser.add_argument("--device", default="cpu", help="of the cluster that is started: cpu, or vulkan[:index|:uuid]")
     parser.add_argument("--model", default=MODEL_NAME)
     parser.add_argument("--require-release", action="store_true", help="refuse a ci-fallback verdict")
+    parser.add_argument("--require-accelerator", help="refuse an answer that this kind of device did not serve: cpu, vulkan, software-vulkan")
     args = parser.parse_args()
     if wrong := protocol_reasons():
         print("\n".join(wrong))
         sys.exit(2)
     model = os.environ["LLAMA_ORCH_MODEL"]
     with contextlib.ExitStack() as stack:
-        url = args.url or stack.enter_context(Cluster([native_pool(model)])).wait_ready().url
+        url = args.url or stack.enter_context(Cluster([native_pool(model, device=args.device)])).wait_ready(180).url
         reference = Reference(stack.enter_context(llama_server(model)))
         binaries = [p for p in binary_dir().iterdir() if p.is_file()]
         verdict, reasons = evaluate(Gateway(url, args.model), judge_with=reference, binaries=binaries)
     if args.require_release:
         reasons += release_reasons(verdict)
+    if wrong := wrong_accelerator(verdict, args.require_accelerator):
+        reasons.append(wrong)
     verdict["accepted"], verdict["reasons"] = not reasons, reasons
     if proof := os.environ.get("LLAMA_ORCH_PROOF_DIR"):
         target = pathlib.Path(proof) / "haiku"

@@ -59,6 +59,14 @@ def test_OC_HAIKU_1006_only_near_ties_prove_nothing():
     assert not judged((512, 0.1, 0))["accepted"]
 
 
+def test_another_device_than_the_demanded_one_is_refused():
+    assert haiku_gate.wrong_accelerator({"accelerator": "cpu"}, "vulkan") == "served by cpu, demanded is vulkan"
+    assert haiku_gate.wrong_accelerator({"accelerator": "software-vulkan"}, "vulkan")
+    assert haiku_gate.wrong_accelerator({}, "vulkan")
+    assert haiku_gate.wrong_accelerator({"accelerator": "vulkan"}, "vulkan") is None
+    assert haiku_gate.wrong_accelerator({"accelerator": "cpu"}, None) is None
+
+
 def test_a_mock_engine_is_refused():
     with Cluster([mock_pool()]) as cluster:
         cluster.wait_ready()
