@@ -271,8 +271,8 @@ def bench_busy(rounds, threads, model, seconds):
         alone = decode_rates(targets, rounds, seconds / 3)
         with spinning(os.cpu_count()):
             busy = decode_rates(targets, rounds, 2 * seconds / 3)
-    print(f"\nbusy: decode tokens/s, {threads} threads, alone ({others:.1f} cores at other work before it) and beside {os.cpu_count()} spinning processes, medians of up "
-          f"to {rounds} interleaved rounds\n{'':20}{'alone':>10}{'busy':>10}{'kept':>8}{'native / this, busy':>22}")
+    print(f"\nbusy: decode tokens/s, {threads} threads, alone ({others:.1f} cores at other work before it) and beside {os.cpu_count()} spinning "
+          f"processes, medians of up to {rounds} interleaved rounds\n{'':20}{'alone':>10}{'busy':>10}{'kept':>8}{'native / this, busy':>22}")
     for name in targets:
         print(f"{name:20}{alone[name]:10.1f}{busy[name]:10.1f}{busy[name] / alone[name]:8.0%}{busy['native'] / busy[name]:21.2f}x")
     figures = [{"what": f"decode beside a busy neighbour: {name}", "value": f"{busy[name]:.1f} tok/s, {busy[name] / alone[name]:.0%} of alone"}
