@@ -186,7 +186,7 @@ def read_rate(run):
 
 def speed(run):
     import tiny_models  # needs the gguf package, the other parts do not
-    roof = read_rate(run)
+    roof = None if run.rehearsal else read_rate(run)  # a tiny model lies in the cache
     lines = []
     for shape, kind in [("tiny", "Q8_0")] if run.rehearsal else SPEEDS:
         with tempfile.TemporaryDirectory() as folder:
