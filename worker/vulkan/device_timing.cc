@@ -144,6 +144,7 @@ Result<DispatchCost, VulkanError> DeviceTimer::empty_dispatches(std::uint32_t co
 Status<VulkanError> DeviceTimer::record_reads(CommandRecorder& recorder, ReadPath path, std::uint32_t passes) {
   ORCH_TRY(pipeline, device_->pipeline({path == ReadPath::texels ? kReadTexels : kReadStorage, {}}));
   std::vector<VkDescriptorSet> sets;
+  sets.reserve(buffers_.size());
   for (const auto& buffer : buffers_) {
     Bindings bindings;
     bindings.writes[0] = sums_->handle();
@@ -171,7 +172,7 @@ Status<VulkanError> DeviceTimer::record_reads(CommandRecorder& recorder, ReadPat
 Status<VulkanError> DeviceTimer::check_sums() {
   std::vector<std::uint32_t> sums(sums_->size() / sizeof(std::uint32_t));
   if (auto got = device_->read(*sums_, 0, std::as_writable_bytes(std::span(sums))); !got.ok()) return got;
-  const auto lanes = static_cast<std::ptrdiff_t>(groups_ * device_->tuning().width);
+  const auto lanes = std::ptrdiff_t{groups_} * device_->tuning().width;
   const auto expected = static_cast<std::uint32_t>(buffer_bytes_ / kPatternBytes * pattern_sum_);
   for (std::size_t i = 0; i < buffers_.size(); ++i) {
     const auto first = sums.begin() + static_cast<std::ptrdiff_t>(i) * lanes;

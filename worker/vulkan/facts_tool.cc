@@ -203,6 +203,7 @@ int run(const Options& options) {
   if (!instance.ok()) return refuse(instance.error());
   const std::vector<VkPhysicalDevice> physical = (*instance)->physical_devices();
   std::vector<VulkanDeviceEntry> entries;
+  entries.reserve(physical.size());
   for (std::uint32_t i = 0; i < physical.size(); ++i) entries.push_back(inspect(physical[i], i).entry);
   const auto chosen = select_vulkan_device(entries, *selection);
   if (!chosen.ok()) return refuse(chosen.error());
