@@ -96,7 +96,7 @@ def bench_gateway(rounds):
     targets = {"idle RSS MiB": "<= 40", "CPU us per request (1 token, not streamed, c=32)": "<= 25",
                "CPU us per SSE event (60 streams of 64 tokens, request included)": "<= 6"}
     return {"values": out, "figures": [{"what": f"orchestratord: {name.split(' (')[0]}", "value": f"{value:.1f}", "target": targets.get(name)}
-                                       for name, value in out.items()]}
+                                       for name, value in out.items() if name != "request body bytes"]}
 
 
 def bench_latency(rounds):
