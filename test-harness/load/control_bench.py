@@ -36,7 +36,7 @@ def fairness(folder):
 def promises():
     text = output(binary_dir().parent / "tests/orchestratord_promises_test")
     rows = [(r"^offered +[\d.]+x: goodput", "goodput", ""), (r"^goodput at 3x", "goodput", ">= 95 %"), (r"^Retry-After", "Retry-After", "p90 <= 25 %"),
-            (r"^waves of", "Retry-After", ""), (r"^told", "on_time_probability", ""), (r"predicted to wait", "predicted start", "")]
+            (r"^waves of", "Retry-After", ""), (r"^told .*: +[1-9]", "on_time_probability", ""), (r"predicted to wait", "predicted start", "")]
     return [{"what": what, "value": line, "target": target} for pattern, what, target in rows for line in lines_of(text, pattern)]
 
 
