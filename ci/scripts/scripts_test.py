@@ -226,5 +226,50 @@ class Check(Folder):
             self.assertIn("links: ok" if expected == 0 else "b.md", done.stdout)
 
 
+class Wrapper(Folder):
+    """`./llama-orch` in a tree of its own; what it would run is a stub that writes down its name and arguments."""
+
+    def setUp(self):
+        super().setUp()
+        for name in ("llama-orch", "ci/deps.txt"):
+            self.put(name, (ROOT / name).read_text(encoding="utf-8"))
+        for name in ("apt-get", "sudo", "cmake", "ninja", "dpkg-query"):  # dpkg-query: nothing is installed
+            self.stub(f"stubs/{name}", 1)
+
+    def stub(self, name, status):
+        self.put(name, f'#!/bin/sh\necho "${{0##*/}} $*" >>{self.root}/calls\nenv\nexit {status}\n').chmod(0o755)
+
+    def calls(self):
+        path = self.root / "calls"
+        return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+    def llama_orch(self, *arguments, **environment):
+        return subprocess.run(["bash", self.root / "llama-orch", *arguments], capture_output=True, text=True, check=False, timeout=60,
+                              env={"PATH": f"{self.root}/stubs:/usr/bin:/bin", **environment})
+
+    def on(self, os_release, *arguments):
+        return self.llama_orch(*arguments, LLAMA_ORCH_OS_RELEASE=str(self.put("os-release", os_release)), HOME=str(self.root))
+
+    def test_OC_CLI_1009_another_system_is_refused_before_anything_is_installed(self):
+        for os_release in ("ID=fedora\nVERSION_ID=43\n", 'ID=ubuntu\nVERSION_ID="22.04"\n', "ID=arch\n"):
+            for command in ("up", "test", "check"):
+                with self.subTest(os_release=os_release, command=command):
+                    done = self.on(os_release, command)
+                    self.assertEqual(done.returncode, 2, done.stderr)
+                    self.assertEqual(done.stderr.count("is built on Debian 12, Debian 13 or Ubuntu 24.04"), 1)
+                    self.assertEqual(self.calls(), [])
+
+    def test_OC_CLI_1009_a_known_system_gets_the_packages_of_its_own_names(self):
+        for os_release, wanted in (('ID=debian\nVERSION_ID="12"\n', 1), ('ID=debian\nVERSION_ID="13"\n', 2), ('ID=ubuntu\nVERSION_ID="24.04"\n', 3)):
+            with self.subTest(os_release=os_release):
+                (self.root / "calls").unlink(missing_ok=True)
+                self.on(os_release, "up")
+                rows = [[cell.strip() for cell in line.split("|")] for line in (ROOT / "ci/deps.txt").read_text(encoding="utf-8").splitlines()
+                        if line.strip() and not line.startswith("#")]
+                names = [row[0] if row[wanted - 1] == "=" else row[wanted - 1] for row in rows if row[3] == "build"]
+                asked = [call.split()[-1] for call in self.calls() if call.startswith("dpkg-query")]
+                self.assertEqual(asked, [name for name in names if name != "-"])
+
+
 if __name__ == "__main__":
     unittest.main()
