@@ -1,6 +1,7 @@
 """Tests of the scripts that guard the tree: each guard is shown a breach and must see it."""
 
 import contextlib
+import getpass
 import hashlib
 import io
 import json
@@ -269,6 +270,16 @@ class Wrapper(Folder):
                 names = [row[0] if row[wanted - 1] == "=" else row[wanted - 1] for row in rows if row[3] == "build"]
                 asked = [call.split()[-1] for call in self.calls() if call.startswith("dpkg-query")]
                 self.assertEqual(asked, [name for name in names if name != "-"])
+
+    def test_OC_CLI_1008_the_client_is_told_where_the_script_keeps_its_data(self):
+        self.stub("build/release/bin/llama-orch-cli", 0)
+        for environment, data in (({"HOME": "/h"}, "/h/.local/share/llama-orch"), ({"XDG_DATA_HOME": "/x", "HOME": "/h"}, "/x/llama-orch"),
+                                  ({"LLAMA_ORCH_DATA": "/d"}, "/d"), ({}, os.path.expanduser(f"~{getpass.getuser()}/.local/share/llama-orch")),
+                                  ({"HOME": ""}, os.path.expanduser(f"~{getpass.getuser()}/.local/share/llama-orch"))):
+            with self.subTest(environment=environment):
+                said = self.llama_orch("ps", **environment).stdout.splitlines()
+                self.assertIn(f"LLAMA_ORCH_DATA={data}", said)
+                self.assertTrue(any(len(line) > len("HOME=") for line in said if line.startswith("HOME=")), "a state folder needs one too")
 
 
 if __name__ == "__main__":
