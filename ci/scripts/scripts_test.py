@@ -1,12 +1,12 @@
 """Tests of the scripts that guard the tree: each guard is shown a breach and must see it."""
 
 import contextlib
-import getpass
 import hashlib
 import io
 import json
 import os
 import pathlib
+import pwd
 import subprocess
 import sys
 import tempfile
@@ -273,14 +273,36 @@ class Wrapper(Folder):
 
     def test_OC_CLI_1008_the_client_is_told_where_the_script_keeps_its_data(self):
         self.stub("build/release/bin/llama-orch-cli", 0)
+        own = pwd.getpwuid(os.getuid()).pw_dir + "/.local/share/llama-orch"
         for environment, data in (({"HOME": "/h"}, "/h/.local/share/llama-orch"), ({"XDG_DATA_HOME": "/x", "HOME": "/h"}, "/x/llama-orch"),
-                                  ({"LLAMA_ORCH_DATA": "/d"}, "/d"), ({}, os.path.expanduser(f"~{getpass.getuser()}/.local/share/llama-orch")),
-                                  ({"HOME": ""}, os.path.expanduser(f"~{getpass.getuser()}/.local/share/llama-orch"))):
+                                  ({"LLAMA_ORCH_DATA": "/d"}, "/d"), ({}, own), ({"HOME": ""}, own)):
             with self.subTest(environment=environment):
                 said = self.llama_orch("ps", **environment).stdout.splitlines()
                 self.assertIn(f"LLAMA_ORCH_DATA={data}", said)
                 self.assertTrue(any(len(line) > len("HOME=") for line in said if line.startswith("HOME=")), "a state folder needs one too")
 
+    def test_OC_CLI_1011_an_unknown_command_is_refused_with_the_list(self):
+        for arguments in (["satus"], ["satus", "--help"]):
+            done = self.llama_orch(*arguments)
+            self.assertEqual((done.returncode, done.stdout), (2, ""))
+            self.assertIn("satus", done.stderr)
+            for command in ("up", "run", "ps | status", "down", "test", "check"):
+                self.assertIn(f"\n  {command} ", done.stderr)
+
+    def test_OC_CLI_1011_help_installs_and_builds_nothing(self):
+        for command in ("up", "run", "ps", "reload"):
+            for flag in ("-h", "--help"):
+                with self.subTest(command=command, flag=flag):
+                    done = self.llama_orch(command, flag)
+                    self.assertEqual((done.returncode, done.stderr, self.calls()), (0, "", []))
+                    self.assertIn("Exit codes:", done.stdout)
+        self.stub("build/release/bin/llama-orch-cli", 0)
+        self.assertEqual(self.llama_orch("up", "--help").returncode, 0)
+        self.assertEqual(self.calls(), ["llama-orch-cli up --help"])
+        (self.root / "calls").unlink()
+        self.put("ci/run_tests.py", "print('help of the tests')")
+        self.assertEqual(self.llama_orch("test", "--help").stdout, "help of the tests\n")
+        self.assertEqual(self.calls(), [])
 
 if __name__ == "__main__":
     unittest.main()
