@@ -35,6 +35,7 @@ ClusterFiles::ClusterFiles(std::string dir)
       orchestratord_state(state_dir + "/orchestratord"),
       pool_managerd_state(state_dir + "/pool"),
       supervisor_pid(state_dir + "/supervisor.pid"),
+      supervisor_log(log_dir + "/supervisor.log"),
       supervisor_failure(state_dir + "/supervisor.failure"),
       http_port(orchestratord_state + "/http.port"),
       manager_http_port(pool_managerd_state + "/http.port") {}

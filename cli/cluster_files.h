@@ -33,7 +33,8 @@ struct ClusterFiles {
   std::string pool_managerd_config;
   std::string orchestratord_state;
   std::string pool_managerd_state;
-  std::string supervisor_pid;      // locked by the running supervisor; holds its pid
+  std::string supervisor_pid;  // locked by the running supervisor; holds its pid
+  std::string supervisor_log;
   std::string supervisor_failure;  // why the supervisor gave up, in words; absent while it has not
   std::string http_port;           // written by orchestratord
   std::string manager_http_port;   // written by pool-managerd

@@ -8,12 +8,12 @@
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <thread>
 #include <vector>
 
 #include "cli/api_client.h"
+#include "cli/log_file.h"
 #include "cli/process.h"
 #include "cli/up.h"
 
@@ -41,21 +41,6 @@ bool cluster_runs(const ClusterOptions& options) {
   if (PidFile::owner(ClusterFiles(options.state_dir).supervisor_pid)) return true;
   std::fprintf(stderr, "no cluster is running (start it with `llama-orch up`)\n");
   return false;
-}
-
-std::string tail(const std::filesystem::path& path, std::uint32_t lines) {
-  constexpr std::streamoff kWindow = 256 * 1024;
-  std::ifstream in(path, std::ios::binary | std::ios::ate);
-  const std::streamoff size = in.tellg();
-  const std::streamoff start = std::max<std::streamoff>(0, size - kWindow);
-  std::string text(static_cast<std::size_t>(std::max<std::streamoff>(0, size - start)), '\0');
-  in.seekg(start);
-  in.read(text.data(), static_cast<std::streamsize>(text.size()));
-  std::size_t cut = text.size();
-  for (std::uint32_t seen = 0; cut > 0; --cut) {
-    if (text[cut - 1] == '\n' && cut != text.size() && ++seen == lines) break;
-  }
-  return text.substr(cut);
 }
 
 }  // namespace
@@ -112,7 +97,7 @@ int run_logs(const ClusterOptions& options, const std::string& process, std::uin
     }
   }
   std::sort(logs.begin(), logs.end());
-  for (const auto& path : logs) std::printf("==> %s <==\n%s\n", path.c_str(), tail(path, lines).c_str());
+  for (const auto& path : logs) std::printf("==> %s <==\n%s\n", path.c_str(), last_lines(path, lines).c_str());
   if (!logs.empty()) return 0;
   std::fprintf(stderr, "no log matches '%s' below %s\n", process.c_str(), options.state_dir.c_str());
   return 1;

@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <optional>
 
+#include "cli/log_file.h"
 #include "cli/process.h"
 
 namespace orch::cli {
@@ -22,6 +23,8 @@ constexpr double kStableAfter = 60.0;   // a child that ran this long starts ove
 constexpr double kStopDeadline = 40.0;  // per child: its own drain deadline (30 s) and some
 constexpr int kExitConfigFirst = 64;
 constexpr int kExitConfigLast = 78;
+constexpr double kLogsEvery = 1.0;                          // their sizes are looked at
+constexpr std::size_t kLogBytesMax = std::size_t{8} << 20;  // twice: the file and its predecessor
 
 double monotonic_seconds() {
   timespec now{};
@@ -38,15 +41,6 @@ struct Child {
   double start_at = 0;
   double backoff = kBackoffFirst;
 };
-
-std::string last_line(const std::string& path) {
-  const auto text = read_small_file(path);
-  if (!text.ok()) return {};
-  std::string lines = *text;
-  while (!lines.empty() && lines.back() == '\n') lines.pop_back();
-  const std::size_t cut = lines.rfind('\n');
-  return cut == std::string::npos ? lines : lines.substr(cut + 1);
-}
 
 // Waits for one of the blocked signals for at most `seconds`; 0 on timeout.
 int wait_signal(const sigset_t& signals, double seconds) {
@@ -73,7 +67,8 @@ class Supervisor {
     for (const int signal : {SIGTERM, SIGINT, SIGCHLD}) sigaddset(&signals, signal);
     ::sigprocmask(SIG_BLOCK, &signals, nullptr);
     for (;;) {
-      double next = 3600;
+      bound_logs();
+      double next = kLogsEvery;
       for (Child& child : children_) {
         reap(child);
         if (failed_) break;
@@ -119,6 +114,12 @@ class Supervisor {
     if (now - child.started > kStableAfter) child.backoff = kBackoffFirst;
     child.start_at = now + child.backoff;
     child.backoff = std::min(kBackoffMax, child.backoff * 2);
+  }
+
+  // OC-CLI-1007. A log that cannot be cut is tried again; to say so here would only make another one grow.
+  void bound_logs() {
+    static_cast<void>(bound_log(files_.supervisor_log, kLogBytesMax).ok());
+    for (const Child& child : children_) static_cast<void>(bound_log(child.log, kLogBytesMax).ok());
   }
 
   void fail(const std::string& reason) {

@@ -15,7 +15,7 @@ struct SupervisorOptions {
 
 // Runs until told to stop; the exit code of the process. A child that ends with a configuration exit code (64 to 78:
 // its input is wrong, a restart cannot help) ends the whole cluster, and the reason is left in
-// ClusterFiles::supervisor_failure.
+// ClusterFiles::supervisor_failure. The logs of the children and its own are cut at 8 MiB, each with one predecessor.
 int run_supervisor(const SupervisorOptions& options);
 
 }  // namespace orch::cli

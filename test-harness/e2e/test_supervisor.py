@@ -1,0 +1,116 @@
+"""What `up` leaves behind: faults that pass do not end it, its logs stay bounded, and it says why it ended."""
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+import resource
+import signal
+import socket
+import subprocess
+import tempfile
+
+import pytest
+
+from orch_cluster import binary_dir, mock_pool, model_file, request, wait_until
+
+
+class Supervised:
+    """A supervisor over the mock engine: the files that `up` writes, then `supervise` as `up` starts it."""
+
+    def __init__(self, directory, http_port=0):
+        self.state = pathlib.Path(directory)
+        self.logs = self.state / "logs"
+        self.gateway = self.state / "orchestratord"
+        pool = self.state / "pool"
+        for folder in (self.state / "config", self.logs, self.gateway, pool):
+            folder.mkdir(mode=0o700)
+        configs = {
+            "orchestratord": {"state_dir": str(self.gateway), "http": {"listen": f"127.0.0.1:{http_port}"}, "grpc": {"listen": "127.0.0.1:0"},
+                              "managers": [{"endpoint": f"unix:{pool}/manager.sock"}]},
+            "pool-managerd": {"state_dir": str(pool), "grpc": {"listen": f"unix:{pool}/manager.sock"}, "http": {"listen": "127.0.0.1:0"},
+                              "pools": [mock_pool()]}}
+        for name, config in configs.items():
+            (self.state / f"config/{name}.yaml").write_text(json.dumps(config))
+        self.process = None
+
+    def start(self, binaries=None):
+        binaries = binaries or binary_dir()
+        command = [binaries / "llama-orch-cli", "--state-dir", self.state, "--binary-dir", binaries, "supervise"]
+        with open(self.logs / "supervisor.log", "ab") as log:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        return self
+
+    def log(self, name="supervisor"):
+        path = self.logs / f"{name}.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def await_that(self, condition, seconds, what):
+        """Polls for it; a supervisor that has ended fails the test at once."""
+        def met():
+            assert self.process.poll() is None, f"the supervisor ended with {self.process.returncode}: {self.log()}"
+            return condition()
+        return wait_until(met, seconds, what)
+
+    def child(self, name):
+        """The pid of its child of that name; None while there is none."""
+        for pid in pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
+            with contextlib.suppress(OSError):
+                if pathlib.Path(f"/proc/{pid}/exe").resolve().name == name:
+                    return int(pid)
+        return None
+
+    def ready(self):
+        with contextlib.suppress(OSError, ValueError):
+            port = int((self.gateway / "http.port").read_text())
+            return request("GET", f"http://127.0.0.1:{port}/readyz", timeout=5).status == 200
+        return False
+
+    def kill(self, name):
+        os.kill(self.child(name), signal.SIGKILL)
+
+
+@pytest.fixture
+def supervised():
+    with tempfile.TemporaryDirectory(prefix="orch") as directory:  # its sockets need a short path
+        cluster = Supervised(directory)
+        try:
+            yield cluster
+        finally:
+            if cluster.process and cluster.process.poll() is None:
+                cluster.process.terminate()
+                cluster.process.wait(90)
+
+
+def test_OC_CLI_1007_the_logs_are_bounded_while_their_writers_run(supervised):
+    supervised.start().await_that(supervised.ready, 30, "the cluster is ready")
+    for name in ("supervisor", "pool-managerd", "orchestratord"):
+        log = supervised.logs / f"{name}.log"
+        with open(log, "ab") as writer:
+            os.truncate(log, 20 << 20)
+            writer.write(b"the newest line\n")
+        old = supervised.logs / f"{name}.log.1"
+        supervised.await_that(lambda: old.exists() and log.stat().st_size < 1 << 20, 20, f"{log} is cut")  # noqa: B023
+        assert old.stat().st_size <= 9 << 20 and b"the newest line\n" in old.read_bytes()[-4096:]
+    supervised.kill("orchestratord")
+    supervised.await_that(lambda: "ended with signal 9" in supervised.log(), 20, "what comes after the cut is in the log")
+    assert supervised.log().startswith("orchestratord ended"), "who has it open goes on at its new end"
+
+
+def up(state, *arguments):
+    command = [binary_dir() / "llama-orch-cli", "--state-dir", state, "--binary-dir", binary_dir(), "--grpc-listen", "127.0.0.1:0",
+               "--model-path", model_file(), "--device", "cpu", *arguments, "up"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_OC_CLI_1007_a_refused_start_is_explained_however_long_the_log_is():
+    with tempfile.TemporaryDirectory(prefix="orch") as state, socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        logs = pathlib.Path(state) / "logs"
+        logs.mkdir()
+        (logs / "orchestratord.log").write_bytes(b"an older line\n" * (150 << 10))
+        done = up(state, "--listen", f"127.0.0.1:{port}")
+        assert done.returncode == 1 and str(port) in done.stderr, (done.stdout, done.stderr)
