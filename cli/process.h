@@ -40,6 +40,9 @@ std::optional<Exit> poll_exit(pid_t pid);
 
 bool process_alive(pid_t pid);
 
+// Whether another process holds the lock (flock) of that file.
+bool is_locked(const std::string& path);
+
 // A pid file that only its living owner holds locked, so that a recycled pid is never signalled.
 class PidFile {
  public:

@@ -54,5 +54,16 @@ TEST(PidFile, names_its_owner_only_while_the_owner_lives) {
   EXPECT_FALSE(PidFile::owner(path).has_value());
 }
 
+TEST(PidFile, OC_CLI_1006_a_lock_is_seen_and_an_absent_file_is_free) {
+  const orch::testing::TempFolder folder;
+  const std::string path = folder.path() + "/lock";
+  EXPECT_FALSE(is_locked(path));
+  {
+    const auto held = PidFile::acquire(path);
+    EXPECT_TRUE(is_locked(path));
+  }
+  EXPECT_FALSE(is_locked(path));
+}
+
 }  // namespace
 }  // namespace orch::cli

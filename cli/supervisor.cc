@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <optional>
 
@@ -23,6 +24,9 @@ constexpr double kStableAfter = 60.0;   // a child that ran this long starts ove
 constexpr double kStopDeadline = 40.0;  // per child: its own drain deadline (30 s) and some
 constexpr int kExitConfigFirst = 64;
 constexpr int kExitConfigLast = 78;
+// A supervisor that was killed leaves children that stop by themselves; they take no longer than kStopDeadline.
+constexpr double kPredecessorDeadline = kStopDeadline + 5.0;
+constexpr double kLookEvery = 0.2;                          // for the predecessor's end
 constexpr double kLogsEvery = 1.0;                          // their sizes are looked at
 constexpr std::size_t kLogBytesMax = std::size_t{8} << 20;  // twice: the file and its predecessor
 
@@ -36,7 +40,11 @@ struct Child {
   std::string name;
   std::string config;
   std::string log;
+  std::string port_file;  // it writes this once it is up
+  std::string lock_file;  // it holds this for its whole life
   std::optional<pid_t> pid = std::nullopt;
+  bool was_up = false;  // in this supervisor's life
+  bool waits = false;   // for a predecessor that still holds lock_file
   double started = 0;
   double start_at = 0;
   double backoff = kBackoffFirst;
@@ -55,10 +63,16 @@ class Supervisor {
  public:
   Supervisor(const SupervisorOptions& options, const ClusterFiles& files) : options_(options), files_(files) {
     // pool-managerd first: orchestratord then finds its socket at the first try.
-    children_[0] = {
-        .name = "pool-managerd", .config = files.pool_managerd_config, .log = files.log_dir + "/pool-managerd.log"};
-    children_[1] = {
-        .name = "orchestratord", .config = files.orchestratord_config, .log = files.log_dir + "/orchestratord.log"};
+    children_[0] = {.name = "pool-managerd",
+                    .config = files.pool_managerd_config,
+                    .log = files.log_dir + "/pool-managerd.log",
+                    .port_file = files.manager_http_port,
+                    .lock_file = files.pool_managerd_state + "/lock"};
+    children_[1] = {.name = "orchestratord",
+                    .config = files.orchestratord_config,
+                    .log = files.log_dir + "/orchestratord.log",
+                    .port_file = files.http_port,
+                    .lock_file = files.orchestratord_state + "/lock"};
   }
 
   int run() {
@@ -89,6 +103,10 @@ class Supervisor {
 
  private:
   void start(Child& child) {
+    if (!child.was_up) {
+      if (waits_for_predecessor(child)) return;
+      ::unlink(child.port_file.c_str());
+    }
     const auto pid = spawn({.command = {options_.binary_dir + "/" + child.name, "--config", child.config},
                             .log_file = child.log,
                             .die_with_parent = true});
@@ -97,7 +115,16 @@ class Supervisor {
       child.pid = *pid;
       return;
     }
-    fail(child.name + " could not be started: " + pid.error());
+    give_up_or_retry(child, child.name + " could not be started: " + pid.error());
+  }
+
+  bool waits_for_predecessor(Child& child) {
+    const double now = monotonic_seconds();
+    if (now >= predecessor_deadline_ || !is_locked(child.lock_file)) return false;
+    if (!child.waits) std::fprintf(stderr, "%s waits: %s is in use\n", child.name.c_str(), child.lock_file.c_str());
+    child.waits = true;
+    child.start_at = now + kLookEvery;
+    return true;
   }
 
   void reap(Child& child) {
@@ -105,14 +132,30 @@ class Supervisor {
     const auto exit = poll_exit(*child.pid);
     if (!exit) return;
     child.pid.reset();
-    std::fprintf(stderr, "%s ended with %s\n", child.name.c_str(), exit->to_string().c_str());
-    if (!exit->signaled && exit->code >= kExitConfigFirst && exit->code <= kExitConfigLast) {
-      fail(child.name + " refused to start (" + exit->to_string() + "): " + last_line(child.log));
-      return;
+    child.was_up = child.was_up || ::access(child.port_file.c_str(), F_OK) == 0;
+    if (monotonic_seconds() - child.started > kStableAfter) child.backoff = kBackoffFirst;
+    const std::string ended = child.name + " ended with " + exit->to_string();
+    if (exit->signaled || exit->code < kExitConfigFirst || exit->code > kExitConfigLast) {
+      retry(child, ended);
+    } else {
+      std::fprintf(stderr, "%s\n", ended.c_str());
+      give_up_or_retry(child, child.name + " refused to start (" + exit->to_string() + "): " + last_line(child.log));
     }
-    const double now = monotonic_seconds();
-    if (now - child.started > kStableAfter) child.backoff = kBackoffFirst;
-    child.start_at = now + child.backoff;
+  }
+
+  // OC-CLI-1006: what a child refuses at its first start its user has to correct; what has worked once fails by
+  // something that passes (a full disk, a lock, no memory for a process).
+  void give_up_or_retry(Child& child, const std::string& reason) {
+    if (child.was_up) {
+      retry(child, reason);
+    } else {
+      fail(reason);
+    }
+  }
+
+  void retry(Child& child, const std::string& reason) {
+    std::fprintf(stderr, "%s; started again in %.1f s\n", reason.c_str(), child.backoff);
+    child.start_at = monotonic_seconds() + child.backoff;
     child.backoff = std::min(kBackoffMax, child.backoff * 2);
   }
 
@@ -146,6 +189,7 @@ class Supervisor {
   SupervisorOptions options_;
   const ClusterFiles& files_;
   std::array<Child, 2> children_;
+  const double predecessor_deadline_ = monotonic_seconds() + kPredecessorDeadline;
   bool failed_ = false;
 };
 
@@ -153,12 +197,13 @@ class Supervisor {
 
 int run_supervisor(const SupervisorOptions& options) {
   const ClusterFiles files(options.state_dir);
-  ::unlink(files.supervisor_failure.c_str());
+  std::signal(SIGXFSZ, SIG_IGN);  // a limit on file sizes is a full disk to a log, not the end of the cluster
   auto pid_file = PidFile::acquire(files.supervisor_pid);
   if (!pid_file.ok()) {
     std::fprintf(stderr, "%s\n", pid_file.error().c_str());
     return 1;
   }
+  ::unlink(files.supervisor_failure.c_str());
   return Supervisor(options, files).run();
 }
 

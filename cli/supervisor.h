@@ -13,9 +13,10 @@ struct SupervisorOptions {
   std::string state_dir;
 };
 
-// Runs until told to stop; the exit code of the process. A child that ends with a configuration exit code (64 to 78:
-// its input is wrong, a restart cannot help) ends the whole cluster, and the reason is left in
-// ClusterFiles::supervisor_failure. The logs of the children and its own are cut at 8 MiB, each with one predecessor.
+// Runs until told to stop; the exit code of the process. A child that refuses to start (64 to 78) before it was up once
+// ends the whole cluster, since its input is wrong and a restart cannot help; the reason is left in
+// ClusterFiles::supervisor_failure. After that every end of a child is a fault that passes. The logs of the children and
+// its own are cut at 8 MiB, each with one predecessor.
 int run_supervisor(const SupervisorOptions& options);
 
 }  // namespace orch::cli

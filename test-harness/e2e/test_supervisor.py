@@ -83,6 +83,65 @@ def supervised():
                 cluster.process.wait(90)
 
 
+def test_OC_CLI_1006_a_full_disk_that_passes_does_not_end_the_cluster(supervised):
+    supervised.start().await_that(supervised.ready, 30, "the cluster is ready")
+    pid = supervised.process.pid
+    _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, hard))  # no process started from now on can write a file
+    supervised.kill("orchestratord")
+    boot = supervised.gateway / "boot.new"
+    supervised.await_that(boot.exists, 20, "orchestratord is started and cannot write its boot counter")
+    supervised.await_that(lambda: supervised.child("orchestratord") is None, 20, "it has ended")
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
+    supervised.await_that(supervised.ready, 60, "the cluster is ready again")
+
+
+def test_OC_CLI_1006_a_lock_that_is_held_for_a_while_does_not_end_the_cluster(supervised):
+    supervised.start().await_that(supervised.ready, 30, "the cluster is ready")
+    with open(supervised.gateway / "lock", "rb") as lock:
+        def take():
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            child = supervised.child("orchestratord")
+            if child:
+                os.kill(child, signal.SIGKILL)
+            return False
+        supervised.await_that(take, 20, "the lock of a killed orchestratord is taken")
+        supervised.await_that(lambda: "ended with exit code 74" in supervised.log(), 20, "the next one has found it taken")
+    supervised.await_that(supervised.ready, 60, "the cluster is ready again")
+
+
+def test_OC_CLI_1006_what_a_killed_supervisor_left_behind_is_waited_for(supervised):
+    with open(supervised.gateway / "lock", "ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as an orchestratord that still drains
+        supervised.start().await_that(lambda: "in use" in supervised.log() + supervised.log("orchestratord"), 20, "the supervisor has met it")
+        supervised.await_that(lambda: True, 1, "it has not ended by it")
+    supervised.await_that(supervised.ready, 60, "the cluster is ready")
+
+
+def test_OC_CLI_1006_a_first_start_that_is_refused_ends_the_cluster_with_its_reason(supervised):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        config = supervised.state / "config/orchestratord.yaml"
+        config.write_text(config.read_text().replace('"http": {"listen": "127.0.0.1:0"}', f'"http": {{"listen": "127.0.0.1:{port}"}}'))
+        assert supervised.start().process.wait(60) == 1, supervised.log()
+    assert f":{port}" in (supervised.state / "supervisor.failure").read_text()
+
+
+def test_OC_CLI_1006_a_daemon_that_cannot_be_started_for_a_while_does_not_end_the_cluster(supervised, tmp_path):
+    for name in ("llama-orch-cli", "orchestratord", "pool-managerd", "adapterd"):
+        (tmp_path / name).symlink_to((binary_dir() / name).resolve())
+    supervised.start(tmp_path).await_that(supervised.ready, 30, "the cluster is ready")
+    (tmp_path / "orchestratord").unlink()  # as a build does before it writes the new one
+    supervised.kill("orchestratord")
+    supervised.await_that(lambda: "could not be started" in supervised.log(), 20, "the supervisor has missed it")
+    (tmp_path / "orchestratord").symlink_to((binary_dir() / "orchestratord").resolve())
+    supervised.await_that(supervised.ready, 60, "the cluster is ready again")
+
+
 def test_OC_CLI_1007_the_logs_are_bounded_while_their_writers_run(supervised):
     supervised.start().await_that(supervised.ready, 30, "the cluster is ready")
     for name in ("supervisor", "pool-managerd", "orchestratord"):
