@@ -128,12 +128,18 @@ PidFile::~PidFile() {
   if (fd_ >= 0) ::close(fd_);  // releases the lock
 }
 
-Result<PidFile, std::string> PidFile::acquire(const std::string& path) {
+Result<PidFile, std::string> PidFile::acquire(const std::string& path, std::chrono::milliseconds patience) {
+  constexpr int kLookEveryMs = 20;
   const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (fd < 0) return Err{"cannot open " + path + ": " + std::strerror(errno)};
-  if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
-    ::close(fd);
-    return Err{path + " is held by another process"};
+  const auto end = std::chrono::steady_clock::now() + patience;
+  while (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    if (std::chrono::steady_clock::now() >= end) {
+      ::close(fd);
+      return Err{path + " is held by another process"};
+    }
+    pollfd none{-1, 0, 0};
+    ::poll(&none, 1, kLookEveryMs);
   }
   const std::string text = std::to_string(::getpid()) + "\n";
   if (::ftruncate(fd, 0) != 0 || ::pwrite(fd, text.data(), text.size(), 0) != static_cast<ssize_t>(text.size())) {

@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <optional>
 #include <string>
 #include <vector>
@@ -52,8 +53,9 @@ class PidFile {
   PidFile& operator=(PidFile&&) = delete;
   ~PidFile();
 
-  // Locks and writes our pid; error when another process holds it.
-  static Result<PidFile, std::string> acquire(const std::string& path);
+  // Locks and writes our pid; error when another process still holds it after `patience`: owner() takes the lock too,
+  // for as long as it looks.
+  static Result<PidFile, std::string> acquire(const std::string& path, std::chrono::milliseconds patience);
   // The pid of the process that holds the lock; nullopt when nobody does.
   static std::optional<pid_t> owner(const std::string& path);
 

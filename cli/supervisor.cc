@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <optional>
@@ -29,6 +30,7 @@ constexpr double kPredecessorDeadline = kStopDeadline + 5.0;
 constexpr double kLookEvery = 0.2;                          // for the predecessor's end
 constexpr double kLogsEvery = 1.0;                          // their sizes are looked at
 constexpr std::size_t kLogBytesMax = std::size_t{8} << 20;  // twice: the file and its predecessor
+constexpr std::chrono::milliseconds kLockPatience{1000};
 
 double monotonic_seconds() {
   timespec now{};
@@ -198,7 +200,7 @@ class Supervisor {
 int run_supervisor(const SupervisorOptions& options) {
   const ClusterFiles files(options.state_dir);
   std::signal(SIGXFSZ, SIG_IGN);  // a limit on file sizes is a full disk to a log, not the end of the cluster
-  auto pid_file = PidFile::acquire(files.supervisor_pid);
+  auto pid_file = PidFile::acquire(files.supervisor_pid, kLockPatience);
   if (!pid_file.ok()) {
     std::fprintf(stderr, "%s\n", pid_file.error().c_str());
     return 1;

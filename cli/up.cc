@@ -6,10 +6,12 @@
 #include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <thread>
 
 #include "cli/api_client.h"
 #include "cli/commands.h"
+#include "cli/log_file.h"
 #include "cli/process.h"
 #include "cli/replica_progress.h"
 
@@ -48,22 +50,24 @@ bool model_is_served(const ClusterOptions& options) {
   return reply.ok() && reply->status == 200;
 }
 
-int start_supervisor(const ClusterOptions& options, const ClusterFiles& files) {
-  const auto written = write_cluster_files(options, files);
-  if (!written.ok()) {
-    std::fprintf(stderr, "%s\n", Result<Ok, std::string>(written).error().c_str());
-    return 1;
-  }
+Result<pid_t, std::string> start_supervisor(const ClusterOptions& options, const ClusterFiles& files) {
+  ORCH_TRY(written, write_cluster_files(options, files));
+  static_cast<void>(written);
   ::unlink(files.supervisor_failure.c_str());
   ::unlink(files.http_port.c_str());
   ::unlink(files.manager_http_port.c_str());
-  const auto pid = spawn({.command = {options.binary_dir + "/llama-orch-cli", "--state-dir", options.state_dir,
-                                      "--binary-dir", options.binary_dir, "supervise"},
-                          .log_file = files.log_dir + "/supervisor.log",
-                          .new_session = true});
-  if (pid.ok()) return 0;
-  std::fprintf(stderr, "%s\n", pid.error().c_str());
-  return 1;
+  return spawn({.command = {options.binary_dir + "/llama-orch-cli", "--state-dir", options.state_dir, "--binary-dir",
+                            options.binary_dir, "supervise"},
+                .log_file = files.supervisor_log,
+                .new_session = true});
+}
+
+// OC-CLI-1010: nobody is left who could bring the model up. Ours may have ended because another one runs: that one will
+// do.
+bool supervisor_gone(const ClusterFiles& files, std::optional<pid_t>& ours) {
+  if (ours && !poll_exit(*ours)) return false;
+  ours.reset();
+  return !PidFile::owner(files.supervisor_pid);
 }
 
 // The model will not come. A cluster of our own making is stopped, so that the next `up` starts with what was
@@ -149,8 +153,14 @@ int ensure_up(const ClusterOptions& options) {
   const ClusterFiles files(options.state_dir);
   const bool running = PidFile::owner(files.supervisor_pid).has_value();
   if (running && model_is_served(options)) return 0;
+  std::optional<pid_t> ours;
   if (!running) {
-    if (const int code = start_supervisor(options, files); code != 0) return code;
+    const auto pid = start_supervisor(options, files);
+    if (!pid.ok()) {
+      std::fprintf(stderr, "%s\n", pid.error().c_str());
+      return 1;
+    }
+    ours = *pid;
   }
   const auto start = Clock::now();
   std::string shown;
@@ -165,6 +175,11 @@ int ensure_up(const ClusterOptions& options) {
                " ms");
       if (::isatty(2) != 0) std::fputc('\n', stderr);
       return 0;
+    }
+    if (supervisor_gone(files, ours)) {
+      progress("");
+      std::fprintf(stderr, "the cluster's supervisor has ended: %s\n", last_line(files.supervisor_log).c_str());
+      return 1;
     }
     const ReplicaProgress now = ask_manager(options);
     if (now.failure) {

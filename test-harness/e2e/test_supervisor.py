@@ -173,3 +173,13 @@ def test_OC_CLI_1007_a_refused_start_is_explained_however_long_the_log_is():
         (logs / "orchestratord.log").write_bytes(b"an older line\n" * (150 << 10))
         done = up(state, "--listen", f"127.0.0.1:{port}")
         assert done.returncode == 1 and str(port) in done.stderr, (done.stdout, done.stderr)
+
+
+def test_OC_CLI_1010_up_ends_when_its_supervisor_cannot_start():
+    with tempfile.TemporaryDirectory(prefix="orch") as state:
+        lock = pathlib.Path(state) / "supervisor.pid"
+        with open(lock, "wb") as looking:
+            fcntl.flock(looking, fcntl.LOCK_SH)  # as `ps` does, only longer
+            done = up(state, "--listen", "127.0.0.1:0")
+        assert done.returncode == 1, (done.stdout, done.stderr)
+        assert f"{lock} is held by another process" in done.stderr, done.stderr
