@@ -40,32 +40,57 @@ int pull(const orch::cli::ClusterOptions& options, const orch::cli::PullRequest&
   return 0;
 }
 
+constexpr const char* kClusterFlags = "Flags of the cluster, for every command";
+constexpr const char* kExitCodes =
+    "Exit codes: 0 done; 1 refused or failed, the reason is on standard error; 2 wrong usage.";
+
+std::string cluster_flags(const CLI::App& app) {
+  const auto flags = app.get_options([](const CLI::Option* option) { return option->get_group() == kClusterFlags; });
+  return CLI::Formatter().make_group(kClusterFlags, false, flags);
+}
+
+// OC-CLI-1011: what was said instead of a command, and which ones there are.
+void refuse_command(const CLI::App& app) {
+  const auto words = app.remaining();
+  if (!words.empty()) std::fprintf(stderr, "unknown command '%s'\n", words.front().c_str());
+  std::fputs(app.help().c_str(), stderr);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   using namespace orch::cli;
-  CLI::App app{"llama-orch: one front door for language models on your own machines"};
+  CLI::App app{"llama-orch: one front door for language models on your own machines", "llama-orch"};
   app.require_subcommand(1);
   app.fallthrough();  // flags of the cluster may stand behind the command too
+  app.option_defaults()->group(kClusterFlags);
 
   ClusterOptions options;
   options.state_dir = default_state_dir();
   options.models_dir = default_models_dir();
   std::error_code ignored;
   options.binary_dir = std::filesystem::read_symlink("/proc/self/exe", ignored).parent_path().string();
-  app.add_option("--state-dir", options.state_dir, "where the cluster keeps its files");
+  app.add_option("--state-dir", options.state_dir, "where the cluster keeps its files")->capture_default_str();
   app.add_option("--binary-dir", options.binary_dir, "where orchestratord, pool-managerd and workerd are");
-  app.add_option("--listen", options.http_listen, "HTTP address of a cluster that is to be started");
-  app.add_option("--grpc-listen", options.grpc_listen, "gRPC address of a cluster that is to be started");
-  app.add_option("--models-dir", options.models_dir, "where `models pull` keeps model files");
+  app.add_option("--listen", options.http_listen, "HTTP address of a cluster that is to be started")
+      ->capture_default_str();
+  app.add_option("--grpc-listen", options.grpc_listen, "gRPC address of a cluster that is to be started")
+      ->capture_default_str();
+  app.add_option("--models-dir", options.models_dir, "where `models pull` keeps model files")->capture_default_str();
   app.add_option("--model-path", options.model_path, "GGUF file; default: the one of that name in --models-dir");
   app.add_option("--model", options.model_name, "name the model is served under")->default_val("smollm2-135m-instruct");
   app.add_option("--model-digest", options.model_digest,
                  "sha256:<hex> the file must have; default: what stands beside it");
-  app.add_option("--device", options.device, "auto, cpu, vulkan, vulkan:<index> or vulkan:<uuid>");
-  app.add_option("--slots", options.slots, "concurrent jobs of the replica")->check(CLI::Range(1, 64));
+  app.add_option("--device", options.device, "auto, cpu, vulkan, vulkan:<index> or vulkan:<uuid>")
+      ->capture_default_str();
+  app.add_option("--slots", options.slots, "concurrent jobs of the replica")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 64));
   app.add_option("--threads", options.threads, "compute threads of the replica; 0: cores - 1")
       ->check(CLI::Range(0, 256));
+
+  app.option_defaults()->group("Options");
+  app.footer(cluster_flags(app) + "\n" + kExitCodes);  // of the commands below, which take it over
 
   int code = 0;
   auto* up = app.add_subcommand("up", "start the cluster, wait for the model, stream a haiku");
@@ -80,8 +105,8 @@ int main(int argc, char** argv) {
   bool timing = false;
   auto* run = app.add_subcommand("run", "print the model's answer to a prompt; starts what is not running");
   run->add_option("prompt", prompt, "what to ask")->required();
-  run->add_option("--max-tokens", max_tokens)->check(CLI::Range(1, 1 << 20));
-  run->add_option("--temperature", temperature)->check(CLI::Range(0.0, 2.0));
+  run->add_option("--max-tokens", max_tokens, "the answer ends after so many")->check(CLI::Range(1, 1 << 20));
+  run->add_option("--temperature", temperature, "0: always the likeliest token")->check(CLI::Range(0.0, 2.0));
   run->add_flag("--timing", timing, "time to first token and tokens/s on standard error");
   run->callback([&] {
     resolve_model(options);
@@ -100,7 +125,7 @@ int main(int argc, char** argv) {
   PullRequest wanted;
   auto* models = app.add_subcommand("models", "the model files at hand and the memory each needs");
   auto* pull_command = models->add_subcommand("pull", "take a GGUF file from a path or an https URL");
-  pull_command->add_option("source", wanted.source)->required();
+  pull_command->add_option("source", wanted.source, "a path or an https URL")->required();
   pull_command->add_option("--name", wanted.name, "served under; default: the file's name");
   pull_command->add_option("--digest", wanted.digest, "sha256:<hex>; a URL needs one");
   models->callback([&] {
@@ -114,13 +139,13 @@ int main(int argc, char** argv) {
   std::string process;
   std::uint32_t lines = 50;
   auto* logs = app.add_subcommand("logs", "the last lines of every log, or of those whose name contains NAME");
-  logs->add_option("name", process);
-  logs->add_option("-n,--lines", lines)->check(CLI::Range(1, 100000));
+  logs->add_option("name", process, "part of a log's name, like orchestratord; default: all");
+  logs->add_option("-n,--lines", lines, "of each log; default 50")->check(CLI::Range(1, 100000));
   logs->callback([&] { code = run_logs(options, process, lines); });
 
   std::string task_id;
   auto* cancel = app.add_subcommand("cancel", "cancel a task");
-  cancel->add_option("task_id", task_id)->required();
+  cancel->add_option("task_id", task_id, "as it was posted to /v1/tasks")->required();
   cancel->callback([&] { code = run_cancel(options, task_id); });
 
   OperationWish wish;
@@ -151,11 +176,13 @@ int main(int argc, char** argv) {
   supervise->callback(
       [&] { code = run_supervisor({.binary_dir = options.binary_dir, .state_dir = options.state_dir}); });
 
+  app.footer(kExitCodes);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    const int usage = app.exit(error);
-    return usage == 0 ? 0 : 2;
+    if (app.exit(error) == 0) return 0;
+    if (app.get_subcommands().empty()) refuse_command(app);
+    return 2;
   }
   return code;
 }

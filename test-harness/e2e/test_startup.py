@@ -146,6 +146,26 @@ def test_OC_CLI_1001_1004_up_streams_an_answer_says_what_served_it_and_down_leav
         assert down.returncode == 0 and not of_the_cluster(), (down.stderr, of_the_cluster())
 
 
+def client(*arguments):
+    return subprocess.run([binary_dir() / "llama-orch-cli", *arguments], capture_output=True, text=True, timeout=20, check=False)
+
+
+COMMANDS = ["up", "run", "ps", "status", "doctor", "models", "logs", "cancel", "drain", "undrain", "restart", "reload", "down"]
+
+
+@pytest.mark.parametrize("command", [[name] for name in COMMANDS] + [["models", "pull"]], ids=" ".join)
+def test_OC_CLI_1011_each_command_explains_itself_and_its_exit_codes(command):
+    done = client(*command, "--help")
+    assert done.returncode == 0 and f"{' '.join(command)} [OPTIONS]" in done.stdout, done.stdout
+    assert "Exit codes: 0 " in done.stdout
+
+
+def test_OC_CLI_1011_an_unknown_command_is_refused_with_the_list():
+    done = client("satus")
+    assert done.returncode == 2 and done.stdout == "" and "satus" in done.stderr
+    assert all(f"\n  {command} " in done.stderr for command in COMMANDS), done.stderr
+
+
 def test_the_mock_calls_itself_mock():
     with Cluster([mock_pool()]) as cluster:
         cluster.wait_ready()
