@@ -15,8 +15,8 @@ struct SupervisorOptions {
 
 // Runs until told to stop; the exit code of the process. A child that refuses to start (64 to 78) before it was up once
 // ends the whole cluster, since its input is wrong and a restart cannot help; the reason is left in
-// ClusterFiles::supervisor_failure. After that every end of a child is a fault that passes. The logs of the children and
-// its own are cut at 8 MiB, each with one predecessor.
+// ClusterFiles::supervisor_failure. After that every end of a child is a fault that passes. The logs of the children
+// and its own are cut at 8 MiB, each with one predecessor.
 int run_supervisor(const SupervisorOptions& options);
 
 }  // namespace orch::cli

@@ -271,15 +271,23 @@ class Wrapper(Folder):
                 asked = [call.split()[-1] for call in self.calls() if call.startswith("dpkg-query")]
                 self.assertEqual(asked, [name for name in names if name != "-"])
 
-    def test_OC_CLI_1008_the_client_is_told_where_the_script_keeps_its_data(self):
+    def said_of(self, name, **environment):
         self.stub("build/release/bin/llama-orch-cli", 0)
-        own = pwd.getpwuid(os.getuid()).pw_dir + "/.local/share/llama-orch"
+        done = self.llama_orch("ps", **environment)
+        return next((line.removeprefix(f"{name}=") for line in done.stdout.splitlines() if line.startswith(f"{name}=")), done.stderr)
+
+    def test_OC_CLI_1008_the_client_is_told_where_the_script_keeps_its_data(self):
         for environment, data in (({"HOME": "/h"}, "/h/.local/share/llama-orch"), ({"XDG_DATA_HOME": "/x", "HOME": "/h"}, "/x/llama-orch"),
-                                  ({"LLAMA_ORCH_DATA": "/d"}, "/d"), ({}, own), ({"HOME": ""}, own)):
+                                  ({"LLAMA_ORCH_DATA": "/d"}, "/d")):
             with self.subTest(environment=environment):
-                said = self.llama_orch("ps", **environment).stdout.splitlines()
-                self.assertIn(f"LLAMA_ORCH_DATA={data}", said)
-                self.assertTrue(any(len(line) > len("HOME=") for line in said if line.startswith("HOME=")), "a state folder needs one too")
+                self.assertEqual(self.said_of("LLAMA_ORCH_DATA", **environment), data)
+
+    def test_OC_CLI_1008_without_a_home_the_folders_are_those_of_the_user(self):
+        home = pwd.getpwuid(os.getuid()).pw_dir
+        for environment in ({}, {"HOME": ""}):
+            with self.subTest(environment=environment):
+                self.assertEqual(self.said_of("LLAMA_ORCH_DATA", **environment), f"{home}/.local/share/llama-orch")
+                self.assertEqual(self.said_of("HOME", **environment), home)  # of the state's folder
 
     def test_OC_CLI_1011_an_unknown_command_is_refused_with_the_list(self):
         for arguments in (["satus"], ["satus", "--help"]):
