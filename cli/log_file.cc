@@ -1,5 +1,6 @@
 #include "cli/log_file.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -30,6 +31,7 @@ bool copy_newest(const std::string& from, const std::string& to, std::size_t byt
   const std::streamoff start = in.tellg() - static_cast<std::streamoff>(bytes_max);
   in.seekg(std::max<std::streamoff>(0, start));
   std::ofstream out(to, std::ios::binary | std::ios::trunc);
+  ::chmod(to.c_str(), 0600);  // OC-PLAT-1001: as private as the log; before anything is in it
   out << in.rdbuf();
   return in.good() && out.flush().good();
 }

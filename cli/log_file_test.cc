@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -49,6 +50,9 @@ TEST_F(LogFile, OC_CLI_1007_a_log_above_its_bound_starts_again_for_who_has_it_op
   ASSERT_EQ(::write(writer, "0123456789ab", 12), 12);
   ASSERT_TRUE(bound_log(path, 10).ok());
   EXPECT_EQ(read(path + ".1"), "23456789ab");
+  struct stat info{};
+  ASSERT_EQ(::stat((path + ".1").c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777U, 0600U);
   ASSERT_EQ(::write(writer, "new", 3), 3);
   ::close(writer);
   EXPECT_EQ(read(path), "new");
