@@ -46,6 +46,16 @@ TEST_F(CreateBackend, OC_ENGINE_1006_refuses_unknown_devices_kernels_and_limits)
   EXPECT_EQ(refusal(options).kind, ModelErrorKind::memory);
 }
 
+TEST_F(CreateBackend, OC_NUM_1003_what_is_created_without_a_choice_is_of_class_X) {
+  options.context = 128;
+  for (const char* device : {"auto", "cpu"}) {
+    options.device = device;
+    auto loaded = create_backend(*file, options, {});
+    ASSERT_TRUE(loaded.ok()) << loaded.error().message;
+    EXPECT_EQ(loaded->backend->info().numeric_class, "X") << device;
+  }
+}
+
 // Every table by its name: what this CPU has serves as asked, what it lacks is refused with the features' names.
 TEST_F(CreateBackend, OC_DEVICE_1005_a_forced_table_serves_or_names_what_is_missing) {
   const struct {

@@ -8,6 +8,9 @@
 #include <cmath>
 #include <cstring>
 #include <functional>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 #include "worker/cpu/mutants.h"
 #include "worker/model/memory_estimate.h"
@@ -191,6 +194,25 @@ TEST(CpuBackend, OC_NUM_1105_bytes_do_not_depend_on_denormal_modes) {
     }
   }
 }
+
+#if defined(__x86_64__)
+// Whoever calls may round as it likes; it finds its own way again afterwards.
+TEST(CpuBackend, OC_NUM_1106_bytes_do_not_depend_on_the_float_state_of_the_caller) {
+  constexpr unsigned int kTowardsZero = 0x7F80;
+  const TinyShape shape = shapes()[0];
+  const std::vector<std::uint32_t> tokens = tiny_tokens(shape, 300, 11);
+  for (const std::uint32_t threads : {1U, 2U}) {
+    const auto backend = backend_of(tiny_model(shape), scalar_kernels(), threads);
+    const unsigned int before = _mm_getcsr();
+    _mm_setcsr(kTowardsZero);
+    const auto logits = run_tokens(*backend, tokens, 100, shape.vocabulary);
+    const unsigned int after = _mm_getcsr();
+    _mm_setcsr(before);
+    EXPECT_EQ(hash_floats(logits), kGolden[0]) << threads << " threads";
+    EXPECT_EQ(after & 0x6000U, kTowardsZero & 0x6000U) << "the caller's rounding";
+  }
+}
+#endif
 
 // Three sequences interleaved in one batch, on scattered pages, give what each gives alone.
 TEST(CpuBackend, OC_NUM_1001_a_row_does_not_depend_on_its_neighbours_or_pages) {

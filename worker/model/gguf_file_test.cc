@@ -68,6 +68,34 @@ TEST(Gguf, OC_ENGINE_1008_refuses_wrong_magic_and_versions) {
   EXPECT_EQ(refusal(header(4, 0, 0)).field, "version");
 }
 
+// Version 3 added big-endian files and nothing else; version 2 has the same bytes but for its number.
+TEST(Gguf, OC_ENGINE_1008_version_2_loads_the_same_model_as_version_3) {
+  const auto model_of = [](std::uint32_t version) {
+    GgufWriter writer = testing::tiny_model_writer({});
+    writer.version = version;
+    const auto bytes = writer.finish();
+    EXPECT_EQ(bytes[4], static_cast<std::byte>(version));
+    auto file = GgufFile::parse(bytes);
+    EXPECT_TRUE(file.ok()) << file.error().message;
+    auto model = load_model(**file, {});
+    EXPECT_TRUE(model.ok()) << model.error().message;
+    return std::move(model).value();
+  };
+  const Model two = model_of(2);
+  const Model three = model_of(3);
+  EXPECT_EQ(two.config.layers, three.config.layers);
+  ASSERT_EQ(two.weights.tensors.size(), three.weights.tensors.size());
+  for (std::size_t i = 0; i < two.weights.tensors.size(); ++i) {
+    const QTensor& a = two.weights.tensors[i];
+    const QTensor& b = three.weights.tensors[i];
+    EXPECT_EQ(a.name, b.name);
+    ASSERT_EQ(a.quants.size(), b.quants.size()) << a.name;
+    ASSERT_EQ(a.scales.size(), b.scales.size()) << a.name;
+    EXPECT_EQ(std::memcmp(a.quants.data(), b.quants.data(), a.quants.size()), 0) << a.name;
+    EXPECT_TRUE(a.scales.size() == 0 || std::memcmp(a.scales.data(), b.scales.data(), a.scales.size()) == 0) << a.name;
+  }
+}
+
 TEST(Gguf, OC_ENGINE_1008_refuses_counts_that_the_bytes_cannot_hold) {
   EXPECT_EQ(refusal(header(3, ~std::uint64_t{0}, 0)).field, "tensor_count");
   EXPECT_EQ(refusal(header(3, 1, 0)).field, "tensor_count");
