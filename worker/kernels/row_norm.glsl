@@ -1,11 +1,15 @@
 // RMSNorm of a span of an activation row by one workgroup: r of the span, then single elements. The includer declares
-// `activations` as a texel buffer of 4 words. Spans are multiples of 8 elements; a short last leaf counts as padded
-// with +0.
+// `activations` as a texel buffer of 4 words, and SPAN4(texel) where it computes elements of a span instead of reading
+// them. Spans are multiples of 8 elements; a short last leaf counts as padded with +0.
 #ifndef ROW_NORM_GLSL
 #define ROW_NORM_GLSL
 
 const uint kLeavesMax = 1024;
 shared float leaves[NORM_LEAVES];
+
+#ifndef SPAN4
+#define SPAN4(texel) fetch4(texel)
+#endif
 
 vec4 fetch4(uint texel) { return uintBitsToFloat(texelFetch(activations, int(texel))); }
 
@@ -26,8 +30,8 @@ vec4 plus4(vec4 a, vec4 b) { return vec4(plus(a.x, b.x), plus(a.y, b.y), plus(a.
 // Texel i of the leaf plus texel i + 4 (elements 16 apart), squared: the first level of leaf_sum. Texels from `end` on
 // are padding.
 vec4 folded(uint base, uint i, uint end) {
-  vec4 a = i < end ? fetch4(base + i) : vec4(0.0);
-  vec4 b = i + 4u < end ? fetch4(base + i + 4u) : vec4(0.0);
+  vec4 a = i < end ? SPAN4(base + i) : vec4(0.0);
+  vec4 b = i + 4u < end ? SPAN4(base + i + 4u) : vec4(0.0);
   return plus4(square4(a), square4(b));
 }
 

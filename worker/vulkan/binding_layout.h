@@ -1,5 +1,5 @@
 // The one set of bindings and push constants that every kernel is made for (worker/kernels/step.glsl): texel buffers 0
-// to 5 are read, storage buffers 6 and 7 are written.
+// to 5 are read, storage buffers 6 to 8 are written.
 #pragma once
 
 #include <array>
@@ -14,7 +14,7 @@ namespace orch::worker::vulkan {
 
 inline constexpr std::uint32_t kPushBytesMax = 128;
 inline constexpr std::uint32_t kReadBindings = 6;
-inline constexpr std::uint32_t kWriteBindings = 2;
+inline constexpr std::uint32_t kWriteBindings = 3;
 
 class BindingLayout {
  public:

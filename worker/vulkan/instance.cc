@@ -103,6 +103,11 @@ std::vector<VkPhysicalDevice> Instance::physical_devices() const {
   return devices;
 }
 
+void Instance::forget_validation_messages() {
+  std::lock_guard lock(messages_mutex_);
+  messages_.clear();
+}
+
 std::vector<std::string> Instance::validation_messages() const {
   std::lock_guard lock(messages_mutex_);
   return messages_;

@@ -32,6 +32,7 @@ class Instance {
 
   // Warnings and errors of the validation layer so far (bounded; the first are kept). Empty when validation is off.
   std::vector<std::string> validation_messages() const;
+  void forget_validation_messages();
 
  private:
   Instance() = default;

@@ -14,6 +14,7 @@ namespace orch::worker::vulkan {
 struct PreparePush {
   std::uint32_t groups, stride, source, second, nibble_base, byte_base, wide_base, wanted;
   float inverse, eps;
+  std::uint32_t head_texels, splits_max, window;
 };
 struct NormPush {
   std::uint32_t texels, stride, source, target, residual;
@@ -28,13 +29,11 @@ struct EmbedPush {
 };
 struct RopePush {
   std::uint32_t stride, query, key, value, heads, kv_heads, dims, rope_dims, saturated;
+  float inverse, eps;
 };
 struct AttentionPush {
   std::uint32_t stride, query, heads, kv_heads, heads_per_kv, chunks, splits_max, window;
   float scale;
-};
-struct MergePush {
-  std::uint32_t heads, dims, splits_max, stride, attended, window;
 };
 
 template <typename T>
@@ -45,7 +44,14 @@ std::vector<std::byte> bytes_of(const T& push) {
 }
 
 // kSource of prepare.comp.
-enum class MatmulSource : std::uint32_t { plain = 0, silu_mul = 1, rms_norm = 2, gelu_mul = 3 };
+enum class MatmulSource : std::uint32_t {
+  plain = 0,
+  silu_mul = 1,
+  rms_norm = 2,
+  gelu_mul = 3,
+  attention_splits = 4,
+  joined_norm = 5  // of the residual stream and a normed half of a layer, which join first
+};
 
 // kOutputs of prepare.comp: the forms in which a weight type reads the activations.
 inline constexpr std::uint32_t kNibbleRecords = 1;

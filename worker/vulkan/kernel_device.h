@@ -44,6 +44,7 @@ class KernelDevice {
   const PhysicalDeviceFacts& facts() const { return device_->facts(); }
   const Tuning& tuning() const { return tuning_; }
   std::vector<std::string> validation_messages() const { return instance_->validation_messages(); }
+  void forget_validation_messages() { instance_->forget_validation_messages(); }
 
   Result<std::unique_ptr<DeviceBuffer>, VulkanError> make_buffer(MemoryUse use, const char* name, std::uint64_t bytes);
   // As make_buffer for memory that a kernel writes: also inside the device's storage-buffer range.

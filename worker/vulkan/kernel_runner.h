@@ -29,9 +29,9 @@ struct KernelInput {
 struct KernelCall {
   Kernel kernel = Kernel::probe;
   std::vector<std::uint32_t> constants;
-  std::array<KernelInput, kReadBindings> reads;     // [0] is the step
-  std::array<Words, kWriteBindings> writes;         // contents before; their size is the buffer's
-  std::array<int, kWriteBindings> aliases{-1, -1};  // >= 0: the write binding is that read binding's buffer
+  std::array<KernelInput, kReadBindings> reads;         // [0] is the step
+  std::array<Words, kWriteBindings> writes;             // contents before; their size is the buffer's
+  std::array<int, kWriteBindings> aliases{-1, -1, -1};  // >= 0: the write binding is that read binding's buffer
   std::vector<std::uint32_t> push;
   GroupCount groups;
 };

@@ -4,7 +4,6 @@
 #include <string_view>
 
 #include "gen/kernels/attention.h"
-#include "gen/kernels/attention_merge.h"
 #include "gen/kernels/embed.h"
 #include "gen/kernels/matmul_float.h"
 #include "gen/kernels/matmul_quant.h"
@@ -45,7 +44,7 @@ bool is_rounding_request(SpirvWords instruction) {
 const KernelSet& embedded_kernels() {
   static const KernelSet kSet{{SpirvWords(embed), SpirvWords(prepare), SpirvWords(norm), SpirvWords(matmul_quant),
                                SpirvWords(matmul_wide), SpirvWords(matmul_float), SpirvWords(rope_store_kv),
-                               SpirvWords(attention), SpirvWords(attention_merge), SpirvWords(probe)}};
+                               SpirvWords(attention), SpirvWords(probe)}};
   return kSet;
 }
 

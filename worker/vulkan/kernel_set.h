@@ -18,10 +18,9 @@ enum class Kernel : std::uint8_t {
   matmul_float,
   rope_store_kv,
   attention,
-  attention_merge,
   probe,  // single functions of numerics.glsl, for the self-test
 };
-inline constexpr std::size_t kKernels = 10;
+inline constexpr std::size_t kKernels = 9;
 
 using SpirvWords = std::span<const std::uint32_t>;
 

@@ -8,12 +8,12 @@ constexpr std::uint32_t kAllOutputs = kNibbleRecords | kByteRecords | kFloats | 
 }  // namespace
 
 std::vector<KernelVariant> every_variant(const Tuning& tuning, const std::vector<std::uint32_t>& head_dims) {
-  std::vector<KernelVariant> all{norm_variant(false),
-                                 norm_variant(true),
-                                 merge_variant(),
-                                 probe_variant(),
-                                 rope_variant(RopePairing::adjacent),
-                                 rope_variant(RopePairing::half)};
+  std::vector<KernelVariant> all{norm_variant(), probe_variant()};
+  for (const RopePairing pairing : {RopePairing::adjacent, RopePairing::half}) {
+    for (const bool query_norm : {false, true}) {
+      for (const bool key_norm : {false, true}) all.push_back(rope_variant(pairing, query_norm, key_norm));
+    }
+  }
   for (const TensorType type : kTensorTypes) {
     all.push_back(embed_variant(type));
     for (const std::uint32_t tokens : kTileTokens) {
@@ -22,7 +22,8 @@ std::vector<KernelVariant> every_variant(const Tuning& tuning, const std::vector
     }
   }
   for (const MatmulSource source :
-       {MatmulSource::plain, MatmulSource::silu_mul, MatmulSource::rms_norm, MatmulSource::gelu_mul}) {
+       {MatmulSource::plain, MatmulSource::silu_mul, MatmulSource::rms_norm, MatmulSource::gelu_mul,
+        MatmulSource::attention_splits, MatmulSource::joined_norm}) {
     for (std::uint32_t outputs = 1; outputs <= kAllOutputs; ++outputs) all.push_back(prepare_variant(source, outputs));
   }
   for (const std::uint32_t head_dim : head_dims) {

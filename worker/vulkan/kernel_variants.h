@@ -32,7 +32,7 @@ inline KernelVariant prepare_variant(MatmulSource source, std::uint32_t outputs)
   return {Kernel::prepare, {static_cast<std::uint32_t>(source), outputs}};
 }
 
-inline KernelVariant norm_variant(bool adds) { return {Kernel::norm, {adds ? 1U : 0U}}; }
+inline KernelVariant norm_variant() { return {Kernel::norm, {}}; }
 
 inline KernelVariant matmul_variant(TensorType type, std::uint32_t tile_tokens, const Tuning& tuning) {
   const Kernel kernel = matmul_kernel(type);
@@ -40,15 +40,15 @@ inline KernelVariant matmul_variant(TensorType type, std::uint32_t tile_tokens, 
   return {kernel, {tile_tokens, tuning.rows_per_lane, matmul_type_code(type), tuning.shuffle}};
 }
 
-inline KernelVariant rope_variant(RopePairing pairing) {
-  return {Kernel::rope_store_kv, {pairing == RopePairing::adjacent ? 1U : 0U}};
+// `query_norm`, `key_norm`: the heads are normed first.
+inline KernelVariant rope_variant(RopePairing pairing, bool query_norm, bool key_norm) {
+  return {Kernel::rope_store_kv,
+          {pairing == RopePairing::adjacent ? 1U : 0U, (query_norm ? 1U : 0U) | (key_norm ? 2U : 0U)}};
 }
 
 inline KernelVariant attention_variant(std::uint32_t heads_here, std::uint32_t head_dim, const Tuning& tuning) {
   return {Kernel::attention, {heads_here, tuning.keys_per_lane, head_dim, tuning.shuffle}};
 }
-
-inline KernelVariant merge_variant() { return {Kernel::attention_merge, {}}; }
 
 inline KernelVariant probe_variant() { return {Kernel::probe, {}}; }
 

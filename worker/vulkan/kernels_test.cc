@@ -92,7 +92,10 @@ std::array<Words, kWriteBindings> prepare(KernelDevice& device, const std::vecto
                rows * groups * (kNibbleRecordTexels + kByteRecordTexels),
                0,
                std::bit_cast<std::uint32_t>(1.0F / static_cast<float>(cols)),
-               std::bit_cast<std::uint32_t>(1e-5F)};
+               std::bit_cast<std::uint32_t>(1e-5F),
+               0,
+               0,
+               0};
   const std::uint32_t width = device.tuning().width;
   call.groups = {norm.empty() ? (groups + width - 1) / width : 1, rows, 1};
   return run_kernel(device, call);
@@ -137,11 +140,12 @@ TEST_F(KernelTest, OC_NUM_1205_norm_and_quantiser_equal_the_scalar_ones) {
     for (std::uint32_t i = 0; i < 32; ++i) x[cols + i] = 0.0F;  // a silent group
     x[2 * cols] = 1e-19F;                                       // under 2^-60
     const std::vector<float> w = random_floats(cols, 5, 1.0F);
-    const auto [records, floats] = prepare(*device_, x, kRows, cols, w, 7);
+    const auto [records, floats, joined] = prepare(*device_, x, kRows, cols, w, 7);
     std::vector<float> want(x.size());
     for (std::uint32_t r = 0; r < kRows; ++r) {
       cpu::scalar_kernels().rms_norm(x.data() + r * cols, w.data(), cols, 1e-5F, want.data() + r * cols);
     }
+    EXPECT_TRUE(joined.empty());
     ASSERT_EQ(floats, words_of(want)) << cols;
     const Quantised q = quantise(want, kRows, cols);
     const std::size_t groups = q.dx.size();
@@ -184,51 +188,6 @@ TEST_F(KernelTest, OC_NUM_1205_the_wide_quantiser_equals_the_scalar_one) {
         EXPECT_EQ(record[132 + i], static_cast<std::uint16_t>(sums[0]) |
                                        static_cast<std::uint32_t>(static_cast<std::uint16_t>(sums[1])) << 16U);
       }
-    }
-  }
-}
-
-// Norms of heads, and the norm of what is added; spans shorter and longer than a leaf.
-TEST_F(KernelTest, OC_NUM_1302_norms_of_spans_equal_the_scalar_ones) {
-  constexpr std::uint32_t kRows = 3;
-  constexpr std::uint32_t kSpans = 5;
-  for (const std::uint32_t width : {8U, 24U, 32U, 40U, 128U, 264U}) {
-    const std::uint32_t stride = kSpans * width + 8;
-    const std::vector<float> x = random_floats(std::size_t{kRows} * stride, width, 2.0F);
-    const std::vector<float> w = random_floats(width, 5, 1.0F);
-    for (const bool adds : {false, true}) {
-      const std::uint32_t source = adds ? 8 + width : 8;
-      KernelCall call;
-      call.kernel = Kernel::norm;
-      call.constants = {adds ? 1U : 0U};
-      call.reads[0] = {step_words({{0, 0}}, {0}), View::words};
-      call.reads[1] = {words_of(x), View::texels};
-      call.reads[2] = {words_of(w), View::texels};
-      call.aliases[0] = 1;
-      call.push = {width / 4,
-                   stride / 4,
-                   source / 4,
-                   adds ? 0U : source / 4,
-                   0,
-                   std::bit_cast<std::uint32_t>(1.0F / static_cast<float>(width)),
-                   std::bit_cast<std::uint32_t>(1e-5F)};
-      // What is added goes to the first span, in front of its source.
-      call.groups = {adds ? 1 : kSpans, kRows, 1};
-      Words got = run_kernel(*device_, call)[0];
-      got.resize(x.size());
-      std::vector<float> want = x;
-      for (std::uint32_t r = 0; r < kRows; ++r) {
-        for (std::uint32_t span = 0; span < (adds ? 1 : kSpans); ++span) {
-          const float* from = x.data() + r * stride + source + std::size_t{span} * width;
-          std::vector<float> y(width);
-          cpu::scalar_kernels().rms_norm(from, w.data(), width, 1e-5F, y.data());
-          float* to = want.data() + r * stride + (adds ? 0 : source) + std::size_t{span} * width;
-          for (std::uint32_t i = 0; i < width; ++i) {
-            to[i] = adds ? numerics::store(y[i] + x[r * stride + i]) : y[i];
-          }
-        }
-      }
-      EXPECT_EQ(got, words_of(want)) << width << (adds ? " added" : "");
     }
   }
 }
@@ -356,13 +315,14 @@ TEST_F(KernelTest, OC_NUM_1303_attention_equals_the_scalar_one_over_pages_in_any
     call.groups = {shape.kv_heads * chunks, static_cast<std::uint32_t>(rows.size()), kSplits};
     const Words partials = run_kernel(*device_, call)[0];
     KernelCall merge;
-    merge.kernel = Kernel::attention_merge;
+    merge.kernel = Kernel::prepare;
+    merge.constants = {static_cast<std::uint32_t>(MatmulSource::attention_splits), kFloats};
     merge.reads[0] = call.reads[0];
     merge.reads[1] = {partials, View::texels};
-    merge.writes[0] = Words(q.size());
-    merge.push = {heads, shape.dims, kSplits, width / 4, 0, shape.window};
-    merge.groups = {lanes(width / 4), static_cast<std::uint32_t>(rows.size()), 1};
-    Words got = run_kernel(*device_, merge)[0];
+    merge.writes[1] = Words(q.size());
+    merge.push = {width / 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, shape.dims / 4, kSplits, shape.window};
+    merge.groups = {lanes(width / 32), static_cast<std::uint32_t>(rows.size()), 1};
+    Words got = run_kernel(*device_, merge)[1];
     got.resize(q.size());
 
     std::vector<float> want(q.size());

@@ -38,6 +38,7 @@ Result<std::vector<PlannedDispatch>, VulkanError> ProgramBuilder::build() {
     ORCH_TRY(added, add(op));
     static_cast<void>(added);
   }
+  ORCH_CHECK(!activation_ && !attention_ && !joining_);  // an operation whose result nothing reads
   return std::move(dispatches_);
 }
 
@@ -59,15 +60,9 @@ Status<VulkanError> ProgramBuilder::add(const Op& op) {
     case OpKind::gelu_mul:
       activation_ = MatmulSource::gelu_mul;
       return Ok{};
-    case OpKind::norm_add: {
-      NormSpans spans;
-      spans.norm = op.norm;
-      spans.in = op.in;
-      spans.out = op.out;
-      spans.residual = op.residual;
-      spans.width = buffer_width(model_.config, op.in);
-      return add_norm(spans);
-    }
+    case OpKind::norm_add:
+      joining_ = op;
+      return Ok{};
   }
   return unsupported("an operation without a Vulkan kernel");
 }
@@ -78,7 +73,7 @@ Status<VulkanError> ProgramBuilder::push_back(const KernelVariant& variant, cons
   if (!pipeline.ok()) return Err{pipeline.error()};
   Bindings all = bindings;
   all.reads[0] = buffers_.step().words();
-  // A binding that this variant of the kernel never reaches must still be valid.
+  // A binding that this variant of the kernel never reaches must still be valid; it must not look like a use either.
   for (VkBufferView& view : all.reads) view = view == VK_NULL_HANDLE ? buffers_.step().words() : view;
   for (VkBuffer& buffer : all.writes) buffer = buffer == VK_NULL_HANDLE ? buffers_.records().handle() : buffer;
   auto set = device_.bind(all);
@@ -104,32 +99,44 @@ Status<VulkanError> ProgramBuilder::add_embed(const Op& op) {
   return push_back(embed_variant(matrix->type), bindings, std::move(dispatch));
 }
 
+void ProgramBuilder::set_source(const MatmulInput& input, PreparePush& push) const {
+  push.stride = buffers_.row_words() / 4;
+  push.source = buffers_.offset(input.in) / 4;
+  push.second = input.second == Buffer::none ? push.source : buffers_.offset(input.second) / 4;
+  push.inverse = 1.0F / static_cast<float>(buffer_width(model_.config, input.in));
+  push.eps = model_.config.rms_epsilon;
+  push.head_texels = model_.config.head_dim / 4;
+  push.splits_max = buffers_.splits_max();
+  push.window = input.window;
+}
+
 Status<VulkanError> ProgramBuilder::add_prepare(const MatmulInput& input, const Op& op) {
-  const std::uint32_t width = buffer_width(model_.config, input.in);
-  const std::uint32_t groups = width / numerics::kQuantBlock;
   std::uint32_t outputs = 0;
   for (const MatmulPart& part : op.parts) outputs |= record_kind(weights_.tensor(part.weight).type);
   Bindings bindings;
-  bindings.reads[1] = buffers_.activations().texels();
+  bindings.reads[1] =
+      input.source == MatmulSource::attention_splits ? buffers_.partials().texels() : buffers_.activations().texels();
   if (input.norm != kNoTensor) {
     ORCH_TRY(norm, weights_.vector({input.norm}));
     bindings.reads[2] = norm->texels();
   }
+  if (input.added_norm != kNoTensor) {
+    ORCH_TRY(norm, weights_.vector({input.added_norm}));
+    bindings.reads[3] = norm->texels();
+    bindings.writes[2] = buffers_.activations().handle();
+  }
   bindings.writes[0] = buffers_.records().handle();
   bindings.writes[1] = buffers_.floats().handle();
   PreparePush push{};
-  push.groups = groups;
-  push.stride = buffers_.row_words() / 4;
-  push.source = buffers_.offset(input.in) / 4;
-  push.second = input.second == Buffer::none ? push.source : buffers_.offset(input.second) / 4;
+  set_source(input, push);
+  push.groups = buffer_width(model_.config, input.in) / numerics::kQuantBlock;
   push.byte_base = buffers_.byte_record_base();
   push.wide_base = buffers_.wide_record_base();
   push.wanted = op.wanted_rows_only ? 1 : 0;
-  push.inverse = 1.0F / static_cast<float>(width);
-  push.eps = model_.config.rms_epsilon;
   PlannedDispatch dispatch;
   dispatch.push = bytes_of(push);
-  dispatch.x = input.source == MatmulSource::rms_norm ? 1 : lanes(groups);
+  const bool row_at_once = input.source == MatmulSource::rms_norm || input.source == MatmulSource::joined_norm;
+  dispatch.x = row_at_once ? 1 : lanes(push.groups);
   dispatch.y = op.wanted_rows_only ? RowRule::wanted : RowRule::rows;
   return push_back(prepare_variant(input.source, outputs), bindings, std::move(dispatch));
 }
@@ -157,7 +164,8 @@ bool ProgramBuilder::can_join(const std::vector<MatmulPart>& parts) const {
   return weights_.can_join(ids);
 }
 
-Status<VulkanError> ProgramBuilder::add_matmul(const std::vector<MatmulPart>& parts, const Op& op, bool first) {
+Status<VulkanError> ProgramBuilder::add_matmul(const std::vector<MatmulPart>& parts, const Op& op,
+                                               bool barrier_before) {
   std::vector<TensorId> ids;
   std::vector<TensorId> biases;
   for (const MatmulPart& part : parts) {
@@ -171,8 +179,7 @@ Status<VulkanError> ProgramBuilder::add_matmul(const std::vector<MatmulPart>& pa
   bindings.reads[1] = matrix->quants->texels();
   if (quantised) bindings.reads[2] = matrix->scales->words();
   bindings.reads[3] = quantised ? buffers_.records().texels() : buffers_.floats().texels();
-  bindings.reads[4] = buffers_.activations().words();
-  bindings.reads[5] = buffers_.activations().words();
+  if (op.residual != Buffer::none) bindings.reads[4] = buffers_.activations().words();
   if (!biases.empty()) {
     ORCH_TRY(bias, weights_.vector(biases));
     bindings.reads[5] = bias->words();
@@ -193,7 +200,7 @@ Status<VulkanError> ProgramBuilder::add_matmul(const std::vector<MatmulPart>& pa
   const Tuning& tuning = device_.tuning();
   PlannedDispatch dispatch;
   dispatch.push = bytes_of(push);
-  dispatch.barrier_before = first;
+  dispatch.barrier_before = barrier_before;
   const KernelVariant variant = matmul_variant(matrix->type, tokens_per_group_, tuning);
   if (!quantised) {
     dispatch.x = lanes(matrix->rows);
@@ -210,17 +217,39 @@ Status<VulkanError> ProgramBuilder::add_norm_matmul(const Op& op) {
   input.source = MatmulSource::rms_norm;
   input.in = op.in;
   input.norm = op.norm;
+  if (joining_.has_value()) {
+    const Op joining = *joining_;
+    joining_.reset();
+    if (op.wanted_rows_only || joining.out != op.in || joining.residual != joining.out) {
+      ORCH_TRY(joined, add_norm(joining));
+      static_cast<void>(joined);
+    } else {
+      input.source = MatmulSource::joined_norm;
+      input.in = joining.in;
+      input.second = joining.residual;
+      input.added_norm = joining.norm;
+    }
+  }
   ORCH_TRY(prepared, add_prepare(input, op));
   static_cast<void>(prepared);
-  if (can_join(op.parts)) return add_matmul(op.parts, op, true);
-  for (std::size_t i = 0; i < op.parts.size(); ++i) {
-    ORCH_TRY(added, add_matmul({op.parts[i]}, op, i == 0));
+  bool first = true;
+  std::vector<MatmulPart> run;
+  for (const MatmulPart& part : op.parts) {
+    std::vector<MatmulPart> longer = run;
+    longer.push_back(part);
+    if (can_join(longer)) {
+      run = std::move(longer);
+      continue;
+    }
+    ORCH_TRY(added, add_matmul(run, op, first));
     static_cast<void>(added);
+    run = {part};
+    first = false;
   }
-  return Ok{};
+  return add_matmul(run, op, first);
 }
 
-Status<VulkanError> ProgramBuilder::add_matmul_residual(const Op& op) {
+MatmulInput ProgramBuilder::input_of(const Op& op) {
   MatmulInput input;
   input.in = op.in;
   if (op.in == Buffer::activated) {
@@ -229,55 +258,60 @@ Status<VulkanError> ProgramBuilder::add_matmul_residual(const Op& op) {
     input.in = Buffer::gate;
     input.second = Buffer::up;
     activation_.reset();
+  } else if (op.in == Buffer::attended) {
+    ORCH_CHECK(attention_.has_value());
+    input.source = MatmulSource::attention_splits;
+    input.window = attention_->window;
+    attention_.reset();
   }
-  ORCH_TRY(prepared, add_prepare(input, op));
+  return input;
+}
+
+Status<VulkanError> ProgramBuilder::add_matmul_residual(const Op& op) {
+  ORCH_CHECK(!joining_.has_value());
+  ORCH_TRY(prepared, add_prepare(input_of(op), op));
   static_cast<void>(prepared);
   return add_matmul(op.parts, op, true);
 }
 
-Status<VulkanError> ProgramBuilder::add_norm(const NormSpans& spans) {
-  if (spans.norm == kNoTensor) return Ok{};
-  ORCH_TRY(norm, weights_.vector({spans.norm}));
+Status<VulkanError> ProgramBuilder::add_norm(const Op& op) {
+  ORCH_TRY(norm, weights_.vector({op.norm}));
   Bindings bindings;
   bindings.reads[1] = buffers_.activations().texels();
   bindings.reads[2] = norm->texels();
   bindings.writes[0] = buffers_.activations().handle();
-  const bool adds = spans.residual != Buffer::none;
-  NormPush push{};
-  push.texels = spans.width / 4;
-  push.stride = buffers_.row_words() / 4;
-  push.source = buffers_.offset(spans.in) / 4;
-  push.target = buffers_.offset(spans.out) / 4;
-  push.residual = adds ? buffers_.offset(spans.residual) / 4 : push.source;
-  push.inverse = 1.0F / static_cast<float>(spans.width);
-  push.eps = model_.config.rms_epsilon;
+  const std::uint32_t width = buffer_width(model_.config, op.in);
   PlannedDispatch dispatch;
-  dispatch.push = bytes_of(push);
-  dispatch.x = spans.count;
-  dispatch.barrier_before = spans.barrier_before;
-  return push_back(norm_variant(adds), bindings, std::move(dispatch));
+  dispatch.push =
+      bytes_of(NormPush{width / 4, buffers_.row_words() / 4, buffers_.offset(op.in) / 4, buffers_.offset(op.out) / 4,
+                        buffers_.offset(op.residual) / 4, 1.0F / static_cast<float>(width), model_.config.rms_epsilon});
+  return push_back(norm_variant(), bindings, std::move(dispatch));
 }
 
 Status<VulkanError> ProgramBuilder::add_rope(const Op& op) {
   const ModelConfig& config = model_.config;
-  // The norms of q and k touch different elements and run side by side.
-  ORCH_TRY(query,
-           add_norm({op.query_norm, Buffer::query, Buffer::query, Buffer::none, config.head_dim, config.heads, true}));
-  static_cast<void>(query);
-  ORCH_TRY(key, add_norm({op.key_norm, Buffer::key, Buffer::key, Buffer::none, config.head_dim, config.kv_heads,
-                          op.query_norm == kNoTensor}));
-  static_cast<void>(key);
   Bindings bindings;
-  bindings.reads[1] = buffers_.activations().words();
+  bindings.reads[1] = buffers_.activations().texels();
   bindings.reads[2] = buffers_.rope(op.local).words();
+  bindings.reads[3] = buffers_.activations().words();
+  if (op.query_norm != kNoTensor) {
+    ORCH_TRY(norm, weights_.vector({op.query_norm}));
+    bindings.reads[4] = norm->words();
+  }
+  if (op.key_norm != kNoTensor) {
+    ORCH_TRY(norm, weights_.vector({op.key_norm}));
+    bindings.reads[5] = norm->words();
+  }
   bindings.writes[0] = buffers_.activations().handle();
   bindings.writes[1] = buffers_.kv(op.layer).handle();
   PlannedDispatch dispatch;
   dispatch.push = bytes_of(RopePush{buffers_.row_words(), buffers_.offset(Buffer::query), buffers_.offset(Buffer::key),
                                     buffers_.offset(Buffer::value), config.heads, config.kv_heads, config.head_dim,
-                                    config.rope_dims, buffers_.saturated_word()});
-  dispatch.x = lanes((config.heads + 2 * config.kv_heads) * config.head_dim / 2);
-  return push_back(rope_variant(config.rope_pairing), bindings, std::move(dispatch));
+                                    config.rope_dims, buffers_.saturated_word(),
+                                    1.0F / static_cast<float>(config.head_dim), config.rms_epsilon});
+  dispatch.x = config.heads + 2 * config.kv_heads;
+  return push_back(rope_variant(config.rope_pairing, op.query_norm != kNoTensor, op.key_norm != kNoTensor), bindings,
+                   std::move(dispatch));
 }
 
 Status<VulkanError> ProgramBuilder::add_attention(const Op& op) {
@@ -294,17 +328,8 @@ Status<VulkanError> ProgramBuilder::add_attention(const Op& op) {
                                        config.attention_scale()});
   splits.x = config.kv_heads * chunks;
   splits.per_split = true;
-  ORCH_TRY(added,
-           push_back(attention_variant(heads_here, config.head_dim, device_.tuning()), bindings, std::move(splits)));
-  static_cast<void>(added);
-  Bindings merge_bindings;
-  merge_bindings.reads[1] = buffers_.partials().texels();
-  merge_bindings.writes[0] = buffers_.activations().handle();
-  PlannedDispatch merge;
-  merge.push = bytes_of(MergePush{config.heads, config.head_dim, buffers_.splits_max(), buffers_.row_words() / 4,
-                                  buffers_.offset(op.out) / 4, op.window});
-  merge.x = lanes(config.heads * config.head_dim / 4);
-  return push_back(merge_variant(), merge_bindings, std::move(merge));
+  attention_ = op;
+  return push_back(attention_variant(heads_here, config.head_dim, device_.tuning()), bindings, std::move(splits));
 }
 
 }  // namespace orch::worker::vulkan

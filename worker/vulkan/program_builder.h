@@ -13,19 +13,10 @@ namespace orch::worker::vulkan {
 struct MatmulInput {
   MatmulSource source = MatmulSource::plain;
   Buffer in = Buffer::none;
-  Buffer second = Buffer::none;  // silu_mul, gelu_mul: the other factor
+  Buffer second = Buffer::none;  // silu_mul, gelu_mul: the other factor; joined_norm: the residual stream
   TensorId norm = kNoTensor;
-};
-
-// Spans of an activation row that worker/kernels/norm.comp norms.
-struct NormSpans {
-  TensorId norm = kNoTensor;
-  Buffer in = Buffer::none;
-  Buffer out = Buffer::none;
-  Buffer residual = Buffer::none;
-  std::uint32_t width = 0;  // of a span, in elements
-  std::uint32_t count = 1;
-  bool barrier_before = true;
+  TensorId added_norm = kNoTensor;  // joined_norm: of `in`
+  std::uint32_t window = 0;         // attention_splits
 };
 
 class ProgramBuilder {
@@ -42,11 +33,13 @@ class ProgramBuilder {
   Status<VulkanError> add_norm_matmul(const Op& op);
   Status<VulkanError> add_matmul_residual(const Op& op);
   Status<VulkanError> add_rope(const Op& op);
-  Status<VulkanError> add_norm(const NormSpans& spans);
+  Status<VulkanError> add_norm(const Op& op);
   Status<VulkanError> add_attention(const Op& op);
   Status<VulkanError> add_prepare(const MatmulInput& input, const Op& op);
-  // Parts whose results are neighbours and whose weights join run as one dispatch.
-  Status<VulkanError> add_matmul(const std::vector<MatmulPart>& parts, const Op& op, bool first);
+  void set_source(const MatmulInput& input, PreparePush& push) const;
+  MatmulInput input_of(const Op& op);
+  // Parts whose results are neighbours and whose weights join.
+  Status<VulkanError> add_matmul(const std::vector<MatmulPart>& parts, const Op& op, bool barrier_before);
   Status<VulkanError> push_back(const KernelVariant& variant, const Bindings& bindings, PlannedDispatch dispatch);
   Status<VulkanError> check_shape() const;
   bool can_join(const std::vector<MatmulPart>& parts) const;
@@ -61,7 +54,11 @@ class ProgramBuilder {
   const Model& model_;
   std::uint32_t tokens_per_group_;
   std::vector<PlannedDispatch> dispatches_;
-  std::optional<MatmulSource> activation_;  // the gate is computed by the matmul that reads Buffer::activated
+  // What the next matmul's input kernel computes instead of a dispatch of its own: the gate, the join of attention's
+  // splits, the normed half of a layer that joins the residual stream.
+  std::optional<MatmulSource> activation_;
+  std::optional<Op> attention_;
+  std::optional<Op> joining_;
 };
 
 }  // namespace orch::worker::vulkan

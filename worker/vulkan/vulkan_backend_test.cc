@@ -6,6 +6,7 @@
 
 #include "gen/kernels/mutant_gelu.h"
 #include "gen/kernels/mutant_head_norm.h"
+#include "gen/kernels/mutant_joined_norm.h"
 #include "gen/kernels/mutant_leaf_order.h"
 #include "gen/kernels/mutant_nibbles.h"
 #include "gen/kernels/mutant_norm_order.h"
@@ -310,27 +311,37 @@ TEST_F(VulkanBackendTest, OC_NUM_1504_wrong_kernels_of_other_types_and_architect
   gemma3.window = 20;
   expect_red(gemma3, {{"keys before the window", Kernel::attention, SpirvWords(mutant_window)},
                       {"another gelu", Kernel::prepare, SpirvWords(mutant_gelu)},
-                      {"half of a head in the norm", Kernel::norm, SpirvWords(mutant_head_norm)}});
+                      {"half of a head in the norm", Kernel::rope_store_kv, SpirvWords(mutant_head_norm)},
+                      {"norm of what has not been joined", Kernel::prepare, SpirvWords(mutant_joined_norm)}});
 }
 
+// Across an attention split and with page copies; that the layer would not be silent: StepProgramTest.
 TEST_F(VulkanBackendTest, OC_NUM_1001_validation_and_synchronisation_layers_stay_silent) {
-  TinyShape shape;
-  KernelDeviceOptions options;
-  options.device = software_allowed();
-  options.validation = Validation::synchronization;
-  auto device = KernelDevice::Create(options);
-  if (!device.ok() && device.error().kind == VulkanErrorKind::unsuitable) GTEST_SKIP() << device.error().message;
-  ASSERT_TRUE(device.ok()) << device.error().message;
-  const KernelDevice& watched = *device.value();
-  VulkanBackendOptions backend_options;
-  backend_options.context = shape.context;
-  backend_options.pages = kPages;
-  auto made = create_backend_on(testing::tiny_model(shape), std::move(device).value(), backend_options);
-  ASSERT_TRUE(made.ok()) << made.error().message;
-  const auto backend = std::move(made).value();
-  EXPECT_EQ(compare(shape, 40, 32, *backend), std::string::npos);
-  ASSERT_TRUE(backend->copy_page(1, 2).ok());
-  EXPECT_EQ(watched.validation_messages(), std::vector<std::string>());
+  TinyShape qwen3;
+  qwen3.architecture = "qwen3";
+  TinyShape gemma3;
+  gemma3.architecture = "gemma3";
+  gemma3.layers = 7;
+  gemma3.window = 90;
+  for (const TinyShape& shape :
+       {TinyShape{}, qwen3, gemma3, wide_shape(TensorType::q4_k, TensorType::q6_k, TensorType::q6_k)}) {
+    KernelDeviceOptions options;
+    options.device = software_allowed();
+    options.validation = Validation::synchronization;
+    auto device = KernelDevice::Create(options);
+    if (!device.ok() && device.error().kind == VulkanErrorKind::unsuitable) GTEST_SKIP() << device.error().message;
+    ASSERT_TRUE(device.ok()) << device.error().message;
+    const KernelDevice& watched = *device.value();
+    VulkanBackendOptions backend_options;
+    backend_options.context = shape.context;
+    backend_options.pages = kPages;
+    auto made = create_backend_on(testing::tiny_model(shape), std::move(device).value(), backend_options);
+    ASSERT_TRUE(made.ok()) << made.error().message;
+    const auto backend = std::move(made).value();
+    EXPECT_EQ(compare(shape, 300, 128, *backend), std::string::npos) << shape.architecture;
+    ASSERT_TRUE(backend->copy_page(1, 2).ok());
+    EXPECT_EQ(watched.validation_messages(), std::vector<std::string>()) << shape.architecture;
+  }
 }
 
 }  // namespace
