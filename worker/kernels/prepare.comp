@@ -1,6 +1,7 @@
-// Makes the input of a matmul: RMSNorm of an activation row, silu(gate) * up, gelu(gate) * up, attention's splits joined,
-// or the RMSNorm of a residual stream that a normed half of a layer joins first; then int8 groups of 32 or 256 elements,
-// one lane per group. Records (in 4-word texels), for the weight types that will read them; x[k] are the int8 values:
+// Makes the input of a matmul: RMSNorm of an activation row, silu(gate) * up, gelu(gate) * up, attention's splits
+// joined, or the RMSNorm of a residual stream that a normed half of a layer joins first; then int8 groups of 32 or 256
+// elements, one lane per group. Records (in 4-word texels), for the weight types that will read them; x[k] are the int8
+// values:
 //   nibble record, 20 words: 16 words (x[k] << 16) + x[k + 2] for k = 4j + {0, 16, 1, 17}, word
 //                            4j + {0, 1, 2, 3}, j = 0..3, then dx, s, sum, 0. One 32-bit multiplication with two
 //                            nibbles 16 bits apart then makes two products.

@@ -58,6 +58,7 @@ class KernelDevice {
   std::vector<KernelVariant> compiled() const;  // so far
   // Writes what was compiled to the cache file, when there is something new.
   void keep_pipelines();
+  std::size_t pipeline_cache_bytes() const { return cache_->bytes().size(); }  // what the driver holds
   Result<VkDescriptorSet, VulkanError> bind(const Bindings& bindings) { return pool_->make(bindings); }
   Result<std::unique_ptr<CommandRecorder>, VulkanError> make_recorder() {
     return CommandRecorder::Create(*device_, *layout_);
