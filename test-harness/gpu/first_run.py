@@ -208,7 +208,8 @@ def speed(run):
 
 def bench(run):
     rounds = "1" if run.rehearsal else "5"
-    run.command(sys.executable, "test-harness/load/bench.py", "vulkan", "--device", run.device, "--rounds", rounds, "--json", run.dir / "bench.json",
+    device = [] if run.rehearsal else ["--device", run.device]
+    run.command(sys.executable, "test-harness/load/bench.py", "vulkan", *device, "--rounds", rounds, "--json", run.dir / "bench.json",
                 env={"PYTHONPATH": str(ROOT / "test-harness/cluster")})
 
 
