@@ -41,6 +41,10 @@ class HandLoop {
     std::unique_lock lock(mutex_);
     return changed_.wait_for(lock, std::chrono::seconds(20), [&] { return tasks_.size() >= count; });
   }
+  std::size_t waiting() {
+    const std::lock_guard lock(mutex_);
+    return tasks_.size();
+  }
   // Until `done`; tasks may arrive meanwhile.
   void run_until(const std::atomic<bool>& done) {
     while (!done) {
@@ -107,7 +111,7 @@ class AttachServiceTest : public ::testing::Test {
     return attached.stream->Finish();
   }
 
-  HandLoop links_{AttachService::kStreamsMax};
+  HandLoop links_{3 * AttachService::kStreamsMax};  // a stream's beginning, one message and its end
   HandLoop clients_{kRoom};
   AttachService service_{ManagerId{},
                          1,
@@ -128,10 +132,10 @@ TEST_F(AttachServiceTest, a_full_mailbox_refuses_calls_with_RESOURCE_EXHAUSTED_a
   std::vector<grpc::Status> inside(kRoom);
   std::vector<std::thread> callers;
   for (grpc::Status& status : inside) callers.emplace_back([this, &status] { status = list(); });
-  ASSERT_TRUE(clients_.wait_for_tasks(kRoom));
+  EXPECT_TRUE(clients_.wait_for_tasks(kRoom));
   for (int i = 0; i < 50; ++i) {
     const grpc::Status refused = i % 2 == 0 ? list() : operate();
-    ASSERT_EQ(refused.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+    EXPECT_EQ(refused.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   }
   const auto attached = attach();
   EXPECT_TRUE(links_.wait_for_tasks(1)) << "the stream's beginning waits for the loop";
@@ -154,6 +158,7 @@ TEST_F(AttachServiceTest, streams_beyond_the_bound_are_refused_without_the_loop)
     refused->stream->Write({});
     EXPECT_EQ(end_of(*refused).error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   }
+  EXPECT_EQ(links_.waiting(), AttachService::kStreamsMax);
   std::atomic<bool> done = false;
   std::thread loop([&] { links_.run_until(done); });
   for (const auto& each : open) each->context.TryCancel();
