@@ -90,6 +90,9 @@ struct JournalProgress {
   std::vector<std::shared_ptr<const StreamEvent>> unsaved;  // token events that are not durable yet
   std::uint64_t unsaved_bytes = 0;
   std::uint64_t sent_upto = 0;   // event id up to which they are under way; 0: nothing is
+  bool aboard_due = false;       // the record of the workers it was aboard is not what it was (M6)
+  std::uint32_t boarding = 0;    // the attempt, not the first, that waits for that record; 0: none
+  std::uint32_t boarded = 0;     // the attempt that may begin: its record is durable
   bool tokens_given_up = false;  // more were unsaved than may be; what follows is not kept
   bool end_sent = false;
 };

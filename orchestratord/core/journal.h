@@ -4,7 +4,7 @@
 //
 // Health: a failed write, or one that is not answered within journal_stall, makes the journal failing; the next
 // committed one makes it well. While it fails nothing is written but one attempt per pause, the pause doubling.
-// Threads: owned by the core's loop. Bounds: writes under way <= 4 per journaled job and one per pause; keys <=
+// Threads: owned by the core's loop. Bounds: writes under way <= 5 per journaled job and one per pause; keys <=
 // idempotency_keys_max, each for idempotency_ttl.
 #pragma once
 
@@ -27,10 +27,10 @@ namespace orch::gateway {
 
 // What one write stands for, to be acted on when it is answered.
 struct JournalItem {
-  enum class Kind : std::uint8_t { admit, evict, dispatch, tokens, end, erase, probe };
+  enum class Kind : std::uint8_t { admit, evict, dispatch, tokens, aboard, end, erase, probe };
   Kind kind = Kind::probe;
   JobId job;
-  std::uint64_t mark = 0;  // dispatch: the attempt; tokens: the last event id
+  std::uint64_t mark = 0;  // dispatch: the attempt; tokens: the last event id; aboard: the attempt that waits for it
 };
 
 class Journal {

@@ -41,6 +41,17 @@ struct TokensRecord {
   JobId job;
   std::vector<std::shared_ptr<const StreamEvent>> events;
 };
+// Which worker may die of the job now, and how many it was aboard before (M6). Replaces the one before.
+struct AboardRecord {
+  JobId job;
+  std::uint32_t attempt = 0;  // the last one
+  std::uint32_t losses = 0;   // workers lost to attempts that are over
+  std::uint32_t deaths = 0;   // of them that died by themselves
+  bool open = false;          // what became of the attempt's worker is not known, if it has begun
+  ManagerId manager;          // whose replica it is
+  std::string replica_id;     // empty: not known, or not chosen yet
+  Incarnation inc;
+};
 struct EndRecord {
   JobId job;
   std::shared_ptr<const StreamEvent> terminal;
@@ -52,13 +63,15 @@ struct EraseRecord {
 // Proves that the journal can be written.
 struct ProbeRecord {};
 
-using JournalRecord = std::variant<AdmitRecord, DispatchRecord, TokensRecord, EndRecord, EraseRecord, ProbeRecord>;
+using JournalRecord =
+    std::variant<AdmitRecord, DispatchRecord, TokensRecord, AboardRecord, EndRecord, EraseRecord, ProbeRecord>;
 
 struct RecoveredJob {
   AdmitRecord admit;  // spec.payload is null when it was not stored
   Duration age;       // since admission, by the wall clock
   std::optional<DispatchRecord> dispatch;
   std::vector<std::shared_ptr<const StreamEvent>> tokens;  // ids from 2 on, consecutive
+  std::optional<AboardRecord> aboard;
   std::shared_ptr<const StreamEvent> terminal;             // null: it had not ended
   Duration ended_age;
 };

@@ -77,6 +77,9 @@ class JournalModel {
     if (row == jobs_.end()) return;
     for (const auto& event : record.events) row->second.tokens[event->id] = event;
   }
+  void take(const AboardRecord& record, Instant) {
+    if (const auto row = jobs_.find(record.job); row != jobs_.end()) row->second.job.aboard = record;
+  }
   void take(const EndRecord& record, Instant now) {
     const auto row = jobs_.find(record.job);
     if (row == jobs_.end()) return;

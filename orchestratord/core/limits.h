@@ -135,7 +135,8 @@ enum class Mutation : std::uint8_t {
   ignore_quota,               // what a quota refuses is admitted
   forget_others_use,          // a quota that gateways share is each one's own
 };
-inline constexpr std::uint8_t kMutations = 22;
+inline constexpr std::uint8_t kMutations = 23;
+  forget_deaths,              // a restart forgets which workers were lost to a job (M6)
 
 // Ruling 12.
 struct JournalConfig {

@@ -237,7 +237,8 @@ class Orchestrator {
   // migration (orchestrator_migration.cc)
   bool may_continue(const Job& job) const;
   void continue_elsewhere(Job& job, Outcome outcome);
-  enum class AttemptEnd : std::uint8_t { lost, taken_back };
+  // In doubt: by the end of an earlier life. It counts as a loss, and the next attempt does not wait for it.
+  enum class AttemptEnd : std::uint8_t { lost, taken_back, in_doubt };
   void wait_for_fence(Job& job, const Call& old, AttemptEnd how);
   void wait_if_put_back(JobId id, const Call& old, AttemptEnd how);
   void fenced(ManagerId manager, const ReplicaView& replica);
@@ -248,11 +249,19 @@ class Orchestrator {
   std::string check_migration() const;
 
   // poison (orchestrator_poison.cc)
+  // the workers a job was aboard, across lives (orchestrator_aboard.cc)
+  void note_aboard(Job& job);
+  AboardRecord aboard_of(const Job& job) const;
+  bool boarded(Job& job);
+  bool restore_aboard(Job& job, const std::optional<AboardRecord>& found);
+  void doubt_over(Job& job, bool died, bool outlived);
+
   static bool died_by_itself(const ReplicaView& replica);
   bool note_death(Job& job);
   bool could_serve(const Job& job, const PlacementIndex::Entry& entry) const;
   bool could_serve(const Job& job, const ReplicaKey& replica);
   std::optional<Failure> quarantined(const JobSpec& spec, const std::string& model);
+  void restore_quarantine(const Job& job, const StreamEvent& terminal);
   void forget_suspect(JobId job);
   const ReplicaKey* replica_of_its_own(const Job& job);
   void dispatch_suspects();
@@ -372,7 +381,7 @@ class Orchestrator {
   std::set<std::pair<Instant, JobId>> timers_;
   std::set<std::pair<Instant, JobId>> finished_;      // by end, oldest first
   std::set<std::pair<Instant, DispatchId>> closing_;  // cancelled calls whose end is not reported yet
-  struct FenceWait {                                  // a waiting job whose last attempt may still run
+  struct FenceWait {                                  // a job whose last attempt, or one in doubt, may still run
     ReplicaKey replica;
     Incarnation inc;
     Instant until;  // nothing of the attempt runs from then on

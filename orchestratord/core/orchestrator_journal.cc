@@ -122,7 +122,8 @@ void Orchestrator::take_back(Job& victim) {
   victim.journal.end_sent = false;
   victim.journal.sent_upto = 0;
   victim.journal.dispatch_sent = 0;
-  if (victim.journal.dispatch_due != 0 || !victim.journal.unsaved.empty()) journal_.urgent.insert(victim.spec.id);
+  if (victim.journal.dispatch_due != 0 || !victim.journal.unsaved.empty() || victim.journal.aboard_due)
+    journal_.urgent.insert(victim.spec.id);
   victim.move_to(JobState::waiting);
   enqueue(victim);
   arm(victim);
@@ -231,6 +232,11 @@ void Orchestrator::append_records(Job& job, std::vector<JournalRecord>& records,
   // An end stands behind all its tokens: a write that is still under way may fail, and this one not.
   const bool ends_here = concluding && !journal.end_sent;
   // Tokens of which it is not known who computed them would be continued by anybody (M3).
+  if (job.live() && std::exchange(journal.aboard_due, false)) {
+    AboardRecord record = aboard_of(job);
+    items.push_back({JournalItem::Kind::aboard, id, record.open ? record.attempt : 0});
+    records.emplace_back(std::move(record));
+  }
   if (!journal.unsaved.empty() && (concluding || (journal.sent_upto == 0 && dispatch_known))) {
     TokensRecord record{id, {}};
     for (const auto& event : journal.unsaved) {
@@ -319,6 +325,9 @@ void Orchestrator::committed(const JournalItem& item) {
       return;
   }
 }
+    case JournalItem::Kind::aboard:
+      if (item.mark == journal.boarding) journal.boarded = journal.boarding;
+      return;
 
 void Orchestrator::not_committed(const JournalItem& item) {
   const auto it = jobs_.find(item.job);
@@ -354,6 +363,9 @@ void Orchestrator::not_committed(const JournalItem& item) {
   }
 }
 
+    case JournalItem::Kind::aboard:
+      note_aboard(job);
+      return;
 // --- J4 ---
 
 void Orchestrator::on(const Recovered& event) {
@@ -423,6 +435,7 @@ void Orchestrator::recover(const RecoveredJob& found) {
   restore_budget(job, nullptr);
   // Besides started, a job tells at most one event per token and one for what is held back to the end.
   const std::uint64_t tail_end = std::uint64_t{job.spec.max_tokens} + 3;
+    restore_quarantine(job, *found.terminal);
   streams_.restore(id, events, std::move(served_by), found.dispatch ? tail_end : 0);
   const auto end_in = [&](Outcome outcome, std::string message, const std::string& cancel_reason) {
     emit(NotedRecovered{id, NotedRecovered::Way::reset});
@@ -444,12 +457,13 @@ std::string Orchestrator::check_journal() const {
   std::size_t journaled = 0;
   for (const auto& [id, job] : jobs_) {
     if (job.journal.wanted) ++journaled;
+  if (!restore_aboard(job, found.aboard)) return end_in(Outcome::WORKER_RESET, "its worker was lost", {});
     if (job.journal.unsaved_bytes > config_.limits.unsaved_bytes_max) return "too many unsaved bytes";
     if (job.state == JobState::committing && !job.journal.wanted) return "a plain job waits for the journal";
     if (job.live() && job.token_events > 0 && job.journal.dispatch_due == 0 && streams_.held(id))
       return "a stream is held back for a record that nobody waits for";
   }
-  if (journal_.under_way() > 4 * journaled + journal_.erases.size() + 16) return "too many journal writes under way";
+  if (journal_.under_way() > 5 * journaled + journal_.erases.size() + 16) return "too many journal writes under way";
   if (keys_.size() > config_.journal.idempotency_keys_max) return "too many idempotency keys";
   return {};
 }

@@ -280,6 +280,11 @@ struct JournalFleet2 : JournalBench {
   void lose_first() {
     step(LeaseRevoked{kLink, {1, 1}, true});
     failed(dispatches.at(0), Outcome::POOL_UNREADY);
+    const JournalTicket boarding = writes.back().ticket;  // the second attempt waits for it (M6)
+    ASSERT_TRUE(std::holds_alternative<AboardRecord>(writes.back().records.at(0)));
+    disk.apply(writes.back(), now);
+    writes.pop_back();
+    step(JournalCommitted{boarding, boarding});
     ASSERT_EQ(dispatches.size(), 2u);
   }
 };

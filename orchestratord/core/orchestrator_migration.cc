@@ -39,9 +39,14 @@ void Orchestrator::fenced(ManagerId manager, const ReplicaView& replica) {
     Job& job = jobs_.at(id);
     const bool died = died_by_itself(replica);
     const bool ended_as_wanted = wait.inc == replica.inc && !died;  // its manager's word
+    if (wait.how == AttemptEnd::in_doubt) {
+      doubt_over(job, died, ended_as_wanted);
+      continue;
+    }
     if (wait.how == AttemptEnd::taken_back && !ended_as_wanted) ++job.losses;
     if (died && !note_death(job)) continue;
     if (job.verdict_due || lost_too_often(job)) fail_lost(job);
+    note_aboard(job);
   }
 }
 
@@ -55,8 +60,13 @@ void Orchestrator::end_fence_waits() {
   for (const JobId id : over) {
     const FenceWait wait = fence_waits_.extract(id).mapped();
     Job& job = jobs_.at(id);
+    if (wait.how == AttemptEnd::in_doubt) {
+      if (outlived(wait)) doubt_over(job, false, true);
+      continue;
+    }
     if (wait.how == AttemptEnd::taken_back && !outlived(wait)) ++job.losses;
     if (job.verdict_due || lost_too_often(job)) fail_lost(job);
+    note_aboard(job);
   }
 }
 
@@ -79,7 +89,8 @@ void Orchestrator::fail_lost(Job& job) {
 bool Orchestrator::may_dispatch(const Job& job) const { return job.deaths == 0 && attempt_may_begin(job); }
 
 bool Orchestrator::attempt_may_begin(const Job& job) const {
-  if (fence_waits_.contains(job.spec.id)) return false;
+  const auto wait = fence_waits_.find(job.spec.id);
+  if (wait != fence_waits_.end() && wait->second.how != AttemptEnd::in_doubt) return false;
   if (job.migrations == 0) return true;
   std::size_t running = 0;
   std::size_t migrated = 0;
@@ -95,7 +106,9 @@ bool Orchestrator::attempt_may_begin(const Job& job) const {
 std::string Orchestrator::check_migration() const {
   for (const auto& [id, wait] : fence_waits_) {
     const auto job = jobs_.find(id);
-    if (job == jobs_.end() || job->second.state != JobState::waiting) return "only a waiting job waits for a fence";
+    if (job == jobs_.end() || !job->second.live()) return "a job that is over waits for a fence";
+    if (wait.how != AttemptEnd::in_doubt && job->second.state != JobState::waiting)
+      return "only a waiting job waits for a fence";
   }
   for (const auto& [id, job] : jobs_) {
     if (job.migrations > config_.limits.migrations_max) return "a job migrated too often";

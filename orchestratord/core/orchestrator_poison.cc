@@ -25,6 +25,7 @@ bool Orchestrator::note_death(Job& job) {
   ++job.deaths;
   if (job.deaths < config_.limits.deaths_max) {
     suspects_.insert(job.spec.id);
+    note_aboard(job);
     return true;
   }
   const Duration length = config_.limits.quarantine;
@@ -38,6 +39,14 @@ bool Orchestrator::note_death(Job& job) {
   emit(NotedPoisoned{job.spec.id, job.replica_id, job.pool_id});
   fail(job, {std::move(failure), {}});
   return false;
+}
+
+// As long as the record of the job that took them down is kept.
+void Orchestrator::restore_quarantine(const Job& job, const StreamEvent& terminal) {
+  const auto* error = std::get_if<ErrorEvent>(&terminal.body);
+  if (error == nullptr || !error->failure.poisoned || job.spec.payload == nullptr) return;
+  const Instant until = job.ended_at + config_.limits.quarantine;
+  if (until > now_) quarantine_.add(prompt_digest(job.lane.model, job.spec.payload->prompt), until);
 }
 
 std::optional<Failure> Orchestrator::quarantined(const JobSpec& spec, const std::string& model) {
@@ -103,7 +112,7 @@ void Orchestrator::dispatch_suspects() {
     const ReplicaKey* replica = replica_of_its_own(job);
     if (replica == nullptr || calls_on(*replica) > 0) continue;
     PlacementDecision decision = place(job, replica);
-    if (decision.lease) dispatch(job, std::move(decision));
+    if (decision.lease && boarded(job)) dispatch(job, std::move(decision));
   }
 }
 

@@ -43,7 +43,7 @@ bool Orchestrator::take_the_turn(const std::string& model) {
   const DomainLoad load = domain_load(job->lane);
   if (load.busy + 1 < load.slots) return false;  // batch may go first: another slot is free
   PlacementDecision decision = place(*job);
-  if (!decision.lease) return false;
+  if (!decision.lease || !boarded(*job)) return false;
   dispatch(*job, std::move(decision));
   scheduler_.class_skipped(model,
                            Priority::batch);  // out of turn: the bound between the classes is void until it rests
@@ -113,7 +113,9 @@ void Orchestrator::preempt(Job& victim, const Job& by) {
 // The worker's word that an attempt has ended (M1): the next one may start.
 void Orchestrator::stopped(DispatchId dispatch) {
   const auto job = jobs_.find(dispatch.job);
-  if (job != jobs_.end() && job->second.attempt == dispatch.attempt) fence_waits_.erase(dispatch.job);
+  if (job == jobs_.end() || job->second.attempt != dispatch.attempt) return;
+  const auto wait = fence_waits_.find(dispatch.job);
+  if (wait != fence_waits_.end() && wait->second.how != AttemptEnd::in_doubt) fence_waits_.erase(wait);
 }
 
 }  // namespace orch::gateway

@@ -51,7 +51,7 @@ bool Orchestrator::dispatch_of(const std::string& tenant, Priority priority, con
       Job& job = jobs_.at(id);
       PlacementDecision decision = place(job);
       if (decision.lacks_memory && !decision.lease) note_lacks_memory(job, *decision.lacks_memory);
-      if (!decision.lease || !may_dispatch(job)) continue;
+      if (!decision.lease || !may_dispatch(job) || !boarded(job)) continue;
       dispatch(job, std::move(decision));
       return true;
     }
@@ -146,6 +146,7 @@ void Orchestrator::dispatch(Job& job, PlacementDecision decision) {
                        job.spec.priority, now_ - job.admitted_at, std::exchange(job.resumes, false)});
   emit(std::move(effect));
   if (job.journal.wanted && job.token_events == 0) hold_for_dispatch_record(job);
+  note_aboard(job);
   MetricsEvent metrics{static_cast<std::uint32_t>(queue_.size())};
   metrics.budget = budgets_.left(budget_account(job.spec), now_);
   streams_.publish_metrics(job.spec.id, metrics, *out_);
@@ -413,6 +414,7 @@ void Orchestrator::back_to_queue(Job& job) {
   stop_meter(job);
   job.held = job.held + (now_ - job.dispatched_at);  // OC-CORE-1022
   job.move_to(JobState::waiting);
+  if (job.deaths > 0) suspects_.insert(job.spec.id);
   if (mutated(Mutation::retry_after_token)) job.shown_ids.clear();
   if (mutated(Mutation::repeat_token_on_resume) && !job.shown_ids.empty()) job.shown_ids.pop_back();
   job.tokens_seen = static_cast<std::uint32_t>(job.shown_ids.size());

@@ -340,6 +340,29 @@ std::optional<DispatchRecord> decode_dispatch(std::string_view bytes, JobId job)
   return in.whole() ? std::optional(std::move(out)) : std::nullopt;
 }
 
+std::string encode_aboard(const AboardRecord& record) {
+  Writer out;
+  out.number(record.attempt).number(record.losses).number(record.deaths).flag(record.open);
+  write_uuid(out, record.manager.value);
+  out.text(record.replica_id).number(record.inc.boot).number(record.inc.counter);
+  return out.take();
+}
+
+std::optional<AboardRecord> decode_aboard(std::string_view bytes, JobId job) {
+  Reader in(bytes);
+  AboardRecord out;
+  out.job = job;
+  out.attempt = in.number32();
+  out.losses = in.number32();
+  out.deaths = in.number32();
+  out.open = in.flag();
+  out.manager = {read_uuid(in)};
+  out.replica_id = in.text();
+  out.inc.boot = in.number();
+  out.inc.counter = in.number();
+  return in.whole() ? std::optional(std::move(out)) : std::nullopt;
+}
+
 std::string encode_tokens(const TokenEvents& events) {
   Writer out;
   out.number(events.size());

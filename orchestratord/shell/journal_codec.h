@@ -24,6 +24,9 @@ std::optional<AdmitRecord> decode_admit(std::string_view bytes);
 std::string encode_dispatch(const DispatchRecord& record);
 std::optional<DispatchRecord> decode_dispatch(std::string_view bytes, JobId job);
 
+std::string encode_aboard(const AboardRecord& record);
+std::optional<AboardRecord> decode_aboard(std::string_view bytes, JobId job);
+
 std::string encode_tokens(const TokenEvents& events);
 // Appended to `out`; false: nothing was.
 bool decode_tokens(std::string_view bytes, TokenEvents& out);

@@ -55,6 +55,7 @@ inline AdmitRecord keyed_admit(std::uint64_t n, std::uint8_t key) {
 inline DispatchRecord dispatch(std::uint64_t n) {
   return {job_id(n), 2, {"m", "sha256:a", "native", "1", "X", "cpu", "r1"}, "set"};
 }
+inline AboardRecord aboard(std::uint64_t n) { return {job_id(n), 3, 1, 1, true, {{0xB0, 1}}, "r2", {4, 5}}; }
 inline TokensRecord tokens(std::uint64_t n, std::uint64_t first, std::uint64_t last) {
   TokensRecord record{job_id(n), {}};
   for (std::uint64_t id = first; id <= last; ++id) {
@@ -85,9 +86,9 @@ inline std::vector<JournalWrite> life() {
   return {write_of({admit(1)}),
           write_of({admit(2), dispatch(1)}),
           write_of({tokens(1, 2, 4)}),
-          write_of({tokens(1, 5, 6), end_of(1, 7)}),
+          write_of({tokens(1, 5, 6), aboard(1), end_of(1, 7)}),
           write_of({error_of(2, 2), admit(3)}),
-          write_of({tokens(3, 2, 40), dispatch(3)}),
+          write_of({tokens(3, 2, 40), dispatch(3), aboard(3)}),
           write_of({EraseRecord{job_id(1)}, tokens(3, 30, 80)}),
           write_of({keyed_admit(4, 9)}),
           write_of({ProbeRecord{}})};
@@ -98,6 +99,7 @@ inline std::string describe(const Recovered& recovered) {
   for (const RecoveredJob& job : recovered.jobs) {
     out << job.admit.spec.id.value.lo << (job.admit.spec.payload ? "+prompt" : "");
     if (job.dispatch) out << " attempt " << job.dispatch->attempt << " on " << job.dispatch->served_by.replica_id;
+    if (job.aboard) out << " aboard " << job.aboard->replica_id << " " << job.aboard->losses;
     out << " tokens";
     for (const auto& event : job.tokens) out << " " << event->id << std::get<TokenEvent>(event->body).text;
     if (job.terminal)

@@ -11,7 +11,7 @@
 namespace orch::gateway {
 namespace {
 
-constexpr int kSchema = 1;
+constexpr int kSchema = 2;
 constexpr std::int64_t kPageBytes = 4096;
 constexpr int kRowsPerPortion = 256;
 constexpr std::int64_t kKeysTidiedEveryMs = 10'000;
@@ -24,7 +24,8 @@ CREATE TABLE job(
   ended_ms INTEGER,
   admit BLOB NOT NULL,
   dispatch BLOB,
-  terminal BLOB
+  terminal BLOB,
+  aboard BLOB
 );
 CREATE TABLE token(
   job BLOB NOT NULL,
@@ -41,8 +42,9 @@ CREATE TABLE idempotency(
 ) WITHOUT ROWID;
 CREATE INDEX idempotency_age ON idempotency(created_ms);
 CREATE TABLE probe(one INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL);
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 )";
+constexpr const char* kFrom1To2 = "ALTER TABLE job ADD COLUMN aboard BLOB; PRAGMA user_version = 2;";
 
 void bind_value(sqlite3_stmt* statement, int at, std::string_view bytes) {
   sqlite3_bind_blob64(statement, at, bytes.data(), bytes.size(), SQLITE_STATIC);
@@ -70,7 +72,8 @@ bool fill(std::array<std::uint8_t, N>& out, std::string_view bytes) {
 
 struct JournalSqlite::Statements {
   ~Statements() {
-    for (sqlite3_stmt* each : {admit, forget_tokens, key, dispatch, tokens, end, erase, portion, old_keys, probe}) {
+    for (sqlite3_stmt* each :
+         {admit, forget_tokens, key, dispatch, aboard, refused_key, tokens, end, erase, portion, old_keys, probe}) {
       sqlite3_finalize(each);
     }
   }
@@ -78,6 +81,8 @@ struct JournalSqlite::Statements {
   sqlite3_stmt* forget_tokens = nullptr;
   sqlite3_stmt* key = nullptr;
   sqlite3_stmt* dispatch = nullptr;
+  sqlite3_stmt* aboard = nullptr;
+  sqlite3_stmt* refused_key = nullptr;
   sqlite3_stmt* tokens = nullptr;
   sqlite3_stmt* end = nullptr;
   sqlite3_stmt* erase = nullptr;
@@ -118,7 +123,8 @@ std::optional<std::string> JournalSqlite::prepare() {
   const std::int64_t schema = number("PRAGMA user_version");
   if (schema < 0) return error();
   if (schema > kSchema) return "written by a newer version (schema " + std::to_string(schema) + ")";
-  if (schema == 0 && (!run("BEGIN IMMEDIATE") || !run(kTables) || !run("COMMIT"))) return error();
+  const char* const change = schema == 0 ? kTables : schema == 1 ? kFrom1To2 : nullptr;
+  if (change != nullptr && (!run("BEGIN IMMEDIATE") || !run(change) || !run("COMMIT"))) return error();
 
   sqlite3_stmt* check = nullptr;
   if (sqlite3_prepare_v2(db_, "PRAGMA quick_check(1)", -1, &check, nullptr) != SQLITE_OK) return error();
@@ -134,6 +140,7 @@ std::optional<std::string> JournalSqlite::prepare() {
       {&s.forget_tokens, "DELETE FROM token WHERE job = ?1"},
       {&s.key, "INSERT OR REPLACE INTO idempotency(key, body, job, created_ms, started) VALUES(?1, ?2, ?3, ?4, ?5)"},
       {&s.dispatch, "UPDATE job SET dispatch = ?2 WHERE id = ?1"},
+      {&s.aboard, "UPDATE job SET aboard = ?2 WHERE id = ?1"},
       {&s.tokens, "INSERT OR REPLACE INTO token(job, first, events) VALUES(?1, ?2, ?3)"},
       {&s.end, "UPDATE job SET terminal = ?2, ended_ms = ?3 WHERE id = ?1"},
       {&s.erase, "DELETE FROM job WHERE id = ?1"},
@@ -243,6 +250,14 @@ bool JournalSqlite::apply(const DispatchRecord& record) {
 }
 
 bool JournalSqlite::apply(const TokensRecord& record) {
+bool JournalSqlite::apply(const AboardRecord& record) {
+  const std::string id = journal_codec::encode_id(record.job.value);
+  const std::string aboard = journal_codec::encode_aboard(record);
+  bind_value(statements_->aboard, 1, id);
+  bind_value(statements_->aboard, 2, aboard);
+  return step(statements_->aboard);
+}
+
   if (record.events.empty()) return true;
   const std::string id = journal_codec::encode_id(record.job.value);
   const std::string events = journal_codec::encode_tokens(record.events);
@@ -338,7 +353,7 @@ Result<Recovered, std::string> JournalSqlite::recover() {
   Recovered out;
   std::optional<std::string> fault;
   sqlite3_stmt* rows = nullptr;
-  const char* jobs = "SELECT id, admitted_ms, ended_ms, admit, dispatch, terminal FROM job ORDER BY seq";
+  const char* jobs = "SELECT id, admitted_ms, ended_ms, admit, dispatch, terminal, aboard FROM job ORDER BY seq";
   if (sqlite3_prepare_v2(db_, jobs, -1, &rows, nullptr) != SQLITE_OK) return Err{error()};
   int code = SQLITE_DONE;
   while (!fault && (code = sqlite3_step(rows)) == SQLITE_ROW) {
@@ -366,6 +381,10 @@ Result<Recovered, std::string> JournalSqlite::recover() {
   if (!fault && code != SQLITE_DONE) fault = error();
   sqlite3_finalize(rows);
   if (fault) return Err{std::move(*fault)};
+    if (sqlite3_column_type(rows, 6) != SQLITE_NULL) {
+      job.aboard = journal_codec::decode_aboard(column(rows, 6), job.admit.spec.id);
+      if (!job.aboard) fault = "the attempts of task " + job.admit.spec.id.to_string() + " do not decode";
+    }
 
   const std::string keys = "SELECT key, body, job, created_ms, started FROM idempotency WHERE created_ms >= " +
                            std::to_string(now - options_.idempotency_ttl.ms()) + " ORDER BY created_ms";

@@ -65,6 +65,7 @@ class JournalSqlite {
   bool apply(const AdmitRecord& record);
   bool apply(const DispatchRecord& record);
   bool apply(const TokensRecord& record);
+  bool apply(const AboardRecord& record);
   bool apply(const EndRecord& record);
   bool apply(const EraseRecord& record);
   bool apply(const ProbeRecord& record);

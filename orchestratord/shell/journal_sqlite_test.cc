@@ -31,14 +31,14 @@ TEST(JournalSqlite, J4_what_is_committed_is_there_after_a_restart) {
     }
   }
   EXPECT_EQ(recovered_from(at), describe(model.recover({})));
-  EXPECT_NE(recovered_from(at).find("3+prompt attempt 2 on r1 tokens 2t0"), std::string::npos);
+  EXPECT_NE(recovered_from(at).find("3+prompt attempt 2 on r1 aboard r2 1 tokens 2t0"), std::string::npos);
 }
 
 TEST(JournalSqlite, J4_every_field_survives) {
   Directory at;
   auto journal = JournalSqlite::open(options(at));
   ASSERT_TRUE(journal.ok());
-  const JournalWrite write = write_of({admit(1), dispatch(1), tokens(1, 2, 3), error_of(1, 4)});
+  const JournalWrite write = write_of({admit(1), dispatch(1), aboard(1), tokens(1, 2, 3), error_of(1, 4)});
   ASSERT_TRUE(journal.value()->commit({&write, 1}).ok());
   auto found = journal.value()->recover();
   ASSERT_TRUE(found.ok());
@@ -49,6 +49,10 @@ TEST(JournalSqlite, J4_every_field_survives) {
   EXPECT_EQ(job.admit.spec.deadline, ms(4000));
   EXPECT_EQ(job.admit.started.predicted_start, ms(120));
   EXPECT_EQ(job.dispatch->replica_set, "set");
+  ASSERT_TRUE(job.aboard.has_value());
+  EXPECT_EQ(journal_codec::encode_aboard(*job.aboard), journal_codec::encode_aboard(aboard(1)));
+  EXPECT_EQ(job.aboard->deaths, 1u);
+  EXPECT_EQ(job.aboard->inc, (Incarnation{4, 5}));
   EXPECT_EQ(std::get<TokenEvent>(job.tokens.at(1)->body).ids, std::vector<std::uint32_t>{101});
   const auto& failure = std::get<ErrorEvent>(job.terminal->body).failure;
   EXPECT_EQ(failure.outcome, Outcome::QUEUE_FULL_DROP_LRU);
@@ -226,6 +230,29 @@ TEST(JournalSqlite, OC_JOB_1013_what_cannot_be_read_stops_the_start) {
   const auto refused = JournalSqlite::open(options(at, nullptr, FaultVfs::kName));
   ASSERT_FALSE(refused.ok());
   EXPECT_NE(refused.error().find(at.file()), std::string::npos) << "it names the file";
+}
+
+TEST(JournalSqlite, a_file_of_the_first_schema_is_taken_over) {
+  Directory at;
+  const JournalWrite before = write_of({admit(1), dispatch(1)});
+  {
+    auto journal = JournalSqlite::open(options(at));
+    ASSERT_TRUE(journal.ok());
+    ASSERT_TRUE(journal.value()->commit({&before, 1}).ok());
+  }
+  sqlite3* db = nullptr;
+  ASSERT_EQ(sqlite3_open(at.file().c_str(), &db), SQLITE_OK);
+  ASSERT_EQ(sqlite3_exec(db, "ALTER TABLE job DROP COLUMN aboard; PRAGMA user_version = 1", nullptr, nullptr, nullptr),
+            SQLITE_OK);
+  sqlite3_close(db);
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(recovered_from(at), "1+prompt attempt 2 on r1 tokens; ") << i;
+  {
+    auto journal = JournalSqlite::open(options(at));
+    ASSERT_TRUE(journal.ok());
+    const JournalWrite write = write_of({aboard(1)});
+    ASSERT_TRUE(journal.value()->commit({&write, 1}).ok());
+  }
+  EXPECT_EQ(recovered_from(at), "1+prompt attempt 2 on r1 aboard r2 1 tokens; ");
 }
 
 TEST(JournalSqlite, a_second_process_cannot_open_it) {

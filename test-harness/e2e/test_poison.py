@@ -60,6 +60,35 @@ def test_OC_MIGR_M6_after_two_deaths_the_task_ends_for_good_and_its_prompt_is_re
     assert cluster.metric_sum("tokens_recomputed_total") > 0
 
 
+def refused_prompt(cluster):
+    _, again = post(cluster)
+    assert again.json()["code"] == "WORKER_RESET" and again.json()["field"] == "prompt", again.body
+    assert again.json()["retriable"] is False
+
+
+def test_OC_MIGR_M6_a_restart_of_the_gateway_forgets_neither_the_deaths_nor_the_prompt(cluster):
+    task, admitted = post(cluster)
+    assert admitted.status == 202, admitted.body
+    stream = cluster.task_events(task)
+    read_tokens(stream, 3)
+    first = kill_its_worker(cluster)
+    read_tokens(stream, 3)
+    cluster.kill("orchestratord").wait()
+    cluster.start_gateway()
+    cluster.wait_ready()
+    second = next(r for r in cluster.replicas() if r["replica_id"] != first)
+    os.kill(second["pid"], signal.SIGKILL)
+    rest = [(name, data) for name, data, _ in cluster.task_events(task) if name in ("error", "end")]
+    assert len(rest) == 1 and rest[0][0] == "error", rest
+    assert rest[0][1]["code"] == "WORKER_RESET" and rest[0][1]["retriable"] is False, rest
+    cluster.wait_ready()
+    refused_prompt(cluster)
+    cluster.kill("orchestratord").wait()
+    cluster.start_gateway()
+    cluster.wait_ready()
+    refused_prompt(cluster)
+
+
 def test_OC_MIGR_M3_a_task_that_went_on_elsewhere_says_so(cluster):
     task, admitted = post(cluster, max_tokens=120)
     assert admitted.status == 202, admitted.body

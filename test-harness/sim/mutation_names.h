@@ -54,6 +54,8 @@ constexpr const char* mutation_name(gateway::Mutation mutation) {
       return "ignore_quota";
     case Mutation::forget_others_use:
       return "forget_others_use";
+    case Mutation::forget_deaths:
+      return "forget_deaths";
   }
   return "?";
 }

@@ -134,6 +134,18 @@ void Nemesis::first_grant(SimGateway& gateway) {
   world_.after(Duration::microseconds(1), [this, &gateway, deadline] { world_.pause(gateway.node(), deadline * 2); });
 }
 
+// It dies while the word of the death is on its way to it, or to its journal (M6).
+void Nemesis::poisoned(const Holder& holder) {
+  if (weights_[static_cast<std::size_t>(Kind::crash_gateway)] == 0 || world_.rng().below(3) != 0) return;
+  for (SimGateway* gateway : room_.gateways) {
+    if (gateway->holder() != holder) continue;
+    world_.after(world_.between({}, Duration::milliseconds(400)), [this, gateway, holder] {
+      if (gateway->holder() == holder && world_.now() < until_)
+        strike(Kind::crash_gateway, *gateway, *room_.managers[0]);
+    });
+  }
+}
+
 void Nemesis::cut(SimGateway& gateway, SimManager& manager, Kind kind, Duration length) {
   const auto workers = manager.living_workers();
   Prng& rng = world_.rng();

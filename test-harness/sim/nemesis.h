@@ -35,6 +35,7 @@ class Nemesis {
   void restart_after_exit(SimManager& manager);
   void drained(SimGateway& gateway);
   void first_grant(SimGateway& gateway);  // of a lease is on its way to it
+  void poisoned(const Holder& holder);    // a worker has died of a job of it
   // When each start of an orchestratord died, real time.
   const std::map<Holder, Instant>& died_at() const { return died_at_; }
 

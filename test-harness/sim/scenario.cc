@@ -175,6 +175,7 @@ void Scenario::build() {
   Prng& rng = world_.rng();
   const bool smoke = options_.profile == Profile::smoke;
   nemesis_.draw();
+  world_.on_poisoned = [this](const Holder& holder) { nemesis_.poisoned(holder); };
   memory_ = rng.below(8) == 0 || options_.memory;
   const Duration ttl = rng.below(2) == 0 ? Duration::seconds(15) : Duration::seconds(4);
   const std::uint64_t managers = smoke ? 1 : 1 + rng.below(3);

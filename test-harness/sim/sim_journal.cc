@@ -62,6 +62,10 @@ void SimJournal::take(const gateway::TokensRecord& record) {
   for (const auto& event : record.events) row->second.tokens[event->id] = event;
 }
 
+void SimJournal::take(const gateway::AboardRecord& record) {
+  if (const auto row = rows_.find(record.job); row != rows_.end()) row->second.job.aboard = record;
+}
+
 void SimJournal::take(const gateway::EndRecord& record) {
   const auto row = rows_.find(record.job);
   if (row == rows_.end()) return;

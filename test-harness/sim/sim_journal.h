@@ -40,6 +40,7 @@ class SimJournal {
   void take(const gateway::AdmitRecord& record);
   void take(const gateway::DispatchRecord& record);
   void take(const gateway::TokensRecord& record);
+  void take(const gateway::AboardRecord& record);
   void take(const gateway::EndRecord& record);
   void take(const gateway::EraseRecord& record);
   void take(const gateway::ProbeRecord&) {}

@@ -142,8 +142,9 @@ class World {
   std::uint64_t events() const { return events_; }
   // Of what happened, when and to whom: two programs that play a seed alike agree on it.
   std::uint64_t digest() const { return digest_; }
-  // M6: a worker died of this job; at most two may for one life of its gateway.
+  // M6: a worker died of this job; at most two may, however often its gateway begins anew.
   void poisoned(const JobId& job, const Holder& holder);
+  std::function<void(const Holder&)> on_poisoned;  // the room's
 
   bool tracing() const { return trace_lines_ > 0; }
   void trace(const std::string& who, const std::string& what);
@@ -196,7 +197,7 @@ class World {
   };
   std::vector<CrashTarget> crash_targets_;
   Coverage coverage_;
-  std::map<std::pair<JobId, Holder>, int> poisoned_;
+  std::map<JobId, int> poisoned_;
   std::deque<std::string> trace_;
   std::string violation_;
 };
