@@ -146,6 +146,11 @@ std::vector<T> all_of(const Effects& effects) {
   return out;
 }
 
+inline Effects operator+(Effects a, const Effects& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
 // Refusal of the one AdmissionReply in `effects`; nullopt: admitted.
 inline std::optional<Failure> refusal(const Effects& effects) {
   const auto replies = all_of<AdmissionReply>(effects);

@@ -145,6 +145,15 @@ struct SendUpdate {
   std::vector<LeaseUse> beyond;   // leases whose open calls may use more than their slots (L6)
 };
 
+// A replica of a retired model is to be drained, or one of a model that is wanted again brought back, as an operator
+// would ask for it (ORCH-3070). Nobody answers: what becomes of it is seen in the replica's state.
+struct OperateReplica {
+  LinkId link;
+  std::string replica_id;
+  bool bring_back = false;
+  Duration deadline;  // of the drain
+};
+
 // F4: this gateway's own counters, whole; on change, at most every fair_interval.
 struct SendFair {
   LinkId link;
@@ -272,9 +281,9 @@ struct Drained {};
 using Effect =
     std::variant<AdmissionReply, CancelReply, SessionEnded, ModelsChanged, TenantsReply, StreamOpened, StreamRefused,
                  Deliver, DeliverServedBy, StreamClosed, Dispatch, CancelDispatch, BeatWorker, ForgetWorker,
-                 CountTokens, SendUpdate, SendFair, JournalWrite, NotedAdmitted, NotedRefused, NotedDispatched,
-                 NotedFirstToken, NotedEnded, NotedPoisoned, NotedWarmStart, NotedRecomputed, NotedPreempted,
-                 NotedQuota, NotedQueueDepth, NotedRetried, NotedJournal, NotedRecovered, Drained>;
+                 CountTokens, SendUpdate, OperateReplica, SendFair, JournalWrite, NotedAdmitted, NotedRefused,
+                 NotedDispatched, NotedFirstToken, NotedEnded, NotedPoisoned, NotedWarmStart, NotedRecomputed,
+                 NotedPreempted, NotedQuota, NotedQueueDepth, NotedRetried, NotedJournal, NotedRecovered, Drained>;
 
 using Effects = std::vector<Effect>;
 

@@ -188,9 +188,4 @@ inline std::vector<Admitted> admissions(const Effects& effects) {
   return out;
 }
 
-inline Effects operator+(Effects a, const Effects& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
-}
-
 }  // namespace orch::gateway::testing

@@ -43,6 +43,8 @@ struct Limits {
   std::uint32_t leases_max = 4096;
   Duration manager_forget = Duration::seconds(600);  // after detaching: its models turn from 503 to 404
 
+  Duration operation_retry = Duration::seconds(5);  // until a manager is asked again to drain or to undrain
+
   // Attempts.
   std::uint32_t internal_retries_max = 16;       // STALE_LEASE, SLOT_BUSY, NO_PAGES, DUPLICATE_ATTEMPT
   std::uint32_t broken_retries_max = 1;          // dispatches that broke before their first token
@@ -134,9 +136,9 @@ enum class Mutation : std::uint8_t {
   forget_quota_settle,        // a job that ended keeps what it had reserved
   ignore_quota,               // what a quota refuses is admitted
   forget_others_use,          // a quota that gateways share is each one's own
+  forget_deaths,              // a restart forgets which workers were lost to a job (M6)
 };
 inline constexpr std::uint8_t kMutations = 23;
-  forget_deaths,              // a restart forgets which workers were lost to a job (M6)
 
 // Ruling 12.
 struct JournalConfig {

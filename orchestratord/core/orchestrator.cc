@@ -58,6 +58,7 @@ void Orchestrator::settle() {
   fleet_changed_ = false;
   finish_drain();  // before dispatching: at the deadline nothing more is started
   end_fence_waits();
+  load_and_unload();
   beat_workers();
   dispatch_waiting();
   send_updates();
@@ -309,6 +310,7 @@ void Orchestrator::plan_wakeup() {
   consider(journal_.next_change(now_));
   for (const auto& [id, wait] : fence_waits_) consider(wait.until > now_ ? wait.until : wait.ends(leases_.ttl()));
   consider(keys_.next_expiry());
+  if (!drain_end_) consider(ask_again_at_);
   wakeup_ = next;
 }
 

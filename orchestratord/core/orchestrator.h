@@ -134,6 +134,7 @@ class Orchestrator {
   // models (orchestrator_models.cc)
   void on(const SetModelState& event);
   void on(const RollBackModel& event);
+  void load_and_unload();
   std::optional<Failure> route_model(const JobSpec& spec, std::string& version) const;
   void refuse(RequestId request, const JobSpec& spec, Failure failure);
   void refuse_admitting(Job& job, Failure failure);
@@ -248,7 +249,6 @@ class Orchestrator {
   void fail_lost(Job& job);
   std::string check_migration() const;
 
-  // poison (orchestrator_poison.cc)
   // the workers a job was aboard, across lives (orchestrator_aboard.cc)
   void note_aboard(Job& job);
   AboardRecord aboard_of(const Job& job) const;
@@ -256,12 +256,13 @@ class Orchestrator {
   bool restore_aboard(Job& job, const std::optional<AboardRecord>& found);
   void doubt_over(Job& job, bool died, bool outlived);
 
+  // poison (orchestrator_poison.cc)
   static bool died_by_itself(const ReplicaView& replica);
   bool note_death(Job& job);
   bool could_serve(const Job& job, const PlacementIndex::Entry& entry) const;
   bool could_serve(const Job& job, const ReplicaKey& replica);
-  std::optional<Failure> quarantined(const JobSpec& spec, const std::string& model);
   void restore_quarantine(const Job& job, const StreamEvent& terminal);
+  std::optional<Failure> quarantined(const JobSpec& spec, const std::string& model);
   void forget_suspect(JobId job);
   const ReplicaKey* replica_of_its_own(const Job& job);
   void dispatch_suspects();
@@ -364,6 +365,9 @@ class Orchestrator {
   DecisionLog decisions_;
   ModelLifecycle lifecycle_;
   SessionBook sessions_;
+  std::map<ReplicaKey, Instant> unloaded_;              // while retired; when to ask their managers again
+  std::pair<std::uint64_t, std::uint64_t> loads_seen_;  // versions of fleet and life cycle
+  Instant ask_again_at_ = Instant::never();
   DrainRates drains_;
   OnTimeRecord on_time_;
   Overtaking overtaking_;

@@ -1,5 +1,6 @@
 // Models as operators move them: which version a request gets, and the changes themselves.
 #include <algorithm>
+#include <utility>
 
 #include "orchestratord/core/orchestrator.h"
 
@@ -33,6 +34,37 @@ std::optional<Failure> Orchestrator::route_model(const JobSpec& spec, std::strin
                         : "the model '" + lane->model + "' is " + model_state_name(route.state) +
                               (route.state == ModelState::deprecated ? " and takes no new sessions" : "");
   return failure;
+}
+
+// OC-MODEL-1008, ORCH-3070: a retired model is unloaded, and loaded when it is wanted again. By what is so, not by what
+// happened: a manager that attaches later, begins anew or refused for a rollout under way is asked like the others.
+// What an operator had drained of a retired model before is brought back too.
+void Orchestrator::load_and_unload() {
+  const std::pair versions{fleet_.version(), lifecycle_.version()};
+  const bool nothing_to_do = lifecycle_.all().empty() && unloaded_.empty();
+  if (nothing_to_do || drain_end_ || (std::exchange(loads_seen_, versions) == versions && ask_again_at_ > now_)) return;
+  ask_again_at_ = Instant::never();
+  std::erase_if(unloaded_, [&](const auto& entry) { return fleet_.find(entry.first) == nullptr; });
+  for (const auto& [manager, record] : fleet_.managers()) {
+    for (const auto& [id, replica] : record.replicas) {
+      const ReplicaKey key{manager, id};
+      const bool retired = lifecycle_.of({replica.model_name, replica.model_digest}).state == ModelState::retired;
+      const bool down = replica.state == ReplicaState::draining || replica.state == ReplicaState::stopped;
+      if (!retired && !unloaded_.contains(key)) continue;
+      if (!retired && !down) {
+        unloaded_.erase(key);
+        continue;
+      }
+      Instant& ask_at = unloaded_[key];
+      if (retired == down) ask_at = {};
+      if (retired == down || !record.link) continue;
+      if (ask_at <= now_) {
+        ask_at = now_ + config_.limits.operation_retry;
+        emit(OperateReplica{*record.link, id, !retired, config_.limits.wall_max});  // no job runs longer
+      }
+      ask_again_at_ = std::min(ask_again_at_, ask_at);
+    }
+  }
 }
 
 void Orchestrator::on(const SetModelState& event) {

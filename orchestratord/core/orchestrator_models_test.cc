@@ -73,6 +73,64 @@ TEST(Models, OC_MODEL_1005_pools_of_a_retired_model_run_empty) {
   EXPECT_EQ(bench.dispatches[1].endpoint, "unix:/r2");
 }
 
+std::string asked(const Effects& effects) {
+  std::string out;
+  for (const OperateReplica& each : all_of<OperateReplica>(effects))
+    out += (each.bring_back ? "undrain " : "drain ") + each.replica_id + " ";
+  return out;
+}
+
+TEST(Models, OC_MODEL_1008_a_retired_model_is_unloaded_and_loaded_again_when_it_is_wanted) {
+  Bench bench;
+  bench.manager_up({ready_replica(), newer()});
+  bench.grant(1, {1, 1}, "r1");
+  bench.submit(spec_of(1));
+  EXPECT_EQ(asked(bench.step(SetModelState{RequestId{1}, {"m", kOld}, {ModelState::deprecated, 0}})), "");
+  const Effects retired = bench.step(SetModelState{RequestId{1}, {"m", kOld}, {ModelState::retired, 0}});
+  EXPECT_EQ(asked(retired), "drain r1 ");
+  EXPECT_EQ(all_of<OperateReplica>(retired)[0].deadline, bench.core.config().limits.wall_max)
+      << "what runs there runs to its end";
+  EXPECT_EQ(asked(bench.advance(ms(4999))), "");
+  EXPECT_EQ(asked(bench.advance(ms(1))), "drain r1 ") << "a rollout was under way";
+  ReplicaView view = ready_replica();
+  view.state = ReplicaState::draining;
+  EXPECT_EQ(asked(bench.step(ReplicaChanged{kLink, view})), "");
+  bench.finished(bench.dispatches.at(0), 1);
+  view.state = ReplicaState::stopped;
+  EXPECT_EQ(asked(bench.step(ReplicaChanged{kLink, view})), "");
+  EXPECT_EQ(asked(bench.advance(Duration::seconds(20))), "");
+  EXPECT_EQ(asked(bench.step(SetModelState{RequestId{1}, {"m", kOld}, {ModelState::draft, 0}})), "undrain r1 ");
+  EXPECT_EQ(asked(bench.advance(Duration::seconds(5))), "undrain r1 ");
+  view.state = ReplicaState::starting;
+  EXPECT_EQ(asked(bench.step(ReplicaChanged{kLink, view})), "");
+  view.state = ReplicaState::draining;
+  EXPECT_EQ(asked(bench.step(ReplicaChanged{kLink, view}) + bench.advance(Duration::seconds(20))), "")
+      << "that is an operator's";
+}
+
+TEST(Models, OC_MODEL_1008_a_manager_that_comes_later_or_begins_anew_is_asked_too) {
+  Config config;
+  config.models[{"m", kOld}] = {ModelState::retired, 0};
+  Bench bench{config};
+  EXPECT_EQ(asked(bench.manager_up({ready_replica(), newer()})), "drain r1 ");
+  bench.step(ManagerDown{kLink});
+  EXPECT_EQ(asked(bench.advance(Duration::seconds(20))), "");
+  ReplicaView view = ready_replica();
+  view.state = ReplicaState::backoff;
+  EXPECT_EQ(asked(bench.manager_up({view, newer()}, 2)), "drain r1 ");
+}
+
+TEST(Models, OC_MODEL_1008_what_an_earlier_life_unloaded_is_brought_back_by_a_roll_back_too) {
+  Config config;
+  config.models[{"m", kOld}] = {ModelState::deprecated, 0};
+  Bench bench{config};
+  ReplicaView view = ready_replica();
+  view.state = ReplicaState::stopped;
+  EXPECT_EQ(asked(bench.manager_up({view, newer()})), "");
+  EXPECT_EQ(asked(bench.step(SetModelState{RequestId{1}, {"m", kOld}, {ModelState::retired, 0}})), "");
+  EXPECT_EQ(asked(bench.step(RollBackModel{RequestId{2}, "m"})), "undrain r1 ");
+}
+
 TEST(Models, OC_MODEL_1003_a_full_canary_serves_and_one_that_cannot_fails_nobody) {
   Bench bench;
   bench.manager_up({ready_replica(), newer()});

@@ -300,6 +300,7 @@ void Daemon::Parts::execute(const Effect& effect) {
                         [this](const ModelsChanged& each) { store_models(each); },
                         [this](const TenantsReply& each) { store_tenants(each); },
                         [this](const SendFair& each) { managers.send(each); },
+                        [this](const OperateReplica& each) { managers.send(each); },
                         [this](const Drained&) {
                           runtime::log_info("drained");
                           loop.stop();

@@ -17,6 +17,7 @@ constexpr Duration kBackoffFirst = Duration::milliseconds(50);
 constexpr Duration kBackoffMax = Duration::seconds(2);
 // Updates are sent at most every 20 ms; a manager this far behind is not answering.
 constexpr std::size_t kOutboxMax = 256;
+constexpr Duration kOperationTimeout = Duration::seconds(5);
 
 }  // namespace
 
@@ -25,7 +26,7 @@ struct ManagerLinks::Shared : std::enable_shared_from_this<Shared> {
 
   struct Peer {
     std::string endpoint;
-    std::unique_ptr<v1::PoolManager::Stub> stub;
+    std::shared_ptr<v1::PoolManager::Stub> stub;  // calls under way hold it
     std::shared_ptr<Call> call;
     LinkId link;
     bool greeted = false;
@@ -148,6 +149,29 @@ void ManagerLinks::send(const SendFair& fair) {
   Shared::Peer* peer = shared_->find(fair.link);
   if (peer == nullptr) return;
   if (peer->call->send(wire::attach_fair(fair)) == runtime::Pushed::full) peer->call->cancel();
+}
+
+// Its outcome is the replica's state; a refusal is for the log.
+void ManagerLinks::send(const OperateReplica& operation) {
+  const Shared::Peer* peer = shared_->find(operation.link);
+  if (peer == nullptr) return;
+  v1::StartOperationRequest request;
+  request.set_kind(operation.bring_back ? v1::OPERATION_KIND_UNDRAIN : v1::OPERATION_KIND_DRAIN);
+  request.set_replica_id(operation.replica_id);
+  request.set_deadline_ms(operation.bring_back ? 0 : static_cast<std::uint64_t>(operation.deadline.ms()));
+  const std::string what = operation.bring_back ? "undrain" : "drain";
+  runtime::log_info("replica_operation", {{"replica", operation.replica_id}, {"operation", what}});
+  runtime::start_unary<v1::StartOperationRequest, v1::StartOperationReply>(
+      [stub = peer->stub](grpc::ClientContext* context, const v1::StartOperationRequest* message,
+                          v1::StartOperationReply* reply, std::function<void(grpc::Status)> done) {
+        stub->async()->StartOperation(context, message, reply, std::move(done));
+      },
+      std::move(request), kOperationTimeout,
+      [what, replica = operation.replica_id](const grpc::Status& status, const v1::StartOperationReply& reply) {
+        if (status.ok() && !reply.has_failure()) return;
+        const std::string reason = status.ok() ? reply.failure().message() : status.error_message();
+        runtime::log_warn("replica_operation_refused", {{"replica", replica}, {"operation", what}, {"reason", reason}});
+      });
 }
 
 std::size_t ManagerLinks::attached() const {

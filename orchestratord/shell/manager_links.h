@@ -26,6 +26,7 @@ class ManagerLinks {
   // Dropped when the link is gone.
   void send(const SendUpdate& update);
   void send(const SendFair& fair);
+  void send(const OperateReplica& operation);
   std::size_t attached() const;
   // Ends all streams; nothing is reconnected.
   void close();

@@ -239,10 +239,13 @@ void Scenario::revive() {
 
 void Scenario::come_to_rest() {
   revive();
+  operators_.restore();
   // The limit is longer than every limit a job can run into, and every restart; most runs rest long before it.
   if (!run_until_true(Duration::seconds(3), Duration::seconds(150), [this] { return why_not_at_rest().empty(); }))
     return;
   operators_.restore();
+  for (const auto& manager : managers_)
+    manager->undrain_all();  // of models whose gateway forgot that it had retired them
   if (!world_.run_until(world_.now() + Duration::seconds(1))) return;  // what was said last has arrived
   probe();
   if (!world_.violated().empty()) return;

@@ -180,6 +180,7 @@ void SimGateway::execute(const gateway::Effect& effect) {
   if (const auto* write = std::get_if<JournalWrite>(&effect))
     return journal_.write(*write, [this](const Event& event) { step(event); });
   if (const auto* fair = std::get_if<SendFair>(&effect)) return send_fair(*fair);
+  if (const auto* operation = std::get_if<OperateReplica>(&effect)) return operate(*operation);
 }
 
 // --- managers ---
@@ -295,6 +296,14 @@ std::optional<ManagerId> SimGateway::manager_of(LinkId link) const {
     if (uplink.ours == link) return uplink.manager;
   }
   return std::nullopt;
+}
+
+void SimGateway::operate(const gateway::OperateReplica& effect) {
+  for (const auto& [index, uplink] : uplinks_) {
+    if (uplink.ours != effect.link) continue;
+    world_.send(uplink.stream, 1, World::Copies::one,
+                [manager = setup_.managers[index], effect] { manager->operate(effect); });
+  }
 }
 
 // L4: at no instant does the holder believe longer in a lease than its worker does.

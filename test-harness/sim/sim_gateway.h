@@ -72,6 +72,7 @@ class SimGateway {
   void count_tokens(const gateway::CountTokens& effect);
   void send_update(const gateway::SendUpdate& effect);
   void send_fair(const gateway::SendFair& effect);
+  void operate(const gateway::OperateReplica& effect);
   void check_leases();
   void follow_leases();
   void check_dispatch(const gateway::Dispatch& effect);

@@ -82,6 +82,8 @@ class SimManager {
   void fair(LinkId link, const FairReport& report);
   void link_broken(LinkId link);
 
+  void operate(const gateway::OperateReplica& operation);  // what an orchestratord asks for
+  void undrain_all();
   bool serves() const;  // the replica at its first place is ready
   bool operates() const { return !operations_.empty(); }
   const pool::Manager* core() const { return core_ ? &*core_ : nullptr; }

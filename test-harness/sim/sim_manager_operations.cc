@@ -78,6 +78,27 @@ void SimManager::undrain_some(std::uint64_t pick) {
   ask({.request = {}, .kind = pool::OperationKind::undrain, .pool_id = {}, .replica_id = replica, .deadline = {}});
 }
 
+void SimManager::operate(const gateway::OperateReplica& operation) {
+  if (!core_ || !node_.alive) return;
+  ask({.request = {},
+       .kind = operation.bring_back ? pool::OperationKind::undrain : pool::OperationKind::drain,
+       .pool_id = {},
+       .replica_id = operation.replica_id,
+       .deadline = operation.deadline});
+}
+
+void SimManager::undrain_all() {
+  if (!core_ || !node_.alive) return;
+  for (const pool::ReplicaView& view : core_->replicas(node_.clock.local(world_.now()))) {
+    if (view.state != ReplicaState::stopped && view.state != ReplicaState::draining) continue;
+    ask({.request = {},
+         .kind = pool::OperationKind::undrain,
+         .pool_id = {},
+         .replica_id = view.replica_id,
+         .deadline = {}});
+  }
+}
+
 void SimManager::roll_out(std::uint64_t pick, Rollout rollout, Duration deadline) {
   if (!core_ || !node_.alive) return;
   const pool::ReplicaSpec& one = stored_[pick % stored_.size()];
