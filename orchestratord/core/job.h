@@ -152,6 +152,7 @@ struct Job {
   std::uint32_t deaths = 0;                       // of them that died by themselves (M6)
   Instant lacks_memory_since = Instant::never();  // waiting: found slots, and no KV pages (OC-CORE-1017)
   std::optional<PrefixChain> prefix;              // of its prompt, once somebody asked
+  bool taken_back = false;                        // from an eviction that was not journaled: outside the queue's bounds
   bool verdict_due = false;       // a suspect's stream broke, and whether its worker died is not known yet
   bool computed = false;          // an attempt has begun to compute: the next one does it again (M7)
   std::uint32_t preemptions = 0;  // dispatches taken from it
@@ -185,7 +186,8 @@ struct Job {
   }
   // `weight` is its tenant's, `work` what it is expected to be charged.
   QueueEntry queue_entry(std::uint32_t weight, std::uint64_t work) const {
-    return {spec.id, seq, lane, spec.priority, spec.tenant, spec.prompt_bytes, order_by, work, weight};
+    const bool victim = token_events == 0;  // OC-QUEUE-1007: it runs, between two attempts
+    return {spec.id, seq, lane, spec.priority, spec.tenant, spec.prompt_bytes, order_by, work, weight, victim};
   }
 };
 

@@ -42,7 +42,7 @@ void JobQueue::push(const QueueEntry& entry) {
   lines.all.insert({entry.key(), entry.job, entry.work});
   ++of.size;
 
-  use_grows(entry, true);
+  use_grows(entry, entry.may_be_victim);
 }
 
 void JobQueue::use_grows(const QueueEntry& entry, bool waits) {

@@ -34,6 +34,7 @@ struct QueueEntry {
   Instant order_by = Instant::never();  // E1: its deadline, or the one of its class; for order only
   std::uint64_t work = 1;               // expected, in nanoseconds of service (E3)
   std::uint32_t weight = 1;             // of the tenant, for quotas of a full queue
+  bool may_be_victim = true;
 
   LineKey key() const { return {order_by, seq}; }
 };

@@ -57,6 +57,8 @@ class Journal {
   std::set<JobId> urgent;
   std::set<JobId> lazy;
   std::set<JobId> erases;
+  // Of them, admissions that failed: their keys name nothing either.
+  std::map<JobId, std::array<std::uint8_t, 32>> refused_keys;
   void checkpoint_by(Instant at) { checkpoint_at_ = std::min(checkpoint_at_, at); }
   bool checkpoint_due(Instant now) const { return checkpoint_at_ <= now; }
   void checkpoint_made() { checkpoint_at_ = Instant::never(); }

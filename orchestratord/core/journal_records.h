@@ -56,9 +56,10 @@ struct EndRecord {
   JobId job;
   std::shared_ptr<const StreamEvent> terminal;
 };
-// Nothing of the job is kept (J7); its idempotency key is, until it expires.
+// Nothing of the job is kept (J7); its idempotency key is, until it expires, but for one of a job that was refused.
 struct EraseRecord {
   JobId job;
+  std::optional<std::array<std::uint8_t, 32>> key = {};
 };
 // Proves that the journal can be written.
 struct ProbeRecord {};
@@ -70,8 +71,8 @@ struct RecoveredJob {
   AdmitRecord admit;  // spec.payload is null when it was not stored
   Duration age;       // since admission, by the wall clock
   std::optional<DispatchRecord> dispatch;
-  std::vector<std::shared_ptr<const StreamEvent>> tokens;  // ids from 2 on, consecutive
   std::optional<AboardRecord> aboard;
+  std::vector<std::shared_ptr<const StreamEvent>> tokens;  // ids from 2 on, consecutive
   std::shared_ptr<const StreamEvent> terminal;             // null: it had not ended
   Duration ended_age;
 };

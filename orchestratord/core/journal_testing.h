@@ -86,7 +86,11 @@ class JournalModel {
     row->second.job.terminal = record.terminal;
     row->second.ended = now;
   }
-  void take(const EraseRecord& record, Instant) { jobs_.erase(record.job); }
+  void take(const EraseRecord& record, Instant) {
+    jobs_.erase(record.job);
+    if (record.key && keys_.contains(*record.key) && keys_.at(*record.key).first.job == record.job)
+      keys_.erase(*record.key);
+  }
   void take(const ProbeRecord&, Instant) {}
 
   std::map<JobId, Row> jobs_;

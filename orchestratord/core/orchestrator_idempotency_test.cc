@@ -37,6 +37,28 @@ TEST(Idempotency, J5_a_repeat_during_the_commit_is_answered_with_the_first) {
   }
 }
 
+// A disk may keep what it said it refused.
+TEST(Idempotency, J5_the_key_of_an_admission_that_failed_names_nothing_after_a_restart) {
+  JournalBench first;
+  first.ready();
+  first.submit(keyed(1, 1, 1));
+  ASSERT_EQ(first.writes.size(), 1u);
+  first.disk.apply(first.writes.front(), first.now);
+  EXPECT_EQ(outcome_code(refusal(first.refuse())), "JOURNAL_UNAVAILABLE");
+  first.advance(ms(100));
+  first.refuse();
+  first.advance(ms(1000));
+  first.commit();
+  EXPECT_FALSE(first.disk.has(job_id(1)));
+  JournalBench second{first, ms(100)};
+  second.ready();
+  EXPECT_TRUE(all_of<AdmissionReply>(second.submit(keyed(2, 1, 1))).empty());
+  const auto told = admissions(second.commit());
+  ASSERT_EQ(told.size(), 1u);
+  EXPECT_EQ(told[0].job, job_id(2));
+  EXPECT_FALSE(told[0].repeated);
+}
+
 JobSpec to_be_counted(JobSpec spec) {
   spec.prompt_bytes = 2000;  // more than the context, at a token a byte
   return spec;

@@ -89,13 +89,15 @@ std::string Orchestrator::check_invariants() const {
   return check_queue_bounds();
 }
 
-// Jobs that were put back had their place once and stand outside the bounds of the queue. What outlives its job is
-// bounded by number.
+// Jobs that were put back, or whose eviction did not happen, had their place once and stand outside the bounds of the
+// queue. What outlives its job is bounded by number.
 std::string Orchestrator::check_queue_bounds() const {
   std::size_t fresh[2] = {0, 0};
   std::uint64_t bytes = 0;
   for (const auto& [id, job] : jobs_) {
-    if (job.state == JobState::committing ? false : job.state != JobState::waiting || job.attempt > 0 || job.recovered)
+    if (job.state == JobState::committing
+            ? false
+            : job.state != JobState::waiting || job.attempt > 0 || job.recovered || job.taken_back)
       continue;
     ++fresh[static_cast<std::size_t>(job.spec.priority)];
     bytes += job.spec.prompt_bytes;

@@ -111,6 +111,7 @@ void Orchestrator::commit_admission(Job& job, const Room& room) {
   records.push_back(AdmitRecord{job.spec, job.lane, job.pool_id, job.engine, job.engine_version, job.started});
   items.push_back({JournalItem::Kind::admit, id, 0});
   journal_.erases.erase(id);  // the new record takes the place of what an older job of this id left
+  journal_.refused_keys.erase(id);
   const JournalTicket ticket = journal_.begin(std::move(items), now_);
   emit(JournalWrite{ticket, std::move(records)});
   if (mutated(Mutation::ack_before_commit)) admit(job);
@@ -119,11 +120,9 @@ void Orchestrator::commit_admission(Job& job, const Room& room) {
 // An eviction that was not journaled has not happened.
 void Orchestrator::take_back(Job& victim) {
   victim.conclusion.reset();
+  victim.taken_back = true;
   victim.journal.end_sent = false;
-  victim.journal.sent_upto = 0;
-  victim.journal.dispatch_sent = 0;
-  if (victim.journal.dispatch_due != 0 || !victim.journal.unsaved.empty() || victim.journal.aboard_due)
-    journal_.urgent.insert(victim.spec.id);
+  if (victim.journal.aboard_due) journal_.urgent.insert(victim.spec.id);
   victim.move_to(JobState::waiting);
   enqueue(victim);
   arm(victim);
@@ -192,7 +191,9 @@ void Orchestrator::write_jobs(const std::set<JobId>& jobs) {
     emit(JournalWrite{ticket, std::exchange(records, {})});
   };
   for (const JobId id : std::exchange(journal_.erases, {})) {
-    records.emplace_back(EraseRecord{id});
+    const auto key = journal_.refused_keys.find(id);
+    records.emplace_back(
+        EraseRecord{id, key == journal_.refused_keys.end() ? std::nullopt : std::optional(key->second)});
     items.push_back({JournalItem::Kind::erase, id, 0});
     if (items.size() >= config_.limits.journal_jobs_per_write) flush();
   }
@@ -228,15 +229,15 @@ void Orchestrator::append_records(Job& job, std::vector<JournalRecord>& records,
     records.emplace_back(std::move(record));
     items.push_back({JournalItem::Kind::dispatch, id, journal.dispatch_due});
   }
-  const bool concluding = job.state == JobState::concluding;
-  // An end stands behind all its tokens: a write that is still under way may fail, and this one not.
-  const bool ends_here = concluding && !journal.end_sent;
-  // Tokens of which it is not known who computed them would be continued by anybody (M3).
   if (job.live() && std::exchange(journal.aboard_due, false)) {
     AboardRecord record = aboard_of(job);
     items.push_back({JournalItem::Kind::aboard, id, record.open ? record.attempt : 0});
     records.emplace_back(std::move(record));
   }
+  const bool concluding = job.state == JobState::concluding;
+  // An end stands behind all its tokens: a write that is still under way may fail, and this one not.
+  const bool ends_here = concluding && !journal.end_sent;
+  // Tokens of which it is not known who computed them would be continued by anybody (M3).
   if (!journal.unsaved.empty() && (concluding || (journal.sent_upto == 0 && dispatch_known))) {
     TokensRecord record{id, {}};
     for (const auto& event : journal.unsaved) {
@@ -286,6 +287,7 @@ void Orchestrator::on(const JournalFailed& event) {
 }
 
 void Orchestrator::committed(const JournalItem& item) {
+  if (item.kind == JournalItem::Kind::erase) journal_.refused_keys.erase(item.job);
   const auto it = jobs_.find(item.job);
   if (it == jobs_.end()) return;
   Job& job = it->second;
@@ -320,14 +322,14 @@ void Orchestrator::committed(const JournalItem& item) {
       journal_.checkpoint_by(now_ + config_.limits.checkpoint_interval);
       return;
     }
+    case JournalItem::Kind::aboard:
+      if (item.mark == journal.boarding) journal.boarded = journal.boarding;
+      return;
     case JournalItem::Kind::erase:
     case JournalItem::Kind::probe:
       return;
   }
 }
-    case JournalItem::Kind::aboard:
-      if (item.mark == journal.boarding) journal.boarded = journal.boarding;
-      return;
 
 void Orchestrator::not_committed(const JournalItem& item) {
   const auto it = jobs_.find(item.job);
@@ -339,8 +341,9 @@ void Orchestrator::not_committed(const JournalItem& item) {
   switch (item.kind) {
     case JournalItem::Kind::admit:
       if (job.state != JobState::committing) return;
+      if (job.spec.idempotency) journal_.refused_keys[item.job] = job.spec.idempotency->key;
       refuse_admitting(job, journal_failure());
-      journal_.erases.insert(item.job);  // the disk may have it all the same
+      journal_.erases.insert(item.job);  // the disk may have both all the same
       return;
     case JournalItem::Kind::evict:
       if (job.state == JobState::concluding) take_back(job);
@@ -357,15 +360,15 @@ void Orchestrator::not_committed(const JournalItem& item) {
       job.journal.sent_upto = 0;
       journal_.lazy.insert(item.job);
       return;
+    case JournalItem::Kind::aboard:
+      note_aboard(job);
+      return;
     case JournalItem::Kind::erase:
     case JournalItem::Kind::probe:
       return;
   }
 }
 
-    case JournalItem::Kind::aboard:
-      note_aboard(job);
-      return;
 // --- J4 ---
 
 void Orchestrator::on(const Recovered& event) {
@@ -420,10 +423,16 @@ void Orchestrator::recover(const RecoveredJob& found) {
     job.replica_id = served_by->replica_id;
   }
   if (found.terminal) {
+    // Tokens before it were given up: readers behind them are refused, and none is shown a gap. Of a job that was not
+    // to be stored there are none.
+    const bool whole = !job.spec.store || std::holds_alternative<ErrorEvent>(found.terminal->body) ||
+                       found.terminal->id == events.size() + 1;
+    if (!whole) events.clear();
     events.push_back(found.terminal);
     streams_.restore(id, events, std::move(served_by), found.terminal->id);
     job.state = JobState::ended;
     job.ended_at = now_ - std::max(found.ended_age, Duration{});
+    restore_quarantine(job, *found.terminal);
     job.spec.payload.reset();
     finished_.emplace(job.ended_at, id);
     finished_bytes_ += streams_.bytes(id);
@@ -435,7 +444,6 @@ void Orchestrator::recover(const RecoveredJob& found) {
   restore_budget(job, nullptr);
   // Besides started, a job tells at most one event per token and one for what is held back to the end.
   const std::uint64_t tail_end = std::uint64_t{job.spec.max_tokens} + 3;
-    restore_quarantine(job, *found.terminal);
   streams_.restore(id, events, std::move(served_by), found.dispatch ? tail_end : 0);
   const auto end_in = [&](Outcome outcome, std::string message, const std::string& cancel_reason) {
     emit(NotedRecovered{id, NotedRecovered::Way::reset});
@@ -446,6 +454,7 @@ void Orchestrator::recover(const RecoveredJob& found) {
   const bool continuable = job.spec.payload != nullptr && !job.replica_set.empty();
   if (found.dispatch ? !continuable : job.spec.payload == nullptr)
     return end_in(Outcome::WORKER_RESET, "the service restarted while the task ran", {});
+  if (!restore_aboard(job, found.aboard)) return end_in(Outcome::WORKER_RESET, "its worker was lost", {});
   if (found.dispatch) job.lane.exact = job.replica_set;
   quotas_.assume(job.spec.tenant, tenants_, job.quota, now_);
   enqueue(job);
@@ -457,7 +466,6 @@ std::string Orchestrator::check_journal() const {
   std::size_t journaled = 0;
   for (const auto& [id, job] : jobs_) {
     if (job.journal.wanted) ++journaled;
-  if (!restore_aboard(job, found.aboard)) return end_in(Outcome::WORKER_RESET, "its worker was lost", {});
     if (job.journal.unsaved_bytes > config_.limits.unsaved_bytes_max) return "too many unsaved bytes";
     if (job.state == JobState::committing && !job.journal.wanted) return "a plain job waits for the journal";
     if (job.live() && job.token_events > 0 && job.journal.dispatch_due == 0 && streams_.held(id))

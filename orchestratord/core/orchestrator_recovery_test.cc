@@ -22,6 +22,26 @@ TEST(Recovery, J4_a_finished_job_is_replayed_with_its_ids) {
   EXPECT_EQ(all_of<NotedRecovered>(second.recovery).at(0).way, NotedRecovered::Way::replayed);
 }
 
+TEST(Recovery, J4_an_end_behind_tokens_that_were_given_up_shows_nobody_a_gap) {
+  Config config = journaled();
+  config.limits.unsaved_bytes_max = 800;
+  JournalBench first{config};
+  first.ready();
+  const Dispatch d = first.running(1);
+  first.token(d, 0, "a");
+  first.advance(ms(250));
+  first.commit();
+  for (std::uint32_t i = 1; i < 9; ++i) first.token(d, i, "b");
+  ASSERT_TRUE(first.core.find_job(job_id(1))->journal.tokens_given_up);
+  first.finished(d, 9);
+  first.commit();
+  ASSERT_EQ(first.ends.size(), 1u);
+  JournalBench second{first, Duration::seconds(5), config};
+  EXPECT_EQ(shown(second.open(1, 1), ReaderId{1}), "refused SLOW_CONSUMER");
+  EXPECT_EQ(shown(second.open(2, 1, 2), ReaderId{2}), "refused SLOW_CONSUMER");
+  EXPECT_EQ(shown(second.open(3, 1, 10), ReaderId{3}), "opened, 11 end, closed");
+}
+
 TEST(Recovery, J7_the_rest_of_the_ttl_counts_and_then_the_journal_forgets) {
   JournalBench first;
   first.ready();
@@ -87,14 +107,16 @@ TEST(Recovery, J4_it_goes_on_only_where_the_bytes_will_be_the_same) {
   first.advance(ms(250));
   first.commit();
   JournalBench second{first, ms(100)};
+  second.advance(ms(777));  // beats and renewals are not due at the same instant
   ReplicaView other = ready_replica();
   other.engine_version = "2";
   second.step(ManagerUp{kLink, kManager, 1, {other}});
   second.grant();
   EXPECT_TRUE(second.dispatches.empty());
   second.open(1, 1, 2);
-  second.advance(Duration::seconds(60) - ms(1));
+  second.advance(Duration::seconds(60) - ms(778));
   EXPECT_EQ(shown(second.commit(), ReaderId{1}), "");
+  EXPECT_EQ(second.core.next_wakeup(), second.now + ms(1));
   second.advance(ms(1));
   EXPECT_EQ(shown(second.commit(), ReaderId{1}), "13 WORKER_RESET, closed") << "nothing else has to happen";
 }

@@ -68,34 +68,48 @@ TEST(TakenBack, OC_JOB_1001_a_reader_that_came_back_meanwhile_keeps_it) {
   EXPECT_TRUE(bench.ends.empty());
 }
 
-// Its token waits for the record of an attempt that was lost; the eviction took the record along.
-TEST(TakenBack, J4_the_record_that_its_tokens_wait_for_is_written_again) {
-  JournalBench bench(one_place());
-  bench.ready();
+// Its class is full again by then. It had its place, and refusing it would make the eviction happen after all.
+TEST(TakenBack, OC_QUEUE_1008_the_victim_of_an_eviction_that_did_not_happen_stands_outside_the_bounds) {
+  Config config = journaled();
+  config.queue.capacity = config.queue.interactive_capacity = 2;
+  config.queue.batch_capacity = 1;
+  config.queue.interactive_full_policy = FullPolicy::shed_low_priority;
+  JournalBench bench(config);
+  bench.manager_up();
   bench.submit(spec_of(1));
-  bench.commit_one();
-  const Dispatch first = bench.dispatches.at(0);
-  bench.open(1, 1);
-  bench.started(first);
-  bench.token(first, 0, "a");
-  ReplicaView view = ready_replica();
-  view.inc = {1, 2};
-  view.state = ReplicaState::starting;
-  bench.step(ReplicaChanged{kLink, view});
-  ASSERT_EQ(bench.core.find_job(job_id(1))->state, JobState::waiting);
-  const JournalTicket record = bench.writes.front().ticket;
+  bench.submit(spec_of(2, Priority::batch));
+  bench.commit();
+  bench.submit(spec_of(3));
+  ASSERT_EQ(bench.core.find_job(job_id(2))->state, JobState::concluding);
+  const JournalTicket eviction = bench.writes.front().ticket;
   bench.writes.pop_front();
-  bench.submit(spec_of(2));
-  ASSERT_EQ(bench.core.find_job(job_id(1))->state, JobState::concluding);
-  bench.step(JournalFailed{record, record, "disk full"});
-  Effects told = bench.refuse();
-  view.state = ReplicaState::ready;
-  bench.step(ReplicaChanged{kLink, view});
-  bench.grant(2, {1, 2}, "r1", {1, 2});
-  for (int i = 0; i < 20; ++i) told = told + bench.advance(ms(500)) + bench.commit();
-  EXPECT_EQ(shown(told, ReaderId{1}), "2 token a");
-  ASSERT_EQ(bench.dispatches.size(), 2u);
-  EXPECT_EQ(shown(bench.token(bench.dispatches[1], 1, "b"), ReaderId{1}), "3 token b");
+  bench.step(CancelJob{RequestId{99}, job_id(1)});
+  bench.submit(spec_of(4, Priority::batch));
+  ASSERT_EQ(bench.core.find_job(job_id(4))->state, JobState::committing);
+  bench.step(JournalFailed{eviction, eviction, "disk full for a moment"});
+  EXPECT_EQ(bench.core.find_job(job_id(2))->state, JobState::waiting);
+  bench.commit();
+  EXPECT_EQ(bench.core.find_job(job_id(4))->state, JobState::waiting);
+  EXPECT_EQ(bench.core.queue().size(Priority::batch), 2u);
+}
+
+// Its client has text, and it runs on elsewhere: it only waits between two attempts.
+TEST(TakenBack, OC_QUEUE_1007_a_job_that_has_shown_tokens_is_no_victim) {
+  for (const bool shown : {true, false}) {
+    JournalBench bench(one_place());
+    bench.ready();
+    const Dispatch first = bench.running(1);
+    if (shown) bench.token(first, 0, "a");
+    ReplicaView view = ready_replica();
+    view.inc = {1, 2};
+    view.state = ReplicaState::starting;
+    bench.step(ReplicaChanged{kLink, view});
+    ASSERT_EQ(bench.core.find_job(job_id(1))->state, JobState::waiting);
+    const Effects asked = bench.submit(spec_of(2));
+    EXPECT_EQ(bench.core.find_job(job_id(1))->state, shown ? JobState::waiting : JobState::concluding);
+    EXPECT_EQ(all_of<AdmissionReply>(asked).size(), shown ? 1u : 0u);
+    if (shown) EXPECT_EQ(outcome_code(refusal(asked)), "ADMISSION_REJECT");
+  }
 }
 
 TEST(TakenBack, J6_what_was_counted_while_the_journal_began_to_fail_is_refused) {

@@ -144,6 +144,7 @@ std::optional<std::string> JournalSqlite::prepare() {
       {&s.tokens, "INSERT OR REPLACE INTO token(job, first, events) VALUES(?1, ?2, ?3)"},
       {&s.end, "UPDATE job SET terminal = ?2, ended_ms = ?3 WHERE id = ?1"},
       {&s.erase, "DELETE FROM job WHERE id = ?1"},
+      {&s.refused_key, "DELETE FROM idempotency WHERE key = ?1 AND job = ?2"},
       {&s.portion,
        "DELETE FROM token WHERE job = ?1 AND first IN (SELECT first FROM token WHERE job = ?1 ORDER BY first LIMIT "
        "?2)"},
@@ -249,7 +250,6 @@ bool JournalSqlite::apply(const DispatchRecord& record) {
   return step(statements_->dispatch);
 }
 
-bool JournalSqlite::apply(const TokensRecord& record) {
 bool JournalSqlite::apply(const AboardRecord& record) {
   const std::string id = journal_codec::encode_id(record.job.value);
   const std::string aboard = journal_codec::encode_aboard(record);
@@ -258,6 +258,7 @@ bool JournalSqlite::apply(const AboardRecord& record) {
   return step(statements_->aboard);
 }
 
+bool JournalSqlite::apply(const TokensRecord& record) {
   if (record.events.empty()) return true;
   const std::string id = journal_codec::encode_id(record.job.value);
   const std::string events = journal_codec::encode_tokens(record.events);
@@ -280,6 +281,11 @@ bool JournalSqlite::apply(const EraseRecord& record) {
   std::string id = journal_codec::encode_id(record.job.value);
   bind_value(statements_->erase, 1, id);
   if (!step(statements_->erase)) return false;
+  if (record.key) {
+    bind_value(statements_->refused_key, 1, view(*record.key));
+    bind_value(statements_->refused_key, 2, id);
+    if (!step(statements_->refused_key)) return false;
+  }
   if (std::find(leftovers_.begin(), leftovers_.end(), id) == leftovers_.end()) leftovers_.push_back(std::move(id));
   return true;
 }
@@ -375,16 +381,16 @@ Result<Recovered, std::string> JournalSqlite::recover() {
       job.ended_age = age(sqlite3_column_int64(rows, 2));
       if (job.terminal == nullptr) fault = "the end of task " + job.admit.spec.id.to_string() + " does not decode";
     }
+    if (sqlite3_column_type(rows, 6) != SQLITE_NULL) {
+      job.aboard = journal_codec::decode_aboard(column(rows, 6), job.admit.spec.id);
+      if (!job.aboard) fault = "the attempts of task " + job.admit.spec.id.to_string() + " do not decode";
+    }
     if (!fault) fault = read_tokens(job);
     out.jobs.push_back(std::move(job));
   }
   if (!fault && code != SQLITE_DONE) fault = error();
   sqlite3_finalize(rows);
   if (fault) return Err{std::move(*fault)};
-    if (sqlite3_column_type(rows, 6) != SQLITE_NULL) {
-      job.aboard = journal_codec::decode_aboard(column(rows, 6), job.admit.spec.id);
-      if (!job.aboard) fault = "the attempts of task " + job.admit.spec.id.to_string() + " do not decode";
-    }
 
   const std::string keys = "SELECT key, body, job, created_ms, started FROM idempotency WHERE created_ms >= " +
                            std::to_string(now - options_.idempotency_ttl.ms()) + " ORDER BY created_ms";

@@ -295,6 +295,21 @@ TEST(JournalSqlite, J7_erased_tokens_are_removed_in_portions) {
   EXPECT_EQ(portions, 3);
 }
 
+TEST(JournalSqlite, J5_a_key_outlives_its_job_unless_the_job_was_refused) {
+  for (const bool refused : {false, true}) {
+    Directory at;
+    auto journal = JournalSqlite::open(options(at));
+    EraseRecord erase{job_id(1)};
+    if (refused) erase.key = keyed_admit(1, 7).spec.idempotency->key;
+    const JournalWrite write = write_of({keyed_admit(1, 7), keyed_admit(2, 8), erase});
+    ASSERT_TRUE(journal.value()->commit({&write, 1}).ok());
+    auto found = journal.value()->recover();
+    ASSERT_TRUE(found.ok());
+    EXPECT_EQ(found->keys.size(), refused ? 1u : 2u);
+    EXPECT_EQ(found->jobs.size(), 1u);
+  }
+}
+
 TEST(JournalSqlite, J7_without_store_no_content_reaches_the_file) {
   Directory at;
   {
