@@ -50,6 +50,7 @@ Result<pid_t, std::string> spawn(const SpawnOptions& options) {
     return Err{options.command[0] + ": " + std::strerror(errno)};
   }
   std::vector<char*> argv;
+  argv.reserve(options.command.size() + 1);
   for (const std::string& part : options.command) argv.push_back(const_cast<char*>(part.c_str()));
   argv.push_back(nullptr);
   const pid_t parent = ::getpid();
@@ -71,6 +72,7 @@ Result<Captured, std::string> capture(const std::vector<std::string>& command) {
   posix_spawn_file_actions_adddup2(&actions, ends[1], 1);
   posix_spawn_file_actions_adddup2(&actions, ends[1], 2);
   std::vector<char*> argv;
+  argv.reserve(command.size() + 1);
   for (const std::string& part : command) argv.push_back(const_cast<char*>(part.c_str()));
   argv.push_back(nullptr);
   pid_t pid = 0;
