@@ -91,7 +91,8 @@ std::size_t llama3_word_end(const Points& points, std::size_t at, std::size_t en
   if (const std::size_t length = contraction_at(points, at, end); length != 0) return at + length;
   const UnicodeClass kind = points[at].kind;
   if (kind == UnicodeClass::letter) return run_end(points, at, end, UnicodeClass::letter);
-  if (kind == UnicodeClass::number) return std::min(run_end(points, at, end, UnicodeClass::number), at + digits);
+  // OC-ENGINE-1025: a run is read up to the word's end, not to its own.
+  if (kind == UnicodeClass::number) return run_end(points, at, std::min(end, at + digits), UnicodeClass::number);
   const bool before_letter = at + 1 < end && points[at + 1].kind == UnicodeClass::letter;
   if (before_letter && !is_line_end(points[at])) return run_end(points, at + 1, end, UnicodeClass::letter);
   const std::size_t body = points[at].value == ' ' ? at + 1 : at;

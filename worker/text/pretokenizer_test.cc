@@ -174,6 +174,24 @@ TEST(PreTokenizer, llama3_takes_numbers_by_three_and_qwen2_one_by_one) {
   EXPECT_EQ(split(PreTokenizer::qwen2, "(a) 12!?\n"), (Words{"(a", ")", " ", "1", "2", "!?\n"}));
 }
 
+// Words of a run that were found by looking at the whole run each time would take 10^12 steps here.
+TEST(PreTokenizer, OC_ENGINE_1025_a_million_of_one_kind_takes_a_million_steps) {
+  const std::string digits(1'000'000, '7');
+  EXPECT_EQ(split_words(PreTokenizer::qwen2, digits).size(), 1'000'000u);
+  EXPECT_EQ(split_words(PreTokenizer::llama3, digits).size(), 333'334u);
+  for (const PreTokenizer kind :
+       {PreTokenizer::gpt2, PreTokenizer::smollm, PreTokenizer::llama3, PreTokenizer::qwen2}) {
+    for (const std::string_view part :
+         {"7", " ", "\n", "x", "!", "'", " 7", "x ", " !", "\n ", "'l", "' ", "7x", "7 \n"}) {
+      std::string text;
+      while (text.size() < 200'000) text += part;
+      std::size_t bytes = 0;
+      for (const std::string_view word : split_words(kind, text)) bytes += word.size();
+      EXPECT_EQ(bytes, text.size()) << part;
+    }
+  }
+}
+
 TEST(PreTokenizer, leaves_the_last_space_to_the_next_word) {
   EXPECT_EQ(split(PreTokenizer::gpt2, "a   b  "), (Words{"a", "  ", " b", "  "}));
 }
