@@ -85,5 +85,21 @@ TEST(MemoryEstimate, OC_ENGINE_1006_foretells_the_repacked_weights_exactly) {
   }
 }
 
+// A matrix of one row may be written with one dimension; it has the room of a vector and would be repacked to tiles.
+TEST(Weights, OC_ENGINE_1008_a_matrix_without_a_second_dimension_is_refused) {
+  testing::TinyShape shape;
+  shape.vocabulary = 1;
+  testing::GgufWriter writer = testing::tiny_model_writer(shape);
+  writer.add_tensor("output.weight", {shape.embedding}, testing::ggml_type_id(TensorType::f32),
+                    testing::random_tensor_bytes(TensorType::f32, 1, shape.embedding, 3));
+  const std::vector<std::byte> bytes = writer.finish();
+  const auto file = GgufFile::parse(bytes);
+  ASSERT_TRUE(file.ok()) << file.error().message;
+  const auto loaded = load_model(*file.value(), {});
+  ASSERT_FALSE(loaded.ok());
+  EXPECT_EQ(loaded.error().kind, ModelErrorKind::bad_file);
+  EXPECT_EQ(loaded.error().field, "output.weight");
+}
+
 }  // namespace
 }  // namespace orch::worker

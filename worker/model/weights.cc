@@ -90,6 +90,10 @@ Result<TensorId, ModelError> Loader::place(const std::string& name, std::uint32_
         ModelError{ModelErrorKind::unsupported, name,
                    "tensor type " + ggml_type_name(source->type) + " is not built; supported here: " + supported}};
   }
+  // OC-ENGINE-1008: the arena has room for it by its dimensions in the file.
+  if (layout == TensorLayout::tiled && source->dims.size() < 2) {
+    return Err{ModelError{ModelErrorKind::bad_file, name, "one dimension, expected two"}};
+  }
   std::uint64_t file_rows = 1;
   for (std::size_t i = 1; i < source->dims.size(); ++i) file_rows *= source->dims[i];
   if (source->dims[0] != cols || file_rows != rows) {
