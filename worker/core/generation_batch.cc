@@ -181,9 +181,10 @@ void GenerationBatch::draft(Run& run, std::uint32_t room) const {
   if (count > 0) run.draft = looked_up(sequence.all(), count);
 }
 
-// The rows of drafted tokens that were drawn are fed like any other; the rest is forgotten.
+// The rows of drafted tokens that were drawn are fed like any other; the rest is forgotten. A draw without a draft
+// counts too: a sequence whose drafts all failed earns the next one by it.
 void GenerationBatch::settle_draft(Run& run) {
-  if (run.draft.empty()) return;
+  if (limits_.draft_tokens_max == 0 || !std::exchange(run.drew, false)) return;
   counts_.tokens_drafted += run.draft.size();
   counts_.drafts_accepted += run.accepted;
   run.drafts.settle(static_cast<std::uint32_t>(run.draft.size()), run.accepted);
@@ -359,6 +360,7 @@ bool GenerationBatch::take_draw(Run& run, std::span<const float> logits, Instant
                  : failure(Outcome::INTERNAL, "the constraint of the output allows no token at position " + where)});
     return false;
   }
+  run.drew = true;
   if (run.first_token.is_never()) run.first_token = now;
   counts_.tokens_drawn += release->ids.size();
   if (!release->ids.empty() || !release->text.empty()) {

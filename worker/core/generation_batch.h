@@ -121,6 +121,7 @@ class GenerationBatch {
     std::uint32_t planned = 0;     // rows of the step being built, the draft's not counted
     std::vector<TokenId> draft{};  // fed behind the last token in this step
     std::uint32_t accepted = 0;    // of the draft
+    bool drew = false;             // in this step
     DraftBudget drafts{};
     bool over = false;  // ended within complete()
   };

@@ -64,6 +64,24 @@ TEST(DraftBudget, OC_ENGINE_1023_a_sequence_without_luck_stops_drafting_and_trie
   EXPECT_GE(budget.allowed(), 8u);
 }
 
+// What is drawn without a draft earns the next one: 16 tokens behind four bad ones.
+TEST(Speculation, OC_ENGINE_1023_a_sequence_whose_first_drafts_fail_drafts_again) {
+  const std::string prompt = "abcdefghij__ab";
+  std::string text = "cZ";
+  while (text.size() < 152) text += "tock ";
+  World world({.draft_tokens_max = 8}, testing::saying(text, prompt.size()));
+  ASSERT_FALSE(world.admit(request(1, prompt, 200)).has_value());
+  world.step();
+  world.step();
+  ASSERT_EQ(world.batch.counts().tokens_drafted, 4u) << "\"defg\" behind \"abc\", as in the prompt";
+  ASSERT_EQ(world.batch.counts().drafts_accepted, 0u);
+  world.run();
+  EXPECT_EQ(world.answers[job(1)].text, text);
+  const BatchCounts& counts = world.batch.counts();
+  EXPECT_GT(counts.drafts_accepted, 50u);
+  EXPECT_LE(counts.tokens_drafted - counts.drafts_accepted, 4 + 2 * counts.drafts_accepted + counts.tokens_drawn / 16);
+}
+
 // Says `word` again and again, but now and then, as the tokens decide, something else.
 testing::RememberingBackend::Script stuttering(std::string word) {
   return [word = std::move(word)](const std::vector<TokenId>& tokens, std::span<float> logits) {
