@@ -31,7 +31,7 @@ inline SequenceRequest request(std::uint64_t number, std::string_view prompt, st
 struct Answer {
   std::vector<TokenId> ids;
   std::string text;
-  std::vector<std::string> parts;
+  std::vector<std::string> parts;            // of the text, one for each token and one for what the end released
   std::vector<TokenLogProbs> scores;         // per id, when asked for
   std::vector<TokenLogProbs> prompt_scores;  // likewise of the prompt
   std::optional<GenerationResult> result;
@@ -114,6 +114,19 @@ inline Answer alone(const SequenceRequest& what) {
   EXPECT_FALSE(world.admit(what).has_value());
   world.run();
   return world.answers[what.id];
+}
+
+// An attempt that goes on behind the first `cut` tokens tells what is left of the whole, and ends like it (M2).
+inline void expect_rest(const Answer& rest, const Answer& whole, std::size_t cut) {
+  const auto from = static_cast<std::ptrdiff_t>(cut);
+  EXPECT_EQ(rest.ids, std::vector<TokenId>(whole.ids.begin() + from, whole.ids.end()));
+  EXPECT_EQ(rest.parts, std::vector<std::string>(whole.parts.begin() + from, whole.parts.end()));
+  const bool scored = !whole.scores.empty();
+  EXPECT_EQ(rest.scores, std::vector<TokenLogProbs>(whole.scores.begin() + (scored ? from : 0), whole.scores.end()));
+  ASSERT_TRUE(rest.result && whole.result);
+  EXPECT_EQ(rest.result->reason, whole.result->reason);
+  EXPECT_EQ(rest.result->prompt_tokens, whole.result->prompt_tokens);
+  EXPECT_EQ(rest.result->completion_tokens, whole.result->completion_tokens);
 }
 
 }  // namespace orch::worker::testing

@@ -245,10 +245,7 @@ TEST(Scores, M2_penalties_and_log_probabilities_go_on_behind_resume_ids) {
     world.first_index[rest.id] = cut;
     ASSERT_FALSE(world.admit(rest).has_value());
     world.run();
-    const Answer& answer = world.answers[rest.id];
-    const auto from = static_cast<std::ptrdiff_t>(cut);
-    EXPECT_EQ(answer.ids, std::vector<TokenId>(expected.ids.begin() + from, expected.ids.end()));
-    EXPECT_EQ(answer.scores, std::vector<TokenLogProbs>(expected.scores.begin() + from, expected.scores.end()));
+    testing::expect_rest(world.answers[rest.id], expected, cut);
   }
 }
 
@@ -313,7 +310,7 @@ TEST(Mask, OC_NUM_1402_only_allowed_tokens_are_drawn_and_the_state_survives_resu
     world.step();
     ASSERT_TRUE(world.batch.preempt(rest.id));
     world.run();
-    EXPECT_EQ(world.answers[rest.id].ids, std::vector<TokenId>(expected.ids.begin() + 5, expected.ids.end()));
+    testing::expect_rest(world.answers[rest.id], expected, 5);
 
     rest.resume_ids.assign(3, testing::kFirstByte + '!');
     const auto refused = World().admit(rest);
