@@ -26,6 +26,9 @@ class SentencePieces {
   // Appends the ids of `text`. A byte without a token of its own becomes the unknown token, or nothing without one.
   void apply(std::string_view text, std::vector<std::uint32_t>& out) const;
 
+  // False: where nothing joins it, the byte is left out.
+  bool has_token_for(std::uint8_t byte) const { return bytes_[byte].has_value() || unknown_.has_value(); }
+
   // Each byte of a text becomes at most one token: the space has a piece and every byte a token.
   bool never_more_tokens_than_bytes() const;
 

@@ -18,14 +18,6 @@ constexpr std::size_t kTokenBytesMax = 4096;
 constexpr std::array<std::string_view, 8> kEndNames = {
     "<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|end|>", "</s>", "<|end_of_text|>", "<eos>", "<end_of_turn>"};
 
-// `permitted[i]`: byte i may be part of a control token.
-bool all_permitted(const std::vector<bool>& permitted, std::size_t start, std::size_t bytes) {
-  for (std::size_t i = start; i < start + bytes; ++i) {
-    if (!permitted[i]) return false;
-  }
-  return true;
-}
-
 }  // namespace
 
 Result<Tokenizer, std::string> Tokenizer::create(VocabularyData data) {
@@ -91,12 +83,12 @@ Status<std::string> Tokenizer::index_tokens() {
     }
     kinds_[i] = static_cast<TokenKind>(type);
     if (is_control(id)) {
-      specials_.push_back({text, id, true});
+      specials_.add(text, id, true);
       ends_[i] = std::find(kEndNames.begin(), kEndNames.end(), text) != kEndNames.end();
       continue;
     }
     if (kinds_[i] == TokenKind::user_defined) {
-      specials_.push_back({text, id, false});
+      specials_.add(text, id, false);
       visible_[i] = text;
       if (has_pieces()) pieces_.add_piece(text, id, data_.scores[i]);
       continue;
@@ -114,15 +106,29 @@ Status<std::string> Tokenizer::index_tokens() {
   if (has_pieces() && data_.unknown) pieces_.set_unknown(*data_.unknown);
   if (data_.eos) ends_[*data_.eos] = true;
   if (data_.eot) ends_[*data_.eot] = true;
-  std::sort(specials_.begin(), specials_.end(), [](const Special& a, const Special& b) {
-    return a.text.size() != b.text.size() ? a.text.size() > b.text.size() : a.id < b.id;
-  });
   token_of_symbol_.resize(merges_.symbol_count(), -1);
   for (std::size_t i = 0; i < token_of_symbol_.size(); ++i) {
     const auto found = normal.find(merges_.text_of(static_cast<SymbolId>(i)));
     if (found != normal.end()) token_of_symbol_[i] = found->second;
   }
+  bound_tokens();
   return Ok{};
+}
+
+// A text falls into stretches that are a token each, none longer than the longest one, where no byte is without a
+// token.
+void Tokenizer::bound_tokens() {
+  for (unsigned byte = 0; byte < 256; ++byte) {
+    const char text = static_cast<char>(byte);
+    std::vector<SymbolId> symbols;
+    if (!has_pieces()) merges_.apply(std::string_view(&text, 1), symbols);
+    const bool has_token =
+        has_pieces() ? pieces_.has_token_for(static_cast<std::uint8_t>(byte)) : token_of_symbol_[symbols[0]] >= 0;
+    if (!has_token) return;
+  }
+  for (std::size_t id = 0; id < visible_.size(); ++id) {
+    token_bytes_max_ = std::max({token_bytes_max_, visible_[id].size(), data_.tokens[id].size()});
+  }
 }
 
 // A normal, unused or byte token of a SentencePiece vocabulary.
@@ -149,39 +155,6 @@ std::vector<TokenId> Tokenizer::encode(std::string_view text, bool allow_special
   return encode(std::span(&segment, 1));
 }
 
-// Longest special first over what is still raw: the order llama.cpp cuts in.
-std::vector<Tokenizer::Fragment> Tokenizer::cut_specials(std::string_view text,
-                                                         const std::vector<bool>& permitted) const {
-  std::vector<Fragment> fragments = {{0, text.size(), std::nullopt}};
-  for (const Special& special : specials_) {
-    if (text.find(special.text) == std::string_view::npos) continue;
-    std::vector<Fragment> cut;
-    for (const Fragment& fragment : fragments) {
-      if (fragment.token) {
-        cut.push_back(fragment);
-        continue;
-      }
-      const std::string_view view = text.substr(fragment.start, fragment.bytes);
-      std::size_t done = 0;
-      std::size_t search = 0;
-      for (;;) {
-        const std::size_t found = view.find(special.text, search);
-        if (found == std::string_view::npos) break;
-        if (special.needs_permission && !all_permitted(permitted, fragment.start + found, special.text.size())) {
-          search = found + 1;
-          continue;
-        }
-        if (found > done) cut.push_back({fragment.start + done, found - done, std::nullopt});
-        cut.push_back({fragment.start + found, special.text.size(), special.id});
-        done = search = found + special.text.size();
-      }
-      if (done < fragment.bytes) cut.push_back({fragment.start + done, fragment.bytes - done, std::nullopt});
-    }
-    fragments = std::move(cut);
-  }
-  return fragments;
-}
-
 std::vector<TokenId> Tokenizer::encode(std::span<const TextSegment> segments) const {
   std::string text;
   std::vector<bool> permitted;
@@ -189,12 +162,12 @@ std::vector<TokenId> Tokenizer::encode(std::span<const TextSegment> segments) co
     text += segment.text;
     permitted.resize(text.size(), segment.allow_special);
   }
-  const std::vector<Fragment> fragments = cut_specials(text, permitted);
+  const std::vector<TextFragment> fragments = specials_.cut(text, permitted);
   std::vector<TokenId> out;
   const bool has_bos = !fragments.empty() && fragments.front().token && fragments.front().token == data_.bos;
   if (data_.add_bos && !has_bos) out.push_back(*data_.bos);
   bool after_special = true;  // the start counts as one
-  for (const Fragment& fragment : fragments) {
+  for (const TextFragment& fragment : fragments) {
     if (fragment.token) {
       out.push_back(*fragment.token);
       after_special = true;

@@ -18,6 +18,7 @@
 #include "worker/text/byte_pair_merges.h"
 #include "worker/text/pretokenizer.h"
 #include "worker/text/sentence_pieces.h"
+#include "worker/text/special_tokens.h"
 
 namespace orch::worker {
 
@@ -63,6 +64,10 @@ class Tokenizer {
   const std::string& text_of(TokenId id) const { return data_.tokens[id]; }
   // Tokens of a text are never more than its bytes, BOS apart.
   bool never_more_tokens_than_bytes() const;
+  // No text of so many bytes has fewer tokens. 0: nothing is known.
+  std::uint64_t tokens_at_least(std::uint64_t bytes) const {
+    return token_bytes_max_ == 0 ? 0 : (bytes + token_bytes_max_ - 1) / token_bytes_max_;
+  }
   bool is_control(TokenId id) const { return kinds_[id] == TokenKind::control || kinds_[id] == TokenKind::unknown; }
   // Ends a generation: EOS, EOT, and control tokens with a name that means the same.
   bool ends_generation(TokenId id) const { return ends_[id]; }
@@ -70,22 +75,11 @@ class Tokenizer {
   std::optional<TokenId> eos() const { return data_.eos; }
 
  private:
-  struct Special {
-    std::string text;
-    TokenId id = 0;
-    bool needs_permission = true;  // control; user-defined tokens are cut out everywhere
-  };
-  // A stretch of the input while special tokens are cut out of it.
-  struct Fragment {
-    std::size_t start = 0;
-    std::size_t bytes = 0;
-    std::optional<TokenId> token;
-  };
   explicit Tokenizer(VocabularyData data, BytePairMerges merges) : data_(std::move(data)), merges_(std::move(merges)) {}
   bool has_pieces() const { return data_.model == "llama"; }
   Status<std::string> index_tokens();
   Status<std::string> index_piece(TokenId id);
-  std::vector<Fragment> cut_specials(std::string_view text, const std::vector<bool>& permitted) const;
+  void bound_tokens();
   void encode_words(std::string_view text, std::vector<TokenId>& out) const;
 
   VocabularyData data_;
@@ -94,10 +88,12 @@ class Tokenizer {
   std::vector<TokenKind> kinds_;
   std::vector<std::string> visible_;
   std::vector<bool> ends_;
-  std::vector<Special> specials_;                         // longest first
+  SpecialTokens specials_;
   std::vector<std::int64_t> token_of_symbol_;             // -1: no token has this text
   std::unordered_map<std::string, TokenId> whole_words_;  // of a vocabulary whose words need no merges to be tokens
   SentencePieces pieces_;
+  std::size_t token_bytes_max_ =
+      0;  // of a text that one token stands for; 0: some bytes have no token and are left out
 };
 
 }  // namespace orch::worker

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <limits>
 
@@ -248,6 +249,94 @@ TEST(Tokenizer, a_llama3_word_that_is_a_token_is_never_merged) {
   EXPECT_EQ(texts(tokenizer, tokenizer.encode("whole", false)), std::vector<std::string>{"whole"});
   data.pre = "qwen2";
   EXPECT_EQ(make(data).encode("whole", false).size(), 5u);
+}
+
+// A vocabulary of single bytes behind the given special tokens, whose ids are their places.
+Tokenizer bytes_and(const std::vector<std::pair<std::string, std::int32_t>>& specials) {
+  VocabularyData data;
+  data.model = "gpt2";
+  data.pre = "smollm";
+  for (const auto& [text, type] : specials) {
+    data.tokens.push_back(text);
+    data.types.push_back(type);
+  }
+  for (unsigned byte = 0; byte < 256; ++byte) {
+    data.tokens.push_back(byte_symbol(static_cast<std::uint8_t>(byte)));
+    data.types.push_back(1);
+  }
+  return make(std::move(data));
+}
+
+// The rule as it is told: the longest special token first, by id among equals, from left to right, over what no other
+// one has taken; a control token only where every byte of it is permitted.
+std::vector<TokenId> cut_one_by_one(const std::vector<std::pair<std::string, std::int32_t>>& specials,
+                                    const std::string& text, const std::vector<bool>& permitted) {
+  std::vector<TokenId> order(specials.size());
+  for (TokenId id = 0; id < order.size(); ++id) order[id] = id;
+  std::sort(order.begin(), order.end(), [&](TokenId a, TokenId b) {
+    return std::pair(specials[b].first.size(), a) < std::pair(specials[a].first.size(), b);
+  });
+  std::vector<std::int64_t> taken(text.size(), -1);  // by the special token that begins there; -2: within one
+  for (const TokenId id : order) {
+    const std::string& special = specials[id].first;
+    for (std::size_t at = 0; at + special.size() <= text.size(); ++at) {
+      bool fits = text.compare(at, special.size(), special) == 0;
+      for (std::size_t i = at; fits && i < at + special.size(); ++i) {
+        fits = taken[i] == -1 && (specials[id].second != 3 || permitted[i]);
+      }
+      if (!fits) continue;
+      taken[at] = id;
+      for (std::size_t i = at + 1; i < at + special.size(); ++i) taken[i] = -2;
+    }
+  }
+  std::vector<TokenId> out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<TokenId>(specials.size() + static_cast<unsigned char>(text[i]));
+    if (taken[i] != -2) out.push_back(taken[i] >= 0 ? static_cast<TokenId>(taken[i]) : byte);
+  }
+  return out;
+}
+
+TEST(Tokenizer, OC_ENGINE_1005_special_tokens_are_cut_longest_first_whatever_overlaps) {
+  const std::vector<std::pair<std::string, std::int32_t>> overlapping = {{"x<a", 4}, {"<ab>", 4}};
+  EXPECT_EQ(bytes_and(overlapping).encode("x<ab>", false), (std::vector<TokenId>{2 + 'x', 1}))
+      << "not the one that begins first";
+  for (std::uint64_t seed = 1; seed <= 400; ++seed) {
+    Prng prng(seed);
+    const auto word = [&](std::size_t size) {
+      std::string out;
+      while (out.size() < size) out += static_cast<char>('a' + prng.below(2 + seed % 2));
+      return out;
+    };
+    std::vector<std::pair<std::string, std::int32_t>> specials;
+    for (std::size_t i = 0, count = 1 + prng.below(8); i < count; ++i) {
+      specials.emplace_back(word(1 + prng.below(5)), prng.chance(1, 2) ? 3 : 4);  // now and then one twice
+    }
+    std::vector<TextSegment> segments;
+    std::string text;
+    std::vector<bool> permitted;
+    for (std::size_t i = 0, count = 1 + prng.below(4); i < count; ++i) {
+      segments.push_back({word(prng.below(12)), prng.chance(1, 2)});
+      text += segments.back().text;
+      permitted.resize(text.size(), segments.back().allow_special);
+    }
+    EXPECT_EQ(bytes_and(specials).encode(segments), cut_one_by_one(specials, text, permitted)) << "seed " << seed;
+  }
+}
+
+// 6,000 looks at a megabyte would be too many; so would be one list of all places of all of them.
+TEST(Tokenizer, OC_ENGINE_1025_many_special_tokens_cost_no_more_than_few) {
+  std::vector<std::pair<std::string, std::int32_t>> specials;
+  for (int i = 0; i < 6000; ++i) specials.emplace_back("<unused" + std::to_string(i) + ">", 3);
+  for (std::size_t size = 1; size < 32; ++size) specials.emplace_back(std::string(size, '\n'), 4);
+  const Tokenizer tokenizer = bytes_and(specials);
+  constexpr std::size_t kMebibyte = 1 << 20;
+  EXPECT_EQ(tokenizer.encode(std::string(kMebibyte, '<'), true).size(), kMebibyte);
+  EXPECT_EQ(tokenizer.encode(std::string(kMebibyte, '\n'), true).size(), (kMebibyte + 30) / 31);
+  std::string all;
+  for (const auto& [text, type] : specials) all += type == 3 ? text : "";
+  EXPECT_EQ(tokenizer.encode(all, true).size(), 6000u);
+  EXPECT_EQ(tokenizer.encode(all, false).size(), all.size()) << "user text names none";
 }
 
 }  // namespace
