@@ -120,7 +120,7 @@ Result<NativeModel, ModelError> load_native_model(std::unique_ptr<GgufFile> file
   info.template_available = out.chat_template != nullptr;
   info.interruptible_decode = true;
   info.prefix_cache = true;
-  const EngineSpeed speed = measure_speed(*out.backend, out.vocabulary, runtime::now);
+  const EngineSpeed speed = measure_speed(*out.backend, out.vocabulary, info.ctx_max, runtime::now);
   info.prefill_tokens_per_second = speed.prefill;
   info.decode_tokens_per_second = speed.decode;
   // BOS apart, which the template's margin covers (ruling 13). 0: no bound known, every count is exact.

@@ -14,13 +14,15 @@ constexpr Duration kSlowStep = Duration::milliseconds(500);  // beyond it nothin
 class Probe {
  public:
   Probe(Backend& backend, std::uint32_t vocabulary, const std::function<Instant()>& clock)
-      : backend_(backend), clock_(clock), logits_(vocabulary) {}
+      : backend_(backend), clock_(clock), vocabulary_(vocabulary), logits_(vocabulary) {}
 
   // Rows at the positions from `first` on, of which the last wants logits; nullopt: the step failed.
   std::optional<Duration> step(std::uint32_t first, std::uint32_t count) {
     std::vector<Row> rows;
     rows.reserve(count);
-    for (std::uint32_t i = 0; i < count; ++i) rows.push_back(Row{first + i, first + i, 0, i + 1 == count, false});
+    for (std::uint32_t i = 0; i < count; ++i) {
+      rows.push_back(Row{(first + i) % vocabulary_, first + i, 0, i + 1 == count, false});
+    }
     const Instant begun = clock_();
     if (!backend_.step({rows, tables_}, {logits_}).ok()) return std::nullopt;
     return std::max(clock_() - begun, Duration{1});
@@ -29,6 +31,7 @@ class Probe {
  private:
   Backend& backend_;
   const std::function<Instant()>& clock_;
+  const std::uint32_t vocabulary_;
   std::vector<float> logits_;
   std::vector<std::vector<PageId>> tables_ = {{0}};
 };
@@ -37,7 +40,8 @@ double per_second(std::uint32_t tokens, Duration took) { return tokens * 1e9 / s
 
 }  // namespace
 
-EngineSpeed measure_speed(Backend& backend, std::uint32_t vocabulary, const std::function<Instant()>& clock) {
+EngineSpeed measure_speed(Backend& backend, std::uint32_t vocabulary, std::uint32_t context,
+                          const std::function<Instant()>& clock) {
   EngineSpeed out;
   Probe probe(backend, vocabulary, clock);
   const std::optional<Duration> cold = probe.step(0, 1);  // pays for what is done once
@@ -46,10 +50,10 @@ EngineSpeed measure_speed(Backend& backend, std::uint32_t vocabulary, const std:
     out.decode = per_second(1, *cold);
     return out;
   }
-  const std::optional<Duration> one = probe.step(1, 1);
+  const std::optional<Duration> one = probe.step(context < 2 ? 0 : 1, 1);
   if (!one) return out;
   out.decode = per_second(1, *one);
-  const std::uint32_t rows = std::min({backend.rows_max(), kPageTokens, vocabulary});
+  const std::uint32_t rows = std::min({backend.rows_max(), kPageTokens, context});
   if (const std::optional<Duration> many = probe.step(0, rows)) out.prefill = per_second(rows, *many);
   return out;
 }

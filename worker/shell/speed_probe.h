@@ -16,8 +16,9 @@ struct EngineSpeed {  // tokens per second; 0: not measured
   double decode = 0;
 };
 
-// Uses page 0 of the KV memory, which nobody holds yet. A step that fails is left to the engine's own self-test to
-// report.
-EngineSpeed measure_speed(Backend& backend, std::uint32_t vocabulary, const std::function<Instant()>& clock);
+// Uses page 0 of the KV memory, which nobody holds yet, and positions below `context`. A step that fails is left to the
+// engine's own self-test to report.
+EngineSpeed measure_speed(Backend& backend, std::uint32_t vocabulary, std::uint32_t context,
+                          const std::function<Instant()>& clock);
 
 }  // namespace orch::worker

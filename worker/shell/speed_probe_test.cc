@@ -13,7 +13,11 @@ class TimedBackend final : public Backend {
   Status<BackendFault> step(const StepInput& input, const StepOutput& out) override {
     ++steps;
     rows = input.rows.size();
-    EXPECT_EQ(out.logits.size(), 100u);
+    EXPECT_EQ(out.logits.size(), vocabulary);
+    for (const Row& row : input.rows) {
+      EXPECT_LT(row.position, context) << "backends end the process over it";
+      EXPECT_LT(row.token, vocabulary);
+    }
     if (steps == fails_at) return Err{BackendFault{BackendFaultKind::device_lost, "lost"}};
     now = now + fixed + Duration::milliseconds(static_cast<std::int64_t>(rows));
     return Ok{};
@@ -22,13 +26,15 @@ class TimedBackend final : public Backend {
 
   Instant now{1};
   Duration fixed = Duration::milliseconds(10);
+  std::uint32_t vocabulary = 100;
+  std::uint32_t context = 8192;
   int steps = 0;
   int fails_at = 0;
   std::size_t rows = 0;
 };
 
 EngineSpeed speed_of(TimedBackend& backend) {
-  return measure_speed(backend, 100, [&backend] { return backend.now; });
+  return measure_speed(backend, backend.vocabulary, backend.context, [&backend] { return backend.now; });
 }
 
 TEST(SpeedProbe, OC_ENGINE_1024_measures_one_job_alone) {
@@ -46,6 +52,19 @@ TEST(SpeedProbe, OC_ENGINE_1024_a_slow_device_takes_one_step) {
   EXPECT_EQ(backend.steps, 1);
   EXPECT_NEAR(speed.decode, 0.4998, 0.001);
   EXPECT_EQ(speed.prefill, 0);
+}
+
+TEST(SpeedProbe, OC_ENGINE_1024_stays_within_a_small_context_and_a_small_vocabulary) {
+  TimedBackend narrow;
+  narrow.context = 16;
+  EXPECT_NEAR(speed_of(narrow).prefill, 16 * 1000.0 / 26, 0.01);
+  TimedBackend one;
+  one.context = 1;
+  EXPECT_NEAR(speed_of(one).decode, 1000.0 / 11, 0.01) << "the first position again";
+  TimedBackend wordless;
+  wordless.vocabulary = 1;
+  EXPECT_NEAR(speed_of(wordless).prefill, 32 * 1000.0 / 42, 0.01);
+  EXPECT_NEAR(speed_of(wordless).decode, 1000.0 / 11, 0.01);
 }
 
 TEST(SpeedProbe, OC_ENGINE_1024_a_step_that_fails_measures_nothing) {
