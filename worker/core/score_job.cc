@@ -10,8 +10,8 @@ namespace orch::worker {
 
 namespace {
 
-Err<EngineFailure> invalid(std::string field, std::string message) {
-  return Err{EngineFailure{Outcome::INVALID_PARAMS, std::move(message), std::move(field)}};
+Err<EngineFailure> invalid(std::string field, std::string message, Outcome outcome = Outcome::INVALID_PARAMS) {
+  return Err{EngineFailure{outcome, std::move(message), std::move(field)}};
 }
 
 double exp_of(double x) { return x < -700.0 ? 0.0 : numerics::exp64(x); }
@@ -55,6 +55,42 @@ std::vector<double> label_scores(const std::vector<double>& log_probabilities, b
     sum = sum + out.back();
   }
   for (double& each : out) each = each / sum;
+  return out;
+}
+
+Result<std::vector<std::vector<TokenId>>, EngineFailure> make_prompts(
+    const ScoreRequest& request, const ScoreBounds& bounds,
+    const std::function<std::vector<TokenId>(const std::string&)>& encode) {
+  std::vector<std::vector<TokenId>> out;
+  std::uint64_t sum = 0;
+  const auto too_long = [&](std::uint64_t tokens) {
+    return tokens < bounds.context
+               ? std::string()
+               : "item " + std::to_string(out.size()) + " makes a prompt of at least " + std::to_string(tokens) +
+                     " tokens; the context is " + std::to_string(bounds.context);
+  };
+  const auto overflow = [](std::string message) {
+    return invalid("items", std::move(message), Outcome::CONTEXT_OVERFLOW);
+  };
+  // Of all that is known before anything is made.
+  for (const std::vector<TokenId>& item : request.item_ids) sum += request.query_ids.size() + item.size();
+  const std::string most = "; all prompts together may have " + std::to_string(kScoreTokensMax) + " tokens";
+  if (sum > kScoreTokensMax) return overflow(std::to_string(sum) + " tokens" + most);
+  for (const std::vector<TokenId>& item : request.item_ids) {
+    if (auto why = too_long(request.query_ids.size() + item.size()); !why.empty()) return overflow(std::move(why));
+    out.push_back(request.item_first ? item : request.query_ids);
+    const std::vector<TokenId>& rest = request.item_first ? request.query_ids : item;
+    out.back().insert(out.back().end(), rest.begin(), rest.end());
+  }
+  for (const std::string& item : request.item_texts) {
+    const std::uint64_t least = bounds.tokens_at_least(request.query_text.size() + item.size());
+    if (auto why = too_long(least); !why.empty()) return overflow(std::move(why));
+    auto prompt = encode(request.item_first ? item + request.query_text : request.query_text + item);
+    if (auto why = too_long(prompt.size()); !why.empty()) return overflow(std::move(why));
+    sum += prompt.size();
+    if (sum > kScoreTokensMax) return overflow("more than " + std::to_string(kScoreTokensMax) + " tokens" + most);
+    out.push_back(std::move(prompt));
+  }
   return out;
 }
 

@@ -4,7 +4,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "common/base/result.h"
@@ -17,6 +19,7 @@ namespace orch::worker {
 inline constexpr std::size_t kScoreItemsMax = 1024;
 inline constexpr std::size_t kScoreLabelsMax = 128;
 inline constexpr std::size_t kScorePromptsAtOnce = 32;
+inline constexpr std::size_t kScoreTokensMax = std::size_t{1} << 22;  // of all prompts together
 
 // The violation, its kind first, by field: missing_query, empty_items, mixed_input_types and so on.
 Status<EngineFailure> check_score(const ScoreRequest& request);
@@ -25,12 +28,26 @@ Status<EngineFailure> check_score(const ScoreRequest& request);
 // max-subtracted, in double, by the contract's own exp.
 std::vector<double> label_scores(const std::vector<double>& log_probabilities, bool softmax);
 
+// What the prompts must fit into.
+struct ScoreBounds {
+  std::uint32_t context = 0;                                    // tokens: a prompt is shorter
+  std::function<std::uint64_t(std::uint64_t)> tokens_at_least;  // of so many bytes of text
+};
+
+// One prompt per item, in order. Query and item are one text before they become tokens, as the client would have
+// written it. The first prompt that cannot fit refuses the request, before more is made; so do too many tokens
+// together.
+Result<std::vector<std::vector<TokenId>>, EngineFailure> make_prompts(
+    const ScoreRequest& request, const ScoreBounds& bounds,
+    const std::function<std::vector<TokenId>(const std::string&)>& encode);
+
 class ScoreJob {
  public:
   // `prompts`: one per item, in order.
   ScoreJob(ScoreRequest request, std::vector<std::vector<TokenId>> prompts, Instant deadline);
 
   const DispatchId& id() const { return request_.id; }
+  Instant deadline() const { return deadline_; }
   // The next prompt to run, when one more may; `as` becomes the sequence's id.
   std::optional<SequenceRequest> next(const DispatchId& as) const;
   void began(std::uint32_t cached_prompt_tokens);  // the one of next()
