@@ -1,9 +1,10 @@
 #include "worker/shell/self_check.h"
 
 #include <algorithm>
-#include <limits>
 #include <mutex>
 #include <utility>
+
+#include "worker/core/attempts.h"
 
 namespace orch::worker {
 namespace {
@@ -11,7 +12,7 @@ namespace {
 // How long the slot may take to come back after the engine has said that the cancelled job ended.
 constexpr Duration kSettleLimit = Duration::seconds(2);
 constexpr std::uint32_t kSecondMaxTokens = 512;
-constexpr std::uint32_t kAttempt = std::numeric_limits<std::uint32_t>::max();  // no orchestrator counts that far
+constexpr std::uint32_t kAttempt = kAttemptMax + 2;  // no dispatch has it
 
 }  // namespace
 

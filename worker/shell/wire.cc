@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "common/grammar/limits.h"
+#include "worker/core/attempts.h"
 #include "worker/core/sampling_limits.h"
 
 namespace orch::worker::wire {
@@ -150,6 +151,9 @@ Result<Dispatched<Request>, EngineFailure> parse_head(const Message& message) {
   ORCH_TRY(fence, parse_fence(message.fence()));
   const auto job = Uuid::parse(message.job_id());
   if (!job) return invalid("job_id", "not a UUID");
+  if (message.attempt() > kAttemptMax) {
+    return invalid("attempt", std::to_string(message.attempt()) + "; at most " + std::to_string(kAttemptMax));
+  }
   Dispatched<Request> out{.fence = fence, .request = {}};
   if (message.lease_slots() > 0) out.lease_slots = message.lease_slots();
   out.request.id = {.job = {*job}, .attempt = message.attempt()};

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <limits>
 #include <thread>
 
 #include "worker/shell/worker_server_fixture.h"
@@ -212,6 +213,12 @@ TEST_F(WorkerServerTest, bad_requests_name_their_field) {
   bad = request(1);
   bad.mutable_fence()->set_secret("short");
   EXPECT_EQ(field_of(bad), "fence.secret");
+  bad = request(1, std::numeric_limits<std::uint32_t>::max());
+  EXPECT_EQ(field_of(bad), "attempt");
+  bad = request(1, std::numeric_limits<std::uint32_t>::max() - 1);
+  EXPECT_EQ(field_of(bad), "attempt") << "what goes by this name inside the engine never gets an end of its own";
+  Reader last(line(), request(1, std::numeric_limits<std::uint32_t>::max() - 2));
+  EXPECT_TRUE(engine_.wait_submitted(1));
 }
 
 TEST_F(WorkerServerTest, CountTokens_asks_the_engine_and_names_a_missing_prompt) {
