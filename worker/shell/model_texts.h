@@ -2,7 +2,9 @@
 // makes of a conversation. Value type, immutable; any thread.
 #pragma once
 
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,8 +19,9 @@ struct ModelTexts {
   std::shared_ptr<const Tokenizer> tokenizer;
   std::shared_ptr<const ChatTemplate> chat_template;  // null: the model has none
 
-  // The tokens of a prompt as they are fed.
-  Result<std::vector<TokenId>, EngineFailure> prompt_ids(const EnginePrompt& prompt) const;
+  // The tokens of a prompt as they are fed. One that cannot be shorter than `context` tokens is refused unread.
+  Result<std::vector<TokenId>, EngineFailure> prompt_ids(const EnginePrompt& prompt,
+                                                         std::optional<std::uint32_t> context = std::nullopt) const;
   Result<TokenizedText, EngineFailure> tokenize(const EnginePrompt& prompt) const;
   Result<std::string, EngineFailure> apply_template(const EnginePrompt& prompt) const;
 };

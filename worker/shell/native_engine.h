@@ -1,19 +1,24 @@
 // The generation engine of workerd: a tokenizer, a chat template and a backend behind the GenerationEngine port.
 //
 // Threads: one engine thread loads the model, then runs steps; it alone touches the backend and the batch, and it makes
-// every sink call. submit(), cancel(), info(), counters() and count_tokens() may be called from any thread and only
-// exchange data with it under a mutex. Tokenizing and rendering happen in the caller of submit() and count_tokens(), so
-// that a long prompt never delays a step. Cancel and deadlines take effect between steps.
+// every sink call. A second one prepares what is submitted, in order: it renders, tokenizes and compiles constraints,
+// so that a long prompt delays neither a step nor the caller, who has its holder's heartbeats to read (OC-WORKER-1005).
+// submit(), cancel(), info(), counters() and count_tokens() may be called from any thread and only exchange data with
+// the two under a mutex; count_tokens() and its like compute in their caller. Cancel and deadlines take effect between
+// steps, and on what is being prepared at once.
 #pragma once
 
 #include <condition_variable>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
+#include <variant>
 #include <vector>
 
 #include "worker/core/engine_port.h"
@@ -49,12 +54,14 @@ class NativeEngine final : public GenerationEngine {
     std::function<void(const EngineFailure&)> on_failure;
     // Called before it, and before any job is told, when it was the backend; may be empty.
     std::function<void(const BackendFault&)> on_fault;
-    // Called at the top of the engine thread (priority); may be empty.
+    // Called at the top of both threads (priority); may be empty.
     std::function<void()> on_thread_start;
+    // Called on the preparing thread before it turns to a submission, for tests; may be empty.
+    std::function<void(const DispatchId&)> on_preparation;
   };
 
   NativeEngine(Options options, Loader loader);
-  ~NativeEngine() override;  // ends every job with CANCELED and joins the thread
+  ~NativeEngine() override;  // ends every job with CANCELED and joins the threads
   NativeEngine(const NativeEngine&) = delete;
   NativeEngine& operator=(const NativeEngine&) = delete;
 
@@ -73,50 +80,63 @@ class NativeEngine final : public GenerationEngine {
   void embed(EmbedRequest request, std::shared_ptr<EmbedSink> sink) override;
 
  private:
+  using Sink = std::variant<std::shared_ptr<GenerationSink>, std::shared_ptr<EmbedSink>, std::shared_ptr<ScoreSink>>;
+  // What becomes of a submission.
+  using Prepared = std::variant<SequenceRequest, ScoreJob, EngineFailure>;
   struct Submission {
-    SequenceRequest request;
-    std::shared_ptr<GenerationSink> sink;  // one of the two
-    std::shared_ptr<EmbedSink> embed_sink;
-    std::optional<EngineFailure> refusal;
-  };
-  struct ScoreSubmission {
-    std::optional<ScoreJob> job;  // none: refused
     DispatchId id;
-    std::shared_ptr<ScoreSink> sink;
-    EngineFailure refusal;
+    Sink sink;
+    Prepared what;
+    bool named = true;  // false: refused, since its name is another one's
   };
+  struct Preparation {
+    DispatchId id;
+    Instant deadline;
+    Sink sink;
+    std::function<Prepared()> work;  // the preparing thread's
+  };
+  // As many as leases have slots, which admission sees to.
+  using Preparations = std::deque<std::shared_ptr<Preparation>>;
   struct Mail {
     std::vector<Submission> submissions;
-    std::vector<ScoreSubmission> scores;
     std::vector<DispatchId> cancels;
-    bool empty() const { return submissions.empty() && scores.empty() && cancels.empty(); }
+    bool empty() const { return submissions.empty() && cancels.empty(); }
   };
   // What callers of any thread may read once the model is loaded.
   struct Loaded {
     ModelTexts texts;
     std::optional<Pooling> pooling;
+    std::uint32_t context = 0;
   };
 
-  // Compiles it, or finds it compiled: in the caller's thread, so that a large schema never delays a step.
+  std::optional<Loaded> loaded() const;
+  Instant deadline_of(const std::optional<Duration>& left) const;
+
+  void begin(Preparation preparation);
+  void run_preparations();
+  Prepared prepare(GenerationRequest request, Instant deadline);
+  Prepared prepare(const EmbedRequest& request, Instant deadline) const;
+  Prepared prepare(ScoreRequest request, Instant deadline) const;
+  // Compiles it, or finds it compiled.
   Result<std::shared_ptr<const TokenMask>, EngineFailure> mask_of(const grammar::Constraint& constraint,
                                                                   std::uint32_t tokens_max);
-  Result<ScoreJob, EngineFailure> make_score_job(ScoreRequest request) const;
-  std::optional<Loaded> loaded() const;
-  void post(Submission submission);
+  // mutex_ held, both. The second: when the next deadline among those that are left is.
+  Preparations::iterator end_preparation(Preparations::iterator preparation, EngineFailure why);
+  Instant expire_preparations(Instant now);
 
   void run();
   bool load();
   std::optional<EngineFailure> self_test(NativeModel& model);
   void serve();
   bool take_mail(Mail& mail);
-  static void refuse(const Submission& submission, const EngineFailure& why);
+  void refuse(const Submission& submission, const EngineFailure& why);
   void admit(Submission submission);
-  void admit(ScoreSubmission submission);
+  void admit(const DispatchId& id, SequenceRequest request, Sink sink);
   void run_step();
   void conclude();
   void deliver();
   bool deliver_embedding(BatchEvent& event);
-  bool knows(const DispatchId& id) const;
+  void forget(const DispatchId& id);
   void publish_counters();
   EngineFailure failure_of(const BackendFault& fault) const;
   void fail(EngineFailure failure);
@@ -127,13 +147,17 @@ class NativeEngine final : public GenerationEngine {
 
   mutable std::mutex mutex_;  // guards the block below
   std::condition_variable mail_;
+  std::condition_variable to_prepare_;
   Mail letters_;
+  Preparations preparations_;  // the first one is under way
+  std::set<DispatchId> open_;  // whose sinks have not been told of their end
   bool stopping_ = false;
   EngineInfo info_;
   EngineCounters counters_;
   Loaded loaded_;
 
-  std::mutex constraints_mutex_;  // guards the store; what it hands out is used on the engine thread alone
+  // Made before anybody is told that the model is loaded, then the preparing thread's. What it hands out is used on the
+  // engine thread alone.
   std::unique_ptr<ConstraintStore> constraints_;
 
   std::function<void()> burst_over_;  // set before the first submission, which publishes it; may be empty
@@ -151,6 +175,7 @@ class NativeEngine final : public GenerationEngine {
   bool lost_ = false;
 
   std::thread thread_;
+  std::thread preparing_;
 };
 
 }  // namespace orch::worker

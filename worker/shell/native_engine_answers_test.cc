@@ -160,7 +160,7 @@ TEST(NativeEngine, OC_ENGINE_1021_bad_requests_for_scores_name_kind_and_field) {
   EXPECT_EQ(refusal([](ScoreRequest& r) { r.labels = {testing::kVocabulary}; }), "label_token_ids token id 257");
   EXPECT_EQ(refusal([](ScoreRequest& r) { r.item_texts.assign(1025, "x"); }), "items 1025 items; ");
   EXPECT_EQ(refusal([](ScoreRequest& r) { r.labels.assign(129, 1); }), "label_token_ids 129 labels; ");
-  EXPECT_EQ(refusal([](ScoreRequest& r) { r.query_text.assign(600, 'x'); }).substr(0, 10), "max_tokens");
+  EXPECT_EQ(refusal([](ScoreRequest& r) { r.query_text.assign(600, 'x'); }), "items item 0 makes");
   EXPECT_EQ(world.engine->counters().running, 0u);
 }
 
@@ -177,6 +177,36 @@ TEST(NativeEngine, L5_a_cancel_ends_a_request_for_scores) {
   ASSERT_FALSE(ended.ok());
   EXPECT_EQ(ended.error().outcome, Outcome::CANCELED);
   EXPECT_EQ(world.engine->counters().kv_pages_used, 0u);
+}
+
+// E5, while it waits for pages too: the engine stands still behind 20 steps of 1 ms, the deadline is 5 ms.
+TEST(NativeEngine, E5_a_request_for_scores_that_waits_for_pages_ends_at_its_deadline) {
+  Gate gate;
+  std::atomic<std::int64_t>* clock = nullptr;
+  World world({.pages = 16, .prepare = [&](RememberingBackend& backend) {
+                 backend.before_step = [&] {
+                   gate.pass();
+                   if (clock != nullptr) *clock += 1'000'000;
+                 };
+               }});
+  world.wait_ready();
+  gate.allow(0);
+  clock = &world.clock_ns;
+  const auto running = world.submit(1, std::string(400, 'x'), 100);
+  const auto sink = std::make_shared<AnswerCollector<ScoreResult>>();
+  ScoreRequest request = score_request(2, 3);
+  request.deadline = Duration::milliseconds(5);
+  world.engine->score(std::move(request), sink);
+  gate.allow(20);
+  const auto ended = sink->wait();
+  ASSERT_FALSE(ended.ok()) << "an answer behind its deadline is none";
+  EXPECT_EQ(ended.error().outcome, Outcome::DECODE_TIMEOUT);
+  EXPECT_EQ(ended.error().field, "deadline_ms");
+  EXPECT_FALSE(running->result_.has_value());
+  gate.open();
+  running->wait_end();
+  EXPECT_TRUE(running->result_.has_value());
+  EXPECT_EQ(world.engine->counters().running, 0u);
 }
 
 EmbedRequest embed_request(std::uint64_t number, std::string text, std::optional<Pooling> pooling) {

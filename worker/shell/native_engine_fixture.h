@@ -32,7 +32,7 @@ class Collector final : public GenerationSink {
   void prompt_scored(std::vector<TokenLogProbs> log_probs) override {
     change([&] {
       EXPECT_TRUE(ids_.empty());
-      prompt_scores_ = std::move(log_probs);
+      prompt_scores_.insert(prompt_scores_.end(), log_probs.begin(), log_probs.end());
     });
   }
   void tokens(GeneratedTokens tokens) override {
@@ -42,6 +42,7 @@ class Collector final : public GenerationSink {
       EXPECT_EQ(tokens.index, first_index_ + ids_.size());
       ids_.insert(ids_.end(), tokens.ids.begin(), tokens.ids.end());
       text_ += tokens.text;
+      parts_.push_back(tokens.text);
       scores_.insert(scores_.end(), tokens.log_probs.begin(), tokens.log_probs.end());
     });
   }
@@ -68,6 +69,7 @@ class Collector final : public GenerationSink {
   std::vector<std::uint32_t> ids_;
   std::uint32_t first_index_ = 0;
   std::string text_;
+  std::vector<std::string> parts_;  // of it, one for each token and one for what the end released
   std::vector<TokenLogProbs> scores_;
   std::vector<TokenLogProbs> prompt_scores_;
   std::optional<GenerationResult> result_;
@@ -92,6 +94,17 @@ class Collector final : public GenerationSink {
   std::condition_variable changed_;
 };
 
+// An attempt that goes on behind the first `cut` tokens tells what is left of the whole, and ends like it (M2).
+inline void expect_rest(const Collector& rest, const Collector& whole, std::size_t cut) {
+  const auto from = static_cast<std::ptrdiff_t>(cut);
+  EXPECT_EQ(rest.ids_, std::vector<std::uint32_t>(whole.ids_.begin() + from, whole.ids_.end()));
+  EXPECT_EQ(rest.parts_, std::vector<std::string>(whole.parts_.begin() + from, whole.parts_.end()));
+  ASSERT_TRUE(rest.result_ && whole.result_);
+  EXPECT_EQ(rest.result_->reason, whole.result_->reason);
+  EXPECT_EQ(rest.result_->prompt_tokens, whole.result_->prompt_tokens);
+  EXPECT_EQ(rest.result_->completion_tokens, whole.result_->completion_tokens);
+}
+
 struct Setup {
   std::uint32_t slots = 4;
   std::uint32_t pages = 64;
@@ -99,7 +112,8 @@ struct Setup {
   std::string chat_template = {};
   std::optional<EngineFailure> load_failure = {};
   std::function<void(RememberingBackend&)> prepare = {};
-  std::int64_t step_ns = 0;               // a step moves the clock by this
+  std::int64_t step_ns = 0;  // a step moves the clock by this
+  std::function<void(const DispatchId&)> on_preparation = {};
   std::unique_ptr<Backend> instead = {};  // of the remembering one
   std::uint32_t vocabulary = testing::kVocabulary;
   std::uint32_t embedding = 0;
@@ -111,6 +125,7 @@ struct World {
     NativeEngine::Options options;
     options.initial.engine = "native";
     options.clock = [this] { return Instant{clock_ns.load()}; };
+    options.on_preparation = setup.on_preparation;
     options.on_failure = [this](const EngineFailure& failure) { failures.set_value(failure); };
     engine =
         std::make_unique<NativeEngine>(std::move(options), [this](const auto& progress) { return load(progress); });

@@ -1,5 +1,6 @@
 // The engine thread of NativeEngine: loads, then takes mail and runs steps.
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <utility>
 
@@ -10,6 +11,8 @@ namespace orch::worker {
 namespace {
 
 constexpr std::uint32_t kDraftTokensMax = 8;  // of a sequence in one step
+// How long nothing may run before the deadlines of what is being prepared are looked at.
+constexpr Duration kDeadlineLook = Duration::milliseconds(100);
 
 EngineFailure failure(Outcome outcome, std::string message, std::string field = {}) {
   return {outcome, std::move(message), std::move(field)};
@@ -55,12 +58,9 @@ bool NativeEngine::load() {
   tally_.kv_pages_total = limits.pages_total;
   tally_.memory_used_bytes = model_.info.memory_bytes;
   publish_counters();
-  {
-    const std::lock_guard lock(constraints_mutex_);
-    constraints_ = std::make_unique<ConstraintStore>(std::make_shared<const VocabularyTrie>(*model_.tokenizer));
-  }
+  constraints_ = std::make_unique<ConstraintStore>(std::make_shared<const VocabularyTrie>(*model_.tokenizer));
   const std::lock_guard lock(mutex_);
-  loaded_ = {{model_.tokenizer, model_.chat_template}, model_.pooling};
+  loaded_ = {{model_.tokenizer, model_.chat_template}, model_.pooling, limits.context};
   info_ = model_.info;
   info_.kv_page_tokens = kPageTokens;
   info_.load_progress = 1;
@@ -95,12 +95,12 @@ void NativeEngine::serve() {
   Mail mail;
   while (!lost_ && take_mail(mail)) {
     for (Submission& submission : mail.submissions) admit(std::move(submission));
-    for (ScoreSubmission& submission : mail.scores) admit(std::move(submission));
     for (const DispatchId& id : mail.cancels) {
       const bool scoring = scores_.end(id, failure(Outcome::CANCELED, "canceled while it ran"), *batch_);
       if (scoring || batch_->cancel(id, events_)) ++tally_.canceled_total;
     }
     mail = {};
+    scores_.expire(options_.clock(), *batch_);
     batch_->expire(options_.clock(), events_);
     scores_.admit(*batch_, options_.clock());
     conclude();
@@ -111,50 +111,59 @@ void NativeEngine::serve() {
 // Waits for mail when nothing runs. False: stopping.
 bool NativeEngine::take_mail(Mail& mail) {
   std::unique_lock lock(mutex_);
-  mail_.wait(lock, [this] { return stopping_ || !letters_.empty() || batch_->running() > 0 || scores_.jobs() > 0; });
-  if (stopping_) return false;  // refused by refuse_rest()
+  for (;;) {
+    const Instant now = options_.clock();
+    const Instant next = expire_preparations(now);
+    if (stopping_) return false;  // refused by refuse_rest()
+    if (!letters_.empty() || batch_->running() > 0 || scores_.jobs() > 0) break;
+    if (next.is_never())
+      mail_.wait(lock);
+    else
+      mail_.wait_for(lock, std::chrono::nanoseconds(std::min(next - now, kDeadlineLook).ns));
+  }
   std::swap(mail, letters_);
   return true;
 }
 
-bool NativeEngine::knows(const DispatchId& id) const {
-  return sinks_.contains(id) || embed_sinks_.contains(id) || scores_.knows(id);
+// Before its sink is told of its end: whoever is told may use the name again.
+void NativeEngine::forget(const DispatchId& id) {
+  const std::lock_guard lock(mutex_);
+  open_.erase(id);
 }
 
 void NativeEngine::refuse(const Submission& submission, const EngineFailure& why) {
-  if (submission.sink != nullptr)
-    submission.sink->failed(why);
-  else
-    submission.embed_sink->failed(why);
+  if (submission.named) forget(submission.id);
+  std::visit([&why](const auto& sink) { sink->failed(why); }, submission.sink);
 }
 
 void NativeEngine::admit(Submission submission) {
-  const DispatchId id = submission.request.id;
-  if (!submission.refusal && knows(id)) {
-    submission.refusal = failure(Outcome::DUPLICATE_ATTEMPT, "this job and attempt is running");
+  if (auto* request = std::get_if<SequenceRequest>(&submission.what)) {
+    return admit(submission.id, std::move(*request), std::move(submission.sink));
   }
-  if (submission.refusal) return refuse(submission, *submission.refusal);
-  const auto prompt_tokens = static_cast<std::uint32_t>(submission.request.prompt.size());
-  std::vector<BatchEvent> ended;
-  const auto admitted = batch_->admit(std::move(submission.request), options_.clock(), ended);
-  if (!admitted.ok()) return refuse(submission, admitted.error());
-  tally_.tokens_in_total += prompt_tokens;
-  if (submission.sink != nullptr) {
-    submission.sink->started(prompt_tokens, admitted.value());
-    sinks_.emplace(id, std::move(submission.sink));
-  } else {
-    embed_sinks_.emplace(id, std::move(submission.embed_sink));
+  if (auto* job = std::get_if<ScoreJob>(&submission.what)) {
+    return scores_.add(std::move(*job), std::move(std::get<std::shared_ptr<ScoreSink>>(submission.sink)));
   }
-  std::move(ended.begin(), ended.end(), std::back_inserter(events_));
+  const auto& why = std::get<EngineFailure>(submission.what);
+  if (why.outcome == Outcome::CANCELED) {
+    ++tally_.canceled_total;
+    publish_counters();
+  }
+  refuse(submission, why);
 }
 
-void NativeEngine::admit(ScoreSubmission submission) {
-  if (submission.job && knows(submission.id)) {
-    submission.job.reset();
-    submission.refusal = failure(Outcome::DUPLICATE_ATTEMPT, "this job and attempt is running");
+void NativeEngine::admit(const DispatchId& id, SequenceRequest request, Sink sink) {
+  const auto prompt_tokens = static_cast<std::uint32_t>(request.prompt.size());
+  std::vector<BatchEvent> ended;
+  const auto admitted = batch_->admit(std::move(request), options_.clock(), ended);
+  if (!admitted.ok()) return refuse({id, std::move(sink), {}}, admitted.error());
+  tally_.tokens_in_total += prompt_tokens;
+  if (auto* tells = std::get_if<std::shared_ptr<GenerationSink>>(&sink)) {
+    (*tells)->started(prompt_tokens, admitted.value());
+    sinks_.emplace(id, std::move(*tells));
+  } else {
+    embed_sinks_.emplace(id, std::move(std::get<std::shared_ptr<EmbedSink>>(sink)));
   }
-  if (!submission.job) return submission.sink->failed(submission.refusal);
-  scores_.add(std::move(*submission.job), std::move(submission.sink));
+  std::move(ended.begin(), ended.end(), std::back_inserter(events_));
 }
 
 void NativeEngine::run_step() {
@@ -191,6 +200,7 @@ bool NativeEngine::deliver_embedding(BatchEvent& event) {
   if (at == embed_sinks_.end()) return false;
   const std::shared_ptr<EmbedSink> sink = std::move(at->second);
   embed_sinks_.erase(at);
+  forget(event.id);
   if (const auto* result = std::get_if<EmbedResult>(&event.what))
     sink->answered(*result);
   else
@@ -199,7 +209,7 @@ bool NativeEngine::deliver_embedding(BatchEvent& event) {
 }
 
 void NativeEngine::deliver() {
-  scores_.deliver();
+  scores_.deliver([this](const DispatchId& id) { forget(id); });
   for (BatchEvent& event : events_) {
     if (deliver_embedding(event)) continue;
     const auto at = sinks_.find(event.id);
@@ -214,6 +224,7 @@ void NativeEngine::deliver() {
     }
     const std::shared_ptr<GenerationSink> sink = std::move(at->second);
     sinks_.erase(at);
+    forget(event.id);
     if (const auto* result = std::get_if<GenerationResult>(&event.what))
       sink->finished(*result);
     else
@@ -255,24 +266,23 @@ void NativeEngine::fail(EngineFailure why) {
 // After a failed load or a lost backend: answers every submission until the engine is destroyed, then ends what is
 // left.
 void NativeEngine::refuse_rest() {
+  const EngineFailure stopping = failure(Outcome::CANCELED, "the worker is stopping");
+  const EngineFailure unloaded = failure(Outcome::POOL_UNREADY, "the model is not loaded");
   for (bool last = false; !last;) {
     Mail mail;
     {
       std::unique_lock lock(mutex_);
       mail_.wait(lock, [this] { return stopping_ || !letters_.empty(); });
-      std::swap(mail, letters_);
       last = stopping_;
+      while (last && !preparations_.empty()) end_preparation(preparations_.begin(), stopping);
+      std::swap(mail, letters_);
     }
     if (last && batch_ != nullptr) {
-      const EngineFailure stopping = failure(Outcome::CANCELED, "the worker is stopping");
       scores_.end_all(stopping, *batch_);
       batch_->fail_all(stopping, events_);
       conclude();
     }
-    const EngineFailure why = last ? failure(Outcome::CANCELED, "the worker is stopping")
-                                   : failure(Outcome::POOL_UNREADY, "the model is not loaded");
-    for (const Submission& submission : mail.submissions) refuse(submission, why);
-    for (const ScoreSubmission& submission : mail.scores) submission.sink->failed(why);
+    for (const Submission& submission : mail.submissions) refuse(submission, last ? stopping : unloaded);
     if (burst_over_) burst_over_();
   }
 }

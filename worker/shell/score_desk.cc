@@ -1,14 +1,14 @@
 #include "worker/shell/score_desk.h"
 
-#include <limits>
 #include <utility>
+
+#include "worker/core/attempts.h"
 
 namespace orch::worker {
 
 namespace {
 
-// No orchestrator counts attempts that far.
-constexpr std::uint32_t kPromptAttempt = std::numeric_limits<std::uint32_t>::max() - 1;
+constexpr std::uint32_t kPromptAttempt = kAttemptMax + 1;  // no dispatch has it
 
 }  // namespace
 
@@ -52,7 +52,7 @@ bool ScoreDesk::take(const BatchEvent& event, GenerationBatch& batch) {
   if (const auto* scores = std::get_if<BatchLabelScores>(&event.what)) {
     entry.job.ended(item, scores->log_probabilities);
     if (!entry.job.complete()) return true;
-    ended_.push_back({std::move(entry.sink), entry.job.result()});
+    ended_.push_back({id, std::move(entry.sink), entry.job.result()});
     jobs_.erase(id);
     return true;
   }
@@ -74,13 +74,24 @@ bool ScoreDesk::end(const DispatchId& id, const EngineFailure& why, GenerationBa
   const auto found = jobs_.find(id);
   if (found == jobs_.end()) return false;
   drop_prompts(found->second, batch);
-  ended_.push_back({std::move(found->second.sink), Err{why}});
+  ended_.push_back({id, std::move(found->second.sink), Err{why}});
   jobs_.erase(found);
   return true;
 }
 
-void ScoreDesk::deliver() {
+void ScoreDesk::expire(Instant now, GenerationBatch& batch) {
+  std::vector<DispatchId> overdue;
+  for (const auto& [id, entry] : jobs_) {
+    if (entry.job.deadline() <= now) overdue.push_back(id);
+  }
+  for (const DispatchId& id : overdue) {
+    end(id, {Outcome::DECODE_TIMEOUT, "the deadline passed before all items had their scores", "deadline_ms"}, batch);
+  }
+}
+
+void ScoreDesk::deliver(const std::function<void(const DispatchId&)>& before) {
   for (const Ended& each : std::exchange(ended_, {})) {
+    before(each.id);
     if (each.result.ok())
       each.sink->answered(each.result.value());
     else

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <vector>
@@ -15,7 +16,6 @@ namespace orch::worker {
 class ScoreDesk {
  public:
   void add(ScoreJob job, std::shared_ptr<ScoreSink> sink);
-  bool knows(const DispatchId& id) const { return jobs_.contains(id); }
   std::uint32_t jobs() const { return static_cast<std::uint32_t>(jobs_.size()); }
 
   // Starts what may start. What cannot for want of pages waits while anything runs.
@@ -23,8 +23,10 @@ class ScoreDesk {
   // True: the event was of a prompt of ours. Ends the job when it was the last one, or a failure.
   bool take(const BatchEvent& event, GenerationBatch& batch);
   bool end(const DispatchId& id, const EngineFailure& why, GenerationBatch& batch);
-  // Tells the callers of the jobs that have ended.
-  void deliver();
+  // Ends what is overdue, whether its prompts run or wait for pages (E5).
+  void expire(Instant now, GenerationBatch& batch);
+  // Tells the callers of the jobs that have ended; `before` is called with each one's name first.
+  void deliver(const std::function<void(const DispatchId&)>& before);
   void end_all(const EngineFailure& why, GenerationBatch& batch);
 
  private:
@@ -36,6 +38,7 @@ class ScoreDesk {
   void drop_prompts(Entry& entry, GenerationBatch& batch);
 
   struct Ended {
+    DispatchId id;
     std::shared_ptr<ScoreSink> sink;
     Result<ScoreResult, EngineFailure> result;
   };

@@ -1,0 +1,190 @@
+// The preparing thread of NativeEngine: makes of what is submitted what the engine thread can run, one after another
+// and in order, and posts it there. What is cancelled or overdue before its turn has come to an end is posted as
+// refused.
+#include <algorithm>
+#include <utility>
+
+#include "worker/shell/native_engine.h"
+
+namespace orch::worker {
+
+namespace {
+
+EngineFailure failure(Outcome outcome, std::string message, std::string field = {}) {
+  return {outcome, std::move(message), std::move(field)};
+}
+
+EngineFailure unloaded() { return failure(Outcome::POOL_UNREADY, "the model is not loaded"); }
+
+}  // namespace
+
+Instant NativeEngine::deadline_of(const std::optional<Duration>& left) const {
+  return left ? options_.clock() + *left : Instant::never();
+}
+
+void NativeEngine::submit(GenerationRequest request, std::shared_ptr<GenerationSink> sink) {
+  const DispatchId id = request.id;
+  const Instant deadline = deadline_of(request.deadline);
+  begin({id, deadline, std::move(sink),
+         [this, deadline, request = std::move(request)]() mutable { return prepare(std::move(request), deadline); }});
+}
+
+// OC-ENGINE-1022.
+void NativeEngine::embed(EmbedRequest request, std::shared_ptr<EmbedSink> sink) {
+  const DispatchId id = request.id;
+  const Instant deadline = deadline_of(request.deadline);
+  begin({id, deadline, std::move(sink),
+         [this, deadline, request = std::move(request)] { return prepare(request, deadline); }});
+}
+
+void NativeEngine::score(ScoreRequest request, std::shared_ptr<ScoreSink> sink) {
+  const DispatchId id = request.id;
+  const Instant deadline = deadline_of(request.deadline);
+  begin({id, deadline, std::move(sink),
+         [this, deadline, request = std::move(request)]() mutable { return prepare(std::move(request), deadline); }});
+}
+
+void NativeEngine::begin(Preparation preparation) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (open_.insert(preparation.id).second) {
+      preparations_.push_back(std::make_shared<Preparation>(std::move(preparation)));
+    } else {
+      letters_.submissions.push_back({preparation.id, std::move(preparation.sink),
+                                      failure(Outcome::DUPLICATE_ATTEMPT, "this job and attempt is running"), false});
+    }
+  }
+  to_prepare_.notify_one();
+  mail_.notify_one();  // a refusal to tell, or a deadline to keep
+}
+
+void NativeEngine::cancel(const DispatchId& id) {
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = std::find_if(preparations_.begin(), preparations_.end(),
+                                    [&id](const auto& preparation) { return preparation->id == id; });
+    if (found != preparations_.end())
+      end_preparation(found, failure(Outcome::CANCELED, "canceled before it ran"));
+    else
+      letters_.cancels.push_back(id);
+  }
+  mail_.notify_one();
+}
+
+// What its thread may still make of it is thrown away.
+NativeEngine::Preparations::iterator NativeEngine::end_preparation(Preparations::iterator preparation,
+                                                                   EngineFailure why) {
+  letters_.submissions.push_back({(*preparation)->id, std::move((*preparation)->sink), std::move(why)});
+  return preparations_.erase(preparation);
+}
+
+Instant NativeEngine::expire_preparations(Instant now) {
+  Instant next = Instant::never();
+  for (auto each = preparations_.begin(); each != preparations_.end();) {
+    if ((*each)->deadline <= now) {
+      each = end_preparation(
+          each, failure(Outcome::DECODE_TIMEOUT, "the deadline passed while it was prepared", "deadline_ms"));
+      continue;
+    }
+    next = std::min(next, (*each)->deadline);
+    ++each;
+  }
+  return next;
+}
+
+void NativeEngine::run_preparations() {
+  if (options_.on_thread_start) options_.on_thread_start();
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    to_prepare_.wait(lock, [this] { return stopping_ || !preparations_.empty(); });
+    if (stopping_) return;
+    const std::shared_ptr<Preparation> turn = preparations_.front();
+    lock.unlock();
+    if (options_.on_preparation) options_.on_preparation(turn->id);
+    Prepared what = turn->work();
+    lock.lock();
+    if (preparations_.empty() || preparations_.front() != turn) continue;  // it has been ended
+    letters_.submissions.push_back({turn->id, std::move(turn->sink), std::move(what)});
+    preparations_.pop_front();
+    mail_.notify_one();
+  }
+}
+
+NativeEngine::Prepared NativeEngine::prepare(GenerationRequest request, Instant deadline) {
+  const auto ready = loaded();
+  if (!ready) return unloaded();
+  SequenceRequest sequence;
+  sequence.id = request.id;
+  sequence.deadline = deadline;
+  sequence.resume_ids = std::move(request.resume_ids);
+  SamplerParams& sampling = sequence.sampling;
+  sampling.temperature = request.temperature;
+  sampling.top_k = request.top_k;
+  sampling.top_p = request.top_p;
+  sampling.min_p = request.min_p;
+  sampling.repetition_penalty = request.repetition_penalty;
+  sampling.frequency_penalty = request.frequency_penalty;
+  sampling.presence_penalty = request.presence_penalty;
+  sampling.logit_bias = std::move(request.logit_bias);
+  sampling.choice = request.choice;
+  sequence.log_probs = request.log_probs;
+  sequence.prompt_log_probs = request.prompt_log_probs;
+  sequence.tenant = std::move(request.tenant);
+  sequence.seed = request.seed;
+  sequence.max_tokens = request.max_tokens;
+  sequence.stop = std::move(request.stop);
+  auto ids = ready->texts.prompt_ids(request.prompt, ready->context);
+  if (!ids.ok()) return ids.error();
+  sequence.prompt = std::move(ids.value());
+  if (request.constraint) {
+    auto mask = mask_of(*request.constraint, request.max_tokens);
+    if (!mask.ok()) return mask.error();
+    sequence.mask = std::move(mask.value());
+  }
+  return sequence;
+}
+
+NativeEngine::Prepared NativeEngine::prepare(const EmbedRequest& request, Instant deadline) const {
+  const auto ready = loaded();
+  if (!ready) return unloaded();
+  SequenceRequest sequence;
+  sequence.id = request.id;
+  sequence.deadline = deadline;
+  sequence.tenant = request.tenant;
+  sequence.max_tokens = 1;
+  sequence.pooling = request.pooling ? request.pooling : ready->pooling;
+  auto ids = ready->texts.prompt_ids(request.prompt, ready->context);
+  if (!ids.ok()) return ids.error();
+  if (!sequence.pooling) {
+    return failure(Outcome::INVALID_PARAMS, "the model's own pooling is not built; name one", "pooling");
+  }
+  sequence.prompt = std::move(ids.value());
+  return sequence;
+}
+
+// OC-ENGINE-1021.
+NativeEngine::Prepared NativeEngine::prepare(ScoreRequest request, Instant deadline) const {
+  const auto ready = loaded();
+  if (!ready) return unloaded();
+  if (const auto checked = check_score(request); !checked.ok()) return checked.error();
+  const Tokenizer& tokenizer = *ready->texts.tokenizer;
+  const ScoreBounds bounds{ready->context,
+                           [&tokenizer](std::uint64_t bytes) { return tokenizer.tokens_at_least(bytes); }};
+  auto prompts =
+      make_prompts(request, bounds, [&tokenizer](const std::string& text) { return tokenizer.encode(text, false); });
+  if (!prompts.ok()) return prompts.error();
+  return ScoreJob(std::move(request), std::move(prompts.value()), deadline);
+}
+
+Result<std::shared_ptr<const TokenMask>, EngineFailure> NativeEngine::mask_of(const grammar::Constraint& constraint,
+                                                                              std::uint32_t tokens_max) {
+  const auto compiled = constraints_->find(constraint);
+  if (!compiled.ok()) {
+    const grammar::GrammarError& error = compiled.error();
+    return Err{failure(Outcome::INVALID_PARAMS, (error.where.empty() ? "" : error.where + ": ") + error.message,
+                       "constraint")};
+  }
+  return std::shared_ptr<const TokenMask>(std::make_shared<ConstraintMask>(compiled.value(), tokens_max));
+}
+
+}  // namespace orch::worker
