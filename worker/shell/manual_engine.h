@@ -60,6 +60,12 @@ class ManualEngine final : public GenerationEngine {
     }
   }
   Result<std::pair<std::uint32_t, bool>, EngineFailure> count_tokens(const EnginePrompt& prompt) override {
+    std::function<void()> react;
+    {
+      const std::lock_guard lock(mutex_);
+      react = on_count_;
+    }
+    if (react) react();
     return std::pair<std::uint32_t, bool>{static_cast<std::uint32_t>(prompt.text.size()), false};
   }
 
@@ -137,6 +143,7 @@ class ManualEngine final : public GenerationEngine {
   }
   void on_submit(std::function<void(GenerationRequest)> react) { set(on_submit_, std::move(react)); }
   void on_cancel(std::function<void(DispatchId)> react) { set(on_cancel_, std::move(react)); }
+  void on_count(std::function<void()> react) { set(on_count_, std::move(react)); }
 
   std::shared_ptr<GenerationSink> sink(const DispatchId& id) const {
     const std::lock_guard lock(mutex_);
@@ -202,6 +209,7 @@ class ManualEngine final : public GenerationEngine {
   std::vector<DispatchId> canceled_;
   std::function<void(GenerationRequest)> on_submit_;
   std::function<void(DispatchId)> on_cancel_;
+  std::function<void()> on_count_;
 };
 
 }  // namespace orch::worker

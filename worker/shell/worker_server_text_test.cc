@@ -1,6 +1,9 @@
 // Questions about text and scores over gRPC: what needs a lease, what reaches the engine, what comes back.
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <chrono>
+#include <future>
 #include <thread>
 
 #include "worker/shell/worker_server.h"
@@ -62,6 +65,36 @@ TEST_F(WorkerServerTest, OC_ENGINE_1020_tokens_and_rendered_text_need_no_lease) 
   grpc::ClientContext fourth;
   ASSERT_TRUE(stub_->ApplyTemplate(&fourth, conversation, &text).ok());
   EXPECT_EQ(text.text(), "user:hi");
+}
+
+// Questions are answered one after another; those whose callers have gone must not be worked off behind a slow one.
+TEST_F(WorkerServerTest, OC_WORKER_1005_a_question_whose_caller_has_gone_is_not_computed) {
+  std::promise<void> let_go;
+  const std::shared_future<void> released = let_go.get_future().share();
+  std::atomic<int> computed{0};
+  engine_.on_count([&computed, released] {
+    ++computed;
+    released.wait_for(std::chrono::seconds(20));
+  });
+  v1::CountTokensRequest question;
+  question.mutable_prompt()->set_text("12345");
+  for (int call = 0; call < 3; ++call) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(50));
+    v1::CountTokensReply reply;
+    EXPECT_EQ(stub_->CountTokens(&context, question, &reply).error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  }
+  // The server hears of the callers' going on the connection that these calls use too.
+  for (int call = 0; call < 50; ++call) {
+    grpc::ClientContext context;
+    v1::WorkerInfo info;
+    ASSERT_TRUE(stub_->GetInfo(&context, {}, &info).ok());
+  }
+  let_go.set_value();
+  grpc::ClientContext context;
+  v1::CountTokensReply reply;
+  ASSERT_TRUE(stub_->CountTokens(&context, question, &reply).ok());
+  EXPECT_EQ(computed, 2) << "the first, which was under way, and the last";
 }
 
 TEST_F(WorkerServerTest, L3_scores_need_a_lease) {

@@ -177,7 +177,11 @@ grpc::ServerBidiReactor<v1::ServeRequest, v1::ServeReply>* WorkerService::Serve(
 grpc::ServerUnaryReactor* WorkerService::ask(grpc::CallbackServerContext* context,
                                              std::function<grpc::Status()> question) {
   auto* reactor = context->DefaultReactor();
-  const bool queued = questions_.push([question = std::move(question), reactor] { reactor->Finish(question()); });
+  // OC-WORKER-1005.
+  const bool queued = questions_.push([question = std::move(question), context, reactor] {
+    reactor->Finish(context->IsCancelled() ? grpc::Status(grpc::StatusCode::CANCELLED, "the caller went away")
+                                           : question());
+  });
   if (!queued) {
     reactor->Finish(
         to_status({Outcome::SLOT_BUSY, "more than " + std::to_string(kQuestionsWaitingMax) + " questions wait", {}}));
