@@ -18,23 +18,27 @@ class BurstListener {
 
 class BurstGate {
  public:
-  void wait(std::shared_ptr<BurstListener> listener) {
+  void wait(const std::shared_ptr<BurstListener>& listener) {
     const std::lock_guard lock(mutex_);
-    waiting_.push_back(std::move(listener));
+    std::erase_if(waiting_, [](const auto& each) { return each.expired(); });
+    waiting_.push_back(listener);
   }
   void over() {
-    std::vector<std::shared_ptr<BurstListener>> told;
+    std::vector<std::weak_ptr<BurstListener>> told;
     {
       const std::lock_guard lock(mutex_);
       if (waiting_.empty()) return;
       std::swap(told, waiting_);
     }
-    for (const auto& each : told) each->burst_over();
+    for (const auto& each : told) {
+      if (const auto listener = each.lock()) listener->burst_over();
+    }
   }
 
  private:
   std::mutex mutex_;
-  std::vector<std::shared_ptr<BurstListener>> waiting_;  // each once: a stream waits until it was told
+  // Each once: a stream waits until it was told. Not its owner: an engine without work has no bursts.
+  std::vector<std::weak_ptr<BurstListener>> waiting_;
 };
 
 }  // namespace orch::worker
