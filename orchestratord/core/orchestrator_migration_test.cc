@@ -239,5 +239,19 @@ TEST(Migration, M6_a_job_takes_down_at_most_two_workers) {
   EXPECT_EQ(fleet.ends[0].failure->outcome, Outcome::WORKER_RESET);
 }
 
+TEST(Migration, F2_text_that_the_end_token_released_is_no_token) {
+  const auto delivered = [](bool with_an_id) {
+    Fleet2 fleet;
+    const Dispatch first = fleet.dispatches.at(0);
+    fleet.step(DispatchTokens{first.dispatch, first.fence, 2, {102, 103}, with_an_id ? "EN" : ""});
+    if (!with_an_id) fleet.step(DispatchTokens{first.dispatch, first.fence, 4, {}, "EN"});
+    fleet.finished(first, 4);
+    std::int64_t sum = 0;
+    for (const auto& [flow, own] : fleet.core.fairness().own_counters()) sum += own.delivered;
+    return sum;
+  };
+  EXPECT_EQ(delivered(false), delivered(true));
+}
+
 }  // namespace
 }  // namespace orch::gateway

@@ -246,8 +246,10 @@ void Orchestrator::accept_tokens(Job& job, const DispatchTokens& event) {
   const bool first = job.tokens_seen == job.resumed_from && job.events_in_attempt == 0;
   job.progress_at = now_;
   job.tokens_seen += static_cast<std::uint32_t>(event.ids.size());
-  // An engine that names no ids is charged by its events until it counts.
-  note_output(job, event.ids.empty() && !event.text.empty() ? 1 : event.ids.size());
+  // An engine that names no ids is charged by its events until it counts. One that does releases text without an id at
+  // its end token, which is no token of the answer (OC-MIGR-M2).
+  const bool names_ids = job.tokens_seen > 0;
+  note_output(job, !names_ids && !event.text.empty() ? 1 : event.ids.size());
   if (first) arm(job);  // the watchdog between tokens is stricter than the one before the first
   if (job.tokens_seen > job.spec.max_tokens && !mutated(Mutation::skip_fence_check)) {
     return fail(

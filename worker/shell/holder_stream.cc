@@ -91,7 +91,7 @@ Status<EngineFailure> HolderStream::dispatch(const v1::Dispatch& message) {
   }
   auto parsed = wire::parse_dispatch(message);
   if (!parsed.ok()) {
-    ended(number, parsed.error());
+    ended(number, parsed.error(), {});
   } else {
     run->run(parsed->fence, holder_, parsed->lease_slots, std::move(parsed->request));
   }
@@ -154,8 +154,9 @@ bool HolderStream::tokens(std::uint64_t job, TokenBatch batch) {
   return tell(job, [&batch](TokenOutbox& outbox) { return outbox.tokens(std::move(batch)); });
 }
 
-void HolderStream::ended(std::uint64_t job, TokenOutbox::Terminal terminal) {
-  tell(job, [&terminal](TokenOutbox& outbox) {
+void HolderStream::ended(std::uint64_t job, TokenOutbox::Terminal terminal, TokenBatch last) {
+  tell(job, [&terminal, &last](TokenOutbox& outbox) {
+    if (!last.text.empty()) outbox.tokens(std::move(last));  // where that is too much, it is the terminal
     outbox.finish(std::move(terminal));
     return true;
   });
@@ -218,7 +219,7 @@ std::vector<HolderStream::Told> HolderStream::gather() {
     due_.pop_front();
     const auto job = jobs_.find(number);
     bool over = false;
-    while (bytes < limits_.reply_bytes_enough) {
+    while (bytes < limits_.reply_bytes_enough || job->second.outbox.only_its_end_waits()) {
       std::optional<TokenOutbox::Item> item = job->second.outbox.take();
       if (!item) break;
       bytes += bytes_of(*item);

@@ -55,7 +55,7 @@ class HolderStream final : public JobReader,
   void started(std::uint64_t job, StartedNote note) override;
   bool prompt_scored(std::uint64_t job, PromptScores scores) override;
   bool tokens(std::uint64_t job, TokenBatch batch) override;
-  void ended(std::uint64_t job, TokenOutbox::Terminal terminal) override;
+  void ended(std::uint64_t job, TokenOutbox::Terminal terminal, TokenBatch last) override;
 
  private:
   struct Open {

@@ -313,5 +313,78 @@ TEST_F(HolderStreamTest, L5_the_end_of_the_stream_stops_its_jobs_and_is_the_last
   EXPECT_TRUE(state_->idle());
 }
 
+// With "END" to stop at, "EN" becomes text when the end token comes. Whoever knows it knows the end: an attempt that
+// goes on behind the last id would tell it again.
+TEST_F(HolderStreamTest, M2_text_that_the_end_token_released_leaves_with_the_end) {
+  open({.reply_bytes_enough = 1});
+  begin(1);
+  engine_.token(dispatch(1), 0, 40, "a");
+  written();
+  engine_.sink(dispatch(1))->tokens({1, {}, "EN"});
+  v1::ServeRequest beat;
+  beat.set_beat(7);
+  ASSERT_TRUE(stream_->received(beat));
+  ASSERT_EQ(replies(), 2u);
+  EXPECT_EQ(reply(1).beat(), 7u);
+  EXPECT_EQ(reply(1).events_size(), 0) << "its end could still be lost";
+  written();
+  engine_.finish(dispatch(1), {.completion_tokens = 1});
+  ASSERT_EQ(replies(), 3u);
+  ASSERT_EQ(reply(2).events_size(), 2);
+  EXPECT_EQ(reply(2).events(0).tokens().text(), "EN");
+  EXPECT_EQ(reply(2).events(0).tokens().index(), 1u);
+  EXPECT_TRUE(reply(2).events(1).has_finished());
+}
+
+TEST_F(HolderStreamTest, M2_a_resumed_job_may_have_nothing_but_such_text) {
+  v1::ServeRequest first = hello();
+  add(first, 1, 1);
+  first.mutable_dispatches(0)->add_resume_ids(40);
+  ASSERT_TRUE(stream_->received(first));
+  engine_.sink(dispatch(1))->tokens({1, {}, "EN"});
+  EXPECT_EQ(replies(), 0u);
+  engine_.finish(dispatch(1), {.completion_tokens = 1});
+  ASSERT_EQ(replies(), 1u);
+  EXPECT_EQ(reply(0).events_size(), 2);
+}
+
+TEST_F(HolderStreamTest, M2_text_of_engines_that_name_no_ids_waits_for_nothing) {
+  begin(1);
+  engine_.sink(dispatch(1))->tokens({0, {}, "a"});
+  ASSERT_EQ(replies(), 1u);
+  EXPECT_EQ(reply(0).events(0).tokens().text(), "a");
+}
+
+TEST_F(HolderStreamTest, M2_text_without_an_id_keeps_its_place_before_the_next_one) {
+  begin(1);
+  engine_.token(dispatch(1), 0, 40, "a");
+  written();
+  engine_.sink(dispatch(1))->tokens({1, {}, "b"});
+  engine_.token(dispatch(1), 1, 41, "c");
+  ASSERT_EQ(replies(), 2u);
+  EXPECT_EQ(reply(1).events(0).tokens().text(), "bc");
+  written();
+  engine_.sink(dispatch(1))->tokens({2, {}, std::string(70'000, 'x')});
+  EXPECT_EQ(replies(), 3u) << "what waits is bounded";
+}
+
+// An engine without work has no bursts: whoever waits for one must not live for it.
+TEST_F(HolderStreamTest, OC_WORKER_1002_a_closed_stream_is_not_kept_for_the_next_burst) {
+  const auto gate = std::make_shared<BurstGate>();
+  open({}, gate);
+  v1::ServeRequest bad = hello();
+  add(bad, 1, 1);
+  bad.mutable_dispatches(0)->set_max_tokens(0);
+  ASSERT_TRUE(stream_->received(bad));
+  ASSERT_EQ(reply(0).events(0).failure().code(), "INVALID_PARAMS");
+  const std::weak_ptr<HolderStream> before = stream_;
+  stream_->peer_gone();
+  written();
+  stream_.reset();
+  EXPECT_TRUE(before.expired());
+  gate->over();
+  open({}, gate);
+}
+
 }  // namespace
 }  // namespace orch::worker

@@ -19,7 +19,8 @@ class JobReader {
   virtual void started(std::uint64_t job, StartedNote note) = 0;
   virtual bool prompt_scored(std::uint64_t job, PromptScores scores) = 0;
   virtual bool tokens(std::uint64_t job, TokenBatch batch) = 0;
-  virtual void ended(std::uint64_t job, TokenOutbox::Terminal terminal) = 0;
+  // `last` leaves in one reply with the terminal.
+  virtual void ended(std::uint64_t job, TokenOutbox::Terminal terminal, TokenBatch last) = 0;
 };
 
 class JobStream final : public GenerationSink, public RunningJob, public std::enable_shared_from_this<JobStream> {
@@ -43,6 +44,10 @@ class JobStream final : public GenerationSink, public RunningJob, public std::en
   EngineJob job_;
   const std::shared_ptr<JobReader> reader_;
   const std::uint64_t number_;
+
+  // The engine's thread; before it knows the job, the caller's of run().
+  bool names_ids_ = false;
+  TokenBatch unnamed_;  // text behind the last id, of none
 };
 
 }  // namespace orch::worker

@@ -48,6 +48,7 @@ class TokenOutbox {
 
   bool empty() const { return !started_ && !scores_ && !batch_ && !terminal_; }
   bool overflowed() const { return overflowed_; }
+  bool only_its_end_waits() const { return terminal_ && !started_ && !scores_ && !batch_; }
   // The next thing to write, in order: started, scores of the prompt, tokens, terminal. Empty: nothing to write now.
   std::optional<Item> take();
 
