@@ -157,17 +157,19 @@ TEST_F(HolderStreamTest, OC_WORKER_1002_much_of_one_job_costs_the_others_a_reply
   begin(2);
   engine_.sink(dispatch(1))->started(1, 0);  // under way
   engine_.token(dispatch(1), 0, 40, std::string(4096, 'a'));
-  engine_.finish(dispatch(1), {});
   engine_.token(dispatch(2), 0, 50, "x");
   written();
   ASSERT_EQ(replies(), 2u);
   ASSERT_EQ(reply(1).events_size(), 1);
   EXPECT_EQ(reply(1).events(0).number(), 1u);
+  engine_.token(dispatch(1), 1, 41, "b");
+  engine_.finish(dispatch(1), {});
   written();
   ASSERT_EQ(replies(), 3u);
-  ASSERT_EQ(reply(2).events_size(), 2);  // the other job first, then what the large one has left
+  ASSERT_EQ(reply(2).events_size(), 3);  // the other job first, then what the large one has had since
   EXPECT_EQ(reply(2).events(0).number(), 2u);
-  EXPECT_TRUE(reply(2).events(1).has_finished());
+  EXPECT_EQ(reply(2).events(1).tokens().text(), "b");
+  EXPECT_TRUE(reply(2).events(2).has_finished());
 }
 
 TEST_F(HolderStreamTest, OC_WORKER_1003_a_cancel_meets_the_dispatch_of_its_own_message) {
