@@ -81,6 +81,17 @@ class AttachServiceTest : public ::testing::Test {
     server_ = std::move(server).value();
     stub_ = v1::PoolManager::NewStub(runtime::make_channel("127.0.0.1:" + std::to_string(server_->port())));
   }
+  // As in the daemon, the loops turn until every call has ended: the server's end waits for them.
+  void TearDown() override {
+    if (!server_) return;
+    std::atomic<bool> done = false;
+    std::thread calls([&] { clients_.run_until(done); });
+    std::thread links([&] { links_.run_until(done); });
+    server_.reset();
+    done = true;
+    calls.join();
+    links.join();
+  }
   static void bound(grpc::ClientContext& context) {
     context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(30));
   }
@@ -163,7 +174,7 @@ TEST_F(AttachServiceTest, streams_beyond_the_bound_are_refused_without_the_loop)
   std::thread loop([&] { links_.run_until(done); });
   for (const auto& each : open) each->context.TryCancel();
   for (const auto& each : open) EXPECT_FALSE(end_of(*each).ok());
-  server_->shutdown(Duration::seconds(20));
+  server_.reset();
   done = true;
   loop.join();
 }
@@ -178,7 +189,7 @@ TEST_F(AttachServiceTest, after_close_calls_end_with_UNAVAILABLE) {
   EXPECT_EQ(operate().error_code(), grpc::StatusCode::UNAVAILABLE);
   const auto late = attach();
   EXPECT_EQ(end_of(*late).error_code(), grpc::StatusCode::UNAVAILABLE);
-  server_->shutdown(Duration::seconds(20));
+  server_.reset();
   done = true;
   calls.join();
   links.join();
