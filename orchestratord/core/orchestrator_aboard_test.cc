@@ -201,6 +201,17 @@ TEST(Aboard, OC_MIGR_M6_a_worker_that_ended_as_wanted_is_no_loss) {
   EXPECT_EQ(second.job().losses, 0u);
 }
 
+// A reload that came to nothing writes its own error over what the worker died of.
+TEST(Aboard, OC_MIGR_M6_another_error_takes_no_loss_back) {
+  Life first;
+  first.first_attempt();
+  first.commit();
+  Life second(first);
+  second.attach();
+  second.reaped(first.dispatches[0], "not_replaced");
+  EXPECT_EQ(second.job().losses, 1u);
+}
+
 TEST(Aboard, OC_MIGR_M6_a_prompt_is_refused_as_long_as_the_record_of_its_job_is_kept) {
   Life first;
   first.first_attempt();
