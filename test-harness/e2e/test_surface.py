@@ -284,6 +284,13 @@ def served(cluster, **changes):
     return list(cluster.task_events(task(cluster, model_ref=MODEL_NAME, **changes)[0]))[-1][0] == "end"
 
 
+def loaded_again(cluster):
+    """A retired model was unloaded (OC-MODEL-1008): what brings it back begins to load it."""
+    wait_until(lambda: {r["state"] for r in cluster.replicas()} == {"stopped"}, 60, "the retired model is unloaded")
+    assert request("POST", cluster.url + "/v1/admin/models/rollback", {"name": MODEL_NAME}).status == 200
+    cluster.wait_ready()
+
+
 def test_ORCH_3069_3073_OC_MODEL_1001_1004_1005_1006_states_are_exported_and_bind_requests(native):
     session = str(uuid.uuid4())
     assert states(native) == {"active"} and served(native, session_id=session)
@@ -293,7 +300,7 @@ def test_ORCH_3069_3073_OC_MODEL_1001_1004_1005_1006_states_are_exported_and_bin
     assert move(native, "retired") == 200 and states(native) == {"retired"}
     assert refusal(native, session_id=session) == "MODEL_DEPRECATED"
     assert native.metric_sum("tasks_rejected_total", reason="MODEL_DEPRECATED") == 3
-    assert request("POST", native.url + "/v1/admin/models/rollback", {"name": MODEL_NAME}).status == 200
+    loaded_again(native)
     assert states(native) == {"deprecated"} and served(native, session_id=session), "what was before the last change holds again"
     assert move(native, "active") == 200 and served(native)
 
@@ -302,8 +309,10 @@ def test_OC_MODEL_1007_a_state_holds_after_a_restart(native):
     assert move(native, "retired") == 200
     native.kill("orchestratord").wait()
     native.start_gateway()
-    native.wait_ready()
-    assert states(native) == {"retired"} and refusal(native) == "MODEL_DEPRECATED"
+    # Its only model is retired: it lives, and nothing is ready.
+    wait_until(lambda: request("GET", native.url + "/livez").status == 200, 20, "the gateway lives")
+    wait_until(lambda: states(native) == {"retired"}, 20, "the state is read")
+    assert refusal(native) == "MODEL_DEPRECATED"
 
 
 def test_ORCH_2103_OC_CTRL_2001_the_health_of_a_pool_is_that_of_its_replicas(keyed):
@@ -348,9 +357,10 @@ def test_ORCH_2104_3007_3022_OC_CTRL_2004_OC_NUM_1003_replicas_that_differ_in_th
         def use():
             page = parse_metrics(request("GET", cluster.manager_url + "/metrics").body.decode())
             return [value for (name, _), value in page.items() if name == "kv_cache_usage_ratio"]
-        stream = cluster.chat_events("Write a very long story.", max_tokens=180)
-        next(stream)
-        wait_until(lambda: len(use()) == 2 and 0 < max(use()) <= 1, 20, "pages in use are exported")
-        list(stream)
+
+        def told_while_a_story_is_told():
+            told = [use() for _ in cluster.chat_events("Write a very long story.", max_tokens=180)]
+            return any(len(each) == 2 and 0 < max(each) <= 1 for each in told)
+        wait_until(told_while_a_story_is_told, 60, "pages in use are exported")
         assert request("POST", f"{cluster.manager_url}/v1/pools/small/drain?wait=true", {"deadline_ms": 2000}).status == 200
         wait_until(lambda: sum(slots for _, _, _, slots in rows()) == 1, 20, "slots of a replica that is not ready do not count")
