@@ -1,6 +1,8 @@
 // The engine thread: what callers of other threads see of generations. Batching itself is tested in core.
 #include <gtest/gtest.h>
 
+#include <future>
+
 #include "common/grammar/automaton.h"
 #include "common/grammar/compile.h"
 #include "worker/shell/native_engine_fixture.h"
@@ -112,14 +114,21 @@ TEST(NativeEngine, X_a_real_model_gives_the_same_ids_alone_and_in_a_batch) {
 
 TEST(NativeEngine, cancel_frees_slot_and_pages) {
   Gate gate;
-  World world({.slots = 1, .pages = 16, .prepare = [&](RememberingBackend& backend) {
-                 backend.before_step = [&] { gate.pass(); };
-               }});
+  std::promise<void> both_posted;  // they are prepared one after another
+  World world({.slots = 1,
+               .pages = 16,
+               .prepare = [&](RememberingBackend& backend) { backend.before_step = [&] { gate.pass(); }; },
+               .on_preparation =
+                   [&](const DispatchId& id) {
+                     if (id == job(9)) both_posted.set_value();
+                   }});
   world.wait_ready();
   gate.allow(0);
   // The engine waits in its first step: the first job holds the only slot when the second one comes.
   const auto running = world.submit(1, "abc", 400);
   const auto refused = world.submit(2, "abc", 10);
+  const auto behind = world.submit(9, "abc", 10);
+  both_posted.get_future().wait();
   gate.allow(5);
   refused->wait_end();
   running->wait_tokens(1);
@@ -265,13 +274,25 @@ TEST(NativeEngine, a_model_whose_first_token_is_not_finite_never_becomes_ready) 
 
 TEST(NativeEngine, OC_DEVICE_1004_a_lost_device_ends_every_job_for_others_to_go_on_and_the_engine) {
   for (const BackendFaultKind kind : {BackendFaultKind::device_lost, BackendFaultKind::out_of_memory}) {
-    World world({.prepare = [kind](RememberingBackend& backend) {
-      backend.fault_after_steps = 10;
-      backend.fault = kind;
-    }});
+    Gate gate;
+    std::promise<void> both_posted;  // they are prepared one after another
+    World world({.prepare =
+                     [kind, &gate](RememberingBackend& backend) {
+                       backend.fault_after_steps = 10;
+                       backend.fault = kind;
+                       backend.before_step = [&gate] { gate.pass(); };
+                     },
+                 .on_preparation =
+                     [&both_posted](const DispatchId& id) {
+                       if (id == job(9)) both_posted.set_value();
+                     }});
     world.wait_ready();
+    gate.allow(0);
     const auto first = world.submit(1, "abc", 400);
     const auto second = world.submit(2, "abc", 400);
+    const auto behind = world.submit(9, "abc", 400);
+    both_posted.get_future().wait();
+    gate.open();
     first->wait_end();
     second->wait_end();
     for (const auto& sink : {first, second}) {
