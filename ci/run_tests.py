@@ -5,6 +5,7 @@ lines of every runner are printed, and the exit status is 0 only if every step p
 """
 
 import argparse
+import concurrent.futures
 import datetime
 import hashlib
 import json
@@ -28,11 +29,12 @@ TIERS = ["fast", "full", "nightly"]  # each contains the ones before it; gpu sta
 
 class Step:
     """One command. `tests` says how its executed tests are found: ctest, pytest or gtest (one junit file), behave (a folder of them) or
-    none. Where a step with `ends_run` fails, nothing behind it can be judged."""
+    none. Where a step with `ends_run` fails, nothing behind it can be judged. A step that runs `beside` those behind it takes what they
+    leave of the processor (nice 19) and is judged at the end of its tier."""
 
-    def __init__(self, name, tier, command, tests="none", timeout=1200, env=None, ends_run=False):
+    def __init__(self, name, tier, command, tests="none", timeout=1200, env=None, ends_run=False, beside=False):
         self.name, self.tier, self.command, self.tests, self.timeout, self.env = name, tier, command, tests, timeout, env or {}
-        self.ends_run = ends_run
+        self.ends_run, self.beside = ends_run, beside
 
 
 def ninja(directory, *targets):
@@ -114,8 +116,9 @@ def steps():
     return [
         *first_build("fast"),
         ctest("ctest-fast", "fast", RELEASE, "-L", "fast", "-j", jobs),
-        Step("check", "full", [sys.executable, "ci/check.py"]),
-        ctest("ctest-full", "full", RELEASE, "-LE", "fast|nightly"),
+        # The linter is four minutes of two cores; the tests of whole processes leave more than that idle.
+        Step("check", "full", [sys.executable, "ci/check.py"], timeout=2400, beside=True),
+        ctest("ctest-full", "full", RELEASE, "-LE", "fast|nightly", "-j", jobs),
         pytest("cdc", "full", "test-harness/cdc"),
         pytest("e2e", "full", "test-harness/e2e"),
         behave("bdd", "full", "test-harness/bdd/features"),
@@ -223,19 +226,58 @@ class Run:
         self.tier, self.dir = tier, ROOT / "build/proof" / self.id
         (self.dir / "logs").mkdir(parents=True)
         (self.dir / "junit").mkdir()
-        self.rows, self.seconds = [], {}
+        self.rows, self.seconds, self.beside = [], {}, []
+        self.helper = concurrent.futures.ThreadPoolExecutor(max_workers=1)
+
+    def all(self, tiers, chosen):
+        """Whether every chosen step of these tiers passed, in the order of the tiers."""
+        good = True
+        for tier in tiers:
+            goes_on = True
+            for step in (s for s in chosen if s.tier == tier and goes_on):
+                passed = self.run(step)
+                good = passed and good
+                goes_on = passed or not step.ends_run
+            good = self.end_tier(tier) and good
+            if not goes_on:
+                break
+        return good
 
     def run(self, step):
+        """Whether it passed; a step that runs beside the others is only begun."""
+        start = time.monotonic()
+        print(f"--- {step.name}{' (beside the next ones)' if step.beside else ''}", flush=True)
+        if step.beside:
+            self.beside.append((step, self.helper.submit(self.execute, step)))
+            return True
+        passed = self.report(step, *self.execute(step))
+        self.spent(step.tier, start)
+        return passed
+
+    def end_tier(self, tier):
+        """Whether the steps that ran beside those of the tier passed."""
+        start = time.monotonic()
+        ended = [self.report(step, *running.result()) for step, running in self.beside]
+        self.beside.clear()
+        self.spent(tier, start)
+        return all(ended)
+
+    def spent(self, tier, start):
+        self.seconds[tier] = self.seconds.get(tier, 0) + time.monotonic() - start
+
+    def execute(self, step):
         log, junit = self.dir / "logs" / f"{step.name}.log", self.dir / "junit" / (step.name + ("" if step.tests == "behave" else ".xml"))
-        command = [part.replace("@JUNIT@", str(junit)).replace("@JUNIT@", str(junit)) for part in step.command]
-        print(f"--- {step.name}", flush=True)
+        command = [part.replace("@JUNIT@", str(junit)) for part in step.command]
+        if step.beside:
+            command[:0] = ["nice", "-n", "19"]
         start = time.monotonic()
         env = {**os.environ, "LLAMA_ORCH_PROOF_DIR": str(self.dir), "LLAMA_ORCH_BINARIES": str(RELEASE / "bin"), "PYTHONDONTWRITEBYTECODE": "1",
                "PYTHONPATH": str(ROOT / "test-harness/cluster"), "GTEST_OUTPUT": f"xml:{self.dir}/gtest/{step.name}/", **step.env}
         with open(log, "wb") as out:
             code = run_tidily(command, env, step.timeout, out)
-        took = time.monotonic() - start
-        self.seconds[step.tier] = self.seconds.get(step.tier, 0) + took
+        return log, junit, code, time.monotonic() - start
+
+    def report(self, step, log, junit, code, took):
         if step.tests == "ctest":
             self.keep_output(step)
         passed, failed, skipped = executed(junit)
@@ -297,12 +339,7 @@ def main():
     if not chosen:
         sys.exit(f"no step belongs to tier '{args.tier}'")
     run = Run(args.tier)
-    good = True
-    for step in chosen:
-        passed = run.run(step)
-        good = passed and good
-        if not passed and step.ends_run:
-            break
+    good = run.all(wanted, chosen)
     run.write()
     for tier in wanted:
         print(f"tier {tier}: {run.seconds.get(tier, 0):.0f} s")

@@ -216,6 +216,29 @@ class Bundle(Folder):
             self.assertEqual(hashlib.sha256((run.dir / name).read_bytes()).hexdigest(), digest)
 
 
+class Beside(Folder):
+    def judged(self, beside, *others):
+        """Whether a run of these scripts passed, and its steps in the order of their verdicts; the first runs beside the others."""
+        with unittest.mock.patch.object(run_tests, "ROOT", self.root), unittest.mock.patch.object(run_tests.Run, "write_compliance"):
+            run = run_tests.Run("full")
+            made = [run_tests.Step("beside", "full", ["sh", "-c", beside], timeout=20, beside=True),
+                    *(run_tests.Step(f"step{i}", "full", ["sh", "-c", script]) for i, script in enumerate(others)),
+                    run_tests.Step("later", "nightly", ["true"])]
+            with contextlib.redirect_stdout(io.StringIO()):
+                good = run.all(["fast", "full", "nightly"], made)
+        return good, [row["step"] for row in run.rows]
+
+    def test_OC_TEST_7018_it_runs_with_the_others_at_the_lowest_priority_and_is_judged_with_its_tier(self):
+        pipe = self.root / "pipe"
+        os.mkfifo(pipe)  # neither end opens without the other
+        good, order = self.judged(f"echo > {pipe}; test $(nice) = 19", f"timeout 20 cat {pipe}")
+        self.assertTrue(good)
+        self.assertEqual(order, ["step0", "beside", "later"])
+
+    def test_OC_TEST_7018_its_failure_fails_the_run(self):
+        self.assertEqual(self.judged("exit 3", "true"), (False, ["step0", "beside", "later"]))
+
+
 class Check(Folder):
     def test_OC_CLI_1003_one_finding_fails_the_check(self):
         for name in ("ci/check.py", *(p.relative_to(ROOT).as_posix() for p in (ROOT / "ci/tools").glob("lint_results.py")), "ci/scripts/check_links.py"):
