@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <vector>
 
 namespace orch::runtime {
 namespace {
@@ -32,6 +33,18 @@ TEST(WebOrigin, OC_CTRL_2075_a_name_may_have_been_led_here) {
   for (const std::string host : {"evil.example:8080", "127.0.0.1.evil.example", "localhost.evil.example", "evil",
                                  "1270.0.0.1", "[evil]:8080", "[::1.evil", "", ":8080", "127.0.0.1 "}) {
     EXPECT_TRUE(comes_from_a_foreign_page(request("POST", host, "http://" + host))) << host;
+  }
+}
+
+TEST(WebOrigin, OC_CTRL_2075_a_host_by_a_name_that_nobody_gave_it) {
+  const std::vector<std::string> known{"Gateway.example"};
+  for (const std::string host : {"", "127.0.0.1", "127.0.0.1:8080", "localhost:8080", "LocalHost", "a.localhost:1",
+                                 "[::1]:8080", "[::1]", "gateway.example", "GATEWAY.example:8080"}) {
+    EXPECT_FALSE(may_have_been_led_here(host, known)) << host;
+  }
+  for (const std::string host : {"evil.example", "gateway.example.evil:80", "localhost.evil", "notlocalhost",
+                                 ".localhost", "[evil]", "[::1.evil", ":8080", "127.0.0.1.evil", "evil localhost"}) {
+    EXPECT_TRUE(may_have_been_led_here(host, known)) << host;
   }
 }
 

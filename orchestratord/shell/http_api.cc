@@ -175,6 +175,13 @@ std::optional<HttpResponse> HttpApi::Parts::authenticate(const HttpRequest& requ
         make_failure(Outcome::INVALID_PARAMS, "a web page of another origin may not do this", "Origin"),
         envelope_of(request.path));
   }
+  const bool of_a_network = !config.http.listen.starts_with("unix:");
+  if (keys.empty() && of_a_network && runtime::may_have_been_led_here(request.header("Host"), config.http.hosts)) {
+    return failure_reply(
+        make_failure(Outcome::INVALID_PARAMS,
+                     "this host is asked for by a name that is not in http.hosts of its configuration", "Host"),
+        envelope_of(request.path));
+  }
   if (keys.empty() || is_open_path(request.path)) return std::nullopt;
   const std::string_view presented = presented_key(request);
   if (!presented.empty() && keys.match(presented)) return std::nullopt;

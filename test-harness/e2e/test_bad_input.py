@@ -66,7 +66,7 @@ def test_ten_megabytes_are_refused_with_the_limit(cluster):
     body = json.dumps(chat_body(messages=[{"role": "user", "content": "x" * 10_000_000}])).encode()
     address = urllib.parse.urlparse(cluster.url)
     with socket.create_connection((address.hostname, address.port), timeout=20) as raw:
-        raw.sendall(f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode())
+        raw.sendall(f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode())
         try:
             raw.sendall(body)
         except (BrokenPipeError, ConnectionResetError):
@@ -119,6 +119,15 @@ def test_OC_CTRL_2075_without_keys_no_page_but_our_own_address_asks_for_anything
         assert reply.status == 400 and reply.json()["field"] == "Origin", reply.body
     assert request("POST", cluster.url + "/v1/chat/completions", chat, {"origin": cluster.url}).status == 200
     assert request("POST", cluster.url + "/v1/chat/completions", chat, {"content-type": "application/x-www-form-urlencoded"}).status == 200, "curl -d"
+
+
+def test_OC_CTRL_2075_without_keys_nothing_is_read_by_a_name_that_nobody_gave_this_host(cluster):
+    """A page of evil.example, whose name server was made to say 127.0.0.1: its browser sends no Origin with a GET."""
+    for path in ("/v1/models", "/v1/capabilities", "/v1/admin/queue", "/metrics", "/livez", "/readyz"):
+        reply = request("GET", cluster.url + path, headers={"host": "evil.example:8080"})
+        assert reply.status == 400 and b'"Host"' in reply.body and b"http.hosts" in reply.body, (path, reply.body)
+        for known in ("localhost", "a.localhost:8080", "[::1]:8080", "Gateway.example:8080"):
+            assert request("GET", cluster.url + path, headers={"host": known}).status == 200, (path, known)
 
 
 def test_it_still_serves(cluster):
