@@ -158,7 +158,7 @@ class SlowReader:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         self.socket.settimeout(60)
         self.socket.connect((address.hostname, address.port))
-        self.socket.sendall(f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+        self.socket.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         self.seen = b""
         while b"event: started" not in self.seen:
             self.seen += self.socket.recv(1024)
@@ -219,7 +219,7 @@ class RawStream:
         address = urllib.parse.urlparse(url)
         data = json.dumps(body).encode()
         self.socket = socket.create_connection((address.hostname, address.port), timeout=60)
-        self.socket.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n%s" % (len(data), data))
+        self.socket.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(data), data))
         self.buffer = b""
 
     def read_until(self, mark):
