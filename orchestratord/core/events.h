@@ -65,6 +65,12 @@ struct TenantsChanged {
 
 using orch::ReplicaState;
 
+// How one process of a replica ended, in its manager's words (OC-POOL-3058).
+struct ProcessEnd {
+  Incarnation inc;
+  std::string code;  // class of the failure; empty: as the manager wanted
+};
+
 // What the manager says of one replica. Replaced whole by each report.
 struct ReplicaView {
   std::string replica_id;
@@ -82,8 +88,8 @@ struct ReplicaView {
   std::string accelerator;    // cpu | vulkan | software-vulkan | external
   std::string device_name;
   std::string last_error;
-  std::string last_error_code;  // class of its last failure; empty: none, or it has been ready since
-  bool has_process = true;      // of its incarnation; false: reaped, or not started yet
+  std::optional<ProcessEnd> last_end;  // of its processes, the last that is gone
+  bool has_process = true;             // of its incarnation; false: reaped, or not started yet
   std::uint32_t ctx_max = 0;
   std::uint32_t slots = 0;
   std::uint32_t template_fixed_bytes = 0;

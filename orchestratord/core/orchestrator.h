@@ -257,7 +257,7 @@ class Orchestrator {
   void doubt_over(Job& job, bool died, bool outlived);
 
   // poison (orchestrator_poison.cc)
-  static bool died_by_itself(const ReplicaView& replica);
+  static bool died_by_itself(const ReplicaView& replica, Incarnation inc);
   bool note_death(Job& job);
   bool could_serve(const Job& job, const PlacementIndex::Entry& entry) const;
   bool could_serve(const Job& job, const ReplicaKey& replica);

@@ -43,7 +43,7 @@ struct Life : JournalBench {
     view.inc = d.fence.inc;
     view.state = ReplicaState::backoff;
     view.has_process = false;
-    view.last_error_code = how;
+    view.last_end = ProcessEnd{d.fence.inc, how};
     step(ReplicaChanged{kLink, view});
   }
   // A lease's life in which both workers go on.
@@ -201,15 +201,36 @@ TEST(Aboard, OC_MIGR_M6_a_worker_that_ended_as_wanted_is_no_loss) {
   EXPECT_EQ(second.job().losses, 0u);
 }
 
-// A reload that came to nothing writes its own error over what the worker died of.
-TEST(Aboard, OC_MIGR_M6_another_error_takes_no_loss_back) {
+// Of a reload that came to nothing, or of a worker that is there by now.
+TEST(Aboard, OC_MIGR_M6_another_error_of_the_replica_hides_no_death) {
   Life first;
   first.first_attempt();
   first.commit();
   Life second(first);
   second.attach();
-  second.reaped(first.dispatches[0], "not_replaced");
+  ReplicaView view = ready_replica(first.dispatches[0].endpoint.substr(6));
+  view.inc.counter = first.dispatches[0].fence.inc.counter + 1;
+  view.last_error = "reload: r1b: digest: another";
+  view.last_end = ProcessEnd{first.dispatches[0].fence.inc, "killed_by_signal"};
+  second.step(ReplicaChanged{kLink, view});
   EXPECT_EQ(second.job().losses, 1u);
+  EXPECT_EQ(second.job().deaths, 1u);
+}
+
+TEST(Aboard, OC_MIGR_M6_how_another_process_ended_is_no_word_on_this_one) {
+  for (const std::string how : {"killed_by_signal", ""}) {
+    Life first;
+    first.first_attempt();
+    first.commit();
+    Life second(first);
+    second.attach();
+    ReplicaView view = ready_replica(first.dispatches[0].endpoint.substr(6));
+    view.inc.counter = first.dispatches[0].fence.inc.counter + 2;
+    view.last_end = ProcessEnd{{view.inc.boot, view.inc.counter - 1}, how};
+    second.step(ReplicaChanged{kLink, view});
+    EXPECT_EQ(second.job().losses, 1u) << how;
+    EXPECT_EQ(second.job().deaths, 0u) << how;
+  }
 }
 
 TEST(Aboard, OC_MIGR_M6_a_prompt_is_refused_as_long_as_the_record_of_its_job_is_kept) {

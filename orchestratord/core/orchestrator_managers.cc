@@ -82,7 +82,7 @@ void Orchestrator::replica_is_now(ManagerId manager, const ReplicaView& replica)
   for (const DispatchId dispatch : lost) {
     Job& job = jobs_.at(dispatch.job);
     ++job.losses;
-    if (died_by_itself(replica) && !note_death(job)) continue;
+    if (died_by_itself(replica, calls_.at(dispatch).fence.inc) && !note_death(job)) continue;
     attempt_lost(job, Outcome::WORKER_RESET, "the worker was restarted while it served the job");
   }
   fenced(manager, replica);

@@ -37,9 +37,9 @@ void Orchestrator::fenced(ManagerId manager, const ReplicaView& replica) {
   for (const JobId id : over) {
     const FenceWait wait = fence_waits_.extract(id).mapped();
     Job& job = jobs_.at(id);
-    const bool died = died_by_itself(replica);
-    // Its manager's word. Another error, as of a reload that nothing came of, may hide what the worker died of (M6).
-    const bool ended_as_wanted = wait.inc == replica.inc && replica.last_error_code.empty();
+    const bool died = died_by_itself(replica, wait.inc);
+    const bool told = replica.last_end && replica.last_end->inc == wait.inc;
+    const bool ended_as_wanted = told && replica.last_end->code.empty();
     if (wait.how == AttemptEnd::in_doubt) {
       doubt_over(job, died, ended_as_wanted);
       continue;

@@ -16,8 +16,10 @@ constexpr std::array<std::string_view, 6> kDeaths{"exited",        "killed_by_si
 
 }  // namespace
 
-bool Orchestrator::died_by_itself(const ReplicaView& replica) {
-  return std::find(kDeaths.begin(), kDeaths.end(), replica.last_error_code) != kDeaths.end();
+// False also when it is not known: what another process died of, or the replica's last error, says nothing of it.
+bool Orchestrator::died_by_itself(const ReplicaView& replica, Incarnation inc) {
+  const bool told = replica.last_end && replica.last_end->inc == inc;
+  return told && std::find(kDeaths.begin(), kDeaths.end(), replica.last_end->code) != kDeaths.end();
 }
 
 // False: the job has ended over it.

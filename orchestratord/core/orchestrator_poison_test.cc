@@ -37,7 +37,7 @@ struct Site : Bench {
     view.inc = d.fence.inc;
     view.state = ReplicaState::backoff;
     view.has_process = false;
-    view.last_error_code = how;
+    view.last_end = ProcessEnd{d.fence.inc, how};
     return step(ReplicaChanged{kLink, view});
   }
   void returns(const std::string& id, std::uint64_t counter) {
@@ -63,7 +63,7 @@ TEST(Fence, M1_a_replica_that_still_has_its_process_proves_nothing) {
   site.step(DispatchBroken{site.dispatches[0].dispatch});
   ReplicaView view = ready_replica("r1");
   view.state = ReplicaState::backoff;
-  view.last_error_code = "silent";
+  view.last_error = "silent: no report for 15000 ms";
   site.step(ReplicaChanged{kLink, view});
   EXPECT_EQ(site.dispatches.size(), 1u) << "it is being killed, and not reaped yet";
 }

@@ -176,6 +176,7 @@ TEST(Preemption, OC_MIGR_M6_a_process_that_its_manager_ended_is_no_loss_and_a_la
     ReplicaView view = ready_replica();
     view.state = ReplicaState::stopped;
     view.has_process = false;
+    view.last_end = ProcessEnd{view.inc, {}};
     if (said) bench.step(ReplicaChanged{kLink, view});
     view = ready_replica();
     view.inc = {1, 2};
@@ -194,7 +195,7 @@ TEST(Preemption, OC_MIGR_M6_a_suspect_keeps_its_replica) {
   ReplicaView dead = ready_replica();
   dead.state = ReplicaState::backoff;
   dead.has_process = false;
-  dead.last_error_code = "killed_by_signal";
+  dead.last_end = ProcessEnd{dead.inc, "killed_by_signal"};
   bench.step(DispatchBroken{bench.dispatches[0].dispatch});
   bench.step(ReplicaChanged{kLink, dead});
   ReplicaView back = ready_replica();

@@ -235,7 +235,7 @@ ReplicaView read_replica(const v1::Replica& message) {
   out.accelerator = info.accelerator();
   out.device_name = info.device_name();
   out.last_error = message.last_error();
-  out.last_error_code = message.last_error_code();
+  if (message.has_last_end()) out.last_end = ProcessEnd{read_inc(message.last_end().inc()), message.last_end().code()};
   out.has_process = message.pid() != 0;
   out.ctx_max = info.ctx_max();
   out.slots = info.slots();

@@ -20,6 +20,13 @@
 
 namespace orch::pool {
 
+// How the last process of a replica that is gone ended (OC-POOL-3058).
+struct ProcessEnd {
+  Incarnation inc;
+  FailureClass failure = FailureClass::none;  // none: as the manager wanted
+  bool operator==(const ProcessEnd&) const = default;
+};
+
 // What the manager says of one replica, at one instant.
 struct ReplicaView {
   std::string replica_id;
@@ -32,6 +39,7 @@ struct ReplicaView {
   WorkerFacts facts;  // last known; kept while the replica restarts
   std::string last_error;
   FailureClass last_failure = FailureClass::none;
+  std::optional<ProcessEnd> last_end;  // none: no process of it has ended yet
   std::uint32_t restarts = 0;
   bool was_ready = false;
   std::uint32_t slots = 0;  // declared

@@ -14,8 +14,8 @@ namespace {
 // change, the used part of the memory by ReplicaLoaded.
 bool same_for_links(const ReplicaView& a, const ReplicaView& b) {
   return a.state == b.state && a.inc == b.inc && a.endpoint == b.endpoint && a.last_error == b.last_error &&
-         a.slots == b.slots && a.routable == b.routable && a.was_ready == b.was_ready && a.pid == b.pid &&
-         a.facts.ready == b.facts.ready && a.facts.engine_version == b.facts.engine_version &&
+         a.last_end == b.last_end && a.slots == b.slots && a.routable == b.routable && a.was_ready == b.was_ready &&
+         a.pid == b.pid && a.facts.ready == b.facts.ready && a.facts.engine_version == b.facts.engine_version &&
          a.facts.model_digest == b.facts.model_digest && a.facts.ctx_max == b.facts.ctx_max &&
          a.kv.page_tokens == b.kv.page_tokens && a.kv.pages_total == b.kv.pages_total;
 }

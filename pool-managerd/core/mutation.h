@@ -12,7 +12,8 @@ enum class Mutation : std::uint8_t {
   forget_absent_holders,  // slots of a holder that is away go to others (L7, S2)
   leases_never_expire,    // a holder that does not renew keeps its slots (L4)
   store_unfinished,       // what a rollout has begun is written down before it has ended (OC-POOL-3054)
+  forget_end,             // a failed reload takes back how a process ended (OC-POOL-3058)
 };
-inline constexpr std::uint8_t kMutations = 6;
+inline constexpr std::uint8_t kMutations = 7;
 
 }  // namespace orch::pool

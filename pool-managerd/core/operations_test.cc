@@ -297,7 +297,7 @@ TEST(Operations, OC_MIGR_M6_a_replica_that_is_replaced_says_last_how_its_process
   for (const Effect& effect : world.log) {
     const auto* changed = std::get_if<ReplicaChanged>(&effect);
     if (changed != nullptr && changed->replica.replica_id == "p-0")
-      told.push_back("p-0 " + std::string(to_string(changed->replica.last_failure)));
+      told.push_back("p-0 " + std::string(to_string(changed->replica.last_end.value().failure)));
     if (const auto* gone = std::get_if<ReplicaGone>(&effect)) told.push_back("gone " + gone->replica_id);
   }
   EXPECT_EQ(told, (std::vector<std::string>{"p-0 killed_by_signal", "gone p-0"}));

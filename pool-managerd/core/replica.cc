@@ -120,19 +120,22 @@ void Replica::on(const ProcessExited& event, Instant now, Effects& out) {
   if (!is_current(event.inc)) return;
   const bool was_ending = life_->ending;
   const bool forgiven = life_->forgiven;
+  const bool finished = state_ == ReplicaState::draining && event.signal == 0 && event.exit_code == 0;
+  const FailureClass failure = was_ending || finished ? life_->failure : class_of(event);
+  last_end_ = ProcessEnd{.inc = event.inc, .failure = failure};
   // The inc is reaped: every slot of it is free, whatever any table says (L6). The next life has its own book.
   life_.reset();
   pid_ = 0;
   const bool permanent = event.signal == 0 && is_permanent_exit(event.exit_code);
   if (state_ == ReplicaState::draining) {
-    if (!was_ending && (event.signal != 0 || event.exit_code != 0)) {  // M6: nobody asked it to end
-      last_failure_ = class_of(event);
+    if (!was_ending && !finished) {  // nobody asked it to end
+      last_failure_ = failure;
       last_error_ = exit_text(event);
     }
     return end_drain(now, out);
   }
   if (!was_ending) {
-    fail(class_of(event), exit_text(event), permanent ? Remedy::give_up : Remedy::retry, now, out);
+    fail(failure, exit_text(event), permanent ? Remedy::give_up : Remedy::retry, now, out);
     return;
   }
   // A load failure that the worker reported before it left is judged by the exit code.
@@ -161,6 +164,7 @@ void Replica::kill(Effects& out) {
 
 void Replica::fail(FailureClass failure, std::string message, Remedy remedy, Instant now, Effects& out) {
   ++failures_;
+  if (life_) life_->failure = failure;
   last_failure_ = failure;
   last_error_ = std::move(message);
   const RestartSchedule::Next next = schedule_.failed(now, entropy_.next_u64());
@@ -302,6 +306,7 @@ void Replica::become_ready(Instant now, Effects& out) {
   schedule_.ready(now);
   last_failure_ = FailureClass::none;
   last_error_.clear();
+  not_replaced_.clear();
   change_state(ReplicaState::ready, out);
 }
 
@@ -459,8 +464,10 @@ ReplicaView Replica::view(Instant now) const {
   view.facts = facts_;
   view.kv = kv_;
   view.kv.page_tokens = facts_.kv_page_tokens;
-  view.last_error = last_error_;
-  view.last_failure = last_failure_;
+  view.last_error = last_error_ + (last_error_.empty() || not_replaced_.empty() ? "" : "; ") + not_replaced_;
+  const bool only_stays = last_failure_ == FailureClass::none && !not_replaced_.empty();
+  view.last_failure = only_stays ? FailureClass::not_replaced : last_failure_;
+  view.last_end = last_end_;
   view.restarts = spawns_ > 0 ? spawns_ - 1 : 0;
   view.was_ready = was_ready_;
   view.slots = life_ ? life_->book.declared() : 0;

@@ -65,9 +65,9 @@ class Replica {
   bool has_process() const { return life_.has_value(); }
   bool is_drained() const { return !wanted_ && !life_; }
   bool is_wanted() const { return wanted_; }
-  std::uint32_t failures() const { return failures_; }  // ever
-  const std::string& last_error() const { return last_error_; }
-  std::uint32_t jobs_cut() const { return jobs_cut_; }  // running when the deadline of the last drain passed
+  std::uint32_t failures() const { return failures_; }           // ever
+  const std::string& last_error() const { return last_error_; }  // its own
+  std::uint32_t jobs_cut() const { return jobs_cut_; }           // running when the deadline of the last drain passed
   bool is_adopting() const { return life_ && (life_->adopting || (life_->proven && state_ != ReplicaState::ready)); }
   // Leases may be granted.
   bool grants() const { return state_ == ReplicaState::ready; }
@@ -101,8 +101,9 @@ class Replica {
     std::uint64_t steps_done = 0;
     Instant progressed;
     Duration step_longest;
-    bool ending = false;    // to be gone: nothing but its exit counts
-    bool forgiven = false;  // undrained since: how it ends decides nothing
+    bool ending = false;                        // to be gone: nothing but its exit counts
+    bool forgiven = false;                      // undrained since: how it ends decides nothing
+    FailureClass failure = FailureClass::none;  // why it is to be gone; none: it is not wanted any more
     Instant term_at = Instant::never();
     Instant kill_at = Instant::never();
   };
@@ -147,6 +148,8 @@ class Replica {
   Instant start_at_;  // in stopped, backoff and failed
   FailureClass last_failure_ = FailureClass::none;
   std::string last_error_;
+  std::string not_replaced_;            // why, since it was ready last
+  std::optional<ProcessEnd> last_end_;  // survives errors, lives and readiness (OC-POOL-3058)
   std::string endpoint_;
   std::int64_t pid_ = 0;
   WorkerFacts facts_;

@@ -62,8 +62,8 @@ void Replica::end_drain(Instant now, Effects& out) {
 }
 
 void Replica::stays(std::string why) {
-  last_failure_ = FailureClass::not_replaced;
-  last_error_ = std::move(why);
+  not_replaced_ = std::move(why);
+  if (settings_.mutation == Mutation::forget_end) last_end_.reset();
 }
 
 // L9: the worker is stopped when it is idle, or when the deadline is over and it had time to end its jobs by itself.

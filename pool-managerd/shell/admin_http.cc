@@ -13,6 +13,8 @@
 namespace orch::pool {
 namespace {
 
+std::string text_of(Incarnation inc) { return std::to_string(inc.boot) + "." + std::to_string(inc.counter); }
+
 void append_replica(std::string& out, const ReplicaView& view, const WorkerReport* report) {
   runtime::JsonObject json(out);
   const WorkerFacts& facts = view.facts;
@@ -22,12 +24,16 @@ void append_replica(std::string& out, const ReplicaView& view, const WorkerRepor
       .boolean("routable", view.routable)
       .boolean("was_ready", view.was_ready)
       .string("last_error", view.last_error)
-      .string("last_error_code", to_string(view.last_failure))
-      .number("restarts", std::uint64_t{view.restarts})
+      .string("last_error_code", to_string(view.last_failure));
+  if (view.last_end) {
+    runtime::JsonObject end(json.key("last_end"));
+    end.string("inc", text_of(view.last_end->inc)).string("code", to_string(view.last_end->failure)).close();
+  }
+  json.number("restarts", std::uint64_t{view.restarts})
       .number("retry_in_ms", static_cast<std::uint64_t>(view.retry_in.ms_ceil()))
       .string("breaker", to_string(view.breaker))
       .number("pid", static_cast<std::uint64_t>(view.pid))
-      .string("inc", std::to_string(view.inc.boot) + "." + std::to_string(view.inc.counter))
+      .string("inc", text_of(view.inc))
       .string("endpoint", view.endpoint)
       .string("engine", facts.engine.empty() ? view.engine : facts.engine)
       .string("engine_version", facts.engine_version)

@@ -223,6 +223,10 @@ void write_replica(const ReplicaView& view, v1::Replica* out) {
   out->set_endpoint(view.endpoint);
   out->set_last_error(view.last_error);
   out->set_last_error_code(std::string(to_string(view.last_failure)));
+  if (view.last_end) {
+    write_pair(view.last_end->inc, out->mutable_last_end()->mutable_inc());
+    out->mutable_last_end()->set_code(std::string(to_string(view.last_end->failure)));
+  }
   out->set_restarts(view.restarts);
   out->set_was_ready(view.was_ready);
   out->set_running(view.running);

@@ -75,6 +75,8 @@ constexpr const char* mutation_name(pool::Mutation mutation) {
       return "leases_never_expire";
     case Mutation::store_unfinished:
       return "store_unfinished";
+    case Mutation::forget_end:
+      return "forget_end";
   }
   return "?";
 }

@@ -35,7 +35,8 @@ gateway::ReplicaView to_gateway(const pool::ReplicaView& view) {
   out.numeric_class = view.facts.numeric_class;
   out.accelerator = view.facts.accelerator;
   out.last_error = view.last_error;
-  out.last_error_code = pool::to_string(view.last_failure);
+  if (view.last_end)
+    out.last_end = gateway::ProcessEnd{view.last_end->inc, std::string(pool::to_string(view.last_end->failure))};
   out.has_process = view.pid != 0;
   out.ctx_max = view.facts.ctx_max;
   out.slots = view.slots;

@@ -22,6 +22,7 @@ void SimManager::start() {
   ++boot_;
   links_.clear();
   books_.clear();
+  ends_.clear();
   // What is left of a drain that an earlier life began is its worker's word, by its clock: not judged here.
   for (auto& [inc, until] : drain_until_) until = {};
   asked_.clear();
@@ -67,6 +68,7 @@ pool::WorkersFound SimManager::find_workers() {
 
 void SimManager::step(const pool::Event& event) {
   if (!core_) return;
+  if (const auto* exited = std::get_if<pool::ProcessExited>(&event)) note_end(*exited);
   pool::Effects effects;
   core_->step(event, node_.clock.local(world_.now()), effects);
   core_->check_invariants();
@@ -175,8 +177,10 @@ void SimManager::execute(const pool::Effect& effect) {
     world_.break_stream(it->second.stream, 1);
     links_.erase(it);
   } else if (const auto* changed = std::get_if<pool::ReplicaChanged>(&effect)) {
+    check_end(changed->replica);
     to_all([view = changed->replica](const LinkSink& sink) { sink.replica(view); }, World::Copies::one);
   } else if (const auto* gone = std::get_if<pool::ReplicaGone>(&effect)) {
+    ends_.erase(gone->replica_id);
     to_all([what = gone->replica_id](const LinkSink& sink) { sink.gone(what); }, World::Copies::one);
   } else if (const auto* reply = std::get_if<pool::OperationReply>(&effect)) {
     answered(*reply);

@@ -137,6 +137,8 @@ class SimManager {
   void process_died(const WorkerKey& key, int exit_code, int signal);
   void check_table(const pool::SendTable& effect);
   void check_signal(const pool::SignalWorker& effect);
+  void note_end(const pool::ProcessExited& exited);
+  void check_end(const pool::ReplicaView& view);
   void follow_books();
   SpawnFate draw_fate(const pool::ReplicaSpec& spec);
   Process* living(Incarnation inc);
@@ -156,6 +158,8 @@ class SimManager {
   std::map<std::pair<ManagerId, LeaseId>, std::pair<Holder, Incarnation>> lease_of_;
   std::map<LeaseId, BookPhase> books_;          // of this boot
   std::map<Incarnation, Instant> drain_until_;  // local
+  // Of this boot, by replica: how its last process ended, when nobody had asked for that.
+  std::map<std::string, pool::ProcessEnd> ends_;
   // On the disk: what reloads and restarts have made of the configured replicas (OC-POOL-3054).
   std::vector<pool::ReplicaSpec> stored_;
   std::uint64_t next_request_ = 1;

@@ -37,6 +37,25 @@ void SimManager::shutdown(Duration deadline) {
   world_.on_node(node_, world_.now(), [this, deadline] { step(pool::Shutdown{deadline}); });
 }
 
+// A ready replica's process is asked for nothing: how it ended is its own doing.
+void SimManager::note_end(const pool::ProcessExited& exited) {
+  for (const pool::ReplicaView& view : core_->replicas(node_.clock.local(world_.now()))) {
+    if (view.inc != exited.inc) continue;
+    ends_.erase(view.replica_id);
+    if (view.state != pool::ReplicaState::ready) continue;
+    const bool killed = exited.signal != 0;
+    const auto failure = killed ? pool::FailureClass::killed_by_signal : pool::class_of_exit(exited.exit_code);
+    ends_.emplace(view.replica_id, pool::ProcessEnd{exited.inc, failure});
+  }
+}
+
+// OC-POOL-3058: it is said from then on, until another process of the replica has ended.
+void SimManager::check_end(const pool::ReplicaView& view) {
+  const auto end = ends_.find(view.replica_id);
+  if (end != ends_.end() && view.last_end != end->second)
+    world_.violation(node_.name + ": it is not said any more what a worker of " + view.replica_id + " died of");
+}
+
 // The first replica serves the probe at the end: what goes wrong with it heals.
 SimManager::SpawnFate SimManager::draw_fate(const pool::ReplicaSpec& spec) {
   if (world_.healed() || !world_.chance(world_.rates.refuse * 2)) return SpawnFate::runs;
