@@ -165,7 +165,7 @@ Result<OpenedJournal, std::string> open_journal(const gateway_config::Config& co
                                      .result_ttl = Duration::milliseconds(config.result_ttl_ms),
                                      .idempotency_ttl = Duration::milliseconds(config.journal.idempotency_ttl_ms),
                                      .wall_ms = {}});
-  if (!opened.ok()) return Err{opened.error()};
+  if (!opened.ok()) return Err{opened.error().message};
   out.file = std::move(opened).value();
   auto found = out.file->recover();
   if (!found.ok()) return Err{"journal: " + found.error()};

@@ -44,7 +44,7 @@ int main(int argc, char** argv) {
   options.path = std::string(argv[1]) + "/journal_bench.db";
   auto opened = JournalSqlite::open(options);
   if (!opened.ok()) {
-    std::fprintf(stderr, "journal_bench: %s\n", opened.error().c_str());
+    std::fprintf(stderr, "journal_bench: %s\n", opened.error().message.c_str());
     return 74;
   }
   JournalSqlite& journal = *opened.value();

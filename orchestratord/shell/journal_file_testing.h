@@ -113,7 +113,7 @@ inline std::string describe(const Recovered& recovered) {
 
 inline std::string recovered_from(const Directory& at, const Clock* clock = nullptr) {
   auto journal = JournalSqlite::open(options(at, clock));
-  if (!journal.ok()) return "refused: " + journal.error();
+  if (!journal.ok()) return "refused: " + journal.error().message;
   auto found = journal.value()->recover();
   return found.ok() ? describe(*found) : "refused: " + found.error();
 }

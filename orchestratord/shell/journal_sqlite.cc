@@ -11,7 +11,6 @@
 namespace orch::gateway {
 namespace {
 
-constexpr int kSchema = 2;
 constexpr std::int64_t kPageBytes = 4096;
 constexpr int kRowsPerPortion = 256;
 constexpr std::int64_t kKeysTidiedEveryMs = 10'000;
@@ -44,7 +43,6 @@ CREATE INDEX idempotency_age ON idempotency(created_ms);
 CREATE TABLE probe(one INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL);
 PRAGMA user_version = 2;
 )";
-constexpr const char* kFrom1To2 = "ALTER TABLE job ADD COLUMN aboard BLOB; PRAGMA user_version = 2;";
 
 void bind_value(sqlite3_stmt* statement, int at, std::string_view bytes) {
   sqlite3_bind_blob64(statement, at, bytes.data(), bytes.size(), SQLITE_STATIC);
@@ -93,9 +91,12 @@ struct JournalSqlite::Statements {
 
 // --- opening ---
 
-Result<std::unique_ptr<JournalSqlite>, std::string> JournalSqlite::open(Options options) {
+Result<std::unique_ptr<JournalSqlite>, JournalSqlite::NotOpened> JournalSqlite::open(Options options) {
   std::unique_ptr<JournalSqlite> journal(new JournalSqlite(std::move(options)));
-  if (const auto fault = journal->prepare()) return Err{"journal " + journal->options_.path + ": " + *fault};
+  if (auto fault = journal->prepare()) {
+    fault->message = "journal " + journal->options_.path + ": " + fault->message;
+    return Err{std::move(*fault)};
+  }
   return journal;
 }
 
@@ -106,9 +107,9 @@ JournalSqlite::~JournalSqlite() {
   sqlite3_close(db_);
 }
 
-std::optional<std::string> JournalSqlite::prepare() {
+std::optional<JournalSqlite::NotOpened> JournalSqlite::prepare() {
   const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
-  if (sqlite3_open_v2(options_.path.c_str(), &db_, flags, options_.vfs) != SQLITE_OK) return error();
+  if (sqlite3_open_v2(options_.path.c_str(), &db_, flags, options_.vfs) != SQLITE_OK) return not_opened();
   sqlite3_extended_result_codes(db_, 1);
   // Exclusive locking keeps the WAL's index in memory and a second process out. FULL syncs the WAL at every commit.
   // What is deleted is overwritten, where that costs no further I/O.
@@ -119,19 +120,22 @@ std::optional<std::string> JournalSqlite::prepare() {
                                " PRAGMA wal_autocheckpoint=1000; PRAGMA journal_size_limit=16777216;"
                                " PRAGMA temp_store=MEMORY; PRAGMA cache_size=-4096; PRAGMA max_page_count=" +
                                pages + ";";
-  if (!run(settings.c_str())) return error();
+  if (!run(settings.c_str())) return not_opened();
   const std::int64_t schema = number("PRAGMA user_version");
-  if (schema < 0) return error();
-  if (schema > kSchema) return "written by a newer version (schema " + std::to_string(schema) + ")";
-  const char* const change = schema == 0 ? kTables : schema == 1 ? kFrom1To2 : nullptr;
-  if (change != nullptr && (!run("BEGIN IMMEDIATE") || !run(change) || !run("COMMIT"))) return error();
+  if (schema < 0) return not_opened();
+  if (schema != 0 && schema != kSchema) {  // OC-JOB-1013
+    return NotOpened{"it has schema " + std::to_string(schema) + ", this version wants " + std::to_string(kSchema) +
+                         ": start the version that wrote it, or move it away to start without what it holds",
+                     schema};
+  }
+  if (schema == 0 && (!run("BEGIN IMMEDIATE") || !run(kTables) || !run("COMMIT"))) return not_opened();
 
   sqlite3_stmt* check = nullptr;
-  if (sqlite3_prepare_v2(db_, "PRAGMA quick_check(1)", -1, &check, nullptr) != SQLITE_OK) return error();
+  if (sqlite3_prepare_v2(db_, "PRAGMA quick_check(1)", -1, &check, nullptr) != SQLITE_OK) return not_opened();
   const bool answered = sqlite3_step(check) == SQLITE_ROW;
   const std::string found(answered ? reinterpret_cast<const char*>(sqlite3_column_text(check, 0)) : "no answer");
   sqlite3_finalize(check);
-  if (found != "ok") return "damaged (" + found + "); move it away to start without what it holds";
+  if (found != "ok") return NotOpened{"damaged (" + found + "); move it away to start without what it holds", {}};
 
   statements_ = std::make_unique<Statements>();
   Statements& s = *statements_;
@@ -153,10 +157,13 @@ std::optional<std::string> JournalSqlite::prepare() {
       {&s.probe, "INSERT OR REPLACE INTO probe(one, at_ms) VALUES(1, ?1)"},
   };
   for (const auto& [statement, sql] : all) {
-    if (sqlite3_prepare_v3(db_, sql, -1, SQLITE_PREPARE_PERSISTENT, statement, nullptr) != SQLITE_OK) return error();
+    if (sqlite3_prepare_v3(db_, sql, -1, SQLITE_PREPARE_PERSISTENT, statement, nullptr) != SQLITE_OK)
+      return not_opened();
   }
   return std::nullopt;
 }
+
+JournalSqlite::NotOpened JournalSqlite::not_opened() const { return {error(), {}}; }
 
 bool JournalSqlite::run(const char* sql) { return sqlite3_exec(db_, sql, nullptr, nullptr, nullptr) == SQLITE_OK; }
 

@@ -25,6 +25,8 @@ namespace orch::gateway {
 
 class JournalSqlite {
  public:
+  static constexpr std::int64_t kSchema = 2;
+
   struct Options {
     std::string path;
     std::uint64_t bytes_max = 1ull << 30;
@@ -41,7 +43,12 @@ class JournalSqlite {
     std::size_t records = 0;
   };
 
-  static Result<std::unique_ptr<JournalSqlite>, std::string> open(Options options);
+  struct NotOpened {
+    std::string message;                 // names the file and what to do
+    std::optional<std::int64_t> schema;  // the file's, when it is another one
+  };
+
+  static Result<std::unique_ptr<JournalSqlite>, NotOpened> open(Options options);
   ~JournalSqlite();
   JournalSqlite(const JournalSqlite&) = delete;
   JournalSqlite& operator=(const JournalSqlite&) = delete;
@@ -56,7 +63,8 @@ class JournalSqlite {
 
  private:
   explicit JournalSqlite(Options options);
-  std::optional<std::string> prepare();
+  std::optional<NotOpened> prepare();
+  NotOpened not_opened() const;
   bool run(const char* sql);
   std::int64_t number(const char* sql);
   std::string error() const;

@@ -24,7 +24,7 @@ TEST(JournalSqlite, J4_what_is_committed_is_there_after_a_restart) {
   JournalModel model;
   {
     auto journal = JournalSqlite::open(options(at));
-    ASSERT_TRUE(journal.ok()) << journal.error();
+    ASSERT_TRUE(journal.ok()) << journal.error().message;
     for (const JournalWrite& write : life()) {
       model.apply(write, {});
       ASSERT_TRUE(journal.value()->commit({&write, 1}).ok());
@@ -217,42 +217,45 @@ TEST(JournalSqlite, OC_JOB_1013_what_cannot_be_read_stops_the_start) {
     });
     EXPECT_EQ(found.substr(0, 7), "refused") << page;
   }
-  const std::string newer = with([](const Directory& at) {
-    sqlite3* db = nullptr;
-    sqlite3_open(at.file().c_str(), &db);
-    sqlite3_exec(db, "PRAGMA user_version = 99", nullptr, nullptr, nullptr);
-    sqlite3_close(db);
-  });
-  EXPECT_NE(newer.find("newer version (schema 99)"), std::string::npos) << newer;
   FaultVfs disk;
   disk.refuse_open = true;
   Directory at;
   const auto refused = JournalSqlite::open(options(at, nullptr, FaultVfs::kName));
   ASSERT_FALSE(refused.ok());
-  EXPECT_NE(refused.error().find(at.file()), std::string::npos) << "it names the file";
+  EXPECT_NE(refused.error().message.find(at.file()), std::string::npos) << "it names the file";
+  EXPECT_FALSE(refused.error().schema.has_value());
 }
 
-TEST(JournalSqlite, a_file_of_the_first_schema_is_taken_over) {
-  Directory at;
-  const JournalWrite before = write_of({admit(1), dispatch(1)});
-  {
-    auto journal = JournalSqlite::open(options(at));
-    ASSERT_TRUE(journal.ok());
-    ASSERT_TRUE(journal.value()->commit({&before, 1}).ok());
+TEST(JournalSqlite, OC_JOB_1013_another_schema_is_refused_with_what_to_do_and_left_as_it_is) {
+  const auto bytes_of = [](const Directory& at) {
+    std::ifstream file(at.file(), std::ios::binary);
+    return std::string(std::istreambuf_iterator<char>(file), {});
+  };
+  for (const std::int64_t schema : {JournalSqlite::kSchema - 1, JournalSqlite::kSchema + 1}) {
+    Directory at;
+    {
+      auto journal = JournalSqlite::open(options(at));
+      ASSERT_TRUE(journal.ok());
+      const std::vector<JournalWrite> writes = life();
+      ASSERT_TRUE(journal.value()->commit(writes).ok());
+    }
+    sqlite3* db = nullptr;
+    ASSERT_EQ(sqlite3_open(at.file().c_str(), &db), SQLITE_OK);
+    const std::string change = "PRAGMA user_version = " + std::to_string(schema);
+    ASSERT_EQ(sqlite3_exec(db, change.c_str(), nullptr, nullptr, nullptr), SQLITE_OK);
+    sqlite3_close(db);
+    const std::string before = bytes_of(at);
+    for (int start = 0; start < 2; ++start) {
+      const auto refused = JournalSqlite::open(options(at));
+      ASSERT_FALSE(refused.ok()) << schema;
+      EXPECT_EQ(refused.error().schema, schema);
+      const std::string found = "has schema " + std::to_string(schema);
+      const std::string wanted = "wants " + std::to_string(JournalSqlite::kSchema);
+      for (const std::string& part : {at.file(), found, wanted, std::string("move it away")})
+        EXPECT_NE(refused.error().message.find(part), std::string::npos) << refused.error().message;
+      EXPECT_EQ(bytes_of(at), before) << schema;
+    }
   }
-  sqlite3* db = nullptr;
-  ASSERT_EQ(sqlite3_open(at.file().c_str(), &db), SQLITE_OK);
-  ASSERT_EQ(sqlite3_exec(db, "ALTER TABLE job DROP COLUMN aboard; PRAGMA user_version = 1", nullptr, nullptr, nullptr),
-            SQLITE_OK);
-  sqlite3_close(db);
-  for (int i = 0; i < 2; ++i) EXPECT_EQ(recovered_from(at), "1+prompt attempt 2 on r1 tokens; ") << i;
-  {
-    auto journal = JournalSqlite::open(options(at));
-    ASSERT_TRUE(journal.ok());
-    const JournalWrite write = write_of({aboard(1)});
-    ASSERT_TRUE(journal.value()->commit({&write, 1}).ok());
-  }
-  EXPECT_EQ(recovered_from(at), "1+prompt attempt 2 on r1 aboard r2 1 tokens; ");
 }
 
 TEST(JournalSqlite, a_second_process_cannot_open_it) {
