@@ -208,7 +208,7 @@ bool Manager::advance_rollout(OpenOperation& operation, Instant now, Effects& ou
     return true;
   }
   if (!old.is_drained()) return false;
-  if (!rollout.of_drained || rollout.back) operation.view.jobs_cut += old.jobs_cut();  // else of an earlier drain
+  operation.view.jobs_cut += old.jobs_cut();
   const ModelFile was{.path = old.spec().model_path, .digest = old.spec().model_digest};
   rollout.undo.push_front({.replica_id = rollout.new_id, .to = was, .drained = rollout.of_drained});
   remove_replica(rollout.old_id, now, out);

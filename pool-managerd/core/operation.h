@@ -47,7 +47,7 @@ struct Operation {
   std::string error;           // why it failed
   std::uint32_t done = 0;      // replicas
   std::uint32_t total = 0;     // replicas
-  std::uint32_t jobs_cut = 0;  // still running when the deadline of their drain passed
+  std::uint32_t jobs_cut = 0;  // stopped because the deadline of their drain had passed (OC-POOL-3059)
   Instant begun;
   Instant ended = Instant::never();
 };

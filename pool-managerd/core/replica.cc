@@ -337,6 +337,7 @@ std::vector<LeaseBook::Announcement> Replica::on(const WorkerReport& event, Inst
   last_report_ = event;
   take_memory(event);
   if (life.ending) return announcements;
+  if (state_ == ReplicaState::draining) jobs_cut_ = static_cast<std::uint32_t>(event.jobs_cut);
   if (state_ == ReplicaState::preloading) {
     if (event.self_check && event.self_check->id == life.check_id && life.check_id != 0) {
       judge_self_check(event, now, out);
@@ -441,9 +442,7 @@ Instant Replica::next_wakeup() const {
     next = std::min(next, life.spawned + settings_.health.load_limit);
   if (life.book.running() > 0) next = std::min(next, stall_deadline());
   next = std::min(next, schedule_.clears_at());
-  if (state_ == ReplicaState::draining) {
-    next = std::min(next, cut_noted_ ? drain_until_ + settings_.health.drain_settle : drain_until_);
-  }
+  if (state_ == ReplicaState::draining) next = std::min(next, drain_until_ + settings_.health.drain_settle);
   if (life.controlled) next = std::min(next, life.book.next_wakeup());
   return next;
 }

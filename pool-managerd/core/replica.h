@@ -67,7 +67,7 @@ class Replica {
   bool is_wanted() const { return wanted_; }
   std::uint32_t failures() const { return failures_; }           // ever
   const std::string& last_error() const { return last_error_; }  // its own
-  std::uint32_t jobs_cut() const { return jobs_cut_; }           // running when the deadline of the last drain passed
+  std::uint32_t jobs_cut() const { return jobs_cut_; }           // by the last drain (OC-POOL-3059)
   bool is_adopting() const { return life_ && (life_->adopting || (life_->proven && state_ != ReplicaState::ready)); }
   // Leases may be granted.
   bool grants() const { return state_ == ReplicaState::ready; }
@@ -160,7 +160,6 @@ class Replica {
   std::uint32_t spawns_ = 0;
   std::uint32_t failures_ = 0;
   std::uint32_t jobs_cut_ = 0;
-  bool cut_noted_ = false;
   bool was_ready_ = false;
 };
 

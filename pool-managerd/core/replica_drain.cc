@@ -14,13 +14,12 @@ void Replica::drain(Duration deadline, DrainReason reason, Instant now, Effects&
   wanted_ = false;
   drain_until_ = state_ == ReplicaState::draining ? std::min(drain_until_, until) : until;
   start_at_ = Instant::never();
+  if (state_ != ReplicaState::draining) jobs_cut_ = 0;
   if (!life_) {
     change_state(ReplicaState::stopped, out);
     return;
   }
   if (state_ != ReplicaState::draining) {
-    jobs_cut_ = 0;
-    cut_noted_ = false;
     change_state(ReplicaState::draining, out);
     out.push_back(NotedDrain{.replica_id = spec_.replica_id, .reason = reason});
   }
@@ -34,7 +33,6 @@ void Replica::drain(Duration deadline, DrainReason reason, Instant now, Effects&
 void Replica::go_on_draining(Duration left, Instant now, Effects& out) {
   drain_until_ = now + left;
   jobs_cut_ = 0;
-  cut_noted_ = false;
   change_state(ReplicaState::draining, out);
 }
 
@@ -70,8 +68,8 @@ void Replica::stays(std::string why) {
 void Replica::check_drain(Instant now, Effects& out) {
   if (state_ != ReplicaState::draining || !life_ || life_->ending) return;
   const bool over = now >= drain_until_ + settings_.health.drain_settle;
-  if (now >= drain_until_ && !std::exchange(cut_noted_, true)) jobs_cut_ = life_->book.running();
   if (!over && (life_->adopting || !life_->book.is_idle())) return;  // what an adopted one runs is not known yet
+  jobs_cut_ += life_->book.running();  // beside those that the worker has stopped by itself
   end_process(now, now, out);
 }
 

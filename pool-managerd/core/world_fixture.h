@@ -197,6 +197,7 @@ class World {
             .kv_pages_used = fake.kv_pages_used,
             .kv_pages_total = fake.kv_pages_total,
             .jobs_ended = fake.arbiter.jobs_ended(),
+            .jobs_cut = fake.arbiter.jobs_cut(),
             .self_check = std::nullopt,
             .table = {},
             .drain_left = fake.arbiter.drain_left(now)};
@@ -211,7 +212,9 @@ class World {
                                                 now);
   }
   void finish(std::uint64_t job) {
-    for (auto& [inc, fake] : workers) fake->arbiter.ended({.job = JobId{Uuid{1, job}}, .attempt = 1});
+    for (auto& [inc, fake] : workers) {
+      fake->arbiter.ended({.job = JobId{Uuid{1, job}}, .attempt = 1}, worker::JobEnd::finished);
+    }
   }
   void die(Incarnation inc, int signal, int code = 0) {
     workers.erase(inc);
@@ -294,7 +297,7 @@ class World {
     EXPECT_LE(sum, found->second->arbiter.slots());
     EXPECT_EQ(found->second->arbiter.apply(effect.table, now), worker::LeaseArbiter::Applied::ok);
     for (const auto& stop : found->second->arbiter.jobs_to_stop(now)) {
-      if (ends_stopped_jobs) found->second->arbiter.ended(stop.dispatch);
+      if (ends_stopped_jobs) found->second->arbiter.ended(stop.dispatch, worker::JobEnd::failed);
     }
     if (reports_after_apply) report(effect.inc);
   }

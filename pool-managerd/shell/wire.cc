@@ -197,6 +197,7 @@ WorkerReport parse_report(Incarnation inc, const v1::ControlReport& message) {
   report.kv_pages_total = message.kv_pages_total();
   report.memory_used_bytes = message.memory_used_bytes();
   report.jobs_ended = message.jobs_ended();
+  report.jobs_cut = message.jobs_cut();
   if (message.has_drain_left_ms()) {
     report.drain_left =
         Duration::milliseconds(static_cast<std::int64_t>(std::min(message.drain_left_ms(), kLongestMs)));

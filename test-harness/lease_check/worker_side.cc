@@ -66,7 +66,7 @@ void Cluster::send_report() {
 void Cluster::end_job(std::size_t index) {
   const Job job = jobs_[index];
   jobs_.erase(jobs_.begin() + static_cast<std::ptrdiff_t>(index));
-  arbiter_.ended(job.id);
+  arbiter_.ended(job.id, worker::JobEnd::finished);
   send_report();
   Party& party = parties_[static_cast<std::size_t>(job.holder.orch.value.lo)];
   if (job.holder.boot == party.boot) party.leases.return_slot(key(job.fence.lease));

@@ -162,6 +162,7 @@ pool::WorkerReport SimWorker::report_now() const {
   out.step_longest = setup_.step;
   out.tokens_out_total = tokens_out_;
   out.jobs_ended = arbiter_.jobs_ended();
+  out.jobs_cut = arbiter_.jobs_cut();
   out.kv_pages_total = setup_.kv.pages_total;
   out.kv_pages_used = pages_used();
   out.drain_left = arbiter_.drain_left(local());
@@ -335,7 +336,7 @@ void SimWorker::end_call(const DispatchId& id, const std::optional<Outcome>& fai
   calls_.erase(it);
   setup_.history->released(key(), id);
   if (dies_at(WorkerPoint::before_slot_returned)) return;
-  arbiter_.ended(id);
+  arbiter_.ended(id, failure ? worker::JobEnd::failed : worker::JobEnd::finished);
   report();
   if (!failure) return;
   gateway::Failure out;

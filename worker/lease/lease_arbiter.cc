@@ -99,13 +99,14 @@ void LeaseArbiter::remember(const DispatchId& dispatch) {
   }
 }
 
-void LeaseArbiter::ended(const DispatchId& dispatch) {
+void LeaseArbiter::ended(const DispatchId& dispatch, JobEnd how) {
   const auto job = jobs_.find(dispatch);
   if (job == jobs_.end()) return;
   const auto use = running_.find(job->second.lease);
   ORCH_CHECK(use != running_.end() && use->second > 0);
   if (--use->second == 0) running_.erase(use);
   ++jobs_ended_;
+  if (how == JobEnd::failed && job->second.stop == StopReason::drain_over) ++jobs_cut_;
   jobs_.erase(job);
 }
 

@@ -25,6 +25,9 @@ struct LeaseStateProbe;
 
 namespace orch::worker {
 
+// What its caller got: the whole answer, or an error in its place.
+enum class JobEnd : std::uint8_t { finished, failed };
+
 class LeaseArbiter {
  public:
   struct Options {
@@ -68,7 +71,7 @@ class LeaseArbiter {
   Status<Outcome> admit(const Fence& fence, const Holder& holder, const DispatchId& dispatch, Instant now,
                         std::uint32_t known_slots = std::numeric_limits<std::uint32_t>::max());
   // The engine is done with it, however it ended. Unknown: no effect.
-  void ended(const DispatchId& dispatch);
+  void ended(const DispatchId& dispatch, JobEnd how);
 
   void heartbeat(const Holder& holder, Instant now);
   // The holder's stream broke: its running jobs are to stop. Not for a stream that a newer one of the same holder
@@ -93,6 +96,8 @@ class LeaseArbiter {
   std::uint32_t running() const { return static_cast<std::uint32_t>(jobs_.size()); }
   std::uint32_t running_of(const Holder& holder) const;
   std::uint64_t jobs_ended() const { return jobs_ended_; }
+  // Of them, those that failed because the drain deadline had passed (OC-POOL-3059).
+  std::uint64_t jobs_cut() const { return jobs_cut_; }
 
   // What a manager that comes back must know (L8): the table as it was applied last.
   LeaseTable table() const;
@@ -131,6 +136,7 @@ class LeaseArbiter {
   Instant drain_deadline_ = Instant::never();
   bool draining_ = false;
   std::uint64_t jobs_ended_ = 0;
+  std::uint64_t jobs_cut_ = 0;
 };
 
 }  // namespace orch::worker

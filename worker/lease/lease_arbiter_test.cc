@@ -120,7 +120,7 @@ TEST(LeaseArbiter, L3_lease_admits_up_to_its_slots_and_the_worker_up_to_the_decl
   expect_refused(arbiter.admit(fence(3), holder(3), dispatch(3), kStart), Outcome::SLOT_BUSY);
   EXPECT_TRUE(arbiter.admit(fence(2), holder(2), dispatch(3), kStart).ok());
   expect_refused(arbiter.admit(fence(2), holder(2), dispatch(4), kStart), Outcome::SLOT_BUSY);
-  arbiter.ended(dispatch(1));
+  arbiter.ended(dispatch(1), JobEnd::finished);
   EXPECT_TRUE(arbiter.admit(fence(2), holder(2), dispatch(4), kStart).ok());
   EXPECT_EQ(arbiter.uses(), (std::vector<LeaseUse>{{.id = {4, 1}, .running = 1}, {.id = {4, 2}, .running = 2}}));
 }
@@ -130,7 +130,7 @@ TEST(LeaseArbiter, L3_an_attempt_is_accepted_once) {
   ASSERT_EQ(arbiter.apply(table(1, {entry(1, 4)}), kStart), LeaseArbiter::Applied::ok);
   EXPECT_TRUE(arbiter.admit(fence(1), holder(1), dispatch(1, 1), kStart).ok());
   expect_refused(arbiter.admit(fence(1), holder(1), dispatch(1, 1), kStart), Outcome::DUPLICATE_ATTEMPT);
-  arbiter.ended(dispatch(1, 1));
+  arbiter.ended(dispatch(1, 1), JobEnd::finished);
   expect_refused(arbiter.admit(fence(1), holder(1), dispatch(1, 1), kStart), Outcome::DUPLICATE_ATTEMPT);
   EXPECT_TRUE(arbiter.admit(fence(1), holder(1), dispatch(1, 2), kStart).ok());
 }
@@ -141,7 +141,7 @@ TEST(LeaseArbiter, L3_remembered_attempts_are_bounded_and_running_ones_are_never
   ASSERT_TRUE(arbiter.admit(fence(1), holder(1), dispatch(1000), kStart).ok());
   for (std::uint64_t i = 1; i <= 50; ++i) {
     ASSERT_TRUE(arbiter.admit(fence(1), holder(1), dispatch(i), kStart).ok()) << i;
-    arbiter.ended(dispatch(i));
+    arbiter.ended(dispatch(i), JobEnd::finished);
   }
   expect_refused(arbiter.admit(fence(1), holder(1), dispatch(1000), kStart), Outcome::DUPLICATE_ATTEMPT);
   for (std::uint64_t i = 44; i <= 50; ++i) {
@@ -245,6 +245,26 @@ TEST(LeaseArbiter, L9_a_draining_worker_admits_nothing_and_stops_the_rest_at_the
   EXPECT_EQ(stops.front().reason, LeaseArbiter::StopReason::drain_over);
 }
 
+TEST(LeaseArbiter, OC_POOL_3059_a_draining_worker_counts_what_its_deadline_has_cost) {
+  auto arbiter = bound(5);
+  ASSERT_EQ(arbiter.apply(table(1, {entry(1, 4), entry(2, 1)}), kStart), LeaseArbiter::Applied::ok);
+  for (std::uint32_t job = 1; job <= 4; ++job)
+    ASSERT_TRUE(arbiter.admit(fence(1), holder(1), dispatch(job), kStart).ok()) << job;
+  ASSERT_TRUE(arbiter.admit(fence(2), holder(2), dispatch(5), kStart).ok());
+  arbiter.begin_drain(kStart + Duration::seconds(2));
+  arbiter.ended(dispatch(1), JobEnd::failed);
+  arbiter.holder_broken(holder(2));
+  EXPECT_EQ(arbiter.jobs_to_stop(kStart + Duration::seconds(2)).size(), 4u);
+  EXPECT_EQ(arbiter.jobs_cut(), 0u) << "none of them is over";
+  arbiter.ended(dispatch(2), JobEnd::finished);
+  arbiter.ended(dispatch(3), JobEnd::failed);
+  arbiter.ended(dispatch(3), JobEnd::failed);
+  arbiter.ended(dispatch(5), JobEnd::failed);
+  EXPECT_EQ(arbiter.jobs_cut(), 1u) << "one failed before, one was done in time, one was stopped for its holder";
+  EXPECT_EQ(arbiter.jobs_ended(), 4u);
+  EXPECT_EQ(arbiter.running(), 1u);
+}
+
 TEST(LeaseArbiter, L8_a_draining_worker_says_how_long_it_still_runs_jobs) {
   auto arbiter = bound(2);
   EXPECT_FALSE(arbiter.drain_left(kStart));
@@ -276,9 +296,9 @@ TEST(LeaseArbiter, ended_twice_frees_one_slot) {
   auto arbiter = bound(1);
   ASSERT_EQ(arbiter.apply(table(1, {entry(1, 1)}), kStart), LeaseArbiter::Applied::ok);
   ASSERT_TRUE(arbiter.admit(fence(1), holder(1), dispatch(1), kStart).ok());
-  arbiter.ended(dispatch(1));
-  arbiter.ended(dispatch(1));
-  arbiter.ended(dispatch(2));
+  arbiter.ended(dispatch(1), JobEnd::finished);
+  arbiter.ended(dispatch(1), JobEnd::finished);
+  arbiter.ended(dispatch(2), JobEnd::finished);
   EXPECT_EQ(arbiter.running(), 0u);
   EXPECT_TRUE(arbiter.uses().empty());
   EXPECT_TRUE(arbiter.admit(fence(1), holder(1), dispatch(2), kStart).ok());

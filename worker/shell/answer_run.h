@@ -39,10 +39,10 @@ class AnswerRun final : public AnswerSink<Answer>,
 
   void stop(EngineFailure why) override { job_.stop(std::move(why)); }
   void answered(const Answer& answer) override {
-    if (job_.end()) writer_.answered(answer);
+    if (job_.end(JobEnd::finished)) writer_.answered(answer);
   }
   void failed(const EngineFailure& failure) override {
-    if (job_.end()) writer_.failed(job_.reason(failure));
+    if (job_.end(JobEnd::failed)) writer_.failed(job_.reason(failure));
   }
 
  private:

@@ -16,6 +16,7 @@ v1::ControlReport to_message(const StateReport& report, const std::optional<Self
   out.set_version_counter(report.version.counter);
   out.set_slots(report.slots);
   out.set_jobs_ended(report.jobs_ended);
+  out.set_jobs_cut(report.jobs_cut);
   if (report.drain_left) out.set_drain_left_ms(static_cast<std::uint64_t>(report.drain_left->ms()));
   for (const LeaseUse& use : report.uses) {
     auto* entry = out.add_uses();

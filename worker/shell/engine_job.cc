@@ -42,7 +42,7 @@ void EngineJob::stop(EngineFailure why) {
   if (cancel) engine_.cancel(id);
 }
 
-bool EngineJob::end() {
+bool EngineJob::end(JobEnd how) {
   DispatchId id;
   {
     const std::lock_guard lock(mutex_);
@@ -50,7 +50,7 @@ bool EngineJob::end() {
     ended_ = true;
     id = id_;
   }
-  state_->ended(id);
+  state_->ended(id, how);
   return true;
 }
 

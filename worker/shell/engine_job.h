@@ -29,7 +29,7 @@ class EngineJob {
   // The first reason counts.
   void stop(EngineFailure why);
   // The engine is done with it: its slot is free before anybody is told. False: it was over already.
-  bool end();
+  bool end(JobEnd how);
   // What the caller is told: the reason of a stop instead of the cancel that it caused.
   EngineFailure reason(const EngineFailure& failure) const;
 

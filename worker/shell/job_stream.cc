@@ -49,11 +49,11 @@ void JobStream::tokens(GeneratedTokens tokens) {
 
 // The slot is free before the holder can know: its next dispatch must not find it busy.
 void JobStream::finished(const GenerationResult& result) {
-  if (job_.end()) reader_->ended(number_, result, std::move(unnamed_));
+  if (job_.end(JobEnd::finished)) reader_->ended(number_, result, std::move(unnamed_));
 }
 
 void JobStream::failed(const EngineFailure& failure) {
-  if (job_.end()) reader_->ended(number_, job_.reason(failure), {});
+  if (job_.end(JobEnd::failed)) reader_->ended(number_, job_.reason(failure), {});
 }
 
 }  // namespace orch::worker

@@ -64,7 +64,8 @@ TEST_F(WorkerServerTest, L9_drain_refuses_dispatches_and_ends_running_jobs_at_it
   manager->send(drain);
   EXPECT_EQ(reader.terminal(), "POOL_UNREADY");
   EXPECT_EQ(Reader(line(), request(2)).terminal(), "STALE_LEASE");
-  EXPECT_TRUE(manager->read_until([](const v1::ControlReport& report) { return report.has_drain_left_ms(); }));
+  EXPECT_TRUE(manager->read_until(
+      [](const v1::ControlReport& report) { return report.has_drain_left_ms() && report.jobs_cut() == 1; }));
 }
 
 TEST_F(WorkerServerTest, self_check_runs_through_the_engine_and_is_reported) {

@@ -106,6 +106,7 @@ StateReport WorkerState::report() const {
   out.uses = arbiter_.uses();
   out.slots = arbiter_.slots();
   out.jobs_ended = arbiter_.jobs_ended();
+  out.jobs_cut = arbiter_.jobs_cut();
   out.drain_left = arbiter_.drain_left(runtime::now());
   return out;
 }
@@ -186,12 +187,12 @@ Status<Outcome> WorkerState::admit(const Fence& fence, const Holder& holder, con
   return Ok{};
 }
 
-void WorkerState::ended(const DispatchId& id) {
+void WorkerState::ended(const DispatchId& id, JobEnd how) {
   std::shared_ptr<ControlLink> link;
   std::shared_ptr<RunningJob> job;  // released outside the lock
   {
     const std::lock_guard lock(mutex_);
-    arbiter_.ended(id);
+    arbiter_.ended(id, how);
     if (const auto found = jobs_.find(id); found != jobs_.end()) {
       job = std::move(found->second);
       jobs_.erase(found);

@@ -54,6 +54,7 @@ struct StateReport {
   std::vector<LeaseUse> uses;
   std::uint32_t slots = 0;
   std::uint64_t jobs_ended = 0;
+  std::uint64_t jobs_cut = 0;
   std::optional<Duration> drain_left;
   EngineCounters counters;
 };
@@ -88,7 +89,7 @@ class WorkerState : public std::enable_shared_from_this<WorkerState> {
 
   Status<Outcome> admit(const Fence& fence, const Holder& holder, const DispatchId& id, std::uint32_t lease_slots,
                         std::shared_ptr<RunningJob> job);
-  void ended(const DispatchId& id);
+  void ended(const DispatchId& id, JobEnd how);
 
   // Ends every job with `why` and accepts no more.
   void stop_all(const EngineFailure& why);
