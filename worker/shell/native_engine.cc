@@ -11,7 +11,7 @@ EngineFailure unloaded() { return {Outcome::POOL_UNREADY, "the model is not load
 }  // namespace
 
 NativeEngine::NativeEngine(Options options, Loader loader)
-    : options_(std::move(options)), loader_(std::move(loader)), info_(options_.initial) {
+    : options_(std::move(options)), loader_(std::move(loader)), info_(options_.initial), refusal_(unloaded()) {
   ORCH_CHECK(options_.clock != nullptr);
   thread_ = std::thread([this] { run(); });
   preparing_ = std::thread([this] { run_preparations(); });
@@ -38,15 +38,15 @@ EngineCounters NativeEngine::counters() const {
   return counters_;
 }
 
-std::optional<NativeEngine::Loaded> NativeEngine::loaded() const {
+Result<NativeEngine::Loaded, EngineFailure> NativeEngine::loaded() const {
   const std::lock_guard lock(mutex_);
-  if (!info_.ready) return std::nullopt;
+  if (!info_.ready) return Err{refusal_};
   return loaded_;
 }
 
 Result<std::pair<std::uint32_t, bool>, EngineFailure> NativeEngine::count_tokens(const EnginePrompt& prompt) {
   const auto ready = loaded();
-  if (!ready) return Err{unloaded()};
+  if (!ready.ok()) return Err{unloaded()};
   const auto ids = ready->texts.prompt_ids(prompt);
   if (!ids.ok()) return Err{ids.error()};
   return std::pair{static_cast<std::uint32_t>(ids.value().size()), false};
@@ -54,13 +54,13 @@ Result<std::pair<std::uint32_t, bool>, EngineFailure> NativeEngine::count_tokens
 
 Result<TokenizedText, EngineFailure> NativeEngine::tokenize(const EnginePrompt& prompt) {
   const auto ready = loaded();
-  if (!ready) return Err{unloaded()};
+  if (!ready.ok()) return Err{unloaded()};
   return ready->texts.tokenize(prompt);
 }
 
 Result<std::string, EngineFailure> NativeEngine::apply_template(const EnginePrompt& prompt) {
   const auto ready = loaded();
-  if (!ready) return Err{unloaded()};
+  if (!ready.ok()) return Err{unloaded()};
   return ready->texts.apply_template(prompt);
 }
 

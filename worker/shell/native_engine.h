@@ -109,7 +109,7 @@ class NativeEngine final : public GenerationEngine {
     std::uint32_t context = 0;
   };
 
-  std::optional<Loaded> loaded() const;
+  Result<Loaded, EngineFailure> loaded() const;
   Instant deadline_of(const std::optional<Duration>& left) const;
 
   void begin(Preparation preparation);
@@ -153,6 +153,7 @@ class NativeEngine final : public GenerationEngine {
   std::set<DispatchId> open_;  // whose sinks have not been told of their end
   bool stopping_ = false;
   EngineInfo info_;
+  EngineFailure refusal_;  // of a job, while the engine is not ready
   EngineCounters counters_;
   Loaded loaded_;
 

@@ -259,6 +259,8 @@ void NativeEngine::fail(EngineFailure why) {
     const std::lock_guard lock(mutex_);
     info_.ready = false;
     info_.load_failure = why;
+    // OC-DEVICE-1004: a job that comes from now on has seen no step, and goes on where there is a worker.
+    if (lost_) refusal_ = {.outcome = Outcome::WORKER_RESET, .message = why.message, .worker_ends = true};
   }
   if (options_.on_failure) options_.on_failure(why);
 }
@@ -267,13 +269,14 @@ void NativeEngine::fail(EngineFailure why) {
 // left.
 void NativeEngine::refuse_rest() {
   const EngineFailure stopping = failure(Outcome::CANCELED, "the worker is stopping");
-  const EngineFailure unloaded = failure(Outcome::POOL_UNREADY, "the model is not loaded");
   for (bool last = false; !last;) {
     Mail mail;
+    EngineFailure refusal = stopping;
     {
       std::unique_lock lock(mutex_);
       mail_.wait(lock, [this] { return stopping_ || !letters_.empty(); });
       last = stopping_;
+      if (!last) refusal = refusal_;
       while (last && !preparations_.empty()) end_preparation(preparations_.begin(), stopping);
       std::swap(mail, letters_);
     }
@@ -282,7 +285,10 @@ void NativeEngine::refuse_rest() {
       batch_->fail_all(stopping, events_);
       conclude();
     }
-    for (const Submission& submission : mail.submissions) refuse(submission, last ? stopping : unloaded);
+    for (const Submission& submission : mail.submissions) {
+      const auto* own = std::get_if<EngineFailure>(&submission.what);
+      refuse(submission, own != nullptr ? *own : refusal);
+    }
     if (burst_over_) burst_over_();
   }
 }

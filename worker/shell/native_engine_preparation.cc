@@ -14,8 +14,6 @@ EngineFailure failure(Outcome outcome, std::string message, std::string field = 
   return {outcome, std::move(message), std::move(field)};
 }
 
-EngineFailure unloaded() { return failure(Outcome::POOL_UNREADY, "the model is not loaded"); }
-
 }  // namespace
 
 Instant NativeEngine::deadline_of(const std::optional<Duration>& left) const {
@@ -112,7 +110,7 @@ void NativeEngine::run_preparations() {
 
 NativeEngine::Prepared NativeEngine::prepare(GenerationRequest request, Instant deadline) {
   const auto ready = loaded();
-  if (!ready) return unloaded();
+  if (!ready.ok()) return ready.error();
   SequenceRequest sequence;
   sequence.id = request.id;
   sequence.deadline = deadline;
@@ -146,7 +144,7 @@ NativeEngine::Prepared NativeEngine::prepare(GenerationRequest request, Instant 
 
 NativeEngine::Prepared NativeEngine::prepare(const EmbedRequest& request, Instant deadline) const {
   const auto ready = loaded();
-  if (!ready) return unloaded();
+  if (!ready.ok()) return ready.error();
   SequenceRequest sequence;
   sequence.id = request.id;
   sequence.deadline = deadline;
@@ -165,7 +163,7 @@ NativeEngine::Prepared NativeEngine::prepare(const EmbedRequest& request, Instan
 // OC-ENGINE-1021.
 NativeEngine::Prepared NativeEngine::prepare(ScoreRequest request, Instant deadline) const {
   const auto ready = loaded();
-  if (!ready) return unloaded();
+  if (!ready.ok()) return ready.error();
   if (const auto checked = check_score(request); !checked.ok()) return checked.error();
   const Tokenizer& tokenizer = *ready->texts.tokenizer;
   const ScoreBounds bounds{ready->context,

@@ -320,6 +320,48 @@ TEST(NativeEngine, OC_DEVICE_1004_a_step_that_is_itself_broken_ends_its_jobs_wit
   EXPECT_EQ(world.failures.get_future().get().outcome, Outcome::INTERNAL);
 }
 
+// It has seen no step of that backend, whichever way the last one failed.
+TEST(NativeEngine, OC_DEVICE_1004_a_job_that_comes_behind_the_fault_is_handed_back_for_another_worker) {
+  for (const auto kind : {BackendFaultKind::device_lost, BackendFaultKind::out_of_memory, BackendFaultKind::broken}) {
+    World* at = nullptr;
+    std::shared_ptr<Collector> prepared;
+    std::shared_ptr<Collector> under_way;
+    std::promise<void> second_turn;
+    std::promise<void> told;
+    World world({.prepare =
+                     [&](RememberingBackend& backend) {
+                       backend.fault_after_steps = 10;
+                       backend.fault = kind;
+                       backend.before_step = [&] {
+                         if (backend.fault_after_steps > 0) return;
+                         prepared = at->submit(5, "abc", 400);
+                         under_way = at->submit(6, "abc", 400);
+                         second_turn.get_future().wait();
+                       };
+                     },
+                 .on_preparation =
+                     [&](const DispatchId& id) {
+                       if (id != job(6)) return;
+                       second_turn.set_value();
+                       told.get_future().wait();
+                     }});
+    at = &world;
+    world.wait_ready();
+    const auto aboard = world.submit(1, "abc", 400);
+    aboard->wait_end();
+    EXPECT_EQ(aboard->failure_->worker_ends, kind != BackendFaultKind::broken);
+    world.failures.get_future().get();
+    told.set_value();
+    const auto late = world.submit(7, "abc", 400);
+    for (const auto& sink : {prepared, under_way, late}) {
+      sink->wait_end();
+      EXPECT_EQ(sink->failure_->outcome, Outcome::WORKER_RESET);
+      EXPECT_TRUE(sink->failure_->worker_ends);
+      EXPECT_EQ(sink->failure_->message, "device lost");
+    }
+  }
+}
+
 TEST(NativeEngine, destruction_ends_every_job) {
   World world;
   world.wait_ready();
