@@ -46,8 +46,9 @@ enum class Fault : std::uint8_t {
   session_end,  // of a session that may have tasks under way
   tenants_change,
   model_change,
+  device_lost,
 };
-inline constexpr std::size_t kFaults = 28;
+inline constexpr std::size_t kFaults = 29;
 const char* fault_name(Fault fault);
 
 // A job as the simulator follows it from outside: the states of the core, before and after them.

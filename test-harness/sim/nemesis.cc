@@ -57,8 +57,8 @@ void Nemesis::strike(Kind kind, SimGateway& gateway, SimManager& manager) {
   const std::uint64_t pick = rng.next();
   const Duration length = world_.between(Duration::milliseconds(20), Duration::seconds(20));
   switch (kind) {
-    case Kind::crash_worker:
-      return manager.crash_worker(pick);
+    case Kind::crash_worker:  // by itself, or with its device
+      return pick % 3 == 0 ? manager.lose_device(pick / 3) : manager.crash_worker(pick);
     case Kind::crash_manager:
       if (!manager.node().alive) return;
       world_.count(Fault::crash_manager);

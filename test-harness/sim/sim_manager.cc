@@ -257,6 +257,7 @@ void SimManager::spawn(const pool::SpawnWorker& effect) {
   worker.mutant = setup_.mutant;
   worker.history = setup_.history;
   worker.die = [this, key] { process_died(key, 0, 9); };
+  worker.exit_lost = [this, key] { process_died(key, 69, 0); };
   Process process;
   process.worker = std::make_unique<SimWorker>(world_, worker);
   const std::string endpoint = process.worker->endpoint();

@@ -66,6 +66,7 @@ class SimManager {
   void crash_worker(std::uint64_t pick);
   void pause_worker(std::uint64_t pick, Duration length);
   void stall_worker(std::uint64_t pick);
+  void lose_device(std::uint64_t pick);
   void kill_stalled();        // as an operator would, when nothing shows it for want of a job
   std::vector<Node*> host();  // this process and its living workers
   std::vector<SimWorker*> living_workers();

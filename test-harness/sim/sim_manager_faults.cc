@@ -96,6 +96,11 @@ void SimManager::stall_worker(std::uint64_t pick) {
   if (!workers.empty()) workers[pick % workers.size()]->stall();
 }
 
+void SimManager::lose_device(std::uint64_t pick) {
+  const auto workers = living_workers();
+  if (!workers.empty()) workers[pick % workers.size()]->lose_device();
+}
+
 void SimManager::kill_stalled() {
   for (SimWorker* worker : living_workers()) {
     if (worker->stalled()) process_died(worker->key(), 0, 9);

@@ -102,7 +102,7 @@ void SimWorker::apply(const LeaseTable& table) {
 
 void SimWorker::self_check(std::uint64_t id) {
   world_.on_node(node_, world_.now() + setup_.step * 3, [this, id] {
-    if (stalled_) return;
+    if (stalled_ || lost_) return;
     ++steps_;
     ++tokens_out_;
     report(pool::SelfCheckOutcome{id, !setup_.fails_self_check, true, true, {}});
@@ -114,6 +114,15 @@ void SimWorker::stall() {
   world_.count(Fault::engine_fault);
   if (world_.tracing()) world_.trace(node_.name, "stops stepping");
   stalled_ = true;
+}
+
+void SimWorker::lose_device() {
+  if (stalled_ || lost_) return;
+  world_.count(Fault::device_lost);
+  if (world_.tracing()) world_.trace(node_.name, "loses its device");
+  lost_ = true;
+  while (node_.alive && !calls_.empty()) end_call(calls_.begin()->first, Outcome::WORKER_RESET);
+  world_.on_node(node_, world_.now() + world_.between({}, Duration::milliseconds(20)), [this] { setup_.exit_lost(); });
 }
 
 void SimWorker::drain(Duration deadline) {
@@ -260,6 +269,10 @@ bool SimWorker::generate(const StreamPtr& stream, const gateway::Dispatch& dispa
   setup_.history->used(key(), dispatch.fence.lease, holder, id, local());
   calls_.emplace(id, std::move(call));
   report();
+  if (lost_) {
+    end_call(id, Outcome::WORKER_RESET);
+    return true;
+  }
   world_.on_node(node_, world_.now() + setup_.step * 2, [this, id] {
     const auto it = calls_.find(id);
     if (it == calls_.end() || it->second.stopping || stalled_) return;
@@ -281,7 +294,7 @@ void SimWorker::step(const DispatchId& id) {
     ActiveCall& call = it->second;
     if (script_is_poison(id.job) && !world_.healed() && call.next >= id.job.value.lo % 3) {
       world_.poisoned(id.job, call.holder);
-      return setup_.die();
+      return id.job.value.lo % 2 == 0 ? lose_device() : setup_.die();
     }
     ++steps_;
     if (call.next == call.length) {
@@ -341,7 +354,7 @@ void SimWorker::end_call(const DispatchId& id, const std::optional<Outcome>& fai
   if (!failure) return;
   gateway::Failure out;
   out.outcome = *failure;
-  answer(call, gateway::DispatchFailed{id, call.fence, out}, World::Copies::one);
+  answer(call, gateway::DispatchFailed{id, call.fence, out, lost_}, World::Copies::one);
 }
 
 // The call's stream is gone: decoding stops within one step.

@@ -38,6 +38,7 @@ struct WorkerSetup {
   Mutant mutant = Mutant::none;
   LeaseHistory* history = nullptr;  // of the run, outlives the worker
   std::function<void()> die;        // the process dies here and now
+  std::function<void()> exit_lost;  // likewise, with the exit code of a lost device
 };
 
 // What a worker says to the gateway about one call.
@@ -63,6 +64,8 @@ class SimWorker {
   pool::WorkerFacts facts() const;
   // The engine stands still while the process goes on answering, until it is killed.
   void stall();
+  // The device is gone: every job is handed back, and the process ends a moment later (OC-DEVICE-1004).
+  void lose_device();
 
   // The holders' side.
   void hold_opened(const Holder& holder, const StreamPtr& stream);
@@ -129,6 +132,7 @@ class SimWorker {
   bool lifeline_lost_ = false;
   Instant orphan_since_ = Instant::never();
   bool stalled_ = false;
+  bool lost_ = false;  // the device
   Instant stop_timer_ = Instant::never();
   std::uint64_t steps_ = 0;
   std::uint64_t tokens_out_ = 0;
