@@ -37,6 +37,7 @@ ClusterFiles::ClusterFiles(std::string dir)
       supervisor_pid(state_dir + "/supervisor.pid"),
       supervisor_log(log_dir + "/supervisor.log"),
       supervisor_failure(state_dir + "/supervisor.failure"),
+      supervisor_restarts(state_dir + "/supervisor.restarts"),
       http_port(orchestratord_state + "/http.port"),
       manager_http_port(pool_managerd_state + "/http.port") {}
 
@@ -99,6 +100,14 @@ std::string pool_managerd_config_text(const ClusterOptions& options, const Clust
       << "    device: " << yaml_quoted(options.device) << "\n"
       << "    threads: " << options.threads << "\n";
   return out.str();
+}
+
+std::vector<std::string> restart_lines(const ClusterFiles& files) {
+  std::vector<std::string> lines;
+  const auto text = read_small_file(files.supervisor_restarts);
+  std::istringstream in(text.ok() ? *text : std::string());
+  for (std::string line; std::getline(in, line);) lines.push_back(line);
+  return lines;
 }
 
 Status<std::string> write_file_atomically(const std::string& path, const std::string& text) {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "common/base/result.h"
 
@@ -35,9 +36,10 @@ struct ClusterFiles {
   std::string pool_managerd_state;
   std::string supervisor_pid;  // locked by the running supervisor; holds its pid
   std::string supervisor_log;
-  std::string supervisor_failure;  // why the supervisor gave up, in words; absent while it has not
-  std::string http_port;           // written by orchestratord
-  std::string manager_http_port;   // written by pool-managerd
+  std::string supervisor_failure;   // why the supervisor gave up, in words; absent while it has not
+  std::string supervisor_restarts;  // which daemons do not stay up, a line each; absent while all do
+  std::string http_port;            // written by orchestratord
+  std::string manager_http_port;    // written by pool-managerd
 };
 
 // $LLAMA_ORCH_STATE, else $XDG_STATE_HOME/llama-orch, else $HOME/.local/state/llama-orch.
@@ -57,6 +59,8 @@ std::string pool_managerd_config_text(const ClusterOptions& options, const Clust
 Status<std::string> write_cluster_files(const ClusterOptions& options, const ClusterFiles& files);
 
 Result<std::string, std::string> read_small_file(const std::string& path);  // at most 1 MiB
+// What the supervisor says of the daemons that it has to start again (OC-CLI-1012).
+std::vector<std::string> restart_lines(const ClusterFiles& files);
 Status<std::string> write_file_atomically(const std::string& path, const std::string& text);
 
 }  // namespace orch::cli

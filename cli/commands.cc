@@ -72,6 +72,8 @@ int run_status(const ClusterOptions& options) {
   std::printf("ready     %s\n", !ready.ok()            ? ready.error().c_str()
                                 : ready->status == 200 ? "yes"
                                                        : ready->body.c_str());
+  for (const std::string& line : restart_lines(ClusterFiles(options.state_dir)))
+    std::printf("daemon    %s\n", line.c_str());
   const auto models = http_get(url + "/v1/models", kTimeoutMs);
   if (models.ok() && models->status == 200) {
     const Json body = Json::parse(models->body, nullptr, false);

@@ -124,6 +124,7 @@ void report_cluster(const ClusterOptions& options, Report& report) {
     if (reply.ok()) report.bad("port", options.http_listen + " is taken by another server");
     return;
   }
+  for (const std::string& line : restart_lines(files)) report.bad("daemon", line);
   const auto ready = http_get(base_url(options) + "/readyz", kTimeoutMs);
   if (ready.ok() && ready->status == 200) return report.good("cluster", "ready at " + base_url(options));
   report.bad("cluster", "running, not ready: " + (ready.ok() ? first_line(ready->body) : ready.error()));

@@ -50,6 +50,8 @@ struct Child {
   double started = 0;
   double start_at = 0;
   double backoff = kBackoffFirst;
+  unsigned ends = 0;    // in a row
+  std::string ended{};  // why the last time; empty: it stays up
 };
 
 // Waits for one of the blocked signals for at most `seconds`; 0 on timeout.
@@ -88,6 +90,7 @@ class Supervisor {
       for (Child& child : children_) {
         reap(child);
         if (failed_) break;
+        if (child.pid && monotonic_seconds() - child.started > kStableAfter) stays_up(child);
         if (!child.pid && monotonic_seconds() >= child.start_at) start(child);
         if (!child.pid) next = std::min(next, std::max(0.01, child.start_at - monotonic_seconds()));
       }
@@ -135,7 +138,7 @@ class Supervisor {
     if (!exit) return;
     child.pid.reset();
     child.was_up = child.was_up || ::access(child.port_file.c_str(), F_OK) == 0;
-    if (monotonic_seconds() - child.started > kStableAfter) child.backoff = kBackoffFirst;
+    if (monotonic_seconds() - child.started > kStableAfter) stays_up(child);
     const std::string ended = child.name + " ended with " + exit->to_string();
     if (exit->signaled || exit->code < kExitConfigFirst || exit->code > kExitConfigLast) {
       retry(child, ended);
@@ -159,6 +162,32 @@ class Supervisor {
     std::fprintf(stderr, "%s; started again in %.1f s\n", reason.c_str(), child.backoff);
     child.start_at = monotonic_seconds() + child.backoff;
     child.backoff = std::min(kBackoffMax, child.backoff * 2);
+    ++child.ends;
+    child.ended = reason;
+    tell_restarts();
+  }
+
+  void stays_up(Child& child) {
+    child.backoff = kBackoffFirst;
+    if (child.ended.empty()) return;
+    child.ends = 0;
+    child.ended.clear();
+    tell_restarts();
+  }
+
+  // OC-CLI-1012. What cannot be written stands in the log.
+  void tell_restarts() {
+    std::string text;
+    for (const Child& child : children_) {
+      if (child.ended.empty()) continue;
+      const std::string times = std::to_string(child.ends) + (child.ends == 1 ? " time" : " times in a row");
+      text += child.name + " went down " + times + ", last: " + child.ended + "\n";
+    }
+    if (text.empty()) {
+      ::unlink(files_.supervisor_restarts.c_str());
+    } else {
+      static_cast<void>(write_file_atomically(files_.supervisor_restarts, text).ok());
+    }
   }
 
   // OC-CLI-1007. A log that cannot be cut is tried again; to say so here would only make another one grow.
@@ -206,6 +235,7 @@ int run_supervisor(const SupervisorOptions& options) {
     return 1;
   }
   ::unlink(files.supervisor_failure.c_str());
+  ::unlink(files.supervisor_restarts.c_str());
   return Supervisor(options, files).run();
 }
 

@@ -187,7 +187,8 @@ int ensure_up(const ClusterOptions& options) {
       std::fprintf(stderr, "%s\n", now.failure->c_str());
       return give_up(options, running);
     }
-    const std::string line = "starting " + options.model_name + (now.text.empty() ? "" : ": " + now.text);
+    std::string line = "starting " + options.model_name + (now.text.empty() ? "" : ": " + now.text);
+    for (const std::string& restarts : restart_lines(files)) line += "; " + restarts;
     if (line != shown) progress(line);
     shown = line;
     std::this_thread::sleep_for(kPollEvery);

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import pathlib
+import re
 import resource
 import signal
 import socket
@@ -155,6 +156,32 @@ def test_OC_CLI_1007_the_logs_are_bounded_while_their_writers_run(supervised):
     supervised.kill("orchestratord")
     supervised.await_that(lambda: "ended with signal 9" in supervised.log(), 20, "what comes after the cut is in the log")
     assert supervised.log().startswith("orchestratord ended"), "who has it open goes on at its new end"
+
+
+def command_line(supervised, *arguments):
+    command = [binary_dir() / "llama-orch-cli", "--state-dir", supervised.state, "--binary-dir", binary_dir(), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_OC_CLI_1012_status_and_doctor_say_which_daemon_does_not_stay_up_and_why(supervised, tmp_path):
+    for name in ("llama-orch-cli", "orchestratord", "pool-managerd", "adapterd"):
+        (tmp_path / name).symlink_to((binary_dir() / name).resolve())
+    supervised.start(tmp_path).await_that(supervised.ready, 30, "the cluster is ready")
+    assert "went down" not in command_line(supervised, "status").stdout + command_line(supervised, "doctor").stdout
+    (tmp_path / "orchestratord").unlink()
+    supervised.kill("orchestratord")
+
+    def said(what):
+        return re.search(r"orchestratord went down \d+ times in a row, last: orchestratord could not be started", what.stdout)
+    supervised.await_that(lambda: said(command_line(supervised, "status")), 20, "status says it")
+    doctor = command_line(supervised, "doctor")
+    assert "! daemon     orchestratord went down" in doctor.stdout and said(doctor), doctor.stdout
+    assert doctor.returncode == 1, doctor
+    supervised.process.terminate()
+    supervised.process.wait(90)
+    (tmp_path / "orchestratord").symlink_to((binary_dir() / "orchestratord").resolve())
+    supervised.start(tmp_path).await_that(supervised.ready, 30, "the cluster is ready again")
+    assert "went down" not in command_line(supervised, "status").stdout, "of another life of the supervisor"
 
 
 def up(state, *arguments):
