@@ -1,7 +1,9 @@
 // What gateways tell each other of service and use, through the pool managers (DESIGN-RULES F4). A manager adds such
-// reports up and knows nothing of their meaning. All counters but `waiting` and `live` only grow while a gateway lives.
+// reports up and knows nothing of their meaning. All counters but `waiting`, `inside` and `live` only grow while a
+// gateway lives.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -18,6 +20,7 @@ struct FairRow {
   std::int64_t released = 0;  // ever
   std::int64_t lift = 0;      // merged by the largest, not by the sum
   bool waiting = false;
+  bool inside = false;  // it waits, and inside the bound
   bool operator==(const FairRow&) const = default;
 };
 

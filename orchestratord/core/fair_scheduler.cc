@@ -43,6 +43,7 @@ template <typename Change>
 void FairScheduler::alter(Class& of, Tenants::iterator tenant, Change&& change) {
   ++version_;
   Share& share = tenant->second;
+  if (share.others.inside) of.v_elsewhere.erase(of.v_elsewhere.find(share.v()));
   if (share.waiting > 0) {
     of.by_level.erase({share.level(), share.since, nullptr});
     of.weight_sum -= share.weight;
@@ -52,6 +53,7 @@ void FairScheduler::alter(Class& of, Tenants::iterator tenant, Change&& change) 
     }
   }
   change(share);
+  if (share.others.inside) of.v_elsewhere.insert(share.v());
   if (share.waiting > 0) {
     of.by_level.insert({share.level(), share.since, &tenant->first});
     of.weight_sum += share.weight;
@@ -62,9 +64,16 @@ void FairScheduler::alter(Class& of, Tenants::iterator tenant, Change&& change) 
   }
 }
 
-// F3. The floor is the least v of those that wait inside the bound; a tenant that was skipped lags for reasons of its
-// own and is no measure. With nobody waiting it is the highest v at which somebody inside the bound was served: the
-// last one may have lagged, and a floor that goes back hands out credit.
+// F3. The floor is the least v of those that wait inside the bound, here or at another gateway; a tenant that was
+// skipped lags for reasons of its own and is no measure. With nobody waiting it is the highest v at which somebody
+// inside the bound was served: the last one may have lagged, and a floor that goes back hands out credit.
+std::int64_t FairScheduler::floor_of(const Class& of) {
+  if (of.by_v.empty() && of.v_elsewhere.empty()) return of.served_v;
+  if (of.by_v.empty()) return *of.v_elsewhere.begin();
+  if (of.v_elsewhere.empty()) return of.by_v.begin()->level;
+  return std::min(of.by_v.begin()->level, *of.v_elsewhere.begin());
+}
+
 void FairScheduler::waits(const FlowId& flow, std::uint32_t weight) {
   ORCH_CHECK(weight > 0 && !flow.tenant.empty());
   Domain& at = domain(flow.domain);
@@ -72,11 +81,12 @@ void FairScheduler::waits(const FlowId& flow, std::uint32_t weight) {
   const auto tenant = of.tenants.try_emplace(flow.tenant).first;
   if (of.self.waiting++ == 0 && !of.self.others.waiting) {
     const Share& other = at.classes[1 - index(flow.priority)].self;
-    of.self.raise_to(other.waiting > 0 && !other.outside ? other.v() : at.served_v);
+    const bool backlogged = (other.waiting > 0 && !other.outside) || other.others.inside;
+    of.self.raise_to(backlogged ? other.v() : at.served_v);
     of.self.outside = false;
   }
   const bool fresh = tenant->second.waiting == 0;
-  const std::int64_t floor = of.by_v.empty() ? of.served_v : of.by_v.begin()->level;
+  const std::int64_t floor = floor_of(of);
   alter(of, tenant, [&](Share& share) {
     ++share.waiting;
     if (!fresh) return;
@@ -262,29 +272,42 @@ void FairScheduler::each_share(Visit&& visit) const {
 
 std::vector<std::pair<FlowId, FlowCounters>> FairScheduler::own_counters() const {
   std::vector<std::pair<FlowId, FlowCounters>> out;
-  each_share([&](FlowId flow, const Share& share) {
-    out.emplace_back(std::move(flow),
-                     FlowCounters{share.delivered, share.reserved, share.released, share.lift, share.waiting > 0});
-  });
+  each_share([&](FlowId flow, const Share& share) { out.emplace_back(std::move(flow), share.own()); });
   return out;
+}
+
+// F3: whoever was served elsewhere was served at what it had before, or above.
+void FairScheduler::note_others(std::int64_t before, const Share& now, std::int64_t& served_v, std::int64_t& v_max) {
+  if (now.v() > before) served_v = std::max(served_v, before);
+  v_max = std::max(v_max, now.v());
 }
 
 void FairScheduler::others_say(const FlowId& flow, const FlowCounters& others, std::uint32_t weight) {
   others_ = true;
-  Class& of = domain(flow.domain).classes[index(flow.priority)];
+  Domain& at = domain(flow.domain);
+  Class& of = at.classes[index(flow.priority)];
   const auto merge = [&](Share& share) {
     FlowCounters& known = share.others;
     known.delivered = std::max(known.delivered, others.delivered);
     known.reserved = std::max(known.reserved, others.reserved);
     known.released = std::min(std::max(known.released, others.released), known.reserved);
     known.waiting = others.waiting;
+    known.inside = others.inside;
     share.lift = std::max(share.lift, others.lift);
   };
   const std::uint64_t before = version_;
-  if (flow.tenant.empty()) return merge(of.self);
+  if (flow.tenant.empty()) {
+    const std::int64_t v = of.self.v();
+    merge(of.self);
+    note_others(v, of.self, at.served_v, at.v_max);
+    return rest(at);
+  }
   const auto [tenant, fresh] = of.tenants.try_emplace(flow.tenant);
   if (fresh) tenant->second.weight = tenant->second.weight_least = std::max(weight, 1U);
+  const std::int64_t v = tenant->second.v();
   alter(of, tenant, merge);
+  note_others(v, tenant->second, of.served_v, of.v_max);
+  rest(at);
   version_ = before;  // not ours to tell; a lift was the others' already
 }
 
@@ -337,11 +360,14 @@ std::string FairScheduler::check_class(const Domain& domain, const Class& of) {
   std::uint64_t weights = 0;
   std::size_t backlogged = 0;
   std::size_t inside = 0;
+  std::size_t elsewhere = 0;
   for (const auto& [name, share] : of.tenants) {
     const std::string who = " (tenant " + name + ")";
     waiting += share.waiting;
     in_flight += share.in_flight;
     if (share.reserved < share.released) return "fairness: rho is negative" + who;
+    if (share.others.inside && !of.v_elsewhere.contains(share.v())) return "fairness: v elsewhere not in order" + who;
+    elsewhere += share.others.inside ? 1 : 0;
     if (share.in_flight == 0 && share.reserved != share.released) return "fairness: rho without a dispatch" + who;
     if (share.waiting == 0) continue;
     ++backlogged;
@@ -351,7 +377,8 @@ std::string FairScheduler::check_class(const Domain& domain, const Class& of) {
     if (!share.outside && !of.by_v.contains({share.v(), share.since, nullptr})) return "fairness: v not in order" + who;
   }
   if (waiting != of.self.waiting || in_flight != of.self.in_flight || weights != of.weight_sum ||
-      backlogged != of.by_level.size() || inside != of.by_v.size() || inside != of.weights.size()) {
+      backlogged != of.by_level.size() || inside != of.by_v.size() || inside != of.weights.size() ||
+      elsewhere != of.v_elsewhere.size()) {
     return "fairness: sums are wrong";
   }
   if (of.self.reserved < of.self.released) return "fairness: rho of a class is negative";

@@ -85,7 +85,21 @@ struct FlowCounters {
   std::int64_t released = 0;  // ever
   std::int64_t lift = 0;
   bool waiting = false;
+  bool inside = false;  // it waits, and inside the bound
   auto operator<=>(const FlowCounters&) const = default;
+};
+
+// One tenant as it stands, for watchers that look after every step: views, good for the call that hands them out.
+struct FlowGlance {
+  const std::string& domain;
+  Priority priority;
+  const std::string& tenant;
+  const FlowCounters own;
+  std::uint32_t weight;
+  std::uint32_t weight_least;  // in this busy period of its class
+  bool outside;                // of the bound
+  std::uint64_t in_flight;     // of its domain
+  std::uint64_t charge_max;    // C of its class, in tokens
 };
 
 class FairScheduler {
@@ -126,6 +140,8 @@ class FairScheduler {
   // Grows with every change of what own_counters() says.
   std::uint64_t version() const { return version_; }
 
+  template <typename Visit>
+  void glance(Visit&& visit) const;
   FairnessGap gap(const std::string& domain, Priority priority) const;
   std::vector<FlowStanding> standings() const;
   std::int64_t v(const FlowId& flow) const;
@@ -151,6 +167,7 @@ class FairScheduler {
     std::uint64_t since = 0;  // order in which it became backlogged; unique
     bool outside = false;
 
+    FlowCounters own() const { return {delivered, reserved, released, lift, waiting > 0, waiting > 0 && !outside}; }
     std::int64_t v() const { return delivered + others.delivered + lift; }
     std::int64_t rho() const { return reserved - released + (others.reserved - others.released); }
     std::int64_t level() const { return v() + rho(); }
@@ -166,14 +183,15 @@ class FairScheduler {
   struct Class {
     Share self;
     Tenants tenants;
-    std::set<Rank> by_level;               // backlogged, by v + rho
-    std::set<Rank> by_v;                   // backlogged inside the bound, by v
-    std::multiset<std::uint32_t> weights;  // of those in by_v: weight_least
-    std::uint64_t weight_sum = 0;          // of the backlogged
-    std::int64_t served_v = 0;             // highest v at which a tenant inside the bound was served
-    std::int64_t v_max = 0;                // of all tenants
-    std::uint64_t period = 1;              // grows whenever nobody waits and nothing runs
-    std::uint64_t charge_max = 0;          // C, in tokens
+    std::set<Rank> by_level;                  // backlogged, by v + rho
+    std::set<Rank> by_v;                      // backlogged inside the bound, by v
+    std::multiset<std::int64_t> v_elsewhere;  // of those that wait at other gateways, inside the bound
+    std::multiset<std::uint32_t> weights;     // of those in by_v: weight_least
+    std::uint64_t weight_sum = 0;             // of the backlogged
+    std::int64_t served_v = 0;                // highest v at which a tenant inside the bound was served
+    std::int64_t v_max = 0;                   // of all tenants
+    std::uint64_t period = 1;                 // grows whenever nobody waits and nothing runs
+    std::uint64_t charge_max = 0;             // C, in tokens
   };
   struct Domain {
     std::array<Class, 2> classes;
@@ -195,6 +213,8 @@ class FairScheduler {
   // Of each class with tenants and then of its tenants.
   template <typename Visit>
   void each_share(Visit&& visit) const;
+  static void note_others(std::int64_t before, const Share& now, std::int64_t& served_v, std::int64_t& v_max);
+  static std::int64_t floor_of(const Class& of);
   // Takes the share out of the sets, lets `change` work on it, and puts it back.
   template <typename Change>
   void alter(Class& of, Tenants::iterator tenant, Change&& change);
@@ -213,6 +233,20 @@ class FairScheduler {
   std::uint64_t version_ = 1;
   bool others_ = false;  // other gateways have spoken: B1 alone no longer holds here
 };
+
+template <typename Visit>
+void FairScheduler::glance(Visit&& visit) const {
+  for (const auto& [name, at] : domains_) {
+    for (const Priority priority : kPriorities) {
+      const Class& of = at.classes[index(priority)];
+      for (const auto& [tenant, share] : of.tenants) {
+        const FlowCounters own = share.own();
+        visit(FlowGlance{name, priority, tenant, own, share.weight, share.weight_least, share.outside, at.in_flight,
+                         of.charge_max});
+      }
+    }
+  }
+}
 
 template <typename Visit>
 bool FairScheduler::in_order(const std::string& domain, Priority priority, Visit&& visit) const {

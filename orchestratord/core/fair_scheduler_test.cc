@@ -155,6 +155,51 @@ TEST(FairScheduler, F3_the_floor_ignores_who_is_served_outside_the_bound) {
   EXPECT_EQ(scheduler.check_invariants(), "");  // F5
 }
 
+// Of another gateway, in tokens.
+FlowCounters served_elsewhere(std::int64_t tokens, bool waiting, bool inside) {
+  FlowCounters out;
+  out.delivered = tokens * kUnit;
+  out.waiting = waiting;
+  out.inside = inside;
+  return out;
+}
+
+TEST(FairScheduler, OC_FAIR_F3_who_waits_at_another_gateway_is_a_floor_here) {
+  FairScheduler scheduler{8, 1};
+  serve(scheduler, flow("late"), 100, 0);
+  scheduler.others_say(flow("busy"), served_elsewhere(900, true, true), 1);
+  scheduler.others_say(flow("busier"), served_elsewhere(1000, true, true), 1);
+  scheduler.others_say(flow("pinned"), served_elsewhere(5, true, false), 1);  // it lags for reasons of its own
+  scheduler.waits(flow("late"), 1);
+  EXPECT_EQ(tokens(scheduler.v(flow("late"))), 900);
+  scheduler.others_say(flow("busy"), served_elsewhere(950, false, false), 1);
+  scheduler.waits(flow("third"), 1);
+  EXPECT_EQ(tokens(scheduler.v(flow("third"))), 900) << "the least of those that wait, wherever they do";
+  EXPECT_EQ(scheduler.check_invariants(), "");
+}
+
+TEST(FairScheduler, OC_FAIR_F3_after_a_rest_what_others_served_counts) {
+  FairScheduler scheduler{8, 1};
+  scheduler.others_say(flow("busy"), served_elsewhere(1000, false, false), 1);
+  scheduler.waits(flow("late"), 1);
+  EXPECT_EQ(tokens(scheduler.v(flow("late"))), 1000);
+  EXPECT_EQ(scheduler.check_invariants(), "");
+}
+
+TEST(FairScheduler, OC_FAIR_F3_with_nobody_waiting_others_were_served_at_what_they_had) {
+  FairScheduler scheduler{8, 1};
+  scheduler.waits(flow("a"), 1);
+  Meter running;
+  scheduler.dispatched(flow("a"), {10, 10, 10}, running);
+  scheduler.leaves(flow("a"));
+  scheduler.others_say(flow("busy"), served_elsewhere(700, true, true), 1);
+  scheduler.others_say(flow("busy"), served_elsewhere(1000, false, false), 1);
+  scheduler.waits(flow("late"), 1);
+  EXPECT_EQ(tokens(scheduler.v(flow("late"))), 700);
+  scheduler.closed(flow("a"), running);
+  EXPECT_EQ(scheduler.check_invariants(), "");
+}
+
 TEST(FairScheduler, F3_the_floor_never_goes_back) {
   FairScheduler scheduler{8, 1};
   scheduler.waits(flow("a"), 1);

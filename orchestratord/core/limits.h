@@ -137,8 +137,9 @@ enum class Mutation : std::uint8_t {
   ignore_quota,               // what a quota refuses is admitted
   forget_others_use,          // a quota that gateways share is each one's own
   forget_deaths,              // a restart forgets which workers were lost to a job (M6)
+  forget_others_service,      // what other gateways have served is not counted (F4, F6)
 };
-inline constexpr std::uint8_t kMutations = 23;
+inline constexpr std::uint8_t kMutations = 24;
 
 // Ruling 12.
 struct JournalConfig {

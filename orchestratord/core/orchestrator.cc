@@ -28,6 +28,11 @@ void Orchestrator::step(const Event& event, Instant now, Effects& out) {
   out_ = &out;
   settle_needed_ = true;
   std::visit([this](const auto& typed) { on(typed); }, event);
+  // F4: tokens alone change counters that the others wait for. At most once an interval: then a wakeup stands.
+  const Duration interval = config_.limits.fair_interval;
+  if (!settle_needed_ && !drained_ && now_ + interval < wakeup_) {
+    for (const auto& [id, link] : fleet_.links()) wakeup_ = std::min(wakeup_, link.fair_told_at + interval);
+  }
   if (settle_needed_ || wakeup_ <= now_) settle();
   out_ = nullptr;
   ORCH_DCHECK(check_invariants().empty());

@@ -95,6 +95,8 @@ class Orchestrator {
   bool may_see(JobId job, const std::optional<std::string>& tenant) const;
   bool may_see_decisions(JobId job, const std::optional<std::string>& tenant) const;
   std::uint32_t in_flight() const;
+  // Jobs that wait for the end of an attempt (M1) or for a replica of their own (M6).
+  std::size_t held_back() const { return fence_waits_.size() + suspects_.size(); }
   bool draining() const { return drain_end_.has_value(); }
   bool drained() const { return drained_; }
 

@@ -114,7 +114,7 @@ FairReport Orchestrator::own_report() const {
   for (const auto& [flow, own] : scheduler_.own_counters()) {
     if (report.rows.size() >= kFairRowsMax) break;
     report.rows.push_back({flow.domain, flow.priority == Priority::batch, flow.tenant, own.delivered, own.reserved,
-                           own.released, own.lift, own.waiting});
+                           own.released, own.lift, own.waiting, own.inside});
   }
   for (const auto& [tenant, use] : quotas_.own_use())
     report.uses.push_back({tenant, use.requests, use.tokens, use.live});
@@ -139,8 +139,9 @@ void Orchestrator::on(const OthersReported& event) {
   }
   others_heard_at_ = now_;
   for (const FairRow& row : event.others.rows) {
+    if (mutated(Mutation::forget_others_service)) break;
     const std::string tenant = row.tenant.empty() ? std::string() : tenants_.admit(row.tenant);
-    const FlowCounters counters{row.delivered, row.reserved, row.released, row.lift, row.waiting};
+    const FlowCounters counters{row.delivered, row.reserved, row.released, row.lift, row.waiting, row.inside};
     scheduler_.others_say({row.domain, row.batch ? Priority::batch : Priority::interactive, tenant}, counters,
                           weight_of(tenant));
   }

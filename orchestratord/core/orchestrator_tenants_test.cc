@@ -336,5 +336,25 @@ TEST(TenantRun, F5_weights_1_2_4_under_an_aggressor_of_ten_to_one) {
   }
 }
 
+TEST(Gateways, OC_FAIR_F4_tokens_alone_are_reported_within_an_interval) {
+  Bench bench;
+  bench.ready(1);
+  bench.submit(spec_of(1), ReaderId{1});
+  bench.started(bench.dispatches.at(0));
+  bench.advance(ms(1000));
+  const Instant from = bench.now;
+  const Effects at_once = bench.token(bench.dispatches[0], 0, "a");
+  std::uint32_t index = 1;
+  Effects later;
+  while (bench.now < from + ms(300)) {  // nothing else happens
+    bench.now = bench.now + ms(30);
+    later = later + bench.token(bench.dispatches[0], index++, "a");
+  }
+  EXPECT_EQ(all_of<SendFair>(at_once).size(), 1u) << "the last report is longer ago than an interval";
+  EXPECT_GE(all_of<SendFair>(later).size(), 2u);
+  bench.token(bench.dispatches[0], index, "a");
+  EXPECT_LE(bench.core.next_wakeup(), bench.now + ms(100)) << "and the last of them is, though no token follows";
+}
+
 }  // namespace
 }  // namespace orch::gateway

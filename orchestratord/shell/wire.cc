@@ -183,6 +183,7 @@ v1::AttachRequest attach_fair(const SendFair& fair) {
     each->set_released(row.released);
     each->set_lift(row.lift);
     each->set_waiting(row.waiting);
+    each->set_inside(row.inside);
   }
   for (const UseRow& row : fair.report.uses) {
     v1::UseRow* each = report->add_uses();
@@ -286,7 +287,7 @@ std::optional<Event> read_attach_event(LinkId link, const v1::AttachEvent& messa
     OthersReported event{link, {}};
     for (const v1::FairRow& row : message.others().rows()) {
       event.others.rows.push_back({row.domain(), row.job_class() == v1::JOB_CLASS_BATCH, row.tenant(), row.delivered(),
-                                   row.reserved(), row.released(), row.lift(), row.waiting()});
+                                   row.reserved(), row.released(), row.lift(), row.waiting(), row.inside()});
     }
     for (const v1::UseRow& row : message.others().uses())
       event.others.uses.push_back({row.tenant(), row.requests(), row.tokens(), row.live()});

@@ -66,6 +66,7 @@ void FairLedger::report(const Holder& holder, const FairReport& report) {
     keep_larger(kept.released, row.released);
     keep_larger(kept.lift, row.lift);
     kept.waiting = row.waiting;
+    kept.inside = row.inside;
   }
   for (const UseRow& row : report.uses) {
     if (book.uses.size() >= kFairRowsMax && !book.uses.contains(row.tenant)) continue;
@@ -131,6 +132,7 @@ void FairLedger::add(Book& sum, const Book& other, bool lapsed) {
     into.released = plus(into.released, lapsed ? row.reserved : row.released);
     into.lift = std::max(into.lift, row.lift);
     into.waiting = into.waiting || (row.waiting && !lapsed);
+    into.inside = into.inside || (row.inside && !lapsed);
   }
   for (const auto& [tenant, row] : other.uses) {
     if (sum.uses.size() >= kFairRowsMax && !sum.uses.contains(tenant)) continue;

@@ -34,6 +34,20 @@ TEST(FairLedger, F4_a_gateway_hears_the_sum_of_the_others) {
   EXPECT_EQ(all.uses.at(0), (UseRow{"t", 14, 140, 6}));
 }
 
+TEST(FairLedger, OC_FAIR_F3_who_waits_inside_the_bound_anywhere_is_said_to) {
+  FairLedger ledger{Duration::seconds(15)};
+  FairReport pinned = told(100, 60, 20);
+  FairReport free = told(40, 30, 5);
+  free.rows[0].inside = true;
+  ledger.report(kA1, pinned);
+  EXPECT_FALSE(ledger.others({{{3, 3}}, 1}).rows.at(0).inside);
+  ledger.report(kB1, free);
+  EXPECT_TRUE(ledger.others({{{3, 3}}, 1}).rows.at(0).inside);
+  ledger.detached(kB1, kStart);
+  ledger.expire(kStart + Duration::seconds(15));
+  EXPECT_FALSE(ledger.others({{{3, 3}}, 1}).rows.at(0).inside) << "it is gone";
+}
+
 TEST(FairLedger, F4_late_and_repeated_reports_change_nothing) {
   FairLedger ledger{Duration::seconds(15)};
   ledger.report(kA1, told(100, 60, 20));
@@ -129,7 +143,7 @@ TEST(FairLedger, F4_the_rows_of_one_start_are_bounded) {
     ledger.report(kA1, rows);
   }
   EXPECT_EQ(ledger.rows(), 2 * kFairRowsMax);
-  ledger.report(kA1, {{{"m", false, "0.5", 9, 0, 0, 0, true}}, {}});
+  ledger.report(kA1, {{{"m", false, "0.5", 9, 0, 0, 0, true}}, {}, {}});
   const FairReport others = ledger.others(kB1);
   EXPECT_TRUE(std::any_of(others.rows.begin(), others.rows.end(), [](const FairRow& row) {
     return row.tenant == "0.5" && row.delivered == 9;

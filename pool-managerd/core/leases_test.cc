@@ -289,6 +289,15 @@ TEST_F(Contended, S3_a_finished_slot_goes_to_the_lowest_bid) {
   EXPECT_TRUE(world.dispatch(1, 13).ok());
 }
 
+// Each gateway hears of the others' service later than of its own: the second has heard more of the same class.
+TEST_F(Contended, OC_SLOT_S3_a_class_is_served_as_much_whoever_says_it) {
+  world.bid(1, aged(4, 9, 10, 5));
+  world.bid(2, aged(0, 1, 12, 4));
+  world.finish(1);
+  report();
+  EXPECT_EQ(world.granted(2), 1u) << "its tenant has been served less";
+}
+
 TEST_F(Contended, S3_equal_counters_fall_back_to_age_and_then_to_the_id) {
   world.bid(1, aged(4, 1, 0, 0, Duration::seconds(1)));
   world.bid(2, aged(0, 1, 0, 0, Duration::seconds(2)));

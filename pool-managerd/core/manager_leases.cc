@@ -1,5 +1,6 @@
 // Leases and the division of slots: the part of Manager that orchestrators see.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <set>
 #include <utility>
@@ -36,6 +37,29 @@ std::optional<Excess> excess_of(const HolderUpdate& update, const Limits& limits
     }
   }
   return std::nullopt;
+}
+
+// S3: a class is served as much whoever says it, only that each gateway knows of the others' part later than of its
+// own. Were each taken at its word, the gateways would share the slots evenly and the tenants' own v would decide
+// nothing. The highest word counts for all.
+using ClassLevels = std::array<double, 2>;
+
+ClassLevels class_levels(const Attachments& attachments, const std::string& pool_id) {
+  ClassLevels levels{};
+  for (const auto& [link, attachment] : attachments.links()) {
+    const auto bid = attachment.bids.find(pool_id);
+    if (bid == attachment.bids.end()) continue;
+    for (const TenantBid& tenant : bid->second.tenants) {
+      double& level = levels[static_cast<std::size_t>(tenant.job_class)];
+      level = std::max(level, tenant.class_v);
+    }
+  }
+  return levels;
+}
+
+Bid leveled(Bid bid, const ClassLevels& levels) {
+  for (TenantBid& tenant : bid.tenants) tenant.class_v = levels[static_cast<std::size_t>(tenant.job_class)];
+  return bid;
 }
 
 }  // namespace
@@ -318,13 +342,14 @@ Duration Manager::hunger_limit(const Replica& replica) const {
 std::vector<Bidder> Manager::bidders_for(const Replica& replica, Instant now) const {
   std::vector<Bidder> bidders;
   bool any_fresh = false;
+  const ClassLevels levels = class_levels(attachments_, replica.spec().pool_id);
   for (const auto& [link, attachment] : attachments_.links()) {
     const auto bid = attachment.bids.find(replica.spec().pool_id);
     if (!attachment.has_updated || bid == attachment.bids.end()) continue;
     any_fresh = any_fresh || is_fresh(attachment, now);
     bidders.push_back({.holder = attachment.holder,
                        .bid = {.link = link, .update_seq = attachment.seq},
-                       .demand = demand_of(replica, attachment, bid->second, now)});
+                       .demand = demand_of(replica, attachment, leveled(bid->second, levels), now)});
   }
   // A holder whose Attach broke keeps its slots as long as its bid would have counted (L7, S6).
   for (const auto& [id, lease] : replica.book()->leases()) {

@@ -92,7 +92,7 @@ FairReport parse_fair(const v1::FairReport& message) {
   FairReport report;
   for (const v1::FairRow& row : message.rows()) {
     report.rows.push_back({row.domain(), row.job_class() == v1::JOB_CLASS_BATCH, row.tenant(), row.delivered(),
-                           row.reserved(), row.released(), row.lift(), row.waiting()});
+                           row.reserved(), row.released(), row.lift(), row.waiting(), row.inside()});
   }
   for (const v1::UseRow& row : message.uses())
     report.uses.push_back({row.tenant(), row.requests(), row.tokens(), row.live()});
@@ -112,6 +112,7 @@ v1::AttachEvent others_event(const SendOthers& effect) {
     each->set_released(row.released);
     each->set_lift(row.lift);
     each->set_waiting(row.waiting);
+    each->set_inside(row.inside);
   }
   for (const UseRow& row : effect.others.uses) {
     v1::UseRow* each = report->add_uses();

@@ -22,7 +22,7 @@ std::optional<JobId> Clients::submit(std::size_t index, const std::string& model
   SimGateway& gateway = *gateways_[index];
   if (gateway.core() == nullptr) return std::nullopt;
   Prng& rng = world_.rng();
-  const bool plain = manners == Manners::plain;
+  const bool plain = manners != Manners::any;
   const std::uint64_t number = next_++;
   const bool poison = !plain && mix(world_.seed() * 1'000'003 + number) % 100 == 0;
   const JobId id{{poison ? kPoisonJobs : kPlainJobs, number}};
@@ -38,6 +38,11 @@ std::optional<JobId> Clients::submit(std::size_t index, const std::string& model
   spec.max_tokens = plain ? 12 : rng.below(20) == 0 ? 600 : max_tokens_;
   spec.prompt_bytes = rng.below(10) == 0 && !plain ? 180 + rng.below(300) : 10 + rng.below(120);
   spec.prompt_messages = static_cast<std::uint32_t>(rng.below(3));
+  if (manners == Manners::steady) {
+    spec.tenant = steady_tenant_;
+    spec.priority = Priority::interactive;
+    spec.determinism = Determinism::best_effort;
+  }
   if (!plain && rng.below(8) == 0) spec.deadline = world_.between(Duration::milliseconds(100), Duration::seconds(8));
   const std::uint64_t kind = rng.below(4);
   spec.attachment = plain || kind == 0 ? Attachment::attached : kind == 1 ? Attachment::detached : Attachment::task;

@@ -33,9 +33,12 @@ class Clients {
   Clients(World& world, std::uint32_t max_tokens) : world_(world), max_tokens_(max_tokens) {}
 
   void set_gateways(std::vector<SimGateway*> gateways) { gateways_ = std::move(gateways); }
-  // Submits one job to this gateway and plays its client. `plain`: no surprises, for the probe at the end.
-  enum class Manners : std::uint8_t { any, plain };
+  // Submits one job to this gateway and plays its client. `plain`: no surprises, for the probe at the end; `steady`:
+  // nor any difference that would keep it from a replica.
+  enum class Manners : std::uint8_t { any, plain, steady };
   std::optional<JobId> submit(std::size_t gateway, const std::string& model, Manners manners);
+  // Sees to it that a few jobs of this tenant always wait there.
+  void keep_waiting(std::size_t gateway, const std::string& model, const std::string& tenant);
   void receive(std::size_t gateway, const gateway::Effect& effect);
   void gateway_crashed(std::size_t gateway);
   void gateway_drained(std::size_t gateway);  // before it stops: nothing of it may be left
@@ -107,6 +110,7 @@ class Clients {
   std::map<ReaderId, Reader> readers_;
   WorkloadTotals totals_;
   std::uint64_t next_ = 1;
+  std::string steady_tenant_;  // of the steady job that is submitted
 };
 
 }  // namespace orch::sim

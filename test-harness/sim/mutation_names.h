@@ -56,6 +56,8 @@ constexpr const char* mutation_name(gateway::Mutation mutation) {
       return "forget_others_use";
     case Mutation::forget_deaths:
       return "forget_deaths";
+    case Mutation::forget_others_service:
+      return "forget_others_service";
   }
   return "?";
 }

@@ -31,12 +31,24 @@ void Nemesis::draw() {
   world_.draw_crash_targets(rng.below(3));
 }
 
+void Nemesis::draw_calm() {
+  Prng& rng = world_.rng();
+  world_.rates = {};
+  weights_ = {};
+  gap_min_ = Duration::seconds(4);
+  gap_max_ = Duration::seconds(12);
+  if (rng.below(2) == 0) return;
+  for (const Kind kind : {Kind::crash_worker, Kind::crash_manager, Kind::crash_gateway, Kind::drain_replica,
+                          Kind::lose_state, Kind::undrain, Kind::roll_out})
+    weights_[static_cast<std::size_t>(kind)] = static_cast<std::uint32_t>(rng.below(3));
+}
+
 void Nemesis::schedule(Instant from, Instant until) {
   until_ = until;
   Instant at = from;
   while (at < until) {
     world_.at(at, [this] { strike(); });
-    at = at + world_.between(Duration::milliseconds(150), gap_max_);
+    at = at + world_.between(gap_min_, gap_max_);
   }
 }
 

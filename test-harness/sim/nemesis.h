@@ -28,6 +28,7 @@ class Nemesis {
   Nemesis(World& world, Room& room) : world_(world), room_(room) {}
 
   void draw();
+  void draw_calm();  // a network and disks without faults, now and then a process that ends
   void schedule(Instant from, Instant until);
   // A crash with its restart later, as a fault or between two effects.
   void crash_gateway(SimGateway& gateway);
@@ -74,6 +75,7 @@ class Nemesis {
   World& world_;
   Room& room_;
   std::array<std::uint32_t, kKinds> weights_{};
+  Duration gap_min_ = Duration::milliseconds(150);
   Duration gap_max_ = Duration::seconds(5);
   Instant until_;  // nothing is done from then on
   std::map<Holder, Instant> died_at_;

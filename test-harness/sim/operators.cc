@@ -16,6 +16,7 @@ void Operators::change_tenants(std::size_t gateway) {
   if (gateways_[gateway]->core() == nullptr) return;
   Prng& rng = world_.rng();
   world_.count(Fault::tenants_change);
+  world_.disturb(Instant::never());  // weights and caps of one gateway are no longer those of another
   gateway::TenantsConfig config;
   config.dry_run = rng.below(4) == 0;
   config.tenants.resize(3);
@@ -42,6 +43,7 @@ void Operators::change_model(std::size_t gateway, const std::string& model) {
   if (gateways_[gateway]->core() == nullptr) return;
   Prng& rng = world_.rng();
   world_.count(Fault::model_change);
+  world_.disturb(Instant::never());  // what may be served at one gateway may not at another
   if (rng.below(3) == 0) return gateways_[gateway]->event(gateway::RollBackModel{ask(gateway), model});
   const std::uint64_t version = rng.below(4);  // what reloads may have put in its place
   const gateway::ModelKey key{model, "sha256:" + model + (version == 3 ? "" : "." + std::to_string(version))};

@@ -6,6 +6,7 @@
 
 #include "sim/lease_history.h"
 #include "sim/nemesis.h"
+#include "sim/script.h"
 #include "sim/sim_gateway.h"
 #include "sim/sim_manager.h"
 
@@ -19,6 +20,7 @@ class Scenario {
   explicit Scenario(const ScenarioOptions& options)
       : options_(options),
         world_(options.seed, options.trace_lines),
+        gaps_(world_),
         clients_(world_, 300),
         operators_(world_),
         nemesis_(world_, room_) {}
@@ -29,7 +31,7 @@ class Scenario {
     world_.run_until(world_.now() + Duration::seconds(1));
     for (auto& gateway : gateways_) gateway->start();
     const Instant quiet_from = world_.now() + length();
-    schedule_work(quiet_from);
+    contest_ ? schedule_contest(quiet_from) : schedule_work(quiet_from);
     nemesis_.schedule(world_.now() + Duration::seconds(3), quiet_from);
     watch();
     if (world_.run_until(quiet_from)) come_to_rest();
@@ -42,6 +44,7 @@ class Scenario {
     result.digest = world_.digest();
     result.coverage = world_.coverage();
     result.work = clients_.totals();
+    result.gaps = gaps_.totals();
     result.trace = world_.trace_tail();
     return result;
   }
@@ -53,6 +56,8 @@ class Scenario {
   void build_gateway(std::uint64_t number);
   gateway::Config draw_config();
   void schedule_work(Instant until);
+  void schedule_contest(Instant until);
+  void keep_busy(std::size_t tenant, Instant until);
   void watch();
   void watch_orphans();
   void come_to_rest();
@@ -63,9 +68,13 @@ class Scenario {
   std::string why_not_at_rest() const;
 
   ScenarioOptions options_;
-  bool memory_ = false;  // workers tell of theirs
+  bool memory_ = false;   // workers tell of theirs
+  bool contest_ = false;  // F6: tenants that never stop waiting, each at gateways of its own
+  std::uint32_t third_weight_ = 1;
+  std::vector<bool> resting_;  // tenants that do
   World world_;
   LeaseHistory history_;
+  GapWatch gaps_;
   Clients clients_;
   Operators operators_;
   Room room_;
@@ -110,6 +119,13 @@ gateway::Config Scenario::draw_config() {
   config.limits.idle_max = Duration::seconds(15);
   config.limits.finished_max = static_cast<std::uint32_t>(rng.between(2, 64));
   config.limits.admitting_max = 3;
+  if (contest_) {
+    config.queue.capacity = config.queue.interactive_capacity = config.queue.batch_capacity = 24;
+    config.queue.bytes_max = 1u << 20;
+    config.tenants.tenants.resize(1);
+    config.tenants.tenants[0].name = "t2";
+    config.tenants.tenants[0].weight = third_weight_;
+  }
   return config;
 }
 
@@ -131,7 +147,7 @@ void Scenario::build_manager(std::uint64_t number, Duration ttl) {
   setup.restart.breaker_failures = rng.below(3) == 0 ? 2 : 1000;
   setup.restart.breaker_open = Duration::seconds(rng.between(1, 6));
   setup.restart.reset_after = Duration::seconds(rng.between(2, 30));
-  const std::uint64_t replicas = 1 + rng.below(3);
+  const std::uint64_t replicas = contest_ ? 1 + rng.below(2) : 1 + rng.below(3);
   // As configured, a pool has one model and one kind of device.
   const std::string models[] = {kModels[0], kModels[rng.below(2)]};
   const std::string accelerators[] = {rng.below(4) == 0 ? "vulkan" : "cpu", rng.below(4) == 0 ? "vulkan" : "cpu"};
@@ -143,7 +159,7 @@ void Scenario::build_manager(std::uint64_t number, Duration ttl) {
     spec.model_name = models[r % 2];
     spec.model_digest = "sha256:" + spec.model_name;
     spec.model_path = model_path(spec.model_digest, 0);
-    spec.slots = static_cast<std::uint32_t>(rng.between(1, 4));
+    spec.slots = static_cast<std::uint32_t>(rng.between(1, contest_ ? 2 : 4));
     spec.place = spec.replica_id;
     setup.accelerators[spec.place] = accelerators[r % 2];
     setup.replicas.push_back(std::move(spec));
@@ -160,6 +176,8 @@ void Scenario::build_gateway(std::uint64_t number) {
   setup.managers = room_.managers;
   setup.mutant = options_.mutant;
   setup.history = &history_;
+  setup.gaps = &gaps_;
+  setup.index = index;
   setup.first_grant = [this, index] { nemesis_.first_grant(*gateways_[index]); };
   setup.die = [this, index] { nemesis_.crash_gateway(*gateways_[index]); };
   setup.to_clients = [this, index](const gateway::Effect& effect) {
@@ -175,12 +193,20 @@ void Scenario::build() {
   Prng& rng = world_.rng();
   const bool smoke = options_.profile == Profile::smoke;
   nemesis_.draw();
+  contest_ = options_.profile != Profile::smoke && mix(options_.seed * 977) % 8 == 0;
+  if (contest_) {
+    nemesis_.draw_calm();
+    third_weight_ = 1u << rng.below(3);
+  }
   world_.on_poisoned = [this](const Holder& holder) { nemesis_.poisoned(holder); };
   memory_ = rng.below(8) == 0 || options_.memory;
   const Duration ttl = rng.below(2) == 0 ? Duration::seconds(15) : Duration::seconds(4);
-  const std::uint64_t managers = smoke ? 1 : 1 + rng.below(3);
+  const std::uint64_t managers = smoke ? 1 : 1 + rng.below(contest_ ? 2 : 3);
   for (std::uint64_t m = 1; m <= managers; ++m) build_manager(m, ttl);
-  const std::uint64_t gateways = smoke ? 1 : 1 + rng.below(3);
+  const std::uint64_t gateways = smoke ? 1 : contest_ ? 2 + rng.below(2) : 1 + rng.below(3);
+  gaps_.set_gateways(gateways, [this] {
+    return std::all_of(gateways_.begin(), gateways_.end(), [](const auto& each) { return each->attached_to_all(); });
+  });
   for (std::uint64_t g = 1; g <= gateways; ++g) build_gateway(g);
   clients_.set_gateways(room_.gateways);
   room_.clients = &clients_;
@@ -201,6 +227,28 @@ void Scenario::schedule_work(Instant until) {
     }
     at = at + world_.between(Duration::milliseconds(50), Duration::milliseconds(1500));
   }
+}
+
+// Tenants 0 and 1 wait at the first and the last gateway alone, tenant 2 at all of them.
+void Scenario::schedule_contest(Instant until) {
+  for (std::size_t tenant = 0; tenant < 3; ++tenant) {
+    resting_.push_back(false);
+    keep_busy(tenant, until);
+    if (world_.rng().below(2) == 0) continue;
+    for (Instant at = world_.now(); at < until;) {
+      at = at + world_.between(Duration::seconds(1), Duration::seconds(8));
+      world_.at(at, [this, tenant] { resting_[tenant] = !resting_[tenant]; });
+    }
+  }
+}
+
+void Scenario::keep_busy(std::size_t tenant, Instant until) {
+  if (world_.now() >= until) return;
+  for (std::size_t gateway = 0; gateway < gateways_.size() && !resting_[tenant]; ++gateway) {
+    const bool home = tenant == 2 || gateway == (tenant == 0 ? 0 : gateways_.size() - 1);
+    if (home) clients_.keep_waiting(gateway, kModels[0], "t" + std::to_string(tenant));
+  }
+  world_.after(Duration::milliseconds(20), [this, tenant, until] { keep_busy(tenant, until); });
 }
 
 void Scenario::watch() {

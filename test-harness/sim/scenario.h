@@ -9,6 +9,7 @@
 #include "orchestratord/core/limits.h"
 #include "pool-managerd/core/mutation.h"
 #include "sim/clients.h"
+#include "sim/gap_watch.h"
 #include "sim/mutant.h"
 #include "sim/world.h"
 
@@ -34,6 +35,7 @@ struct ScenarioResult {
   std::uint64_t digest = 0;  // of all of them
   Coverage coverage;
   WorkloadTotals work;
+  GapTotals gaps;
   std::deque<std::string> trace;
 };
 

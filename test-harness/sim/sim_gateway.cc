@@ -63,6 +63,7 @@ void SimGateway::start() {
   node_.alive = true;
   ++boot_;
   core_.emplace(setup_.config);
+  setup_.gaps->began(setup_.index, holder(), *core_);
   watch_.emplace(world_, node_.name);
   quota_watch_.emplace(world_, node_.name, setup_.config.tenants, node_.clock.local(world_.now()));
   phases_.clear();
@@ -90,6 +91,7 @@ void SimGateway::crash() {
 
 void SimGateway::stop() {
   world_.crash(node_);
+  setup_.gaps->over(setup_.index);
   for (const auto& [id, stream] : calls_) setup_.history->given_up(id);
   core_.reset();
 }
@@ -110,6 +112,7 @@ void SimGateway::step(const gateway::Event& event) {
   watch_->after(event, effects, *core_, local);
   const auto* others = std::get_if<gateway::OthersReported>(&event);
   quota_watch_->after(event, effects, *core_, others == nullptr ? std::nullopt : manager_of(others->link), local);
+  setup_.gaps->after(setup_.index);
   // The hot path changes no lease.
   if (!std::holds_alternative<gateway::DispatchTokens>(event)) {
     check_leases();
@@ -206,6 +209,7 @@ void SimGateway::attach(std::size_t index) {
   sink.welcome = [this, index, ours](const pool::AttachWelcome& welcome, ManagerId id, std::uint64_t boot) {
     const auto uplink = uplinks_.find(index);
     if (uplink != uplinks_.end() && uplink->second.ours == ours) uplink->second.manager = id;
+    world_.disturb(world_.now());  // what the others know has yet to reach it
     gateway::ManagerUp up{ours, id, boot, {}};
     for (const pool::ReplicaView& view : welcome.replicas) up.replicas.push_back(to_gateway(view));
     step(up);
@@ -238,7 +242,10 @@ void SimGateway::attach(std::size_t index) {
   sink.revoke = [this, ours](const pool::SendRevoke& revoke) {
     step(gateway::LeaseRevoked{ours, revoke.lease, revoke.stop});
   };
-  sink.others = [this, ours](const FairReport& report) { step(gateway::OthersReported{ours, report}); };
+  sink.others = [this, ours](const FairReport& report, const ReportsHeard& heard) {
+    step(gateway::OthersReported{ours, report});
+    if (core_) setup_.gaps->heard(setup_.index, heard);
+  };
   const LinkId theirs = manager.attach(stream, holder(), std::move(sink));
   uplinks_[index] = Uplink{stream, ours, theirs, {}};
 }
@@ -278,11 +285,18 @@ void SimGateway::send_fair(const gateway::SendFair& effect) {
   for (const auto& [index, uplink] : uplinks_) {
     if (uplink.ours != effect.link) continue;
     world_.send(uplink.stream, 1, World::Copies::repeatable,
-                [manager = setup_.managers[index], link = uplink.theirs, report = effect.report] {
-                  manager->fair(link, report);
-                });
+                [manager = setup_.managers[index], link = uplink.theirs, report = effect.report,
+                 number = setup_.gaps->said(setup_.index)] { manager->fair(link, report, number); });
     return;
   }
+}
+
+bool SimGateway::attached_to_all() const {
+  if (!core_ || core_->draining() || uplinks_.size() < setup_.managers.size()) return false;
+  return std::all_of(uplinks_.begin(), uplinks_.end(), [&](const auto& entry) {
+    const SimManager& manager = *setup_.managers[entry.first];
+    return entry.second.stream->open && entry.second.manager == manager.setup().id && manager.core() != nullptr;
+  });
 }
 
 SimManager* SimGateway::manager_with(ManagerId id) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "orchestratord/core/orchestrator.h"
+#include "sim/gap_watch.h"
 #include "sim/job_watch.h"
 #include "sim/mutant.h"
 #include "sim/quota_watch.h"
@@ -26,6 +27,8 @@ struct GatewaySetup {
   std::vector<SimManager*> managers;
   Mutant mutant = Mutant::none;
   LeaseHistory* history = nullptr;  // of the run, outlives the gateway
+  GapWatch* gaps = nullptr;         // likewise
+  std::size_t index = 0;            // among the gateways
   std::function<void(const gateway::Effect&)> to_clients;
   std::function<void()> first_grant;  // of a lease is on its way to the process
   std::function<void()> die;          // the process dies here and now, and comes back later
@@ -45,6 +48,7 @@ class SimGateway {
   void event(const gateway::Event& event);
   const gateway::Orchestrator* core() const { return core_ ? &*core_ : nullptr; }
   std::string check_rest() const;  // with all quiet: nothing held, nothing waiting; empty: well
+  bool attached_to_all() const;    // and means to stay
   bool journals() const { return setup_.config.journal.enabled; }
   bool journal_has(JobId job) const { return journal_.has(job); }
   void look();  // now and then: what only time can break

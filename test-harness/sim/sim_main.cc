@@ -30,6 +30,7 @@ using Clock = std::chrono::steady_clock;
 // What one run of the simulator in CI has to have gone through, whatever the seeds.
 constexpr std::uint64_t kMedianEventsMin = 2000;
 constexpr std::uint64_t kFaultsMin = 1000;
+constexpr std::uint64_t kGapLooksMin = 100'000;
 constexpr std::size_t kTraceLines = 160;
 
 struct Arguments {
@@ -153,6 +154,7 @@ class Tally {
     events_.push_back(result.events);
     digest_ += result.digest;
     coverage_.add(result.coverage);
+    gaps_.add(result.gaps);
     work_.submitted += result.work.submitted;
     work_.admitted += result.work.admitted;
     work_.refused += result.work.refused;
@@ -186,6 +188,7 @@ class Tally {
   std::vector<std::uint64_t> events_;  // by seed
   std::uint64_t digest_ = 0;           // of all seeds, whatever their order
   Coverage coverage_;
+  GapTotals gaps_;
   WorkloadTotals work_;
 };
 
@@ -222,6 +225,11 @@ void Tally::print(const Arguments& arguments, double seconds) {
       show(work_.submitted), show(work_.admitted), show(work_.refused), show(work_.ended_well),
       show(work_.ended_in_error), show(work_.retried), show(work_.preempted), show(work_.lost_with_gateway),
       show(work_.taken_over));
+  std::printf(
+      "tenants of all gateways compared (F6): %llu times in %llu contests, widest %.2f of the bound until a first "
+      "disturbance, later %.2f, beyond it in %llu contests; counters at most %lld ms old\n",
+      show(gaps_.looks), show(gaps_.contests), gaps_.widest, gaps_.widest_later, show(gaps_.beyond_later),
+      static_cast<long long>(gaps_.oldest.ms()));
   std::printf("outcomes:");
   for (const auto& [code, count] : work_.errors) std::printf(" %s %llu,", code.c_str(), show(count));
   std::printf("\n");
@@ -239,6 +247,7 @@ bool Tally::meets_demand() const {
     met = false;
   };
   demand("events per seed (median)", median(), kMedianEventsMin);
+  demand("comparison of tenants over all gateways", gaps_.looks, kGapLooksMin);
   for (const auto& [name, count] : coverage_.faults()) demand("fault " + name, count, kFaultsMin);
   for (const auto& [name, count] : coverage_.edges()) demand("edge " + name, count, 1);
   for (const auto& [name, count] : coverage_.effects()) demand("effect " + name, count, 1);

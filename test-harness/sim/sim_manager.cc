@@ -21,6 +21,7 @@ void SimManager::start() {
   node_.alive = true;
   ++boot_;
   links_.clear();
+  reports_.clear();
   books_.clear();
   ends_.clear();
   // What is left of a drain that an earlier life began is its worker's word, by its clock: not judged here.
@@ -199,7 +200,8 @@ void SimManager::execute(const pool::Effect& effect) {
     if (const auto link = links_.find(grant->link); link != links_.end()) link->second.sink.granting(*grant);
   } else if (const auto* others = std::get_if<pool::SendOthers>(&effect)) {
     to_link(
-        others->link, [message = others->others](const LinkSink& sink) { sink.others(message); },
+        others->link,
+        [message = others->others, heard = reports_](const LinkSink& sink) { sink.others(message, heard); },
         World::Copies::repeatable);
   } else if (const auto* revoke = std::get_if<pool::SendRevoke>(&effect)) {
     if (world_.tracing())
@@ -439,7 +441,7 @@ LinkId SimManager::attach(const StreamPtr& stream, const Holder& holder, LinkSin
   const LinkId id{next_link_++};
   stream->on_broken[1] = [this, id] { link_broken(id); };
   world_.send(stream, 1, World::Copies::one, [this, id, stream, holder, sink = std::move(sink)] {
-    links_[id] = Link{stream, sink, false};
+    links_[id] = Link{stream, sink, holder, false};
     step(pool::AttachOpened{id, holder});
   });
   return id;
@@ -450,8 +452,12 @@ void SimManager::update(LinkId link, pool::HolderUpdate update) {
   if (links_.contains(link)) step(update);
 }
 
-void SimManager::fair(LinkId link, const FairReport& report) {
-  if (links_.contains(link)) step(pool::FairReported{link, report});
+void SimManager::fair(LinkId link, const FairReport& report, std::uint64_t number) {
+  const auto from = links_.find(link);
+  if (from == links_.end()) return;
+  std::uint64_t& known = reports_[from->second.holder];
+  known = std::max(known, number);
+  step(pool::FairReported{link, report});
 }
 
 void SimManager::link_broken(LinkId link) {

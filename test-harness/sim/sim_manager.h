@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "pool-managerd/core/manager.h"
+#include "sim/gap_watch.h"
 #include "sim/lease_history.h"
 #include "sim/mutant.h"
 #include "sim/sim_worker.h"
@@ -43,7 +44,7 @@ struct LinkSink {
   std::function<void(const pool::SendGrant&)> grant;
   std::function<void(const pool::SendGrant&)> granting;  // as it is sent, whatever the network does to it
   std::function<void(const pool::SendRevoke&)> revoke;
-  std::function<void(const FairReport&)> others;
+  std::function<void(const FairReport&, const ReportsHeard&)> others;
 };
 
 // Where a file of these weights lies; `copy` tells several of them apart.
@@ -80,7 +81,7 @@ class SimManager {
   // Orchestrator's side of Attach; the link id is the manager's own.
   LinkId attach(const StreamPtr& stream, const Holder& holder, LinkSink sink);
   void update(LinkId link, pool::HolderUpdate update);
-  void fair(LinkId link, const FairReport& report);
+  void fair(LinkId link, const FairReport& report, std::uint64_t number);
   void link_broken(LinkId link);
 
   void operate(const gateway::OperateReplica& operation);  // what an orchestratord asks for
@@ -104,6 +105,7 @@ class SimManager {
   struct Link {
     StreamPtr stream;
     LinkSink sink;
+    Holder holder;
     bool welcomed = false;
   };
   struct Process {
@@ -154,6 +156,7 @@ class SimManager {
   std::uint64_t boot_ = 0;
   std::uint64_t next_link_ = 1;
   std::map<LinkId, Link> links_;
+  ReportsHeard reports_;                    // of this boot
   std::map<WorkerKey, Process> processes_;  // all of this run
   // L1: a lease id never changes holder or incarnation.
   std::map<std::pair<ManagerId, LeaseId>, std::pair<Holder, Incarnation>> lease_of_;

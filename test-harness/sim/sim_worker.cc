@@ -155,7 +155,10 @@ pool::WorkerFacts SimWorker::facts() const {
 
 void SimWorker::report(std::optional<pool::SelfCheckOutcome> check) {
   if (!control_ || !report_) return;
-  if (!check && !world_.healed() && world_.chance(world_.rates.lose_report)) return world_.count(Fault::lost_report);
+  if (!check && !world_.healed() && world_.chance(world_.rates.lose_report)) {
+    world_.disturb(world_.now());
+    return world_.count(Fault::lost_report);
+  }
   pool::WorkerReport out = report_now();
   out.self_check = std::move(check);
   world_.send(control_, 0, World::Copies::one, [to = report_, out] { to(out); });

@@ -131,6 +131,7 @@ Node& World::new_node(std::string name) {
 void World::crash(Node& node) {
   if (!node.alive) return;
   if (tracing()) trace(node.name, "dies");
+  disturb(now_);
   node.alive = false;
   ++node.life;
   node.paused_until = {};
@@ -183,6 +184,7 @@ void World::pause(Node& node, Duration length) {
   if (!node.alive || healed_) return;
   count(Fault::pause);
   node.paused_until = std::max(node.paused_until, now_ + length);
+  disturb(node.paused_until);
   if (tracing()) trace(node.name, "pauses for " + std::to_string(length.ms()) + " ms");
 }
 
@@ -193,6 +195,7 @@ void World::suspend(const std::vector<Node*>& host, Duration length) {
     if (!node->alive) continue;
     if (tracing()) trace(node->name, "is suspended for " + std::to_string(length.ms()) + " ms");
     node->paused_until = std::max(node->paused_until, now_ + length);
+    disturb(node->paused_until);
     // The clock that measured the sleep is no better than the fastest one allowed: the jump makes up the difference.
     const std::int64_t room_ppm = rate_base_ppm_ + kSpreadPpm - node->clock.rate_ppm;
     const Duration jump{rng_.between(0, length.ns / kMillion * room_ppm)};
@@ -211,7 +214,9 @@ void World::suspend(const std::vector<Node*>& host, Duration length) {
 Duration World::latency() {
   if (!healed_ && chance(rates.delay)) {
     count(Fault::delay);
-    return between(Duration::milliseconds(20), Duration::milliseconds(4000));
+    const Duration late = between(Duration::milliseconds(20), Duration::milliseconds(4000));
+    disturb(now_ + late);
+    return late;
   }
   return between(Duration::microseconds(50), Duration::milliseconds(3));
 }
@@ -236,6 +241,7 @@ StreamPtr World::connect(Node& a, Node& b) {
   if (!a.alive || !b.alive || is_cut(a, b)) return nullptr;
   if (!healed_ && chance(rates.refuse)) {
     count(Fault::refuse);
+    disturb(now_);
     return nullptr;
   }
   auto stream = std::make_shared<Stream>();
@@ -250,6 +256,7 @@ void World::send(const StreamPtr& stream, std::size_t to, Copies copies, Action 
   if (!stream || !stream->open) return;
   if (!healed_ && chance(rates.drop)) {
     count(Fault::drop);
+    disturb(now_);
     break_stream(stream, 2, Silence::possible);
     return;
   }
@@ -274,6 +281,7 @@ void World::tell_broken(const StreamPtr& stream, std::size_t end, bool late) {
   const Duration delay = late ? between(Duration::milliseconds(500), Duration::seconds(20))
                               : between(Duration::microseconds(50), Duration::milliseconds(5));
   stream->told_at[end] = now_ + delay;
+  if (late) disturb(now_ + delay);
   push(now_ + delay,
        Pending{std::move(stream->on_broken[end]), stream->ends[end], stream->lives[end], nullptr, 0, {}, true});
 }
@@ -296,6 +304,7 @@ void World::partition(Node& a, Node& b, Duration length) {
   if (healed_) return;
   count(Fault::partition);
   partitions_[std::minmax(a.index, b.index)] = now_ + length;
+  disturb(now_ + length);
   if (tracing()) trace(a.name, "is cut off from " + b.name + " for " + std::to_string(length.ms()) + " ms");
   for (const StreamPtr& stream : std::vector(streams_)) {
     if (!stream->open) continue;
@@ -309,6 +318,7 @@ void World::partition_one_way(Node& a, Node& b, Duration length) {
   if (healed_) return;
   count(Fault::one_way);
   one_way_[{a.index, b.index}] = now_ + length;
+  disturb(now_ + length);
   if (tracing()) trace(a.name, "is not heard by " + b.name + " for " + std::to_string(length.ms()) + " ms");
   for (const StreamPtr& stream : std::vector(streams_)) {
     if (!stream->open) continue;
@@ -326,6 +336,7 @@ void World::partition_one_way(Node& a, Node& b, Duration length) {
 
 void World::heal() {
   healed_ = true;
+  if (!disturbed_until_.is_never()) disturbed_until_ = std::min(disturbed_until_, now_);
   partitions_.clear();
   one_way_.clear();
   for (const auto& node : nodes_) {

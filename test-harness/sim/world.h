@@ -5,6 +5,7 @@
 // (ordered, breakable), and the faults. Errors: a broken rule is reported by violation(), which ends the run.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <deque>
@@ -130,6 +131,9 @@ class World {
   // From now on nothing goes wrong any more, and what the network held back arrives.
   void heal();
   bool healed() const { return healed_; }
+  // From here on everything travels and runs as it should, as far as is known now: the end of the last fault.
+  Instant undisturbed_since() const { return disturbed_until_; }
+  void disturb(Instant until) { disturbed_until_ = std::max(disturbed_until_, until); }
   // Whether the process dies here, between two effects of one step: by chance, or because this run is to see a death
   // before the n-th effect of that kind. Counted by the caller's kind.
   bool crashes_before(const gateway::Effect& effect);
@@ -178,6 +182,7 @@ class World {
   Prng rng_;
   std::size_t trace_lines_;
   bool healed_ = false;
+  Instant disturbed_until_;
   std::int64_t rate_base_ppm_ = 0;
   std::uint64_t next_seq_ = 0;
   std::uint64_t events_ = 0;
