@@ -3,10 +3,16 @@
 // gateway lives.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
+
+#include "common/base/time.h"
 
 namespace orch {
 
@@ -33,12 +39,44 @@ struct UseRow {
   bool operator==(const UseRow&) const = default;
 };
 
+// A prompt that took down workers (OC-MIGR-M8): refused by whoever says so, and for how long yet.
+inline constexpr Duration kRefusedRestMax = Duration::seconds(600);
+using PromptDigest = std::array<std::uint64_t, 2>;
+struct RefusedPrompt {
+  PromptDigest prompt{};
+  Duration rest;
+  bool operator==(const RefusedPrompt&) const = default;
+};
+
+// On the wire: the longest rest is cut to what anybody may ask for; of bytes that are no digest nothing is made.
+inline std::string digest_bytes(const PromptDigest& prompt) {
+  std::string out;
+  for (const std::uint64_t half : prompt) {
+    for (int shift = 56; shift >= 0; shift -= 8) out.push_back(static_cast<char>(half >> shift & 0xFF));
+  }
+  return out;
+}
+
+inline std::optional<PromptDigest> digest_in(std::string_view bytes) {
+  PromptDigest out{};
+  if (bytes.size() != sizeof out) return std::nullopt;
+  for (std::size_t i = 0; i < bytes.size(); ++i) out[i / 8] = out[i / 8] << 8 | static_cast<unsigned char>(bytes[i]);
+  return out;
+}
+
+inline Duration rest_of(std::uint64_t ms) {
+  return Duration::milliseconds(
+      static_cast<std::int64_t>(std::min(ms, static_cast<std::uint64_t>(kRefusedRestMax.ms()))));
+}
+
 struct FairReport {
-  std::vector<FairRow> rows;  // whole; at most kFairRowsMax
-  std::vector<UseRow> uses;   // whole; at most kFairRowsMax
+  std::vector<FairRow> rows;           // whole; at most kFairRowsMax
+  std::vector<UseRow> uses;            // whole; at most kFairRowsMax
+  std::vector<RefusedPrompt> refused;  // of a gateway its own, at most kRefusedPromptsMax; of a manager those of all
   bool operator==(const FairReport&) const = default;
 };
 
 inline constexpr std::size_t kFairRowsMax = 16'384;
+inline constexpr std::size_t kRefusedPromptsMax = 64;
 
 }  // namespace orch

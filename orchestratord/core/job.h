@@ -149,6 +149,7 @@ struct Job {
   std::uint32_t broken_retries = 0;
   std::uint32_t migrations = 0;                   // attempts that went on behind shown tokens (M5)
   std::uint32_t losses = 0;                       // workers of which nobody said that they outlived its attempt
+  std::uint64_t judged = 0;                       // version of the quarantine that its prompt was not found in
   std::uint32_t deaths = 0;                       // of them that died by themselves (M6)
   Instant lacks_memory_since = Instant::never();  // waiting: found slots, and no KV pages (OC-CORE-1017)
   std::optional<PrefixChain> prefix;              // of its prompt, once somebody asked

@@ -138,8 +138,9 @@ enum class Mutation : std::uint8_t {
   forget_others_use,          // a quota that gateways share is each one's own
   forget_deaths,              // a restart forgets which workers were lost to a job (M6)
   forget_others_service,      // what other gateways have served is not counted (F4, F6)
+  forget_others_refusals,     // a prompt that another gateway refuses is taken (M6)
 };
-inline constexpr std::uint8_t kMutations = 24;
+inline constexpr std::uint8_t kMutations = 25;
 
 // Ruling 12.
 struct JournalConfig {

@@ -61,6 +61,7 @@ void Orchestrator::settle() {
   }
   if (fleet_changed_) end_hopeless_jobs();
   fleet_changed_ = false;
+  end_refused_jobs();
   finish_drain();  // before dispatching: at the deadline nothing more is started
   end_fence_waits();
   load_and_unload();

@@ -165,7 +165,9 @@ class Orchestrator {
   void on(const OthersReported& event);
   FairReport own_report() const;
   void send_fair();
-  std::uint64_t fair_version() const { return scheduler_.version() + quotas_.version(); }  // both only grow
+  std::uint64_t fair_version() const {  // each only grows
+    return scheduler_.version() + quotas_.version() + quarantine_.told_version();
+  }
   void note_quota(const std::string& tenant, const QuotaRefusal& refusal);
   Failure quota_failure(const JobSpec& spec, const QuotaRefusal& refusal) const;
   std::optional<Failure> begin_quota(const JobSpec& spec);
@@ -265,6 +267,8 @@ class Orchestrator {
   bool could_serve(const Job& job, const ReplicaKey& replica);
   void restore_quarantine(const Job& job, const StreamEvent& terminal);
   std::optional<Failure> quarantined(const JobSpec& spec, const std::string& model);
+  void hear_refused(const std::vector<RefusedPrompt>& refused);
+  void end_refused_jobs();
   void forget_suspect(JobId job);
   const ReplicaKey* replica_of_its_own(const Job& job);
   void dispatch_suspects();
@@ -405,6 +409,8 @@ class Orchestrator {
   std::map<JobId, Alone> alone_;   // of them that have a replica of their own
   std::set<ReplicaKey> reserved_;  // these replicas
   Quarantine quarantine_;
+  bool unjudged_ = false;             // a job waits whose prompt may have been refused since
+  std::uint64_t refused_judged_ = 0;  // version of the quarantine that those that wait were judged by
   struct MemoryHold {
     JobId job;
     ReplicaKey replica;

@@ -240,6 +240,7 @@ void Orchestrator::enqueue(Job& job) {
   queue_.push(job.queue_entry(weight_of(job.spec.tenant),
                               static_cast<std::uint64_t>(std::max<std::int64_t>(job.forecast.service.ns, 1))));
   scheduler_.waits(job.flow, weight_of(job.spec.tenant));
+  unjudged_ = unjudged_ || job.judged != quarantine_.version();
   drains_.waits({job.spec.tenant, job.spec.priority}, now_);
   ++load_version_;
 }

@@ -1,10 +1,13 @@
 // A job aboard a worker that died by itself is suspect: it runs alone, and when the second worker dies under it, it is
-// never dispatched again and its prompt is refused for a while (M6). So one prompt takes down at most two workers.
+// never dispatched again and its prompt is refused for a while, by all gateways (M6). So one prompt takes down at most
+// two workers, and those under which it runs elsewhere before that is known there.
 //
 // A broken stream is no death: only the manager's word is, that the process is gone by itself.
 #include <algorithm>
 #include <array>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "orchestratord/core/orchestrator.h"
 
@@ -25,7 +28,8 @@ bool Orchestrator::died_by_itself(const ReplicaView& replica, Incarnation inc) {
 // False: the job has ended over it.
 bool Orchestrator::note_death(Job& job) {
   ++job.deaths;
-  if (job.deaths < config_.limits.deaths_max) {
+  const bool refused = quarantined(job.spec, job.lane.model).has_value();  // by what others of that prompt did
+  if (job.deaths < config_.limits.deaths_max && !refused) {
     suspects_.insert(job.spec.id);
     note_aboard(job);
     return true;
@@ -34,8 +38,9 @@ bool Orchestrator::note_death(Job& job) {
   if (job.spec.payload != nullptr)
     quarantine_.add(prompt_digest(job.lane.model, job.spec.payload->prompt), now_ + length);
   Failure failure = failure_for(Outcome::WORKER_RESET,
-                                std::to_string(job.deaths) + " workers died while they served the job; its prompt is " +
-                                    "refused for " + std::to_string(length.ms() / 1000) + " s",
+                                std::to_string(job.deaths) + " workers died while they served the job" +
+                                    (refused ? ", and others under its prompt" : "") + "; its prompt is refused for " +
+                                    std::to_string(length.ms() / 1000) + " s",
                                 job);
   failure.poisoned = true;
   emit(NotedPoisoned{job.spec.id, job.replica_id, job.pool_id});
@@ -63,6 +68,28 @@ std::optional<Failure> Orchestrator::quarantined(const JobSpec& spec, const std:
   failure.field = "prompt";
   failure.poisoned = true;
   return failure;
+}
+
+// OC-MIGR-M8: what other gateways have seen. A word holds for as long as an own one at most, and for its one prompt.
+void Orchestrator::hear_refused(const std::vector<RefusedPrompt>& refused) {
+  if (mutated(Mutation::forget_others_refusals)) return;
+  for (const RefusedPrompt& each : refused) {
+    const Duration rest = std::min(each.rest, config_.limits.quarantine);
+    if (rest.ns > 0) quarantine_.hear(each.prompt, now_ + rest);
+  }
+}
+
+// Jobs that were admitted before their prompt was refused and wait. Those that run may end well.
+void Orchestrator::end_refused_jobs() {
+  if (quarantine_.version() == refused_judged_ && !unjudged_) return;
+  refused_judged_ = quarantine_.version();
+  unjudged_ = false;
+  std::vector<std::pair<JobId, Failure>> ends;
+  for (auto& [id, job] : jobs_) {
+    if (job.state != JobState::waiting || std::exchange(job.judged, refused_judged_) == refused_judged_) continue;
+    if (std::optional<Failure> failure = quarantined(job.spec, job.lane.model)) ends.emplace_back(id, *failure);
+  }
+  for (auto& [id, failure] : ends) fail(jobs_.at(id), {std::move(failure), {}});
 }
 
 void Orchestrator::forget_suspect(JobId job) {

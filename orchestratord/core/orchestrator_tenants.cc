@@ -118,6 +118,7 @@ FairReport Orchestrator::own_report() const {
   }
   for (const auto& [tenant, use] : quotas_.own_use())
     report.uses.push_back({tenant, use.requests, use.tokens, use.live});
+  report.refused = quarantine_.told(now_);
   return report;
 }
 
@@ -138,6 +139,7 @@ void Orchestrator::on(const OthersReported& event) {
     return;
   }
   others_heard_at_ = now_;
+  hear_refused(event.others.refused);
   for (const FairRow& row : event.others.rows) {
     if (mutated(Mutation::forget_others_service)) break;
     const std::string tenant = row.tenant.empty() ? std::string() : tenants_.admit(row.tenant);

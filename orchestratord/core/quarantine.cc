@@ -44,21 +44,44 @@ PromptDigest prompt_digest(const std::string& model, const Prompt& prompt) {
   return digester.take();
 }
 
-void Quarantine::add(const PromptDigest& prompt, Instant until) {
-  prompts_[prompt] = until;
-  if (prompts_.size() <= kPromptsMax) return;
-  prompts_.erase(std::min_element(prompts_.begin(), prompts_.end(),
-                                  [](const auto& a, const auto& b) { return a.second < b.second; }));
+// A second word makes it longer, never shorter.
+void Quarantine::put(Table& table, const PromptDigest& prompt, Instant until) {
+  if (!own_.contains(prompt) && !heard_.contains(prompt)) ++version_;
+  const auto [known, fresh] = table.try_emplace(prompt, until);
+  known->second = std::max(known->second, until);
+  if (table.size() <= kPromptsMax) return;
+  table.erase(
+      std::min_element(table.begin(), table.end(), [](const auto& a, const auto& b) { return a.second < b.second; }));
 }
 
+void Quarantine::add(const PromptDigest& prompt, Instant until) {
+  put(own_, prompt, until);
+  ++told_version_;
+}
+
+void Quarantine::hear(const PromptDigest& prompt, Instant until) { put(heard_, prompt, until); }
+
 std::optional<Instant> Quarantine::until(const PromptDigest& prompt, Instant now) const {
-  const auto found = prompts_.find(prompt);
-  if (found == prompts_.end() || found->second <= now) return std::nullopt;
-  return found->second;
+  std::optional<Instant> out;
+  for (const Table* table : {&own_, &heard_}) {
+    const auto found = table->find(prompt);
+    if (found != table->end() && found->second > now) out = std::max(out.value_or(now), found->second);
+  }
+  return out;
 }
 
 void Quarantine::expire(Instant now) {
-  std::erase_if(prompts_, [&](const auto& entry) { return entry.second <= now; });
+  for (Table* table : {&own_, &heard_}) std::erase_if(*table, [&](const auto& entry) { return entry.second <= now; });
+}
+
+std::vector<RefusedPrompt> Quarantine::told(Instant now) const {
+  std::vector<RefusedPrompt> out;
+  for (const auto& [prompt, until] : own_) {
+    if (until > now) out.push_back({prompt, until - now});
+  }
+  std::sort(out.begin(), out.end(), [](const auto& a, const auto& b) { return a.rest > b.rest; });
+  if (out.size() > kRefusedPromptsMax) out.resize(kRefusedPromptsMax);
+  return out;
 }
 
 }  // namespace orch::gateway

@@ -192,6 +192,11 @@ v1::AttachRequest attach_fair(const SendFair& fair) {
     each->set_tokens(row.tokens);
     each->set_live(row.live);
   }
+  for (const RefusedPrompt& refused : fair.report.refused) {
+    v1::RefusedPrompt* each = report->add_refused();
+    each->set_prompt(digest_bytes(refused.prompt));
+    each->set_rest_ms(static_cast<std::uint64_t>(std::max<std::int64_t>(refused.rest.ms_ceil(), 0)));
+  }
   return out;
 }
 
@@ -291,6 +296,10 @@ std::optional<Event> read_attach_event(LinkId link, const v1::AttachEvent& messa
     }
     for (const v1::UseRow& row : message.others().uses())
       event.others.uses.push_back({row.tenant(), row.requests(), row.tokens(), row.live()});
+    for (const v1::RefusedPrompt& each : message.others().refused()) {
+      if (const auto prompt = digest_in(each.prompt()))
+        event.others.refused.push_back({*prompt, rest_of(each.rest_ms())});
+    }
     return event;
   }
   if (message.has_load()) {

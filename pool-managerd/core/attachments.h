@@ -22,7 +22,7 @@ struct Attachment {
   bool has_updated = false;                     // any update yet on this link
   std::map<std::string, Bid> bids;              // by pool
   std::map<std::string, Instant> hungry_since;  // by pool: an unbroken bid with work waiting (S5)
-  std::uint64_t others_told = 0;                // version of the ledger
+  std::uint64_t others_told = 0;                // version of what was told
   Instant others_told_at;
   std::uint64_t grants_sent = 0;
   std::deque<std::pair<std::uint64_t, Instant>> grants_in_flight;  // at most kGrantsTimed, ascending

@@ -119,13 +119,16 @@ void Manager::on(const AttachClosed& event, Instant now, Effects&) {
   attachments_.close(event.link);
 }
 
-void Manager::on(const FairReported& event, Instant, Effects& out) {
+void Manager::on(const FairReported& event, Instant now, Effects& out) {
   const Attachment* attachment = attachments_.find(event.link);
   if (attachment == nullptr) return;
   const char* list = event.report.rows.size() > kFairRowsMax   ? "fair.rows"
                      : event.report.uses.size() > kFairRowsMax ? "fair.uses"
                                                                : nullptr;
-  if (list == nullptr) return ledger_.report(attachment->holder, event.report);
+  if (list == nullptr) {
+    refused_.report(attachment->holder.orch, event.report.refused, now);
+    return ledger_.report(attachment->holder, event.report);
+  }
   attachments_.close(event.link);
   out.push_back(
       AttachRefused{.link = event.link,
@@ -138,19 +141,21 @@ void Manager::on(const FairReported& event, Instant, Effects& out) {
 void Manager::tell_others(Instant now, Effects& out) {
   ledger_.expire(now);
   fair_wakeup_ = ledger_.next_expiry();
-  if (attachments_.links().size() < 2 && !ledger_.has_past()) return;  // there are no others
+  if (attachments_.links().size() < 2 && !ledger_.has_past()) return;    // there are no others
+  const std::uint64_t version = ledger_.version() + refused_.version();  // both only grow
   for (const auto& [link, known] : attachments_.links()) {
-    if (known.others_told == ledger_.version()) continue;
+    if (known.others_told == version) continue;
     const Instant due = known.others_told == 0 ? now : known.others_told_at + settings_.limits.fair_interval;
     if (due > now) {
       fair_wakeup_ = std::min(fair_wakeup_, due);
       continue;
     }
     Attachment& attachment = *attachments_.find(link);
-    attachment.others_told = ledger_.version();
+    attachment.others_told = version;
     attachment.others_told_at = now;
     FairReport others = ledger_.others(attachment.holder);
-    if (!others.rows.empty() || !others.uses.empty())
+    others.refused = refused_.all(now);
+    if (!others.rows.empty() || !others.uses.empty() || !others.refused.empty())
       out.push_back(SendOthers{.link = link, .others = std::move(others)});
   }
 }

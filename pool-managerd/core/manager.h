@@ -19,6 +19,7 @@
 #include "pool-managerd/core/events.h"
 #include "pool-managerd/core/fair_ledger.h"
 #include "pool-managerd/core/operation.h"
+#include "pool-managerd/core/refused_prompts.h"
 #include "pool-managerd/core/replica.h"
 #include "pool-managerd/core/replica_sets.h"
 #include "pool-managerd/core/settings.h"
@@ -133,6 +134,7 @@ class Manager {
   std::uint64_t last_operation_ = 0;
   Attachments attachments_;
   FairLedger ledger_;
+  RefusedPrompts refused_;
   Instant fair_wakeup_ = Instant::never();
   std::map<std::string, ReplicaView> reported_;  // what links were told last
   struct LoadTold {

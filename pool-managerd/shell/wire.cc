@@ -96,6 +96,9 @@ FairReport parse_fair(const v1::FairReport& message) {
   }
   for (const v1::UseRow& row : message.uses())
     report.uses.push_back({row.tenant(), row.requests(), row.tokens(), row.live()});
+  for (const v1::RefusedPrompt& each : message.refused()) {
+    if (const auto prompt = digest_in(each.prompt())) report.refused.push_back({*prompt, rest_of(each.rest_ms())});
+  }
   return report;
 }
 
@@ -120,6 +123,11 @@ v1::AttachEvent others_event(const SendOthers& effect) {
     each->set_requests(row.requests);
     each->set_tokens(row.tokens);
     each->set_live(row.live);
+  }
+  for (const RefusedPrompt& refused : effect.others.refused) {
+    v1::RefusedPrompt* each = report->add_refused();
+    each->set_prompt(digest_bytes(refused.prompt));
+    each->set_rest_ms(static_cast<std::uint64_t>(std::max<std::int64_t>(refused.rest.ms_ceil(), 0)));
   }
   return out;
 }

@@ -24,7 +24,8 @@ std::optional<JobId> Clients::submit(std::size_t index, const std::string& model
   Prng& rng = world_.rng();
   const bool plain = manners != Manners::any;
   const std::uint64_t number = next_++;
-  const bool poison = !plain && mix(world_.seed() * 1'000'003 + number) % 100 == 0;
+  const bool repeated = !poison_.empty();
+  const bool poison = repeated || (!plain && mix(world_.seed() * 1'000'003 + number) % 100 == 0);
   const JobId id{{poison ? kPoisonJobs : kPlainJobs, number}};
   JobSpec spec;
   spec.id = id;
@@ -46,10 +47,12 @@ std::optional<JobId> Clients::submit(std::size_t index, const std::string& model
   if (!plain && rng.below(8) == 0) spec.deadline = world_.between(Duration::milliseconds(100), Duration::seconds(8));
   const std::uint64_t kind = rng.below(4);
   spec.attachment = plain || kind == 0 ? Attachment::attached : kind == 1 ? Attachment::detached : Attachment::task;
-  // No two prompts are alike: one that two workers died under is refused for a while (M6).
+  // No two harmless prompts are alike: one that two workers died under is refused for a while (M6).
   auto payload = std::make_shared<JobPayload>();
   if (mix(number) % 4 == 0) payload->prompt.text = std::string(600, static_cast<char>('a' + number % 2));  // shared
-  payload->prompt.text += id.to_string();
+  payload->prompt.text = repeated ? std::exchange(poison_, {}) : payload->prompt.text + id.to_string();
+  if (poison) poisons_.submitted(id, payload->prompt.text, index);
+  if (poison && !repeated) send_elsewhere(index, model, payload->prompt.text);
   spec.payload = std::move(payload);
   if (!plain && id.value.lo % 4 == 0) spec.session = "s" + std::to_string(id.value.lo / 50);
 

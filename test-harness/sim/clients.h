@@ -30,7 +30,8 @@ struct WorkloadTotals {
 
 class Clients {
  public:
-  Clients(World& world, std::uint32_t max_tokens) : world_(world), max_tokens_(max_tokens) {}
+  Clients(World& world, PoisonWatch& poisons, std::uint32_t max_tokens)
+      : world_(world), poisons_(poisons), max_tokens_(max_tokens) {}
 
   void set_gateways(std::vector<SimGateway*> gateways) { gateways_ = std::move(gateways); }
   // Submits one job to this gateway and plays its client. `plain`: no surprises, for the probe at the end; `steady`:
@@ -89,6 +90,7 @@ class Clients {
   void on(const gateway::Deliver& deliver);
   void on(const gateway::NotedEnded& ended);
   void behave(JobId id);
+  void send_elsewhere(std::size_t gateway, const std::string& model, const std::string& prompt);
   void open(JobId id, std::optional<std::uint64_t> last_event_id, const View& view);
   void leave(JobId id);
   void leave(ReaderId reader, bool overflowed);
@@ -101,6 +103,7 @@ class Clients {
   void fault(const std::string& what, JobId job);
 
   World& world_;
+  PoisonWatch& poisons_;
   std::uint32_t max_tokens_;
   std::vector<SimGateway*> gateways_;
   std::map<JobId, Case> cases_;
@@ -111,6 +114,7 @@ class Clients {
   WorkloadTotals totals_;
   std::uint64_t next_ = 1;
   std::string steady_tenant_;  // of the steady job that is submitted
+  std::string poison_;         // the prompt of the next one, when somebody else has sent it before
 };
 
 }  // namespace orch::sim

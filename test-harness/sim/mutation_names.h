@@ -58,6 +58,8 @@ constexpr const char* mutation_name(gateway::Mutation mutation) {
       return "forget_deaths";
     case Mutation::forget_others_service:
       return "forget_others_service";
+    case Mutation::forget_others_refusals:
+      return "forget_others_refusals";
   }
   return "?";
 }

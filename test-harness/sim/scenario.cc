@@ -21,7 +21,8 @@ class Scenario {
       : options_(options),
         world_(options.seed, options.trace_lines),
         gaps_(world_),
-        clients_(world_, 300),
+        poisons_(world_, gaps_),
+        clients_(world_, poisons_, 300),
         operators_(world_),
         nemesis_(world_, room_) {}
 
@@ -45,6 +46,7 @@ class Scenario {
     result.coverage = world_.coverage();
     result.work = clients_.totals();
     result.gaps = gaps_.totals();
+    result.poisons = poisons_.totals();
     result.trace = world_.trace_tail();
     return result;
   }
@@ -75,6 +77,7 @@ class Scenario {
   World world_;
   LeaseHistory history_;
   GapWatch gaps_;
+  PoisonWatch poisons_;
   Clients clients_;
   Operators operators_;
   Room room_;
@@ -177,6 +180,7 @@ void Scenario::build_gateway(std::uint64_t number) {
   setup.mutant = options_.mutant;
   setup.history = &history_;
   setup.gaps = &gaps_;
+  setup.poisons = &poisons_;
   setup.index = index;
   setup.first_grant = [this, index] { nemesis_.first_grant(*gateways_[index]); };
   setup.die = [this, index] { nemesis_.crash_gateway(*gateways_[index]); };
@@ -198,7 +202,10 @@ void Scenario::build() {
     nemesis_.draw_calm();
     third_weight_ = 1u << rng.below(3);
   }
-  world_.on_poisoned = [this](const Holder& holder) { nemesis_.poisoned(holder); };
+  world_.on_poisoned = [this](JobId job, const Holder& holder) {
+    poisons_.died(job);
+    nemesis_.poisoned(holder);
+  };
   memory_ = rng.below(8) == 0 || options_.memory;
   const Duration ttl = rng.below(2) == 0 ? Duration::seconds(15) : Duration::seconds(4);
   const std::uint64_t managers = smoke ? 1 : 1 + rng.below(contest_ ? 2 : 3);

@@ -36,6 +36,7 @@ struct ScenarioResult {
   Coverage coverage;
   WorkloadTotals work;
   GapTotals gaps;
+  PoisonTotals poisons;
   std::deque<std::string> trace;
 };
 

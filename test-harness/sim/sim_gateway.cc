@@ -170,6 +170,7 @@ void SimGateway::arm() {
 
 void SimGateway::execute(const gateway::Effect& effect) {
   using namespace gateway;
+  setup_.poisons->before(setup_.index, effect);
   // Stored before anybody is told (OC-TENANT-1007, OC-MODEL-1007).
   if (const auto* tenants = std::get_if<TenantsReply>(&effect); tenants != nullptr && !tenants->failure)
     setup_.config.tenants = core_->tenants().config();

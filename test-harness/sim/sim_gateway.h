@@ -14,6 +14,7 @@
 #include "sim/gap_watch.h"
 #include "sim/job_watch.h"
 #include "sim/mutant.h"
+#include "sim/poison_watch.h"
 #include "sim/quota_watch.h"
 #include "sim/sim_journal.h"
 #include "sim/sim_manager.h"
@@ -28,6 +29,7 @@ struct GatewaySetup {
   Mutant mutant = Mutant::none;
   LeaseHistory* history = nullptr;  // of the run, outlives the gateway
   GapWatch* gaps = nullptr;         // likewise
+  PoisonWatch* poisons = nullptr;   // likewise
   std::size_t index = 0;            // among the gateways
   std::function<void(const gateway::Effect&)> to_clients;
   std::function<void()> first_grant;  // of a lease is on its way to the process

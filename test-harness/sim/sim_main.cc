@@ -31,6 +31,7 @@ using Clock = std::chrono::steady_clock;
 constexpr std::uint64_t kMedianEventsMin = 2000;
 constexpr std::uint64_t kFaultsMin = 1000;
 constexpr std::uint64_t kGapLooksMin = 100'000;
+constexpr std::uint64_t kSparedMin = 100;
 constexpr std::size_t kTraceLines = 160;
 
 struct Arguments {
@@ -155,6 +156,7 @@ class Tally {
     digest_ += result.digest;
     coverage_.add(result.coverage);
     gaps_.add(result.gaps);
+    poisons_.add(result.poisons);
     work_.submitted += result.work.submitted;
     work_.admitted += result.work.admitted;
     work_.refused += result.work.refused;
@@ -189,6 +191,7 @@ class Tally {
   std::uint64_t digest_ = 0;           // of all seeds, whatever their order
   Coverage coverage_;
   GapTotals gaps_;
+  PoisonTotals poisons_;
   WorkloadTotals work_;
 };
 
@@ -230,6 +233,10 @@ void Tally::print(const Arguments& arguments, double seconds) {
       "disturbance, later %.2f, beyond it in %llu contests; counters at most %lld ms old\n",
       show(gaps_.looks), show(gaps_.contests), gaps_.widest, gaps_.widest_later, show(gaps_.beyond_later),
       static_cast<long long>(gaps_.oldest.ms()));
+  std::printf(
+      "poison prompts (M6): %llu, at several gateways %llu, most workers lost to one %llu, jobs that another's "
+      "word spared %llu\n",
+      show(poisons_.prompts), show(poisons_.at_several), show(poisons_.workers_max), show(poisons_.refused));
   std::printf("outcomes:");
   for (const auto& [code, count] : work_.errors) std::printf(" %s %llu,", code.c_str(), show(count));
   std::printf("\n");
@@ -247,6 +254,7 @@ bool Tally::meets_demand() const {
     met = false;
   };
   demand("events per seed (median)", median(), kMedianEventsMin);
+  demand("job that another gateway's refusal spared", poisons_.refused, kSparedMin);
   demand("comparison of tenants over all gateways", gaps_.looks, kGapLooksMin);
   for (const auto& [name, count] : coverage_.faults()) demand("fault " + name, count, kFaultsMin);
   for (const auto& [name, count] : coverage_.edges()) demand("edge " + name, count, 1);

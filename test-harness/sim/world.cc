@@ -364,7 +364,7 @@ void World::trace(const std::string& who, const std::string& what) {
 void World::poisoned(const JobId& job, const Holder& holder) {
   if (tracing()) trace("a worker", "dies of job " + std::to_string(job.value.lo));
   if (++poisoned_[job] > 2) violation("job " + job.to_string() + " takes down a third worker (M6)");
-  if (on_poisoned) on_poisoned(holder);
+  if (on_poisoned) on_poisoned(job, holder);
 }
 
 void World::violation(const std::string& what) {

@@ -148,7 +148,7 @@ class World {
   std::uint64_t digest() const { return digest_; }
   // M6: a worker died of this job; at most two may, however often its gateway begins anew.
   void poisoned(const JobId& job, const Holder& holder);
-  std::function<void(const Holder&)> on_poisoned;  // the room's
+  std::function<void(JobId, const Holder&)> on_poisoned;  // the room's
 
   bool tracing() const { return trace_lines_ > 0; }
   void trace(const std::string& who, const std::string& what);
