@@ -11,16 +11,18 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <map>
+#include <memory>
+#include <span>
 #include <string_view>
 #include <unordered_map>
-#include <utility>
 #include <vector>
 
 #include "common/base/result.h"
 #include "common/grammar/analysis.h"
 #include "common/grammar/grammar_error.h"
+#include "common/grammar/limits.h"
 #include "common/grammar/network.h"
+#include "common/grammar/packed_network.h"
 
 namespace orch::grammar {
 
@@ -30,7 +32,7 @@ class Automaton {
   static constexpr State kDead = 0;
 
   // `usable`: bytes that can be written one at a time; no other byte is ever read.
-  static Result<Automaton, GrammarError> create(Network network, const ByteSet& usable);
+  static Result<Automaton, GrammarError> create(const Network& network, const ByteSet& usable);
 
   State start();
   State step(State state, std::uint8_t byte) { return step_counted(state, byte).state; }
@@ -40,7 +42,7 @@ class Automaton {
     std::uint32_t cost = 0;
   };
   Step step_counted(State state, std::uint8_t byte) {
-    const Step& known = next_[std::size_t{state} * classes_ + class_of_[byte]];
+    const Step& known = kept_[state].next[class_of_[byte]];
     return known.state != kUnknown ? known : make_step(state, byte);
   }
   State read(State state, std::string_view text);
@@ -52,10 +54,13 @@ class Automaton {
   std::uint32_t bytes_to_end(State state) const { return kept_[state].bytes_to_end; }
 
   std::size_t states_kept() const { return kept_.size(); }
-  // More was made since the last call of forget() or keep_these() than the limits want: forget, when it is convenient.
-  bool is_full() const;
-  // What was made again after forgetting is needed, and does not count as too much.
-  void keep_these();
+  // Bytes of the states and of what making them took, at most; what creating took is in compiled_bytes().
+  std::size_t state_bytes() const;
+  std::size_t compiled_bytes() const;
+  // More states were made than the limit wants, beside those of the last keep_only(): forget, when it is convenient.
+  bool is_full() const { return is_full_; }
+  // Forgets all states but these, and writes their new names in their places.
+  void keep_only(std::span<State> states);
   // All states but kDead become invalid; a state is made again by reading its text.
   void forget();
   std::uint64_t times_forgotten() const { return times_forgotten_; }
@@ -78,6 +83,7 @@ class Automaton {
   };
   struct Kept {
     std::vector<Reading> readings;  // those that read a byte next
+    std::unique_ptr<Step[]> next;   // one per class; state kUnknown: not looked for yet
     bool accepts = false;
     std::uint32_t bytes_to_end = kNever;
   };
@@ -93,8 +99,7 @@ class Automaton {
     std::uint32_t steps = 0;
   };
 
-  Automaton(Network network, Analysis analysis, const ByteSet& usable);
-  static void drop_dead_edges(Network& network, const Analysis& analysis, const ByteSet& usable);
+  Automaton(PackedNetwork network, Analysis analysis, const ByteSet& usable);
   void split_bytes();
   Step make_step(State state, std::uint8_t byte);
   void begin_closure();
@@ -103,10 +108,12 @@ class Automaton {
   void expand(const Reading& reading);
   State keep_closure();
   StackId push(StateId back, StackId below);
+  StackId intern(StateId back, StackId below);
+  std::uint64_t hash_of(const std::vector<Reading>& readings, bool accepts) const;
   bool can_end(StateId state, StackId stack) const;
   std::uint32_t bytes_to_end(const Reading& reading) const;
 
-  Network network_;
+  PackedNetwork network_;
   Analysis analysis_;
   ByteSet usable_;
   std::array<std::uint16_t, 256> class_of_{};  // bytes that no edge tells apart; class 0: never read
@@ -114,12 +121,11 @@ class Automaton {
   std::vector<StackCell> stacks_;
   std::unordered_map<std::uint64_t, StackId> stack_ids_;
   std::vector<Kept> kept_;
-  std::vector<Step> next_;  // per state, one per class; state kUnknown: not looked for yet
+  std::unordered_multimap<std::uint64_t, State> ids_;  // by hash_of()
   std::size_t readings_kept_ = 0;
-  std::size_t states_needed_ = 0;
-  std::size_t readings_needed_ = 0;
+  std::size_t needed_bytes_ = 0;
+  bool is_full_ = false;
   std::uint64_t times_forgotten_ = 0;
-  std::map<std::pair<std::vector<Reading>, bool>, State> ids_;
   State start_ = kUnknown;
   Closure closure_;
 };

@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <array>
+
 #include "common/base/prng.h"
 #include "common/grammar/grammar_fixture.h"
 
@@ -31,6 +33,41 @@ TEST(Automaton, OC_GRAMMAR_1022_forgetting_changes_no_answer) {
     const auto state = automaton.read(automaton.start(), text.substr(0, i));
     EXPECT_EQ(automaton.accepts(state), accepted[i]) << i;
     EXPECT_EQ(automaton.bytes_to_end(state), ends[i]) << i;
+  }
+}
+
+// What is kept goes on as before, under its new name.
+TEST(Automaton, OC_GRAMMAR_1022_keeping_some_states_changes_no_answer) {
+  auto judge = schema(kTree);
+  auto witness = schema(kTree);
+  Automaton& automaton = *judge.automaton;
+  Automaton& right = *witness.automaton;
+  Prng prng(5);
+  for (int round = 0; round < 100; ++round) {
+    std::array<Automaton::State, 2> states{automaton.start(), automaton.start()};
+    std::array<Automaton::State, 2> wanted{right.start(), right.start()};
+    for (int i = 0; i < 60; ++i) {
+      const std::size_t which = prng.below(2);
+      std::vector<std::uint8_t> bytes;
+      for (int byte = 0; byte < 256; ++byte) {
+        const auto each = static_cast<std::uint8_t>(byte);
+        const auto next = right.step_counted(wanted[which], each);
+        const auto got = automaton.step_counted(states[which], each);
+        ASSERT_EQ(got.cost, next.cost);
+        ASSERT_EQ(got.state == Automaton::kDead, next.state == Automaton::kDead);
+        ASSERT_EQ(automaton.accepts(got.state), right.accepts(next.state));
+        ASSERT_EQ(automaton.bytes_to_end(got.state), right.bytes_to_end(next.state));
+        if (next.state != Automaton::kDead) bytes.push_back(each);
+      }
+      if (bytes.empty()) break;
+      const std::uint8_t byte = bytes[prng.below(bytes.size())];
+      states[which] = automaton.step(states[which], byte);
+      wanted[which] = right.step(wanted[which], byte);
+      if (prng.chance(1, 3)) {
+        automaton.keep_only(states);
+        EXPECT_LE(automaton.states_kept(), 3U);
+      }
+    }
   }
 }
 

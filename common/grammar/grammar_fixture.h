@@ -25,7 +25,7 @@ class Judge {
       refusal = network.error();
       return;
     }
-    auto made = Automaton::create(std::move(network).value(), every_byte());
+    auto made = Automaton::create(network.value(), every_byte());
     EXPECT_TRUE(made.ok()) << made.error().message;
     automaton.emplace(std::move(made).value());
   }

@@ -117,7 +117,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   ORCH_CHECK(network->states().size() <= kStatesMax && network->rules().size() <= kRulesMax);
   ByteSet every;
   every.set();
-  auto automaton = Automaton::create(std::move(network).value(), every);
+  auto automaton = Automaton::create(network.value(), every);
   ORCH_CHECK(automaton.ok());
   walk(automaton.value(), size);
   return 0;

@@ -26,11 +26,19 @@ inline constexpr std::uint32_t kRulesMax = 8192;
 inline constexpr std::uint32_t kStackDepthMax = 256;       // calls within calls: the nesting of a document
 inline constexpr std::size_t kReadingsMax = 1024;          // of one prefix that are followed
 inline constexpr std::uint32_t kClosureStepsMax = 16384;   // to find the readings after one byte
-inline constexpr std::size_t kAutomatonStatesMax = 16384;  // kept, before all are forgotten and made again
-inline constexpr std::size_t kReadingsKeptMax = 524288;    // of all kept states
+inline constexpr std::size_t kOpenMax = 131072;            // readings still to be looked at then
 inline constexpr std::uint64_t kMaskStepsMax = 4'000'000;  // for one mask; tokens not looked at by then are left out
-inline constexpr std::size_t kMasksMax = 256;              // kept per constraint, least recently used last
-inline constexpr std::size_t kConstraintsMax = 16;         // compiled ones kept per worker
+
+// What a worker holds for constraints, in bytes (OC-GRAMMAR-1035). The memory estimate counts the sum before a load.
+inline constexpr std::size_t kMiB = std::size_t{1} << 20;
+inline constexpr std::size_t kCompiledBytesMax =
+    24 * kMiB;  // compiled constraints, kept or in use; the largest is 4 MiB
+inline constexpr std::size_t kAutomatonBytesMax = 8 * kMiB;   // states of one constraint, beside those it stands on
+inline constexpr std::size_t kMasksBytesMax = 4 * kMiB;       // masks of one constraint, least recently used last
+inline constexpr std::size_t kStepBytesMax = 4 * kMiB;        // what one step of an automaton may add beyond them
+inline constexpr std::size_t kWorkBytesMax = 40 * kMiB;       // states and masks of all constraints
+inline constexpr std::size_t kCompilingBytesMax = 24 * kMiB;  // one constraint while it is compiled
+inline constexpr std::size_t kConstraintBytesMax = kCompiledBytesMax + kWorkBytesMax + kCompilingBytesMax;
 
 // Numbers of a document.
 inline constexpr int kIntegerDigitsMax = 18;      // fits 64 bits

@@ -50,15 +50,6 @@ class Network {
   // The bytes one behind the other; an empty text reads nothing.
   void add_text(StateId from, std::string_view text, StateId to);
 
-  // Keeps the edges of which the predicates say so.
-  template <typename KeepBytes, typename KeepCall>
-  void filter_edges(const KeepBytes& keep_bytes, const KeepCall& keep_call) {
-    for (NetworkState& state : states_) {
-      std::erase_if(state.bytes, [&](const ByteEdge& edge) { return !keep_bytes(edge); });
-      std::erase_if(state.calls, [&](const CallEdge& edge) { return !keep_call(edge); });
-    }
-  }
-
   bool over_limit() const { return over_limit_; }
   const Rule& rule(RuleId id) const { return rules_[id]; }
   const std::vector<Rule>& rules() const { return rules_; }

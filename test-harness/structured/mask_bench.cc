@@ -51,16 +51,15 @@ void measure(const Case& each, const std::shared_ptr<const VocabularyTrie>& trie
   // Cold: nothing known. Near: the states are known, the mask is not. Warm: the mask is kept.
   const double cold = median_us(5, [&] {
     auto fresh = TokenConstraint::create(constraint, trie).value();
-    static_cast<void>(fresh->bits(fresh->state_of(each.before), each.before));
+    static_cast<void>(fresh->bits(fresh->state_of(each.before)));
   });
   auto& shared = *made.value();
   const auto state = shared.state_of(each.before);
-  const auto bits = shared.bits(state, each.before);
-  const double near =
-      median_us(9, [&] { static_cast<void>(shared.bits_near_end(state, each.before, orch::grammar::kNever)); });
+  const auto bits = shared.bits(state);
+  const double near = median_us(9, [&] { static_cast<void>(shared.bits_near_end(state, orch::grammar::kNever)); });
   constexpr int kWarmRuns = 10000;
   const double warm = median_us(5, [&] {
-    for (int i = 0; i < kWarmRuns; ++i) static_cast<void>(shared.bits(state, each.before));
+    for (int i = 0; i < kWarmRuns; ++i) static_cast<void>(shared.bits(state));
   });
   std::printf("%-34s compile %8.0f us, mask cold %8.0f us, known states %7.0f us, kept %6.1f ns, %u tokens%s\n",
               each.name, compile, std::max(0.0, cold - compile), near, warm * 1000 / kWarmRuns, bits->count,

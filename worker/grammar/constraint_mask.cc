@@ -1,7 +1,5 @@
 #include "worker/grammar/constraint_mask.h"
 
-#include "common/grammar/limits.h"
-
 namespace orch::worker {
 
 TokenConstraint::State ConstraintMask::state() {
@@ -17,10 +15,10 @@ std::span<const std::uint32_t> ConstraintMask::allowed() {
   if (bits_) return bits_->words;
   const TokenConstraint::State now = state();
   const std::uint32_t to_end = constraint_->bytes_to_end(now);
-  bits_ = constraint_->bits(now, text_);
+  bits_ = constraint_->bits(now);
   const std::uint32_t behind_next = tokens_left_ > 0 ? tokens_left_ - 1 : 0;
   if (!broken_ && to_end <= tokens_left_ && bits_->farthest_end > behind_next) {
-    auto near = constraint_->bits_near_end(state(), text_, behind_next);
+    auto near = constraint_->bits_near_end(state(), behind_next);
     if (near->count > 0) bits_ = std::move(near);
   }
   return bits_->words;
@@ -33,6 +31,7 @@ bool ConstraintMask::accept(std::uint32_t id) {
     return false;
   }
   state_ = constraint_->step(state(), id);
+  epoch_ = constraint_->epoch();  // the step may have forgotten the state it came from
   text_ += constraint_->vocabulary().bytes_of(id);
   if (tokens_left_ > 0) --tokens_left_;
   broken_ = state_ == grammar::Automaton::kDead;
@@ -40,22 +39,5 @@ bool ConstraintMask::accept(std::uint32_t id) {
 }
 
 bool ConstraintMask::is_complete() { return !broken_ && constraint_->accepts(state()); }
-
-Result<std::shared_ptr<TokenConstraint>, grammar::GrammarError> ConstraintStore::find(
-    const grammar::Constraint& constraint) {
-  if (const auto found = entries_.find(constraint); found != entries_.end()) {
-    uses_.splice(uses_.begin(), uses_, found->second.use);
-    return found->second.constraint;
-  }
-  ORCH_TRY(made, TokenConstraint::create(constraint, vocabulary_));
-  ++compiled_;
-  uses_.push_front(constraint);
-  entries_.emplace(constraint, Entry{made, uses_.begin()});
-  if (entries_.size() > grammar::kConstraintsMax) {
-    entries_.erase(uses_.back());
-    uses_.pop_back();
-  }
-  return made;
-}
 
 }  // namespace orch::worker

@@ -6,14 +6,11 @@
 #pragma once
 
 #include <cstdint>
-#include <list>
-#include <map>
 #include <memory>
 #include <span>
 #include <string>
 #include <utility>
 
-#include "common/base/result.h"
 #include "worker/core/token_mask.h"
 #include "worker/grammar/token_constraint.h"
 
@@ -43,27 +40,6 @@ class ConstraintMask final : public TokenMask {
   std::uint32_t tokens_left_;
   bool broken_ = false;
   std::shared_ptr<const TokenBits> bits_;  // of the state; kept alive while the sampler reads it
-};
-
-// The compiled constraints of one engine, least recently used dropped first. Threads: one.
-class ConstraintStore {
- public:
-  explicit ConstraintStore(std::shared_ptr<const VocabularyTrie> vocabulary) : vocabulary_(std::move(vocabulary)) {}
-
-  Result<std::shared_ptr<TokenConstraint>, grammar::GrammarError> find(const grammar::Constraint& constraint);
-  std::uint64_t compiled() const { return compiled_; }
-
- private:
-  using Uses = std::list<grammar::Constraint>;
-  struct Entry {
-    std::shared_ptr<TokenConstraint> constraint;
-    Uses::iterator use;
-  };
-
-  std::shared_ptr<const VocabularyTrie> vocabulary_;
-  std::map<grammar::Constraint, Entry> entries_;
-  Uses uses_;
-  std::uint64_t compiled_ = 0;
 };
 
 }  // namespace orch::worker

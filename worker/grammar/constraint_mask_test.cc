@@ -2,13 +2,11 @@
 
 #include <gtest/gtest.h>
 
-#include "common/grammar/limits.h"
 #include "worker/grammar/vocabulary_fixture.h"
 
 namespace orch::worker {
 namespace {
 
-using grammar::Constraint;
 using grammar::ConstraintKind;
 using testing::kByteZero;
 using testing::kControl;
@@ -121,22 +119,6 @@ TEST(ConstraintMask, OC_GRAMMAR_1022_sequences_that_share_a_constraint_do_not_di
     ASSERT_TRUE(a.accept(id));
     ASSERT_TRUE(alone.accept(id));
   }
-}
-
-TEST(ConstraintStore, OC_GRAMMAR_1023_compiles_once_and_keeps_a_bounded_number) {
-  ConstraintStore store(trie_of({}));
-  const Constraint first{ConstraintKind::regex, "a0"};
-  const auto made = store.find(first);
-  ASSERT_TRUE(made.ok());
-  EXPECT_EQ(store.find(first).value(), made.value());
-  EXPECT_EQ(store.compiled(), 1U);
-  for (std::size_t i = 1; i <= grammar::kConstraintsMax; ++i) {
-    ASSERT_TRUE(store.find({ConstraintKind::regex, "a" + std::to_string(i)}).ok());
-  }
-  EXPECT_EQ(store.compiled(), 1 + grammar::kConstraintsMax);
-  ASSERT_TRUE(store.find(first).ok());
-  EXPECT_EQ(store.compiled(), 2 + grammar::kConstraintsMax);
-  EXPECT_FALSE(store.find({ConstraintKind::regex, "("}).ok());
 }
 
 }  // namespace

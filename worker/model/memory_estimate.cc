@@ -5,6 +5,7 @@
 #include <optional>
 #include <sstream>
 
+#include "common/grammar/limits.h"
 #include "worker/core/backend.h"
 #include "worker/model/gguf_file.h"
 #include "worker/model/plan.h"
@@ -46,6 +47,7 @@ MemoryEstimate at_context(const ModelConfig& config, std::uint64_t weight_bytes,
   estimate.context = context;
   estimate.pages = slots * ((context + kPageTokens - 1) / kPageTokens);
   estimate.kv_bytes = estimate.pages * kv_page_bytes(config);
+  estimate.constraint_bytes = grammar::kConstraintBytesMax;
   estimate.scratch_bytes = scratch ? scratch(context) : scratch_bytes(config, context);
   return estimate;
 }
@@ -106,7 +108,7 @@ std::string describe(const MemoryEstimate& estimate) {
   std::ostringstream out;
   out << "weights " << mebibytes(estimate.weight_bytes) << " + KV " << mebibytes(estimate.kv_bytes) << " ("
       << estimate.slots << " slots x " << estimate.context << " tokens) + scratch " << mebibytes(estimate.scratch_bytes)
-      << " = " << mebibytes(estimate.total_bytes());
+      << " + structured output " << mebibytes(estimate.constraint_bytes) << " = " << mebibytes(estimate.total_bytes());
   if (estimate.budget_bytes != 0) out << ", budget " << mebibytes(estimate.budget_bytes);
   if (estimate.shrunk()) out << "; context shrunk from " << estimate.context_wanted;
   return out.str();

@@ -16,13 +16,14 @@ struct MemoryEstimate {
   std::uint64_t weight_bytes = 0;
   std::uint64_t kv_bytes = 0;
   std::uint64_t scratch_bytes = 0;
+  std::uint64_t constraint_bytes = 0;  // of the host, which is where a software or integrated device has its own
   std::uint64_t budget_bytes = 0;
   std::uint32_t context = 0;  // per slot, as it will run
   std::uint32_t context_wanted = 0;
   std::uint32_t slots = 0;
   std::uint32_t pages = 0;  // KV pages of 32 tokens, all slots
 
-  std::uint64_t total_bytes() const { return weight_bytes + kv_bytes + scratch_bytes; }
+  std::uint64_t total_bytes() const { return weight_bytes + kv_bytes + scratch_bytes + constraint_bytes; }
   bool shrunk() const { return context < context_wanted; }
 };
 

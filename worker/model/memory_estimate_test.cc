@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "common/grammar/limits.h"
 #include "worker/model/gguf_file.h"
 #include "worker/model/weights.h"
 #include "worker/testing/tiny_model.h"
@@ -37,11 +38,25 @@ TEST(MemoryEstimate, OC_ENGINE_1006_counts_pages_of_all_slots) {
   EXPECT_EQ(estimate->kv_bytes, estimate->pages * kv_page_bytes(config()));
 }
 
+// What constraints may take is no more to be had from the context.
+TEST(MemoryEstimate, OC_ENGINE_1006_counts_what_structured_output_may_take) {
+  BackendOptions options;
+  options.context = 1024;
+  const auto estimate = estimate_memory(config(), 100 * kMiB, options, 0);
+  ASSERT_TRUE(estimate.ok());
+  EXPECT_EQ(estimate->constraint_bytes, grammar::kConstraintBytesMax);
+  EXPECT_EQ(estimate->total_bytes(),
+            100 * kMiB + estimate->kv_bytes + estimate->scratch_bytes + grammar::kConstraintBytesMax);
+  EXPECT_NE(describe(*estimate).find("structured output 88 MiB"), std::string::npos) << describe(*estimate);
+  EXPECT_TRUE(estimate_memory(config(), 100 * kMiB, options, estimate->total_bytes()).ok());
+  EXPECT_FALSE(estimate_memory(config(), 100 * kMiB, options, estimate->total_bytes() - 1).ok());
+}
+
 TEST(MemoryEstimate, OC_ENGINE_1006_shrinks_the_models_own_context_and_says_so) {
-  const auto estimate = estimate_memory(config(), 100 * kMiB, {}, 300 * kMiB);
+  const auto estimate = estimate_memory(config(), 100 * kMiB, {}, 400 * kMiB);
   ASSERT_TRUE(estimate.ok());
   EXPECT_TRUE(estimate->shrunk());
-  EXPECT_LE(estimate->total_bytes(), 300 * kMiB);
+  EXPECT_LE(estimate->total_bytes(), 400 * kMiB);
   EXPECT_GE(estimate->context, 512u);
   EXPECT_EQ(estimate->context % 32, 0u);
   EXPECT_NE(describe(*estimate).find("context shrunk from 8192"), std::string::npos);

@@ -25,6 +25,7 @@
 #include "worker/core/generation_batch.h"
 #include "worker/core/score_job.h"
 #include "worker/grammar/constraint_mask.h"
+#include "worker/grammar/constraint_store.h"
 #include "worker/shell/model_texts.h"
 #include "worker/shell/score_desk.h"
 
@@ -159,7 +160,9 @@ class NativeEngine final : public GenerationEngine {
 
   // Made before anybody is told that the model is loaded, then the preparing thread's. What it hands out is used on the
   // engine thread alone.
-  std::unique_ptr<ConstraintStore> constraints_;
+  std::shared_ptr<const VocabularyTrie> vocabulary_;
+  std::shared_ptr<WorkBudget> constraint_work_;
+  ConstraintStore constraints_;
 
   std::function<void()> burst_over_;  // set before the first submission, which publishes it; may be empty
 

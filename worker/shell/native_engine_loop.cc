@@ -58,7 +58,8 @@ bool NativeEngine::load() {
   tally_.kv_pages_total = limits.pages_total;
   tally_.memory_used_bytes = model_.info.memory_bytes;
   publish_counters();
-  constraints_ = std::make_unique<ConstraintStore>(std::make_shared<const VocabularyTrie>(*model_.tokenizer));
+  vocabulary_ = std::make_shared<const VocabularyTrie>(*model_.tokenizer);
+  constraint_work_ = std::make_shared<WorkBudget>(grammar::kWorkBytesMax, kWorkShareMax);
   const std::lock_guard lock(mutex_);
   loaded_ = {{model_.tokenizer, model_.chat_template}, model_.pooling, limits.context};
   info_ = model_.info;

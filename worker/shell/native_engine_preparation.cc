@@ -176,13 +176,21 @@ NativeEngine::Prepared NativeEngine::prepare(ScoreRequest request, Instant deadl
 
 Result<std::shared_ptr<const TokenMask>, EngineFailure> NativeEngine::mask_of(const grammar::Constraint& constraint,
                                                                               std::uint32_t tokens_max) {
-  const auto compiled = constraints_->find(constraint);
-  if (!compiled.ok()) {
-    const grammar::GrammarError& error = compiled.error();
-    return Err{failure(Outcome::INVALID_PARAMS, (error.where.empty() ? "" : error.where + ": ") + error.message,
-                       "constraint")};
+  auto compiled = constraints_.find(constraint);
+  if (compiled == nullptr) {
+    auto made = TokenConstraint::create(constraint, vocabulary_, constraint_work_);
+    if (!made.ok()) {
+      const grammar::GrammarError& error = made.error();
+      return Err{failure(Outcome::INVALID_PARAMS, (error.where.empty() ? "" : error.where + ": ") + error.message,
+                         "constraint")};
+    }
+    compiled = constraints_.keep(constraint, std::move(made).value());
   }
-  return std::shared_ptr<const TokenMask>(std::make_shared<ConstraintMask>(compiled.value(), tokens_max));
+  // OC-GRAMMAR-1035.
+  if (compiled == nullptr) {
+    return Err{failure(Outcome::NO_PAGES, "the constraints in use leave no room for one more", "constraint")};
+  }
+  return std::shared_ptr<const TokenMask>(std::make_shared<ConstraintMask>(std::move(compiled), tokens_max));
 }
 
 }  // namespace orch::worker

@@ -20,7 +20,7 @@ TEST(NativeEngine, OC_GRAMMAR_1020_constrained_text_is_of_its_language_whatever_
   auto network = grammar::compile(grammar::ConstraintKind::json_schema, kPairSchema);
   grammar::ByteSet every;
   every.set();
-  auto judge = grammar::Automaton::create(std::move(network).value(), every);
+  auto judge = grammar::Automaton::create(network.value(), every);
   ASSERT_TRUE(judge.ok());
   for (std::uint64_t number = 1; number <= 12; ++number) {
     const auto sink = world.submit(number, "prompt", 120, [&](GenerationRequest& request) {
