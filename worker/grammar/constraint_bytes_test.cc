@@ -10,6 +10,7 @@
 #include "common/grammar/limits.h"
 #include "worker/grammar/constraint_mask.h"
 #include "worker/grammar/constraint_store.h"
+#include "worker/grammar/large_constraints_fixture.h"
 #include "worker/grammar/vocabulary_fixture.h"
 
 namespace {
@@ -44,42 +45,9 @@ namespace {
 
 using grammar::Constraint;
 using grammar::ConstraintKind;
+using testing::large_constraints;
 using testing::pieces_of_documents;
 using testing::trie_of;
-
-// Every set is written anew, with the escapes of JSON.
-std::string string_of_sets(const std::string& name, std::size_t count) {
-  std::string pattern = name;
-  for (std::size_t i = 0; i < count; ++i) {
-    pattern += std::string("[^") + static_cast<char>('A' + i % 26) + static_cast<char>('a' + i / 26 % 26) +
-               static_cast<char>('0' + i / 676 % 10) + "]";
-  }
-  return R"({"type":"string","pattern":"^)" + pattern + R"($"})";
-}
-
-std::string object_of_numbers(const std::string& name, std::size_t count, const std::string& bounds) {
-  std::string properties;
-  for (std::size_t i = 0; i < count; ++i) {
-    properties +=
-        (i == 0 ? "" : ",") + ("\"" + name + "_" + std::to_string(i)) + R"(":{"type":"number",)" + bounds + "}";
-  }
-  return R"({"type":"object","properties":{)" + properties + "}}";
-}
-
-// Constraints near the limits of OC-GRAMMAR-1030, each of another text: of many states, of many edges, of many
-// readings.
-std::vector<Constraint> largest(std::size_t number) {
-  const std::string name = std::to_string(number);
-  std::string calls = "root ::= a" + name + "\n" + "a" + name + " ::= b{1,40}\nb ::= ";
-  for (std::size_t i = 0; i < 900; ++i) calls += (i == 0 ? "" : " | ") + ("\"" + std::to_string(i) + "\" b? [x-z]");
-  return {{ConstraintKind::json_schema, object_of_numbers(name, 430, R"("minimum":-1.2345678,"maximum":9.8765432)")},
-          {ConstraintKind::json_schema, string_of_sets(name, 400)},
-          {ConstraintKind::regex, "n" + name + "([ab]{0,60}[^\"]{0,40}\\u00e9?){0,120}"},
-          {ConstraintKind::regex, name + "([a-z]?x?y?z?){0,8000}"},
-          {ConstraintKind::gbnf, calls},
-          {ConstraintKind::regex, name + "([ab]*a[ab]{16})+"},
-          {ConstraintKind::regex, name + "([ab]*a[ab]{13}|c|d|e|f|g|h|i|j|k|l|m|n|o|p|q|r|s|t|u|v)+"}};
-}
 
 struct Kept {
   explicit Kept(std::shared_ptr<const VocabularyTrie> given) : trie(std::move(given)) {}
@@ -128,7 +96,7 @@ TEST(ConstraintBytes, OC_GRAMMAR_1035_a_flood_of_constraints_stays_within_the_bu
   std::size_t most_held = 0;
   std::size_t most_work = 0;
   for (std::size_t number = 0; number < 8; ++number) {
-    for (const Constraint& wanted : largest(number)) {
+    for (const Constraint& wanted : large_constraints(number)) {
       if (number >= 4 && wanted.kind != ConstraintKind::json_schema) continue;  // they fill the masks' part by then
       const auto constraint = kept.get(wanted);
       ASSERT_NE(constraint, nullptr) << wanted.text.substr(0, 60);
@@ -159,7 +127,7 @@ TEST(ConstraintBytes, OC_GRAMMAR_1035_a_flood_of_constraints_stays_within_the_bu
 TEST(ConstraintBytes, OC_GRAMMAR_1035_compiling_takes_no_more_than_its_part) {
   const auto trie = trie_of({});
   std::size_t worst = 0;
-  for (const Constraint& wanted : largest(7)) {
+  for (const Constraint& wanted : large_constraints(7)) {
     const std::size_t before = live;
     most = before;
     const auto made = TokenConstraint::create(wanted, trie);

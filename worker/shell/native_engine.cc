@@ -14,7 +14,7 @@ NativeEngine::NativeEngine(Options options, Loader loader)
     : options_(std::move(options)), loader_(std::move(loader)), info_(options_.initial), refusal_(unloaded()) {
   ORCH_CHECK(options_.clock != nullptr);
   thread_ = std::thread([this] { run(); });
-  preparing_ = std::thread([this] { run_preparations(); });
+  for (Lane& lane : lanes_) lane.thread = std::thread([this, &lane] { run_preparations(lane); });
 }
 
 NativeEngine::~NativeEngine() {
@@ -23,9 +23,9 @@ NativeEngine::~NativeEngine() {
     stopping_ = true;
   }
   mail_.notify_all();
-  to_prepare_.notify_all();
+  for (Lane& lane : lanes_) lane.wakes.notify_all();
   thread_.join();
-  preparing_.join();
+  for (Lane& lane : lanes_) lane.thread.join();
 }
 
 EngineInfo NativeEngine::info() const {

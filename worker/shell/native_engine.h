@@ -1,13 +1,15 @@
 // The generation engine of workerd: a tokenizer, a chat template and a backend behind the GenerationEngine port.
 //
 // Threads: one engine thread loads the model, then runs steps; it alone touches the backend and the batch, and it makes
-// every sink call. A second one prepares what is submitted, in order: it renders, tokenizes and compiles constraints,
-// so that a long prompt delays neither a step nor the caller, who has its holder's heartbeats to read (OC-WORKER-1005).
-// submit(), cancel(), info(), counters() and count_tokens() may be called from any thread and only exchange data with
-// the two under a mutex; count_tokens() and its like compute in their caller. Cancel and deadlines take effect between
-// steps, and on what is being prepared at once.
+// every sink call. Two others prepare what is submitted: they render, tokenize and compile constraints, so that a long
+// prompt delays neither a step nor the caller, who has its holder's heartbeats to read (OC-WORKER-1005). One takes what
+// is short, the other the rest, each in order (OC-WORKER-1007). submit(), cancel(), info(), counters() and
+// count_tokens() may be called from any thread and only exchange data with the three under a mutex; count_tokens() and
+// its like compute in their caller. Cancel and deadlines take effect between steps, and on what is being prepared at
+// once.
 #pragma once
 
+#include <array>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -27,6 +29,7 @@
 #include "worker/grammar/constraint_mask.h"
 #include "worker/grammar/constraint_store.h"
 #include "worker/shell/model_texts.h"
+#include "worker/shell/preparation_lane.h"
 #include "worker/shell/score_desk.h"
 
 namespace orch::worker {
@@ -55,9 +58,9 @@ class NativeEngine final : public GenerationEngine {
     std::function<void(const EngineFailure&)> on_failure;
     // Called before it, and before any job is told, when it was the backend; may be empty.
     std::function<void(const BackendFault&)> on_fault;
-    // Called at the top of both threads (priority); may be empty.
+    // Called at the top of each thread (priority); may be empty.
     std::function<void()> on_thread_start;
-    // Called on the preparing thread before it turns to a submission, for tests; may be empty.
+    // Called on a preparing thread before it turns to a submission, for tests; may be empty.
     std::function<void(const DispatchId&)> on_preparation;
   };
 
@@ -96,8 +99,12 @@ class NativeEngine final : public GenerationEngine {
     Sink sink;
     std::function<Prepared()> work;  // the preparing thread's
   };
-  // As many as leases have slots, which admission sees to.
   using Preparations = std::deque<std::shared_ptr<Preparation>>;
+  struct Lane {
+    Preparations waiting;  // the first one is under way; in all lanes as many as leases have slots
+    std::condition_variable wakes;
+    std::thread thread;
+  };
   struct Mail {
     std::vector<Submission> submissions;
     std::vector<DispatchId> cancels;
@@ -113,16 +120,17 @@ class NativeEngine final : public GenerationEngine {
   Result<Loaded, EngineFailure> loaded() const;
   Instant deadline_of(const std::optional<Duration>& left) const;
 
-  void begin(Preparation preparation);
-  void run_preparations();
-  Prepared prepare(GenerationRequest request, Instant deadline);
+  void begin(Preparation preparation, PreparationLane lane);
+  void run_preparations(Lane& lane);
+  Prepared prepare(GenerationRequest request, std::shared_ptr<TokenConstraint> kept, Instant deadline);
   Prepared prepare(const EmbedRequest& request, Instant deadline) const;
   Prepared prepare(ScoreRequest request, Instant deadline) const;
-  // Compiles it, or finds it compiled.
-  Result<std::shared_ptr<const TokenMask>, EngineFailure> mask_of(const grammar::Constraint& constraint,
-                                                                  std::uint32_t tokens_max);
+  // Null: not kept.
+  std::shared_ptr<TokenConstraint> kept_constraint(const grammar::Constraint& constraint);
+  // Compiles it unless it is kept.
+  Result<std::shared_ptr<TokenConstraint>, EngineFailure> compiled(const grammar::Constraint& constraint);
   // mutex_ held, both. The second: when the next deadline among those that are left is.
-  Preparations::iterator end_preparation(Preparations::iterator preparation, EngineFailure why);
+  Preparations::iterator end_preparation(Lane& lane, Preparations::iterator preparation, EngineFailure why);
   Instant expire_preparations(Instant now);
 
   void run();
@@ -148,21 +156,20 @@ class NativeEngine final : public GenerationEngine {
 
   mutable std::mutex mutex_;  // guards the block below
   std::condition_variable mail_;
-  std::condition_variable to_prepare_;
   Mail letters_;
-  Preparations preparations_;  // the first one is under way
+  std::array<Lane, kPreparationLanes> lanes_;
   std::set<DispatchId> open_;  // whose sinks have not been told of their end
   bool stopping_ = false;
   EngineInfo info_;
   EngineFailure refusal_;  // of a job, while the engine is not ready
   EngineCounters counters_;
   Loaded loaded_;
+  ConstraintStore constraints_;  // what it hands out is used on the engine thread alone
 
-  // Made before anybody is told that the model is loaded, then the preparing thread's. What it hands out is used on the
-  // engine thread alone.
+  // Made before anybody is told that the model is loaded, then not changed. The second one is the engine thread's; the
+  // others only hand it on.
   std::shared_ptr<const VocabularyTrie> vocabulary_;
   std::shared_ptr<WorkBudget> constraint_work_;
-  ConstraintStore constraints_;
 
   std::function<void()> burst_over_;  // set before the first submission, which publishes it; may be empty
 
@@ -179,7 +186,6 @@ class NativeEngine final : public GenerationEngine {
   bool lost_ = false;
 
   std::thread thread_;
-  std::thread preparing_;
 };
 
 }  // namespace orch::worker

@@ -278,7 +278,9 @@ void NativeEngine::refuse_rest() {
       mail_.wait(lock, [this] { return stopping_ || !letters_.empty(); });
       last = stopping_;
       if (!last) refusal = refusal_;
-      while (last && !preparations_.empty()) end_preparation(preparations_.begin(), stopping);
+      for (Lane& lane : lanes_) {
+        while (last && !lane.waiting.empty()) end_preparation(lane, lane.waiting.begin(), stopping);
+      }
       std::swap(mail, letters_);
     }
     if (last && batch_ != nullptr) {

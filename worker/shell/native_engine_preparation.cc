@@ -1,6 +1,6 @@
-// The preparing thread of NativeEngine: makes of what is submitted what the engine thread can run, one after another
-// and in order, and posts it there. What is cancelled or overdue before its turn has come to an end is posted as
-// refused.
+// The preparing threads of NativeEngine: each makes of what is submitted to its lane what the engine thread can run,
+// one after another and in order, and posts it there. What is cancelled or overdue before its turn has come to an end
+// is posted as refused.
 #include <algorithm>
 #include <utility>
 
@@ -23,92 +23,113 @@ Instant NativeEngine::deadline_of(const std::optional<Duration>& left) const {
 void NativeEngine::submit(GenerationRequest request, std::shared_ptr<GenerationSink> sink) {
   const DispatchId id = request.id;
   const Instant deadline = deadline_of(request.deadline);
+  PreparationLane lane = lane_of(request.prompt);
+  std::shared_ptr<TokenConstraint> kept;
+  if (request.constraint) {
+    kept = kept_constraint(*request.constraint);
+    if (kept == nullptr) lane = PreparationLane::slow;
+  }
   begin({id, deadline, std::move(sink),
-         [this, deadline, request = std::move(request)]() mutable { return prepare(std::move(request), deadline); }});
+         [this, deadline, kept = std::move(kept), request = std::move(request)]() mutable {
+           return prepare(std::move(request), std::move(kept), deadline);
+         }},
+        lane);
 }
 
 // OC-ENGINE-1022.
 void NativeEngine::embed(EmbedRequest request, std::shared_ptr<EmbedSink> sink) {
   const DispatchId id = request.id;
   const Instant deadline = deadline_of(request.deadline);
+  const PreparationLane lane = lane_of(request.prompt);
   begin({id, deadline, std::move(sink),
-         [this, deadline, request = std::move(request)] { return prepare(request, deadline); }});
+         [this, deadline, request = std::move(request)] { return prepare(request, deadline); }},
+        lane);
 }
 
 void NativeEngine::score(ScoreRequest request, std::shared_ptr<ScoreSink> sink) {
   const DispatchId id = request.id;
   const Instant deadline = deadline_of(request.deadline);
+  const PreparationLane lane = lane_of(request);
   begin({id, deadline, std::move(sink),
-         [this, deadline, request = std::move(request)]() mutable { return prepare(std::move(request), deadline); }});
+         [this, deadline, request = std::move(request)]() mutable { return prepare(std::move(request), deadline); }},
+        lane);
 }
 
-void NativeEngine::begin(Preparation preparation) {
+// OC-WORKER-1007.
+void NativeEngine::begin(Preparation preparation, PreparationLane by_size) {
+  Lane& lane = lanes_[static_cast<std::size_t>(by_size)];
   {
     const std::lock_guard lock(mutex_);
     if (open_.insert(preparation.id).second) {
-      preparations_.push_back(std::make_shared<Preparation>(std::move(preparation)));
+      lane.waiting.push_back(std::make_shared<Preparation>(std::move(preparation)));
     } else {
       letters_.submissions.push_back({preparation.id, std::move(preparation.sink),
                                       failure(Outcome::DUPLICATE_ATTEMPT, "this job and attempt is running"), false});
     }
   }
-  to_prepare_.notify_one();
+  lane.wakes.notify_one();
   mail_.notify_one();  // a refusal to tell, or a deadline to keep
 }
 
 void NativeEngine::cancel(const DispatchId& id) {
   {
     const std::lock_guard lock(mutex_);
-    const auto found = std::find_if(preparations_.begin(), preparations_.end(),
-                                    [&id](const auto& preparation) { return preparation->id == id; });
-    if (found != preparations_.end())
-      end_preparation(found, failure(Outcome::CANCELED, "canceled before it ran"));
-    else
-      letters_.cancels.push_back(id);
+    bool is_prepared = true;
+    for (Lane& lane : lanes_) {
+      const auto found = std::find_if(lane.waiting.begin(), lane.waiting.end(),
+                                      [&id](const auto& preparation) { return preparation->id == id; });
+      if (found == lane.waiting.end()) continue;
+      end_preparation(lane, found, failure(Outcome::CANCELED, "canceled before it ran"));
+      is_prepared = false;
+    }
+    if (is_prepared) letters_.cancels.push_back(id);
   }
   mail_.notify_one();
 }
 
 // What its thread may still make of it is thrown away.
-NativeEngine::Preparations::iterator NativeEngine::end_preparation(Preparations::iterator preparation,
+NativeEngine::Preparations::iterator NativeEngine::end_preparation(Lane& lane, Preparations::iterator preparation,
                                                                    EngineFailure why) {
   letters_.submissions.push_back({(*preparation)->id, std::move((*preparation)->sink), std::move(why)});
-  return preparations_.erase(preparation);
+  return lane.waiting.erase(preparation);
 }
 
 Instant NativeEngine::expire_preparations(Instant now) {
   Instant next = Instant::never();
-  for (auto each = preparations_.begin(); each != preparations_.end();) {
-    if ((*each)->deadline <= now) {
-      each = end_preparation(
-          each, failure(Outcome::DECODE_TIMEOUT, "the deadline passed while it was prepared", "deadline_ms"));
-      continue;
+  for (Lane& lane : lanes_) {
+    for (auto each = lane.waiting.begin(); each != lane.waiting.end();) {
+      if ((*each)->deadline <= now) {
+        each = end_preparation(
+            lane, each, failure(Outcome::DECODE_TIMEOUT, "the deadline passed while it was prepared", "deadline_ms"));
+        continue;
+      }
+      next = std::min(next, (*each)->deadline);
+      ++each;
     }
-    next = std::min(next, (*each)->deadline);
-    ++each;
   }
   return next;
 }
 
-void NativeEngine::run_preparations() {
+void NativeEngine::run_preparations(Lane& lane) {
   if (options_.on_thread_start) options_.on_thread_start();
   std::unique_lock lock(mutex_);
   for (;;) {
-    to_prepare_.wait(lock, [this] { return stopping_ || !preparations_.empty(); });
+    lane.wakes.wait(lock, [&] { return stopping_ || !lane.waiting.empty(); });
     if (stopping_) return;
-    const std::shared_ptr<Preparation> turn = preparations_.front();
+    const std::shared_ptr<Preparation> turn = lane.waiting.front();
     lock.unlock();
     if (options_.on_preparation) options_.on_preparation(turn->id);
     Prepared what = turn->work();
     lock.lock();
-    if (preparations_.empty() || preparations_.front() != turn) continue;  // it has been ended
+    if (lane.waiting.empty() || lane.waiting.front() != turn) continue;  // it has been ended
     letters_.submissions.push_back({turn->id, std::move(turn->sink), std::move(what)});
-    preparations_.pop_front();
+    lane.waiting.pop_front();
     mail_.notify_one();
   }
 }
 
-NativeEngine::Prepared NativeEngine::prepare(GenerationRequest request, Instant deadline) {
+NativeEngine::Prepared NativeEngine::prepare(GenerationRequest request, std::shared_ptr<TokenConstraint> kept,
+                                             Instant deadline) {
   const auto ready = loaded();
   if (!ready.ok()) return ready.error();
   SequenceRequest sequence;
@@ -135,9 +156,12 @@ NativeEngine::Prepared NativeEngine::prepare(GenerationRequest request, Instant 
   if (!ids.ok()) return ids.error();
   sequence.prompt = std::move(ids.value());
   if (request.constraint) {
-    auto mask = mask_of(*request.constraint, request.max_tokens);
-    if (!mask.ok()) return mask.error();
-    sequence.mask = std::move(mask.value());
+    if (kept == nullptr) {
+      auto made = compiled(*request.constraint);
+      if (!made.ok()) return made.error();
+      kept = std::move(made.value());
+    }
+    sequence.mask = std::make_shared<ConstraintMask>(std::move(kept), request.max_tokens);
   }
   return sequence;
 }
@@ -174,23 +198,23 @@ NativeEngine::Prepared NativeEngine::prepare(ScoreRequest request, Instant deadl
   return ScoreJob(std::move(request), std::move(prompts.value()), deadline);
 }
 
-Result<std::shared_ptr<const TokenMask>, EngineFailure> NativeEngine::mask_of(const grammar::Constraint& constraint,
-                                                                              std::uint32_t tokens_max) {
-  auto compiled = constraints_.find(constraint);
-  if (compiled == nullptr) {
-    auto made = TokenConstraint::create(constraint, vocabulary_, constraint_work_);
-    if (!made.ok()) {
-      const grammar::GrammarError& error = made.error();
-      return Err{failure(Outcome::INVALID_PARAMS, (error.where.empty() ? "" : error.where + ": ") + error.message,
-                         "constraint")};
-    }
-    compiled = constraints_.keep(constraint, std::move(made).value());
+std::shared_ptr<TokenConstraint> NativeEngine::kept_constraint(const grammar::Constraint& constraint) {
+  const std::lock_guard lock(mutex_);
+  return constraints_.find(constraint);
+}
+
+Result<std::shared_ptr<TokenConstraint>, EngineFailure> NativeEngine::compiled(const grammar::Constraint& constraint) {
+  if (auto kept = kept_constraint(constraint)) return kept;  // by one before it in this lane
+  auto made = TokenConstraint::create(constraint, vocabulary_, constraint_work_);
+  if (!made.ok()) {
+    const grammar::GrammarError& error = made.error();
+    return Err{failure(Outcome::INVALID_PARAMS, (error.where.empty() ? "" : error.where + ": ") + error.message,
+                       "constraint")};
   }
+  const std::lock_guard lock(mutex_);
+  if (auto kept = constraints_.keep(constraint, std::move(made).value())) return kept;
   // OC-GRAMMAR-1035.
-  if (compiled == nullptr) {
-    return Err{failure(Outcome::NO_PAGES, "the constraints in use leave no room for one more", "constraint")};
-  }
-  return std::shared_ptr<const TokenMask>(std::make_shared<ConstraintMask>(std::move(compiled), tokens_max));
+  return Err{failure(Outcome::NO_PAGES, "the constraints in use leave no room for one more", "constraint")};
 }
 
 }  // namespace orch::worker

@@ -56,16 +56,118 @@ TEST(NativeEngine, OC_WORKER_1005_a_cancel_ends_what_is_being_prepared_at_once) 
   EXPECT_EQ(again->started_, 4u);
 }
 
-TEST(NativeEngine, E5_the_deadline_of_what_is_being_prepared_is_kept) {
+grammar::Constraint matching(std::string regex) { return {grammar::ConstraintKind::regex, std::move(regex)}; }
+
+// Job 2 is what takes long; the engine says what was prepared by what has ended while it is held.
+TEST(NativeEngine, OC_WORKER_1007_what_is_short_waits_for_nothing_long) {
+  for (const bool by_size : {false, true}) {
+    SlowWorld slow;
+    slow.gate.allow(0);
+    const auto held = slow.world.submit(2, by_size ? std::string(kSwiftBytesMax + 1, 'x') : "abc", 5,
+                                        [&](GenerationRequest& request) {
+                                          if (!by_size) request.constraint = matching("[a-z]{3}x");
+                                        });
+    const auto behind =
+        slow.world.submit(3, "abc", 5, [](GenerationRequest& request) { request.constraint = matching("[a-z]{3}y"); });
+    const auto swift = slow.world.submit(4, "abc", 5);
+    swift->wait_end();
+    EXPECT_TRUE(swift->result_.has_value());
+    EXPECT_FALSE(behind->started_ || behind->failure_) << "in order among those that may take long";
+    slow.gate.open();
+    held->wait_end();
+    behind->wait_end();
+    EXPECT_EQ(held->result_.has_value(), !by_size) << "its text cannot fit";
+    EXPECT_TRUE(behind->result_.has_value());
+  }
+}
+
+TEST(NativeEngine, OC_WORKER_1007_a_constraint_that_is_kept_makes_nothing_long) {
+  SlowWorld slow;
+  const auto with = [](const char* regex) {
+    return [regex](GenerationRequest& request) { request.constraint = matching(regex); };
+  };
+  slow.world.submit(1, "abc", 5, with("[a-z]{3}x"))->wait_end();
+  slow.gate.allow(0);
+  const auto held = slow.world.submit(2, "abc", 5, with("[a-z]{3}y"));
+  const auto kept = slow.world.submit(3, "abc", 5, with("[a-z]{3}x"));
+  kept->wait_end();
+  ASSERT_TRUE(kept->result_.has_value());
+  EXPECT_EQ(kept->text_.back(), 'x');
+  slow.gate.open();
+  held->wait_end();
+  EXPECT_EQ(held->text_.back(), 'y');
+}
+
+TEST(NativeEngine, OC_WORKER_1007_cancel_and_destruction_reach_both_lanes) {
   SlowWorld slow;
   slow.gate.allow(0);
-  const auto prepared =
-      slow.world.submit(2, "abc", 5, [](GenerationRequest& request) { request.deadline = Duration::milliseconds(5); });
-  slow.world.clock_ns += 5'000'000;
-  prepared->wait_end();
-  EXPECT_EQ(prepared->failure_->outcome, Outcome::DECODE_TIMEOUT);
-  EXPECT_EQ(prepared->failure_->field, "deadline_ms");
-  slow.gate.open();
+  const auto add = [](GenerationRequest& request) { request.constraint = matching("[a-z]{3}x"); };
+  const auto held = slow.world.submit(2, "abc", 5, add);
+  const auto canceled = slow.world.submit(3, "abc", 5, add);
+  const auto waiting = slow.world.submit(4, "abc", 5, add);
+  slow.world.engine->cancel(job(3));
+  canceled->wait_end();
+  EXPECT_EQ(canceled->failure_->outcome, Outcome::CANCELED);
+  std::thread opener([&] {
+    held->wait_end();
+    waiting->wait_end();
+    slow.gate.open();
+  });
+  slow.world.engine.reset();
+  opener.join();
+  EXPECT_EQ(held->failure_->outcome, Outcome::CANCELED);
+  EXPECT_EQ(waiting->failure_->outcome, Outcome::CANCELED);
+}
+
+TEST(PreparationLane, OC_WORKER_1007_is_told_by_what_a_request_says_of_its_size) {
+  const auto of_text = [](std::size_t bytes) {
+    EnginePrompt prompt;
+    prompt.text.assign(bytes, 'x');
+    return lane_of(prompt);
+  };
+  EXPECT_EQ(of_text(kSwiftBytesMax), PreparationLane::swift);
+  EXPECT_EQ(of_text(kSwiftBytesMax + 1), PreparationLane::slow);
+  const auto of_ids = [](std::size_t ids) {
+    EnginePrompt prompt;
+    prompt.token_ids.assign(ids, 1);
+    return lane_of(prompt);
+  };
+  EXPECT_EQ(of_ids(kSwiftBytesMax / 4), PreparationLane::swift);
+  EXPECT_EQ(of_ids(kSwiftBytesMax / 4 + 1), PreparationLane::slow);
+  const auto of_messages = [](std::size_t messages, std::size_t bytes) {
+    EnginePrompt prompt;
+    prompt.messages.assign(messages, {"user", std::string(bytes, 'x')});
+    return lane_of(prompt);
+  };
+  EXPECT_EQ(of_messages(kSwiftMessagesMax, 1), PreparationLane::swift);
+  EXPECT_EQ(of_messages(kSwiftMessagesMax + 1, 1), PreparationLane::slow);
+  EXPECT_EQ(of_messages(2, kSwiftBytesMax / 2 - 4), PreparationLane::swift);
+  EXPECT_EQ(of_messages(2, kSwiftBytesMax / 2 - 3), PreparationLane::slow) << "roles are rendered too";
+  const auto of_score = [](std::size_t items, std::size_t query) {
+    ScoreRequest request;
+    request.query_text.assign(query, 'x');
+    request.item_texts.assign(items, "x");
+    return lane_of(request);
+  };
+  EXPECT_EQ(of_score(64, 255), PreparationLane::swift);
+  EXPECT_EQ(of_score(64, 256), PreparationLane::slow) << "the query is read with each item";
+  EXPECT_EQ(of_score(65, 1), PreparationLane::slow);
+}
+
+TEST(NativeEngine, E5_the_deadline_of_what_is_being_prepared_is_kept) {
+  for (const bool constrained_too : {false, true}) {  // in either lane
+    SlowWorld slow;
+    slow.gate.allow(0);
+    const auto prepared = slow.world.submit(2, "abc", 5, [&](GenerationRequest& request) {
+      if (constrained_too) request.constraint = matching("[a-z]{3}x");
+      request.deadline = Duration::milliseconds(5);
+    });
+    slow.world.clock_ns += 5'000'000;
+    prepared->wait_end();
+    EXPECT_EQ(prepared->failure_->outcome, Outcome::DECODE_TIMEOUT);
+    EXPECT_EQ(prepared->failure_->field, "deadline_ms");
+    slow.gate.open();
+  }
 }
 
 TEST(NativeEngine, OC_WORKER_1005_a_second_one_of_its_name_is_refused_and_a_cancel_is_the_firsts) {
