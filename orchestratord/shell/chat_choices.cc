@@ -71,6 +71,7 @@ class ChatAnswer {
       add_served_by_headers(head, *by, setup_.task_id);
     else
       head.with("X-Orch-Task-Id", setup_.task_id);
+    if (setup_.limits.add_to_head) setup_.limits.add_to_head(head);
     writer_.begin(std::move(head), setup_.limits.heartbeat);
     for (std::uint32_t i = 0; i < setup_.choices; ++i) {
       static_cast<void>(
@@ -126,6 +127,7 @@ class ChatAnswer {
     append_chat_completion(body, setup_.identity, choices_, usage_);
     HttpResponse response = HttpResponse::json(200, std::move(body));
     if (served_by_) add_served_by_headers(response, *served_by_, setup_.task_id);
+    if (setup_.limits.add_to_head) setup_.limits.add_to_head(response);
     setup_.exchange->reply(std::move(response));
     return ReaderSink::Took::ok;
   }

@@ -392,7 +392,7 @@ void HttpApi::Parts::chat_choices(const HttpExchangePtr& exchange, const ChatReq
   const auto begun = std::make_shared<Begun>();
   ChatChoicesSetup setup;
   setup.exchange = exchange;
-  setup.limits = {config.streams.buffer_bytes_max, Duration::milliseconds(config.streams.heartbeat_ms)};
+  setup.limits = sink_limits(request.spec.tenant, request.spec.session);
   setup.identity = std::move(identity);
   setup.task_id = request.spec.id.to_string();
   setup.choices = request.choices;

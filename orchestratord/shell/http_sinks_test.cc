@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "orchestratord/shell/chat_choices.h"
 #include "orchestratord/shell/client_desk.h"
 
 namespace orch::gateway {
@@ -180,6 +181,37 @@ TEST(ChatStreamSink, without_heartbeats_the_head_waits_for_a_worker) {
   const auto sink = chat_sink(exchange, {.pending_bytes_max = 4096, .heartbeat = Duration{}});
   sink->opened(JobId{});
   EXPECT_FALSE(exchange->overdue);
+}
+
+// What is left when the head is written, once for all choices.
+TEST(ChatChoices, OC_BUDGET_1005_the_head_says_what_is_left_of_the_budgets) {
+  for (const bool stream : {false, true}) {
+    for (const bool waits : {false, true}) {
+      if (waits && !stream) continue;  // a whole answer has its head at its end
+      const auto exchange = std::make_shared<RecordingExchange>();
+      int left = 40;
+      ChatChoicesSetup setup;
+      setup.exchange = exchange;
+      setup.limits = kLimits;
+      setup.limits.add_to_head = [&left](HttpResponse& head) {
+        head.with("X-Budget-Tokens-Remaining", std::to_string(left--));
+      };
+      setup.identity = {"chatcmpl-1", "m", 1};
+      setup.task_id = "task-1";
+      setup.stream = stream;
+      setup.abandon = [](std::uint32_t) {};
+      const auto sinks = make_chat_choice_sinks(std::move(setup));
+      for (const auto& sink : sinks) sink->opened(JobId{});
+      if (waits) exchange->overdue();
+      for (const auto& sink : sinks) {
+        sink->served_by(native_cpu());
+        EXPECT_EQ(sink->event(token("hello")), ReaderSink::Took::ok);
+        EXPECT_EQ(sink->event({3, EndEvent{}}), ReaderSink::Took::ok);
+      }
+      EXPECT_EQ(exchange->header("X-Budget-Tokens-Remaining"), "40") << stream << waits;
+      EXPECT_EQ(left, 39) << stream << waits;
+    }
+  }
 }
 
 TEST(TaskSink, opens_at_once_and_numbers_its_events) {
