@@ -269,7 +269,7 @@ class Run:
         log, junit = self.dir / "logs" / f"{step.name}.log", self.dir / "junit" / (step.name + ("" if step.tests == "behave" else ".xml"))
         command = [part.replace("@JUNIT@", str(junit)) for part in step.command]
         if step.beside:
-            command[:0] = ["nice", "-n", "19"]
+            command[:0] = ["nice", "-n", "39"]  # from any niceness to 19
         start = time.monotonic()
         env = {**os.environ, "LLAMA_ORCH_PROOF_DIR": str(self.dir), "LLAMA_ORCH_BINARIES": str(RELEASE / "bin"), "PYTHONDONTWRITEBYTECODE": "1",
                "PYTHONPATH": str(ROOT / "test-harness/cluster"), "GTEST_OUTPUT": f"xml:{self.dir}/gtest/{step.name}/", **step.env}
