@@ -38,14 +38,15 @@ struct Gateway : Bench {
   }
   Effects dies(const Dispatch& d) {
     step(DispatchBroken{d.dispatch});
-    return gone(d);
+    return gone(d, d.fence.inc);
   }
-  Effects gone(const Dispatch& d) {
+  // The worker of `d` died; its replica's newest process is `newest`.
+  Effects gone(const Dispatch& d, Incarnation newest) {
     ReplicaView view = ready_replica(d.endpoint.substr(6));
-    view.inc = d.fence.inc;
+    view.inc = newest;
     view.state = ReplicaState::backoff;
     view.has_process = false;
-    view.last_error_code = "killed_by_signal";
+    view.last_end = ProcessEnd{d.fence.inc, "killed_by_signal"};
     return step(ReplicaChanged{kLink, view});
   }
 };
@@ -140,9 +141,7 @@ TEST(RefusedElsewhere, OC_MIGR_M8_its_first_death_is_its_last) {
   Gateway gateway;
   gateway.submit(asking(1, "poison"), ReaderId{1});
   gateway.hears("poison", Duration::seconds(60));
-  Dispatch successor = gateway.dispatches.at(0);
-  successor.fence.inc = {1, 2};
-  const Effects death = gateway.gone(successor);  // told before the stream breaks
+  const Effects death = gateway.gone(gateway.dispatches.at(0), {1, 2});  // told before the stream breaks
   EXPECT_EQ(all_of<NotedPoisoned>(death).size(), 1u);
   ASSERT_EQ(gateway.ends.size(), 1u);
   EXPECT_FALSE(gateway.ends[0].failure->retriable());
