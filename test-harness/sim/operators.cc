@@ -1,5 +1,6 @@
 #include "sim/operators.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace orch::sim {
@@ -30,8 +31,9 @@ void Operators::change_tenants(std::size_t gateway) {
   config.tenants[2].running_max = rng.between(0, 2);
   if (rng.below(8) == 0) config.tenants[1].weight = 0;  // impossible
   for (std::size_t i = 0; i < gateways_.size(); ++i) {
-    if (i == gateway || (shared && gateways_[i]->core() != nullptr))
-      gateways_[i]->event(gateway::TenantsChanged{ask(i), config});
+    if (i != gateway && (!shared || gateways_[i]->core() == nullptr)) continue;
+    gateways_[i]->event(gateway::TenantsChanged{ask(i), config});
+    if (config.tenants[1].weight > 0) third_weight_[i] = config.tenants[2].weight;
   }
 }
 
@@ -58,7 +60,8 @@ void Operators::restore() {
     gateway::TenantsConfig config;
     config.tenants.resize(1);  // its weight stays
     config.tenants[0].name = "t2";
-    config.tenants[0].weight = gateways_[i]->core()->tenants().weight("t2");
+    // One that pauses has not heard yet of what it was told last.
+    config.tenants[0].weight = std::max<std::int64_t>(gateways_[i]->core()->tenants().weight("t2"), third_weight_[i]);
     gateways_[i]->event(gateway::TenantsChanged{ask(i), std::move(config)});
     for (const auto& [model, standing] : gateways_[i]->core()->lifecycle().all()) {
       if (standing.state == gateway::ModelState::retired) set_state(i, model, {gateway::ModelState::draft, 0});

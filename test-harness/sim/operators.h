@@ -32,7 +32,8 @@ class Operators {
 
   World& world_;
   std::vector<SimGateway*> gateways_;
-  std::map<RequestId, std::size_t> asked_;  // and not answered: of which gateway
+  std::map<RequestId, std::size_t> asked_;            // and not answered: of which gateway
+  std::map<std::size_t, std::int64_t> third_weight_;  // of t2 at each gateway, as it was told last
   std::uint64_t next_ = 1;
 };
 

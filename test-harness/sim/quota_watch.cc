@@ -62,7 +62,7 @@ void QuotaWatch::check_requests(const std::string& name, const Tenant& of, Insta
 
 void QuotaWatch::taken(const JobSpec& spec, Instant now) {
   Tenant& of = tenant(spec.tenant, now);
-  jobs_[spec.id] = {spec.tenant, epoch_, false};
+  jobs_[spec.id] = {spec.tenant, epoch_, false, of.quotas.requests_per_second > 0};
   ++of.requests;
   ++of.live;
   if (config_.dry_run) return;
@@ -72,13 +72,13 @@ void QuotaWatch::taken(const JobSpec& spec, Instant now) {
   }
 }
 
-// A refusal behind the quota gives everything back.
+// A refusal behind the quota gives everything back, whatever quotas came into force meanwhile.
 void QuotaWatch::returned(JobId id) {
   const auto job = jobs_.find(id);
   if (job == jobs_.end() || job->second.admitted) return;
   Tenant& of = tenants_.at(job->second.tenant);
   --of.live;
-  if (job->second.epoch == epoch_) --of.requests;
+  if (job->second.epoch == epoch_ || job->second.metered) --of.requests;
   jobs_.erase(job);
 }
 

@@ -33,6 +33,7 @@ class QuotaWatch {
     std::string tenant;
     std::uint64_t epoch = 0;  // the quotas it was submitted under
     bool admitted = false;
+    bool metered = false;  // a rate of requests was in force then
   };
   struct Heard {
     std::int64_t said = 0;
