@@ -345,7 +345,7 @@ void SimWorker::answer(const ActiveCall& call, const gateway::Event& event, Worl
   world_.send(call.stream, 0, copies, [to = call.answer, event] { to(event); });
 }
 
-void SimWorker::end_call(const DispatchId& id, const std::optional<Outcome>& failure) {
+void SimWorker::end_call(DispatchId id, const std::optional<Outcome>& failure) {
   const auto it = calls_.find(id);
   if (it == calls_.end()) return;
   const ActiveCall call = std::move(it->second);

@@ -110,7 +110,7 @@ class SimWorker {
   bool dies_at(WorkerPoint point);
   void pump_stops();
   void step(const DispatchId& dispatch);
-  void end_call(const DispatchId& dispatch, const std::optional<Outcome>& failure);
+  void end_call(DispatchId dispatch, const std::optional<Outcome>& failure);
   void stop_call(const DispatchId& dispatch, const std::optional<Outcome>& failure);
   void answer(const ActiveCall& call, const gateway::Event& event, World::Copies copies);
   void check_admission(const gateway::Dispatch& dispatch, const Holder& holder, bool admitted);
