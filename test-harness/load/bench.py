@@ -2,7 +2,8 @@
 
   engine       prefill, first token and decode of the native worker, of llama.cpp's server and of the software Vulkan device
   weights      the same for random models of Q4_1, Q4_0, Q8_0 and Q4_K (--types), and the share of the read bandwidth
-  batch        decoding of 1, 4, 16 and 64 answers at once (--batches) beside the memory's roof; of random models with --types
+  batch        1, 4, 16 and 64 answers at once (--batches), prefill and decode beside the memory's roof: the default model, which is Q4_1, and
+               random models of Q8_0, Q4_0 and Q4_K, or of --types alone
   busy         decoding beside one spinning process a core
   memory       resident memory of each process for the same file, slots and context
   startup      seconds until ready
@@ -39,7 +40,7 @@ from measure import NotHere, cores_busy, machine
 from orch_cluster import MODEL_NAME
 
 # Seconds in which a section ends by itself, counting fewer rounds. `all` ends it after that and the time of starting and ending.
-SECONDS = {"engine": 180, "weights": 480, "batch": 480, "busy": 180, "memory": 60, "startup": 60, "score": 120, "speculation": 240, "masks": 60,
+SECONDS = {"engine": 180, "weights": 480, "batch": 900, "busy": 180, "memory": 60, "startup": 60, "score": 120, "speculation": 240, "masks": 60,
            "vulkan": 600, "gateway": 120, "latency": 240, "control": 420}
 MARGIN_SECONDS = 600
 ALL_ROUNDS = 3

@@ -9,8 +9,8 @@ import subprocess
 import sys
 import time
 
-from measure import (DECODE_TOKENS, LAVAPIPE, PROMPT_WORDS, RANDOM_SHAPE, answer, child_named, cores_busy, measure_chat, memory_mib, own_pool,
-                     random_model, read_bandwidth, rounds_within)
+from measure import (DECODE_TOKENS, LAVAPIPE, PROMPT_WORDS, RANDOM_SHAPE, answer, child_named, cores_busy, measure_chat, memory_mib,
+                     own_instructions, own_pool, random_model, read_bandwidth, rival_instructions, rounds_within)
 from orch_cluster import MODEL_NAME, Cluster, binary_dir, llama_server, model_file, native_pool, request, wait_until
 
 
@@ -23,8 +23,9 @@ def ratio(ours, theirs, target=None):
 def bench_engine(rounds, threads, model, seconds):
     rows = {}
     with contextlib.ExitStack() as stack:
-        targets = {"native cpu": stack.enter_context(Cluster([own_pool(model, threads=threads, slots=1)])).wait_ready().url,
-                   "llama.cpp cpu": stack.enter_context(llama_server(model, threads=threads))}
+        targets = {name: stack.enter_context(Cluster([own_pool(model, threads=threads, slots=1, isa=isa)])).wait_ready().url
+                   for name, isa in own_instructions().items()}
+        targets["llama.cpp cpu"] = stack.enter_context(llama_server(model, threads=threads))
         if LAVAPIPE.exists() and not model:
             os.environ["VK_ICD_FILENAMES"] = str(LAVAPIPE)
             targets["native lavapipe"] = stack.enter_context(Cluster([native_pool(device="vulkan:0", slots=1, ctx=1024)])).wait_ready(120).url
@@ -41,13 +42,15 @@ def bench_engine(rounds, threads, model, seconds):
     medians = {name: [statistics.median(column) for column in zip(*values)] for name, values in rows.items()}
     for name, (prefill, ttft, decode) in medians.items():
         print(f"{name:18}{prefill:15.1f}{ttft * 1000:16.0f}{decode:14.1f}")
-    ours, theirs = medians["native cpu"], medians["llama.cpp cpu"]
-    print(f"native / llama.cpp: prefill {ours[0] / theirs[0]:.2f}x, decode {ours[2] / theirs[2]:.2f}x")
+    theirs = medians["llama.cpp cpu"]
     figures = [{"what": f"{name}: prefill, first token, decode", "value": f"{m[0]:.0f} tok/s, {m[1] * 1000:.0f} ms, {m[2]:.1f} tok/s"}
                for name, m in medians.items()]
     targets = ("3x", "1.5x") if not model else (None, None)  # DESIGN 8 says them of Q4_1, the default model's type
-    figures += [{"what": "CPU prefill / llama.cpp", **ratio(ours[0], theirs[0], targets[0])},
-                {"what": "CPU decode / llama.cpp", **ratio(ours[2], theirs[2], targets[1])}]
+    for name in own_instructions():
+        ours = medians[name]
+        print(f"{name} / llama.cpp ({rival_instructions()}): prefill {ours[0] / theirs[0]:.2f}x, decode {ours[2] / theirs[2]:.2f}x")
+        figures += [{"what": f"{name}: prefill / llama.cpp ({rival_instructions()})", **ratio(ours[0], theirs[0], targets[0])},
+                    {"what": f"{name}: decode / llama.cpp ({rival_instructions()})", **ratio(ours[2], theirs[2], targets[1])}]
     return {"medians": medians, "rounds": counted, "figures": figures}
 
 
@@ -74,25 +77,28 @@ def bench_weights(rounds, threads, types, seconds):
           f"{rounds} interleaved rounds; read bandwidth {bandwidth}\n{'':10}{'prefill tok/s: ours':>20}{'llama.cpp':>11}{'ratio':>8}"
           f"{'decode tok/s: ours':>20}{'llama.cpp':>11}{'ratio':>8}{'GB/s ours':>11}{'of bandwidth':>14}")
     for kind in types:
-        with random_model(kind) as path, Cluster([own_pool(str(path), threads=threads, slots=1)]) as cluster, \
-                llama_server(str(path), threads=threads) as theirs:
-            urls = {"ours": cluster.wait_ready(120).url, "llama.cpp": theirs}
-            wait_until(lambda url=theirs: request("GET", url + "/health").status == 200, 120, "llama.cpp is healthy")
+        with random_model(kind) as path, contextlib.ExitStack() as stack:
+            urls = {name: stack.enter_context(Cluster([own_pool(str(path), threads=threads, slots=1, isa=isa)])).wait_ready(120).url
+                    for name, isa in own_instructions().items()}
+            urls["llama.cpp"] = stack.enter_context(llama_server(str(path), threads=threads))
+            wait_until(lambda url=urls["llama.cpp"]: request("GET", url + "/health").status == 200, 120, "llama.cpp is healthy")
             rates = {name: [] for name in urls}
             for number in rounds_within(rounds, seconds / len(types)):
                 for name, url in urls.items():
                     measure_random(url, rates[name], number)
             size = path.stat().st_size
         bandwidth = bandwidth.better(read_bandwidth(threads))
-        ours, llama = ([statistics.median(column) for column in zip(*rates[name])] for name in ("ours", "llama.cpp"))
-        share = ours[1] * size / bandwidth.best
-        out[kind] = {"ours": ours, "llama.cpp": llama, "bytes": size, "bandwidth": bandwidth.best}
-        print(f"{kind:10}{ours[0]:20.1f}{llama[0]:11.1f}{ours[0] / llama[0]:7.2f}x{ours[1]:20.1f}{llama[1]:11.1f}{ours[1] / llama[1]:7.2f}x"
-              f"{ours[1] * size / 1e9:11.1f}{share:14.0%}", flush=True)
-        prefill, decode = ("3x", "1.5x") if kind == "Q4_1" else ("1x", "1x")
-        figures += [{"what": f"{kind} prefill / llama.cpp", **ratio(ours[0], llama[0], prefill)},
-                    {"what": f"{kind} decode / llama.cpp", **ratio(ours[1], llama[1], decode)},
-                    {"what": f"{kind} decode, share of the read bandwidth", "value": f"{share:.0%}"}]
+        medians = {name: [statistics.median(column) for column in zip(*values)] for name, values in rates.items()}
+        out[kind] = {**medians, "bytes": size, "bandwidth": bandwidth.best}
+        llama = medians.pop("llama.cpp")
+        targets = ("3x", "1.5x") if kind == "Q4_1" else ("1x", "1x")
+        for name, ours in medians.items():
+            share = ours[1] * size / bandwidth.best
+            print(f"{kind:6}{name:14}{ours[0]:10.1f}{llama[0]:11.1f}{ours[0] / llama[0]:7.2f}x{ours[1]:20.1f}{llama[1]:11.1f}"
+                  f"{ours[1] / llama[1]:7.2f}x{ours[1] * size / 1e9:11.1f}{share:14.0%}", flush=True)
+            figures += [{"what": f"{kind}, {name}: prefill / llama.cpp ({rival_instructions()})", **ratio(ours[0], llama[0], targets[0])},
+                        {"what": f"{kind}, {name}: decode / llama.cpp ({rival_instructions()})", **ratio(ours[1], llama[1], targets[1])},
+                        {"what": f"{kind}, {name}: decode, share of the read bandwidth", "value": f"{share:.0%}"}]
     print(f"read bandwidth with the passes between and behind them: {bandwidth}")
     figures.append({"what": f"read bandwidth of {threads} threads", "value": str(bandwidth)})
     return {"types": out, "figures": figures}
@@ -108,39 +114,52 @@ def batch_tokens(batch):
     return 48 if batch < 16 else 24
 
 
-def wave(url, batch, tokens, number):
-    """Seconds for `batch` answers of `tokens` tokens at once."""
+def prompt_words(batch):
+    """Of each prompt whose computing is timed; large batches send shorter ones."""
+    return PROMPT_WORDS // 2 if batch < 16 else PROMPT_WORDS // 8
+
+
+def wave(url, batch, tokens, number, words=2):
+    """(seconds, tokens of all prompts) for `batch` answers of `tokens` tokens at once."""
     def one(index):
-        usage = answer(url, {"model": MODEL_NAME, "messages": [{"role": "user", "content": f"{time.monotonic_ns()} {number} {index}: a sea"}],
+        text = f"{time.monotonic_ns()} {number} {index}:" + " a sea" * (words // 2)
+        usage = answer(url, {"model": MODEL_NAME, "messages": [{"role": "user", "content": text}],
                              "max_tokens": tokens, "temperature": 1.0, "seed": index, "logit_bias": NEVER_DRAWN}, 300)
         if usage["completion_tokens"] != tokens:
             raise RuntimeError(f"an answer of {usage['completion_tokens']} tokens instead of {tokens}")
+        return usage["prompt_tokens"]
     start = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(batch) as pool:
-        list(pool.map(one, range(batch)))
-    return time.monotonic() - start
+        prompts = sum(pool.map(one, range(batch)))
+    return time.monotonic() - start, prompts
 
 
 def batch_rates(urls, batch, rounds, seconds):
-    """({name: tokens/s}, counted rounds) of decoding: waves of long answers less waves of one token, the engines in turn."""
-    times, tokens = {name: [] for name in urls}, batch_tokens(batch)
+    """({name: (prefill, decode) in tokens/s}, counted rounds): waves of one token behind a long prompt, and of long answers less those of
+    one token, the engines in turn. Prefill has the time of the request and of one token in it."""
+    rates, tokens = {name: [] for name in urls}, batch_tokens(batch)
     for number in rounds_within(rounds, seconds):
         for name, url in urls.items():
-            short = wave(url, batch, 1, number)
+            short, _ = wave(url, batch, 1, number)
             if number > 0:
-                times[name].append(wave(url, batch, 1 + tokens, number) - short)
-    return {name: batch * tokens / statistics.median(values) for name, values in times.items()}, len(next(iter(times.values())))
+                filling, prompts = wave(url, batch, 1, number, prompt_words(batch))
+                writing, _ = wave(url, batch, 1 + tokens, number)
+                rates[name].append((prompts / filling, batch * tokens / (writing - short)))
+    medians = {name: [statistics.median(column) for column in zip(*values)] for name, values in rates.items()}
+    return medians, len(next(iter(rates.values())))
 
 
 def bench_batch(rounds, threads, model, batches, types, seconds):
-    """Of the default model or --model, or of a random model of each of `types`."""
-    if not types:
-        return batch_of(rounds, threads, model, batches, MODEL_NAME, seconds)
-    out = {"figures": []}
-    for kind in types:
-        with random_model(kind) as path:
-            out[kind] = batch_of(rounds, threads, str(path), batches, f"random weights, {kind}", seconds / len(types))
-        out["figures"] += out[kind].pop("figures")
+    """Of --model, of random models of `types`, or of the default model and random ones of the other types that it is not of."""
+    own = [] if types else [model]
+    kinds = types or ([] if model else ["Q8_0", "Q4_0", "Q4_K"])
+    share, out = seconds / len(own + kinds), {"figures": []}
+    with contextlib.ExitStack() as stack:
+        for kind in own + kinds:
+            path = str(stack.enter_context(random_model(kind))) if kind in kinds else model
+            title = f"random weights, {kind}" if kind in kinds else MODEL_NAME
+            out[title] = batch_of(rounds, threads, path, batches, title, share)
+            out["figures"] += out[title].pop("figures")
     return out
 
 
@@ -149,22 +168,28 @@ def batch_of(rounds, threads, model, batches, title, seconds):
     size = pathlib.Path(model or model_file()).stat().st_size
     bandwidth = read_bandwidth(threads)
     with contextlib.ExitStack() as stack:
-        cluster = stack.enter_context(Cluster([own_pool(model, threads=threads, slots=slots, ctx=256)])).wait_ready(120)
+        clusters = {name: stack.enter_context(Cluster([own_pool(model, threads=threads, slots=slots, ctx=256, isa=isa)])).wait_ready(120)
+                    for name, isa in own_instructions().items()}
         theirs = stack.enter_context(llama_server(model, threads=threads, slots=slots, ctx=256))
         wait_until(lambda: request("GET", theirs + "/health").status == 200, 120, "llama.cpp is healthy")
-        print(f"\nbatch, {title}: decoding at temperature 1, {threads} threads, {slots} slots of 256 tokens, medians of up to {rounds} interleaved "
-              f"rounds; read bandwidth {bandwidth}\n{'batch':>6}{'rounds':>8}{'native tok/s':>14}{'llama.cpp':>11}{'ratio':>8}{'memory roof':>13}"
-              f"{'native / roof':>15}{'llama.cpp / roof':>18}")
+        urls = {**{name: cluster.url for name, cluster in clusters.items()}, "llama.cpp": theirs}
+        print(f"\nbatch, {title}: temperature 1, {threads} threads, {slots} slots of 256 tokens, medians of up to {rounds} interleaved rounds, "
+              f"llama.cpp with {rival_instructions()}; read bandwidth {bandwidth}\n{'batch':>6}{'rounds':>8}  {'':14}{'prefill tok/s':>14}{'/ llama.cpp':>13}"
+              f"{'decode tok/s':>14}{'/ llama.cpp':>13}{'/ memory roof':>15}")
         for batch in batches:
-            rates, counted = batch_rates({"native": cluster.url, "llama.cpp": theirs}, batch, rounds, seconds / len(batches))
+            rates, counted = batch_rates(urls, batch, rounds, seconds / len(batches))
             roof = batch * bandwidth.best / size  # the weights are read once a step; keys and values are small beside them
             out[batch] = {**rates, "roof": roof, "rounds": counted}
-            print(f"{batch:6}{counted:8}{rates['native']:14.1f}{rates['llama.cpp']:11.1f}{rates['native'] / rates['llama.cpp']:7.2f}x{roof:13.0f}"
-                  f"{rates['native'] / roof:15.0%}{rates['llama.cpp'] / roof:18.0%}", flush=True)
-            figures.append({"what": f"{title}: decode of {batch} at once",
-                            "value": f"{rates['native']:.0f} tok/s, {rates['native'] / rates['llama.cpp']:.2f}x llama.cpp, "
-                                     f"{rates['native'] / roof:.0%} of the roof"})
-        pids = {"native": child_named(cluster.processes["pool-managerd"].pid, "workerd"), "llama.cpp": child_named(os.getpid(), "llama_server")}
+            llama = rates["llama.cpp"]
+            for name, (prefill, decode) in rates.items():
+                print(f"{batch:6}{counted:8}  {name:14}{prefill:14.1f}{prefill / llama[0]:12.2f}x{decode:14.1f}{decode / llama[1]:12.2f}x{decode / roof:15.0%}",
+                      flush=True)
+                if name != "llama.cpp":
+                    figures.append({"what": f"{title}, {name}: {batch} at once",
+                                    "value": f"prefill {prefill:.0f} tok/s, {prefill / llama[0]:.2f}x llama.cpp; decode {decode:.0f} tok/s, "
+                                             f"{decode / llama[1]:.2f}x, {decode / roof:.0%} of the roof"})
+        pids = {name: child_named(cluster.processes["pool-managerd"].pid, "workerd") for name, cluster in clusters.items()}
+        pids["llama.cpp"] = child_named(os.getpid(), "llama_server")
         memory = {name: memory_mib(pid, "VmHWM") for name, pid in pids.items()}
     print(f"weights {size / 1e6:.0f} MB; resident memory at most: " + ", ".join(f"{name} {mib:.0f} MiB" for name, mib in memory.items()))
     return {"rates": out, "bandwidth": bandwidth.best, "high_water_mib": memory, "figures": figures}

@@ -1,5 +1,5 @@
-"""llama.cpp's Vulkan backend as a rival, without a server: `llama_vulkan.py FOLDER MODEL PROMPT_TOKENS DECODE_TOKENS ROUNDS` prints one line of
-JSON.
+"""llama.cpp's Vulkan backend as a rival, without a server: `llama_vulkan.py FOLDER MODEL PROMPT_TOKENS DECODE_TOKENS` prints one line of
+JSON when it is ready and, for each line that it reads, one more behind a round.
 
 PyPI has no server of llama.cpp with Vulkan that runs without AVX-512, so this takes llama.cpp's shared libraries out of a published package
 (vulkan_bench.py fetches it) and calls its C interface on the first Vulkan device; GGML_VK_VISIBLE_DEVICES=0 makes that a software device where
@@ -25,7 +25,7 @@ class Batch(ctypes.Structure):
 
 def main():
     folder, model_file = pathlib.Path(sys.argv[1]), sys.argv[2]
-    prompt_tokens, decode_tokens, rounds = (int(argument) for argument in sys.argv[3:6])
+    prompt_tokens, decode_tokens = (int(argument) for argument in sys.argv[3:5])
     llama = ctypes.CDLL(next(folder.glob("libllama-*.so*")), ctypes.RTLD_GLOBAL)
     quiet = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda *_: None)
     llama.llama_log_set(quiet, None)
@@ -70,13 +70,12 @@ def main():
     step([100])  # both shapes once: the driver compiles each pipeline when it is first used
     step(list(range(100, 100 + prompt_tokens)))
     ready = time.monotonic() - started
-    prefill, decode = [], []
-    for number in range(rounds):
+    print(json.dumps({"device": llama.ggml_backend_dev_description(vulkan).decode(), "ready_s": round(ready, 1)}), flush=True)
+    for number, _ in enumerate(sys.stdin):  # a round for each line
         llama.llama_memory_clear(llama.llama_get_memory(context), True)  # each round decodes behind one prompt
-        prefill.append(prompt_tokens / step(list(range(200 + number, 200 + number + prompt_tokens))))
-        decode += [step([300 + i]) for i in range(decode_tokens)]
-    print(json.dumps({"device": llama.ggml_backend_dev_description(vulkan).decode(), "ready_s": round(ready, 1),
-                      "prefill": round(statistics.median(prefill), 2), "decode": round(1 / statistics.median(decode), 2)}), flush=True)
+        prefill = prompt_tokens / step(list(range(200 + number, 200 + number + prompt_tokens)))
+        decode = statistics.median(step([300 + i]) for i in range(decode_tokens))
+        print(json.dumps({"prefill": round(prefill, 2), "decode": round(1 / decode, 2)}), flush=True)
     os._exit(0)  # nothing here is worth llama.cpp's long goodbye
 
 

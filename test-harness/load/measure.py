@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import os
 import pathlib
@@ -43,6 +44,21 @@ def machine():
     memory = int(next(l for l in pathlib.Path("/proc/meminfo").read_text().splitlines() if l.startswith("MemTotal")).split()[1]) // 1024
     revision = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
     return f"{cpu}, {os.cpu_count()} cores ({' '.join(isa)}), {memory} MiB, Linux {platform.release()}, revision {revision}"
+
+
+@functools.cache
+def rival_instructions():
+    """Whether the published llama.cpp was built for AVX-512, by its own word. It is not; one built on the machine would be."""
+    command = [sys.executable, "-c", "import xllamacpp; print(xllamacpp.get_system_info())"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    return "AVX-512" if "AVX512 = 1" in said else "AVX2" if "AVX2 = 1" in said else "other instructions"
+
+
+def own_instructions():
+    """{name in the tables: `isa` of the pool}: beside what we take by ourselves the instructions of the rival, where they are fewer."""
+    flags = pathlib.Path("/proc/cpuinfo").read_text()
+    both = "avx512_vnni" in flags and rival_instructions() == "AVX2"
+    return {"native cpu": "auto", **({"native avx2": "avx2"} if both else {})}
 
 
 def rounds_within(rounds, seconds):

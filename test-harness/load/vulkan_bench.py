@@ -1,5 +1,6 @@
 """The native worker on a Vulkan device beside llama.cpp's Vulkan backend on the same one: `bench.py vulkan [--device vulkan:N]`."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -9,6 +10,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import zipfile
 
 from measure import LAVAPIPE, NotHere, measure_chat, own_pool, rounds_within
@@ -41,14 +43,34 @@ def llama_libraries():
     return next(folder.glob("*.libs"))
 
 
-def llama_rates(folder, model, device, prompt, tokens, rounds):
-    """What llama.cpp says of itself, in a process of its own. A software device has to be named to it, else it takes GPUs only."""
+@contextlib.contextmanager
+def llama_process(folder, model, device, prompt, tokens):
+    """(what it says of itself, a function that has it do a round), in a process of its own. A software device has to be named to it, else
+    it takes GPUs only."""
     environment = {**os.environ, **({"GGML_VK_VISIBLE_DEVICES": "0"} if device is None else {})}
-    done = subprocess.run([sys.executable, pathlib.Path(__file__).with_name("llama_vulkan.py"), folder, model, str(prompt), str(tokens), str(rounds)],
-                          env=environment, capture_output=True, text=True, check=False, timeout=1200)
-    if done.returncode != 0:
-        raise NotHere(f"llama.cpp's Vulkan backend ended with {done.returncode}: {done.stderr.strip()[-300:]}")
-    return json.loads(done.stdout)
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen([sys.executable, pathlib.Path(__file__).with_name("llama_vulkan.py"), folder, model, str(prompt), str(tokens)],
+                                   env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True)
+        overdue = threading.Timer(1200, process.kill)
+        overdue.start()
+
+        def said():
+            line = process.stdout.readline()
+            if not line:
+                errors.seek(0)
+                raise NotHere(f"llama.cpp's Vulkan backend ended with {process.wait()}: {errors.read().strip()[-300:]}")
+            return json.loads(line)
+
+        def one_round():
+            process.stdin.write("\n")
+            process.stdin.flush()
+            return said()
+        try:
+            yield said(), one_round
+        finally:
+            overdue.cancel()
+            process.kill()
+            process.wait()
 
 
 def bench_vulkan(rounds, model, device, seconds):
@@ -60,16 +82,20 @@ def bench_vulkan(rounds, model, device, seconds):
         os.environ["VK_ICD_FILENAMES"] = str(LAVAPIPE)
     tokens = 16 if software else 256
     folder = llama_libraries()
-    ours = []
     with Cluster([own_pool(model, device=device or "vulkan:0", slots=1, ctx=1024)]) as cluster:
         url = cluster.wait_ready(120).url
-        for number in rounds_within(rounds, seconds / 2):
-            prompt, ttft, generated, decoding = measure_chat(url, MODEL_NAME, number, tokens)
-            if number > 0:
-                ours.append((prompt / ttft, (generated - 1) / decoding))
-    theirs = llama_rates(folder, model or model_file(), device, prompt, tokens, len(ours))
+        prompt, *_ = measure_chat(url, MODEL_NAME, 0, tokens)
+        ours, theirs = [], []
+        with llama_process(folder, model or model_file(), device, prompt, tokens) as (rival, one_round):
+            for number in rounds_within(rounds, seconds / 2):
+                prompt, ttft, generated, decoding = measure_chat(url, MODEL_NAME, number, tokens)
+                its = one_round()
+                if number > 0:
+                    ours.append((prompt / ttft, (generated - 1) / decoding))
+                    theirs.append((its["prefill"], its["decode"]))
     prefill, decode = (statistics.median(column) for column in zip(*ours))
-    print(f"\nvulkan: {device or 'software device'}, prompt of {prompt} tokens, {tokens} decoded, medians of {len(ours)} rounds; ours over HTTP, llama.cpp "
+    theirs = {**rival, "rounds": theirs, **dict(zip(("prefill", "decode"), (statistics.median(column) for column in zip(*theirs))))}
+    print(f"\nvulkan: {device or 'software device'}, prompt of {prompt} tokens, {tokens} decoded, medians of {len(ours)} interleaved rounds; ours over HTTP, llama.cpp "
           f"({package()}, on {theirs['device']}) in its own process, ready after {theirs['ready_s']} s\n{'':18}{'prefill tok/s':>15}{'decode tok/s':>14}")
     print(f"{'native':18}{prefill:15.1f}{decode:14.1f}\n{'llama.cpp':18}{theirs['prefill']:15.1f}{theirs['decode']:14.1f}")
     print(f"native / llama.cpp: prefill {prefill / theirs['prefill']:.2f}x, decode {decode / theirs['decode']:.2f}x")
