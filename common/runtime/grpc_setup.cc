@@ -1,10 +1,13 @@
 #include "common/runtime/grpc_setup.h"
 
 #include <absl/synchronization/mutex.h>
+#include <grpcpp/server_posix.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <utility>
 
 namespace orch::runtime {
 
@@ -32,7 +35,9 @@ std::shared_ptr<grpc::Channel> make_channel(const std::string& target) {
 }
 
 Result<std::unique_ptr<GrpcServer>, ListenError> GrpcServer::start(const ListenAddress& address,
-                                                                   const std::vector<grpc::Service*>& services) {
+                                                                   const std::vector<grpc::Service*>& services,
+                                                                   Peers peers) {
+  const bool judged = address.is_unix && peers == Peers::own_user;
   std::unique_ptr<GrpcServer> out(new GrpcServer());
   grpc::ServerBuilder builder;
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
@@ -41,7 +46,10 @@ Result<std::unique_ptr<GrpcServer>, ListenError> GrpcServer::start(const ListenA
   builder.SetMaxReceiveMessageSize(kGrpcMessageBytesMax);
   builder.SetMaxSendMessageSize(kGrpcMessageBytesMax);
   int port = -1;
-  builder.AddListeningPort(address.grpc_target(), grpc::InsecureServerCredentials(), address.is_unix ? nullptr : &port);
+  if (!judged) {
+    builder.AddListeningPort(address.grpc_target(), grpc::InsecureServerCredentials(),
+                             address.is_unix ? nullptr : &port);
+  }
   for (grpc::Service* service : services) builder.RegisterService(service);
   out->server_ = builder.BuildAndStart();
   if (out->server_ == nullptr || (!address.is_unix && port <= 0)) {
@@ -49,6 +57,12 @@ Result<std::unique_ptr<GrpcServer>, ListenError> GrpcServer::start(const ListenA
                            "gRPC cannot listen on " + address.grpc_target() + " (in use, or not permitted)"}};
   }
   out->port_ = address.is_unix ? 0 : port;
+  if (judged) {
+    grpc::Server* const server = out->server_.get();
+    ORCH_TRY(listener, UnixListener::start(address.path, ::geteuid(),
+                                           [server](int fd) { grpc::AddInsecureChannelFromFd(server, fd); }));
+    out->listener_ = std::move(listener);
+  }
   return out;
 }
 
@@ -57,6 +71,7 @@ GrpcServer::~GrpcServer() {
 }
 
 void GrpcServer::shutdown(Duration grace) {
+  listener_.reset();
   server_->Shutdown(std::chrono::system_clock::now() + std::chrono::nanoseconds(grace.ns));
   server_->Wait();
   server_.reset();

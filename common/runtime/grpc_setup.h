@@ -10,6 +10,7 @@
 #include "common/base/result.h"
 #include "common/base/time.h"
 #include "common/runtime/listen_address.h"
+#include "common/runtime/unix_listener.h"
 
 namespace orch::runtime {
 
@@ -31,8 +32,13 @@ std::shared_ptr<grpc::Channel> make_channel(const std::string& target);
 // A server on one address. Errors are typed: gRPC itself shares ports by default and would hide one in use.
 class GrpcServer {
  public:
+  enum class Peers : unsigned char {
+    any,
+    own_user,  // at a Unix socket only processes of this one's effective user (OC-LEASE-L2); no matter elsewhere
+  };
   static Result<std::unique_ptr<GrpcServer>, ListenError> start(const ListenAddress& address,
-                                                                const std::vector<grpc::Service*>& services);
+                                                                const std::vector<grpc::Service*>& services,
+                                                                Peers peers = Peers::any);
   ~GrpcServer();
   int port() const { return port_; }  // 0 for a unix socket
   // Ends what still runs after `grace`; blocks until all reactors are done.
@@ -41,6 +47,7 @@ class GrpcServer {
  private:
   GrpcServer() = default;
   std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<UnixListener> listener_;  // hands connections to the server, and ends before it
   int port_ = 0;
 };
 

@@ -94,9 +94,11 @@ def bench_vulkan(rounds, model, device, seconds):
                     ours.append((prompt / ttft, (generated - 1) / decoding))
                     theirs.append((its["prefill"], its["decode"]))
     prefill, decode = (statistics.median(column) for column in zip(*ours))
-    theirs = {**rival, "rounds": theirs, **dict(zip(("prefill", "decode"), (statistics.median(column) for column in zip(*theirs))))}
-    print(f"\nvulkan: {device or 'software device'}, prompt of {prompt} tokens, {tokens} decoded, medians of {len(ours)} interleaved rounds; ours over HTTP, llama.cpp "
-          f"({package()}, on {theirs['device']}) in its own process, ready after {theirs['ready_s']} s\n{'':18}{'prefill tok/s':>15}{'decode tok/s':>14}")
+    medians = [statistics.median(column) for column in zip(*theirs)]
+    theirs = {**rival, "rounds": theirs, "prefill": medians[0], "decode": medians[1]}
+    print(f"\nvulkan: {device or 'software device'}, prompt of {prompt} tokens, {tokens} decoded, medians of {len(ours)} interleaved rounds; "
+          f"ours over HTTP, llama.cpp ({package()}, on {theirs['device']}) in its own process, ready after {theirs['ready_s']} s\n"
+          f"{'':18}{'prefill tok/s':>15}{'decode tok/s':>14}")
     print(f"{'native':18}{prefill:15.1f}{decode:14.1f}\n{'llama.cpp':18}{theirs['prefill']:15.1f}{theirs['decode']:14.1f}")
     print(f"native / llama.cpp: prefill {prefill / theirs['prefill']:.2f}x, decode {decode / theirs['decode']:.2f}x")
     targets = ("3x", "3x") if software else ("", "1.3x")

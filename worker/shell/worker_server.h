@@ -30,7 +30,7 @@ inline constexpr int kExitAddress = 74;  // port or socket in use, or the socket
 class WorkerServer {
  public:
   struct Options {
-    std::string listen;  // "unix:/path" (in a folder of mode 0700) or a loopback "host:port"; port 0: any
+    std::string listen;  // "unix:/path" (folder of mode 0700, own user alone) or a loopback "host:port"; port 0: any
     std::optional<int>
         lifeline_fd;  // read end of the manager's pipe: first line 32 hex digits, EOF = the manager is gone
     std::size_t outbox_bytes_max = 256 * 1024;  // per job; a reader further behind ends in SLOW_CONSUMER

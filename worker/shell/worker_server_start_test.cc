@@ -33,6 +33,13 @@ TEST_F(WorkerServerTest, a_socket_in_use_or_open_to_others_is_a_typed_start_fail
   EXPECT_EQ(everywhere.error().exit_code, kExitUsage);
 }
 
+// gRPC's own listener, which asks nobody who connects, would leave the mode to the umask.
+TEST_F(WorkerServerTest, OC_LEASE_L2_the_socket_is_the_one_that_judges_its_peers) {
+  struct stat info{};
+  ASSERT_EQ(::stat((folder_.path() + "/w/worker.sock").c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777, 0600u);
+}
+
 TEST_F(WorkerServerTest, a_port_in_use_is_a_typed_start_failure_and_port_0_tells_the_real_one) {
   WorkerServer::Options options;
   options.listen = "127.0.0.1:0";
