@@ -43,15 +43,10 @@ Result<std::unique_ptr<UnixListener>, ListenError> UnixListener::start(const std
   std::unique_ptr<UnixListener> out(new UnixListener(path, user, std::move(taken)));
   out->stop_ = ::eventfd(0, EFD_CLOEXEC);
   const int made = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (out->stop_ < 0 || made < 0) {
+  if (out->stop_ < 0 || made < 0 || ::bind(made, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    const auto refusal = refuse(path, "bind");
     if (made >= 0) ::close(made);
-    return refuse(path, "no socket");
-  }
-  if (::bind(made, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
-    const int error = errno;
-    ::close(made);
-    errno = error;
-    return refuse(path, "bind");
+    return refusal;
   }
   out->socket_ = made;  // from here on the path is ours to remove
   if (::chmod(path.c_str(), 0600) != 0) return refuse(path, "chmod");

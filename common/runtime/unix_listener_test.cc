@@ -7,9 +7,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <condition_variable>
-#include <mutex>
-#include <optional>
+#include <string>
 
 #include "common/testing/temp_folder.h"
 

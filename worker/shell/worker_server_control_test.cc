@@ -52,6 +52,8 @@ TEST_F(WorkerServerTest, another_incarnation_is_refused_and_a_newer_stream_of_th
   EXPECT_EQ(other.end().error_code(), grpc::StatusCode::ALREADY_EXISTS);
   Manager again(*stub_, control_secret());
   ASSERT_TRUE(again.read_until([](const auto&) { return true; }));
+  // The worker's end of it is awaited: whoever ends first himself is told that all is well.
+  EXPECT_FALSE(first.read_until([](const auto&) { return false; }));
   EXPECT_EQ(first.end().error_code(), grpc::StatusCode::ALREADY_EXISTS);
 }
 
