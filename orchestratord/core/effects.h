@@ -225,7 +225,7 @@ struct NotedEnded {
   std::optional<bool> deadline_met;  // of jobs with a deadline whose client did not leave
 };
 struct NotedPreempted {
-  JobId job;  // hard: the batch job that lost its slot; soft: the interactive one that took a turn of the class
+  JobId job;  // the batch job that lost its slot (hard) or its turn (soft)
   JobId by;   // the interactive job
   std::string engine;
   PreemptionMode mode = PreemptionMode::soft;

@@ -78,7 +78,7 @@ void Link::remember(std::uint64_t seq, Instant at, std::size_t max) {
 bool Fleet::attach(const ManagerUp& up, std::uint64_t* previous_boot) {
   *previous_boot = 0;
   const auto known = managers_.find(up.manager);
-  if (known == managers_.end() && managers_.size() >= limits_.managers_max) return false;
+  if (known == managers_.end() && managers_.size() >= limits_.managers_max && !forget_longest_detached()) return false;
   ManagerRecord& record = managers_[up.manager];
   *previous_boot = record.boot;
   if (record.link) links_.erase(*record.link);  // a reconnect that is noticed before the loss
@@ -144,6 +144,18 @@ bool Fleet::remove(ManagerId manager, const std::string& replica_id) {
   const auto it = managers_.find(manager);
   if (it == managers_.end() || it->second.replicas.erase(replica_id) == 0) return false;
   ++version_;
+  return true;
+}
+
+// OC-CORE-1019: who is there is never refused for the sake of those that have gone.
+bool Fleet::forget_longest_detached() {
+  auto oldest = managers_.end();
+  for (auto it = managers_.begin(); it != managers_.end(); ++it) {
+    if (it->second.link) continue;
+    if (oldest == managers_.end() || it->second.detached_at < oldest->second.detached_at) oldest = it;
+  }
+  if (oldest == managers_.end()) return false;
+  managers_.erase(oldest);
   return true;
 }
 

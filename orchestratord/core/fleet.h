@@ -128,6 +128,8 @@ class Fleet {
   bool any_attached(const Lane& lane, const std::function<bool(const ReplicaView&)>& predicate) const;
 
  private:
+  bool forget_longest_detached();
+
   Limits limits_;
   std::map<ManagerId, ManagerRecord> managers_;
   std::map<LinkId, Link> links_;

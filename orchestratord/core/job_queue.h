@@ -60,6 +60,8 @@ class JobQueue {
   explicit JobQueue(const QueueLimits& limits) : limits_(limits) {}
 
   Room room_for(const Newcomer& newcomer) const;
+  // Places that the newcomer's tenant holds beyond its quota of the whole or of its class, whichever is more.
+  std::uint32_t excess(const Newcomer& newcomer) const;
   void push(const QueueEntry& entry);
   bool remove(JobId job);
   // A newcomer whose admission is being journaled: its room is taken, nobody sees it, it is no victim. remove() ends

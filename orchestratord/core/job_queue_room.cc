@@ -91,6 +91,21 @@ bool JobQueue::within_quota(const Newcomer& newcomer, Bound bound) const {
   return static_cast<double>(has + more) <= quota(capacity, newcomer.weight, active_weight(newcomer, measure));
 }
 
+// Its (excess + 1)-th departure brings it under the quota, by which it gets in whatever the policy.
+std::uint32_t JobQueue::excess(const Newcomer& newcomer) const {
+  const auto use = uses_.find(newcomer.tenant);
+  if (use == uses_.end()) return 0;
+  std::uint64_t most = 0;
+  for (const bool whole : {true, false}) {
+    const std::size_t measure = measure_of(whole, false, newcomer.priority);
+    const std::uint64_t capacity = whole ? limits_.capacity : class_capacity(newcomer.priority);
+    const std::uint64_t has = measured(use->second, measure);
+    const auto may = static_cast<std::uint64_t>(quota(capacity, newcomer.weight, active_weight(newcomer, measure)));
+    if (has > may) most = std::max(most, has - may);
+  }
+  return static_cast<std::uint32_t>(most);
+}
+
 const QueueEntry* JobQueue::newest(const Use& use, Priority highest, const Selection& chosen) const {
   const QueueEntry* best = nullptr;
   for (std::size_t c = index(highest); c < use.by_age.size(); ++c) {

@@ -158,6 +158,7 @@ class Orchestrator {
   bool may_preempt();
   void preempt_dispatched(const std::string& model);
   void preempt(Job& victim, const Job& by);
+  void tell_preempted(const JobId& job);
   void stopped(DispatchId dispatch);
 
   // tenants (orchestrator_tenants.cc)
@@ -323,7 +324,7 @@ class Orchestrator {
   void forget_expected_end(const std::string& model, Instant expected_end, DispatchId dispatch);
   void note_served(const Job& job, const DispatchFinished& event, const std::optional<ReplicaKey>& replica);
   void note_outcome(const Job& job, const Conclusion& conclusion);
-  Duration retry_after(const Job& job, std::uint32_t excess) const;
+  Duration retry_after(const Job& job) const;
 
   // ends and time (orchestrator.cc)
   void end(Job& job, const EndEvent& event);

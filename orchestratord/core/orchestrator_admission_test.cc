@@ -181,6 +181,35 @@ TEST(Admission, ORCH2007_a_full_queue_tells_a_measured_retry_after) {
   EXPECT_NEAR(second.retry_after->ms_double(), 200, 22);  // the second of a window is told to come later
 }
 
+// Beside b two of four places are a's quota: with three of its jobs waiting two must leave before it is under it.
+TEST(Admission, OC_ADMIT_1001_places_beyond_the_quota_are_waited_for_too) {
+  Config config;
+  config.queue.interactive_capacity = 4;
+  config.queue.capacity = 4;
+  for (const std::uint32_t of_a : {2u, 3u}) {
+    Bench bench{config};
+    bench.ready(1);
+    JobSpec spec = spec_of(1);
+    spec.tenant = "a";
+    bench.submit(spec);
+    for (std::uint64_t n = 2; n < 40; ++n) {  // one job of a's every 100 ms
+      JobSpec next = spec_of(n);
+      next.tenant = "a";
+      bench.submit(next);
+      bench.now = bench.now + ms(100);
+      bench.finished(bench.dispatches.back(), 1);
+    }
+    for (std::uint64_t n = 100; n < 104; ++n) {
+      JobSpec next = spec_of(n);
+      next.tenant = n < 100 + of_a ? "a" : "b";
+      bench.submit(next);
+    }
+    JobSpec more = spec_of(200);
+    more.tenant = "a";
+    EXPECT_NEAR(refused(bench, more).retry_after->ms_double(), of_a == 3 ? 200 : 100, of_a == 3 ? 22 : 11);
+  }
+}
+
 TEST(Admission, ORCH3005_drop_lru_tells_the_victim) {
   Config config;
   config.queue.batch_capacity = 1;

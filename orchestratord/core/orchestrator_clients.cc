@@ -102,7 +102,7 @@ void Orchestrator::on(const Submit& event) {
         failure_for(Outcome::ADMISSION_REJECT,
                     std::to_string(counting_.size()) + " requests already wait for a token count", stored);
     failure.policy_label = "reject";
-    failure.retry_after = retry_after(stored, 0);
+    failure.retry_after = retry_after(stored);
     return refuse_admitting(stored, std::move(failure));
   }
   const RequestId request{next_count_++};
@@ -209,7 +209,7 @@ std::optional<Room> Orchestrator::make_room(Job& job) {
       failure_for(Outcome::ADMISSION_REJECT,
                   std::string("the queue is full: ") + room.full + " = " + std::to_string(room.limit), job);
   failure.policy_label = policy_label(queue_.policy(job.spec.priority));
-  failure.retry_after = retry_after(job, 0);
+  failure.retry_after = retry_after(job);
   refuse_admitting(job, std::move(failure));
   return std::nullopt;
 }
@@ -224,7 +224,7 @@ Failure Orchestrator::eviction_of(const Job& victim, const Job& newcomer, bool b
                                          : "the queue is full and a newer job took this one's place",
                                 victim);
   failure.policy_label = policy_label(policy);
-  failure.retry_after = retry_after(victim, 0);
+  failure.retry_after = retry_after(victim);
   return failure;
 }
 

@@ -99,8 +99,7 @@ Duration Orchestrator::start_behind(const Job& job, const DomainLoad& load, cons
   const bool free = load.busy < load.slots;
   if (ahead.jobs == 0 && free) return load.until_ready;
   Duration next;
-  const auto ends = expected_ends_.find(model);
-  if (!free && ends != expected_ends_.end()) next = std::max(ends->second.begin()->first - now_, Duration{});
+  if (!free && expected_ends_.contains(model)) next = next_free_slot(model) - now_;
   const double slots = own_slots(job, load);
   const Duration work{static_cast<std::int64_t>(ahead.work)};
   const Duration left = overtaken ? job.order_by - now_ : Duration{};  // nobody is due before one that is due now
@@ -247,7 +246,10 @@ void Orchestrator::note_outcome(const Job& job, const Conclusion& conclusion) {
   on_time_.observe(position_in_time(job), result, now_);
 }
 
-Duration Orchestrator::retry_after(const Job& job, std::uint32_t excess) const {
+// OC-ADMIT-1001.
+Duration Orchestrator::retry_after(const Job& job) const {
+  const std::uint32_t excess =
+      queue_.excess({job.spec.priority, job.spec.tenant, job.spec.prompt_bytes, weight_of(job.spec.tenant)});
   const DomainLoad load = domain_load(job.lane);
   const Duration service = times_.service(job.lane.model, job.spec.priority);
   const Duration unmeasured{static_cast<std::int64_t>(static_cast<double>(service.ns) / own_slots(job, load))};

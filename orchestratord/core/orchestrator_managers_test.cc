@@ -236,11 +236,34 @@ TEST(Fleet, waiting_jobs_of_a_model_that_failed_for_good_are_told) {
 }
 
 TEST(Fleet, managers_are_bounded) {
-  Bench bench;
-  for (std::uint64_t n = 1; n <= 70; ++n) {
+  Config config;
+  config.limits.managers_max = 8;
+  Bench bench{config};
+  for (std::uint64_t n = 1; n <= 10; ++n) {
     bench.step(ManagerUp{LinkId{n}, ManagerId{{0xC0, n}}, 1, {}});
   }
-  EXPECT_EQ(bench.core.fleet().managers().size(), 64u);
+  EXPECT_EQ(bench.core.fleet().managers().size(), 8u);
+}
+
+TEST(Fleet, OC_CORE_1019_the_manager_that_has_been_gone_longest_makes_room_and_none_that_is_there) {
+  Config config;
+  config.limits.managers_max = 3;
+  Bench bench{config};
+  for (std::uint64_t n = 1; n <= 3; ++n) bench.step(ManagerUp{LinkId{n}, ManagerId{{0xC0, n}}, 1, {}});
+  for (const std::uint64_t n : {2u, 1u}) {
+    bench.step(ManagerDown{LinkId{n}});
+    bench.advance(ms(10));
+  }
+  bench.step(ManagerUp{LinkId{4}, ManagerId{{0xC0, 4}}, 1, {}});
+  const auto& known = bench.core.fleet().managers();
+  EXPECT_EQ(known.size(), 3u);
+  EXPECT_TRUE(known.contains(ManagerId{{0xC0, 4}}));
+  EXPECT_TRUE(known.contains(ManagerId{{0xC0, 1}}));
+  EXPECT_FALSE(known.contains(ManagerId{{0xC0, 2}}));
+  bench.step(ManagerUp{LinkId{5}, ManagerId{{0xC0, 5}}, 1, {}});
+  bench.step(ManagerUp{LinkId{6}, ManagerId{{0xC0, 6}}, 1, {}});  // nobody is gone now
+  EXPECT_TRUE(known.contains(ManagerId{{0xC0, 5}}));
+  EXPECT_FALSE(known.contains(ManagerId{{0xC0, 6}}));
 }
 
 }  // namespace

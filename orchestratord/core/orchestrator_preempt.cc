@@ -25,10 +25,16 @@ bool Orchestrator::saved_by_a_slot(const Job& job, Instant next_slot, Duration a
   return job.spec.deadline && now_ + after <= latest && next_slot > latest;
 }
 
-// When a slot of the model is expected to come free by itself.
+// When a slot of the model is expected to come free by itself. OC-ADMIT-E3: a job past its expected end is taken to go
+// on for as long again as it is over already; of all that are over, the one that is least so ends first.
 Instant Orchestrator::next_free_slot(const std::string& model) const {
-  const auto ends = expected_ends_.find(model);
-  return ends == expected_ends_.end() || ends->second.empty() ? Instant::never() : ends->second.begin()->first;
+  const auto found = expected_ends_.find(model);
+  if (found == expected_ends_.end()) return Instant::never();
+  const auto& ends = found->second;
+  const auto ahead = ends.lower_bound({now_, DispatchId{}});
+  const Instant in_time = ahead == ends.end() ? Instant::never() : ahead->first;
+  if (ahead == ends.begin()) return in_time;
+  return std::min(in_time, now_ + (now_ - std::prev(ahead)->first));
 }
 
 // Soft: the last free slot goes to the interactive job although it is the batch class's turn.
@@ -43,12 +49,22 @@ bool Orchestrator::take_the_turn(const std::string& model) {
   const DomainLoad load = domain_load(job->lane);
   if (load.busy + 1 < load.slots) return false;  // batch may go first: another slot is free
   PlacementDecision decision = place(*job);
-  if (!decision.lease || !boarded(*job)) return false;
+  if (!decision.lease || !boarded(*job) || !may_preempt()) return false;
+  const JobId passed = batch->spec.id;
+  const JobId by = job->spec.id;
   dispatch(*job, std::move(decision));
   scheduler_.class_skipped(model,
                            Priority::batch);  // out of turn: the bound between the classes is void until it rests
-  emit(NotedPreempted{job->spec.id, job->spec.id, job->engine, PreemptionMode::soft});
+  emit(NotedPreempted{passed, by, jobs_.at(by).engine, PreemptionMode::soft});
+  tell_preempted(passed);
   return true;
+}
+
+// OC-PREEMPT-1004.
+void Orchestrator::tell_preempted(const JobId& job) {
+  MetricsEvent told{static_cast<std::uint32_t>(queue_.size())};
+  told.preempted = true;
+  streams_.publish_metrics(job, told, *out_);
 }
 
 // A dispatched batch job without a token whose slot the interactive one could use: the one dispatched last, which loses
@@ -105,9 +121,7 @@ void Orchestrator::preempt(Job& victim, const Job& by) {
   close_call(victim.dispatch_id());
   back_to_queue(victim);
   scheduler_.class_skipped(victim.lane.model, Priority::batch);
-  MetricsEvent told{static_cast<std::uint32_t>(queue_.size())};
-  told.preempted = true;
-  streams_.publish_metrics(victim.spec.id, told, *out_);  // OC-PREEMPT-1004
+  tell_preempted(victim.spec.id);
 }
 
 // The worker's word that an attempt has ended (M1): the next one may start.

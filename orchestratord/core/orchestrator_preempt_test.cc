@@ -220,6 +220,33 @@ TEST(Preemption, OC_PREEMPT_1001_not_without_need_and_not_in_vain) {
   EXPECT_EQ(free_slot.dispatches.size(), 2u);
 }
 
+// The batch job is over its time by more than the urgent one can wait, or by less.
+TEST(Preemption, OC_ADMIT_E3_a_job_past_its_expected_end_is_taken_to_go_on_as_long_again) {
+  for (const auto& [over, makes_way] : {std::pair{ms(5000), true}, std::pair{ms(300), false}}) {
+    Stage stage;
+    const Duration service = stage.bench.core.jobs().at(job_id(1)).forecast.service;
+    stage.bench.advance(service);
+    stage.bench.grant(1);  // its lease lives on
+    stage.bench.advance(over);
+    EXPECT_EQ(preemptions(stage.urgent(2, ms(2500))).size(), makes_way ? 1u : 0u) << over.ms();
+  }
+}
+
+// Two are over; the one that is so by less ends first.
+TEST(Preemption, OC_ADMIT_E3_of_jobs_past_their_expected_ends_the_later_one_ends_first) {
+  Bench bench;
+  bench.ready(2);
+  bench.submit(spec_of(1, Priority::batch));
+  const Duration service = bench.core.jobs().at(job_id(1)).forecast.service;
+  bench.advance(ms(5000));
+  bench.submit(spec_of(2, Priority::batch));
+  ASSERT_EQ(bench.dispatches.size(), 2u);
+  bench.advance(service);
+  bench.grant(2);
+  bench.advance(ms(300));
+  EXPECT_TRUE(preemptions(bench.submit(urgent_spec(3, ms(2500)))).empty());
+}
+
 TEST(Preemption, OC_PREEMPT_1001_not_where_the_slot_would_not_help) {
   Bench too_small;
   ReplicaView wide = ready_replica("r2");
@@ -324,12 +351,13 @@ TEST(Preemption, OC_PREEMPT_1003_the_same_job_makes_way_so_often_and_no_more) {
 }
 
 // One slot held by an interactive job that has put its class far ahead, with batch and interactive work behind it.
-Effects turn_of_batch(std::optional<Duration> deadline, Bench& bench) {
+Effects turn_of_batch(std::optional<Duration> deadline, Bench& bench, std::optional<ReaderId> of_the_batch = {}) {
   bench.ready(1);
   JobSpec large = spec_of(1);
   large.max_tokens = 900;
   bench.submit(large);
   bench.submit(spec_of(2, Priority::batch));
+  if (of_the_batch) bench.step(OpenStream{*of_the_batch, job_id(2), std::nullopt});
   bench.submit(spec_of(3));
   bench.started(bench.dispatches[0]);
   for (std::uint32_t i = 0; i < 200; ++i) bench.token(bench.dispatches[0], i, "x");
@@ -348,6 +376,31 @@ TEST(Preemption, OC_PREEMPT_1002_soft_takes_the_turn_of_waiting_batch_work) {
   EXPECT_EQ(bench.dispatches[1].dispatch.job, job_id(4));
   ASSERT_EQ(noted.size(), 1u);
   EXPECT_EQ(noted[0].mode, PreemptionMode::soft);
+  EXPECT_EQ(noted[0].job, job_id(2));
+  EXPECT_EQ(noted[0].by, job_id(4));
+}
+
+TEST(Preemption, OC_PREEMPT_1003_soft_is_bounded_per_minute) {
+  Config config;
+  config.preemption.mode = PreemptionMode::soft;
+  config.preemption.per_minute = 0;
+  Bench bench{config};
+  EXPECT_TRUE(preemptions(turn_of_batch(ms(2500), bench)).empty());
+  ASSERT_EQ(bench.dispatches.size(), 2u);
+  EXPECT_EQ(bench.dispatches[1].dispatch.job, job_id(2));
+}
+
+TEST(Preemption, OC_PREEMPT_1004_readers_of_a_job_that_lost_its_turn_are_told) {
+  Config config;
+  config.preemption.mode = PreemptionMode::soft;
+  Bench bench{config};
+  const ReaderId reader{9};
+  int told = 0;
+  for (const Deliver& each : all_of<Deliver>(turn_of_batch(ms(2500), bench, reader))) {
+    const auto* metrics = std::get_if<MetricsEvent>(&each.event->body);
+    told += each.reader == reader && metrics != nullptr && metrics->preempted ? 1 : 0;
+  }
+  EXPECT_EQ(told, 1);
 }
 
 TEST(Preemption, OC_PREEMPT_1001_soft_leaves_the_turn_where_nothing_is_at_stake) {
