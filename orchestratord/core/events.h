@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/base/fair_report.h"
+#include "common/base/gateway_address.h"
 #include "common/base/ids.h"
 #include "common/base/kv_memory.h"
 #include "common/base/replica_state.h"
@@ -152,6 +153,12 @@ struct OthersReported {
   FairReport others;
 };
 
+// OC-JOB-1016: where gateways are reached, all that this manager knows.
+struct GatewaysTold {
+  LinkId link;
+  std::vector<GatewayAddress> gateways;
+};
+
 // --- workers, each tied to the dispatch it answers ---
 
 struct DispatchStarted {
@@ -240,7 +247,7 @@ struct DrainBegin {
 
 using Event =
     std::variant<Submit, OpenStream, ReaderGone, CancelJob, EndSession, TenantsChanged, ManagerUp, ManagerDown,
-                 ReplicaChanged, ReplicaLoaded, ReplicaGone, LeaseGranted, LeaseRevoked, OthersReported,
+                 ReplicaChanged, ReplicaLoaded, ReplicaGone, LeaseGranted, LeaseRevoked, OthersReported, GatewaysTold,
                  DispatchStarted, DispatchTokens, DispatchFinished, DispatchFailed, DispatchBroken, TokensCounted,
                  JournalCommitted, JournalFailed, Recovered, SetModelState, RollBackModel, Tick, DrainBegin>;
 

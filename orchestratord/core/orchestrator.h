@@ -36,6 +36,7 @@
 #include "orchestratord/core/limits.h"
 #include "orchestratord/core/model_lifecycle.h"
 #include "orchestratord/core/on_time.h"
+#include "orchestratord/core/other_gateways.h"
 #include "orchestratord/core/overtaking.h"
 #include "orchestratord/core/prefix_index.h"
 #include "orchestratord/core/quarantine.h"
@@ -86,6 +87,7 @@ class Orchestrator {
   const PrefixIndex& prefixes() const { return prefixes_; }
   const DecisionLog& decisions() const { return decisions_; }
   const ModelLifecycle& lifecycle() const { return lifecycle_; }
+  const OtherGateways& other_gateways() const { return other_gateways_; }
   const Journal& journal() const { return journal_; }
   const IdempotencyKeys& keys() const { return keys_; }
   const Ignored& ignored() const { return ignored_; }
@@ -164,6 +166,7 @@ class Orchestrator {
   // tenants (orchestrator_tenants.cc)
   void on(const TenantsChanged& event);
   void on(const OthersReported& event);
+  void on(const GatewaysTold& event);
   FairReport own_report() const;
   void send_fair();
   std::uint64_t fair_version() const {  // each only grows
@@ -371,6 +374,7 @@ class Orchestrator {
   PrefixIndex prefixes_;
   DecisionLog decisions_;
   ModelLifecycle lifecycle_;
+  OtherGateways other_gateways_;
   SessionBook sessions_;
   std::map<ReplicaKey, Instant> unloaded_;              // while retired; when to ask their managers again
   std::pair<std::uint64_t, std::uint64_t> loads_seen_;  // versions of fleet and life cycle

@@ -31,6 +31,14 @@ void Orchestrator::on(const ManagerUp& event) {
   for (const auto& [id, inc] : before) replica_is_no_more(event.manager, id);  // not in the snapshot
 }
 
+void Orchestrator::on(const GatewaysTold& event) {
+  if (!fleet_.manager_of(event.link)) {
+    ++ignored_.unknown_link;
+    return;
+  }
+  other_gateways_.told(event.gateways);
+}
+
 // No life of it is left: it is as if a later one had begun.
 void Orchestrator::replica_is_no_more(ManagerId manager, const std::string& replica_id) {
   ReplicaView gone;

@@ -194,9 +194,10 @@ struct Daemon::Parts {
         timer(loop, [this] { handle(Tick{}); }),
         probe(core),
         desk([this](Event event) { handle(std::move(event)); }),
-        managers(loop, holder, sender(mailbox), [this](Event event) { handle(std::move(event)); }),
+        managers(loop, holder, config.http.public_url, sender(mailbox),
+                 [this](Event event) { handle(std::move(event)); }),
         workers(holder, sender(mailbox), [this](std::vector<Event> events) { handle_all(std::move(events)); }),
-        http(loop, config, keys, core, desk,
+        http(loop, holder.orch, config, keys, core, desk,
              {.metrics_text = [this] { return probe.text(desk.readers(), managers.attached()); },
               .on_answered = [this](std::string_view route, int status) { probe.http_answered(route, status); }}),
         grpc(desk, keys, sender(client_mailbox)) {}
@@ -355,6 +356,10 @@ Daemon::~Daemon() = default;
 Result<std::unique_ptr<Daemon>, Daemon::StartFailure> Daemon::start(const gateway_config::Config& config,
                                                                     runtime::StateDir state_dir,
                                                                     runtime::KeyRing keys) {
+  if (!config.http.public_url.empty() && !is_public_url(config.http.public_url)) {
+    return Err{StartFailure{78, "http.public_url: scheme, host and port expected, at most " +
+                                    std::to_string(kPublicUrlBytesMax) + " bytes, not " + config.http.public_url}};
+  }
   const auto http_address = runtime::parse_listen_address(config.http.listen);
   if (!http_address.ok()) return Err{StartFailure{78, "http.listen: " + http_address.error()}};
   const auto grpc_address = runtime::parse_listen_address(config.grpc.listen);

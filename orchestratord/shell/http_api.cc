@@ -22,6 +22,7 @@
 #include "orchestratord/shell/model_store.h"
 #include "orchestratord/shell/request_limits.h"
 #include "orchestratord/shell/state_json.h"
+#include "orchestratord/shell/task_home.h"
 #include "orchestratord/shell/task_request.h"
 #include "orchestratord/shell/tenants_json.h"
 
@@ -47,7 +48,7 @@ Failure make_failure(Outcome outcome, std::string message, std::string field = {
   return out;
 }
 
-std::string admitted_json(const Admitted& admitted) {
+std::string admitted_json(const Admitted& admitted, const TaskHome& home) {
   std::string out;
   runtime::JsonObject json(out);
   json.string("task_id", admitted.job.to_string())
@@ -57,6 +58,7 @@ std::string admitted_json(const Admitted& admitted) {
       .number("backoff_ms", std::uint64_t{0});
   if (admitted.estimated) json.boolean("estimated", true);
   if (admitted.on_time_probability) json.number("on_time_probability", *admitted.on_time_probability);
+  json.key("links") += home.links(admitted.job);
   json.close();
   return out;
 }
@@ -77,9 +79,14 @@ std::uint32_t default_chat_tokens(const Orchestrator& core, const std::string& m
 }
 
 struct HttpApi::Parts {
-  Parts(const gateway_config::Config& settings, const runtime::KeyRing& key_ring, const Orchestrator& orchestrator,
-        ClientDesk& client_desk, Hooks api_hooks)
-      : config(settings), keys(key_ring), core(orchestrator), desk(client_desk), hooks(std::move(api_hooks)) {}
+  Parts(OrchId self, const gateway_config::Config& settings, const runtime::KeyRing& key_ring,
+        const Orchestrator& orchestrator, ClientDesk& client_desk, Hooks api_hooks)
+      : config(settings),
+        keys(key_ring),
+        core(orchestrator),
+        home(self, orchestrator.other_gateways()),
+        desk(client_desk),
+        hooks(std::move(api_hooks)) {}
 
   void add_routes();
   std::optional<HttpResponse> authenticate(const HttpRequest& request) const;
@@ -116,6 +123,7 @@ struct HttpApi::Parts {
   const gateway_config::Config& config;
   const runtime::KeyRing& keys;
   const Orchestrator& core;
+  const TaskHome home;
   ClientDesk& desk;
   const Hooks hooks;
   runtime::HttpRouter router;
@@ -239,6 +247,7 @@ void HttpApi::Parts::route(const HttpExchangePtr& exchange) {
           failure_reply(make_failure(Outcome::INVALID_PARAMS, "application/json expected", "Content-Type"),
                         envelope_of(request.path)));
     }
+    if (auto sent_on = home.elsewhere(request)) return exchange->reply(std::move(*sent_on));
     params = std::move(match.params);
     return (*match.handler)(exchange);
   }
@@ -258,11 +267,11 @@ void HttpApi::Parts::post_task(const HttpExchangePtr& exchange) {
   const auto idempotency = read_idempotency(exchange->request().header("Idempotency-Key"), spec->tenant, body);
   if (!idempotency.ok()) return exchange->reply(failure_reply(idempotency.error(), Envelope::orch_queue));
   spec->idempotency = *idempotency;
-  desk.submit(std::move(spec).value(), [exchange](const std::variant<Admitted, Failure>& result) {
+  desk.submit(std::move(spec).value(), [this, exchange](const std::variant<Admitted, Failure>& result) {
     if (const auto* failure = std::get_if<Failure>(&result))
       return exchange->reply(failure_reply(*failure, Envelope::orch_queue));
     const Admitted& admitted = std::get<Admitted>(result);
-    HttpResponse response = HttpResponse::json(202, admitted_json(admitted));
+    HttpResponse response = HttpResponse::json(202, admitted_json(admitted, home));
     if (admitted.repeated) response.with("Idempotent-Replayed", "true");
     add_budget_headers(response, admitted.budget);
     exchange->reply(std::move(response));
@@ -414,9 +423,9 @@ void HttpApi::Parts::chat_choices(const HttpExchangePtr& exchange, const ChatReq
   });
 }
 
-HttpApi::HttpApi(runtime::EventLoop& loop, const gateway_config::Config& config, const runtime::KeyRing& keys,
-                 const Orchestrator& core, ClientDesk& desk, Hooks hooks)
-    : parts_(std::make_unique<Parts>(config, keys, core, desk, std::move(hooks))) {
+HttpApi::HttpApi(runtime::EventLoop& loop, OrchId self, const gateway_config::Config& config,
+                 const runtime::KeyRing& keys, const Orchestrator& core, ClientDesk& desk, Hooks hooks)
+    : parts_(std::make_unique<Parts>(self, config, keys, core, desk, std::move(hooks))) {
   parts_->add_routes();
   runtime::HttpLimits limits;
   limits.body_bytes = config.http.body_bytes_max;

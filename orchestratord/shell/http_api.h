@@ -23,7 +23,7 @@ class HttpApi {
     std::function<std::string()> metrics_text;
     std::function<void(std::string_view route, int status)> on_answered;
   };
-  HttpApi(runtime::EventLoop& loop, const gateway_config::Config& config, const runtime::KeyRing& keys,
+  HttpApi(runtime::EventLoop& loop, OrchId self, const gateway_config::Config& config, const runtime::KeyRing& keys,
           const Orchestrator& core, ClientDesk& desk, Hooks hooks);
   ~HttpApi();
   HttpApi(const HttpApi&) = delete;

@@ -34,8 +34,12 @@ struct ManagerLinks::Shared : std::enable_shared_from_this<Shared> {
     std::unique_ptr<runtime::LoopTimer> timer;
   };
 
-  Shared(runtime::EventLoop& event_loop, Holder self, Post poster, std::function<void(Event)> handler)
-      : loop(event_loop), holder(self), post(std::move(poster)), on_event(std::move(handler)) {}
+  Shared(runtime::EventLoop& event_loop, Holder self, std::string url, Post poster, std::function<void(Event)> handler)
+      : loop(event_loop),
+        holder(self),
+        public_url(std::move(url)),
+        post(std::move(poster)),
+        on_event(std::move(handler)) {}
 
   void connect(Peer& peer);
   void take(LinkId link, const v1::AttachEvent& message);
@@ -48,6 +52,7 @@ struct ManagerLinks::Shared : std::enable_shared_from_this<Shared> {
 
   runtime::EventLoop& loop;
   const Holder holder;
+  const std::string public_url;
   const Post post;
   const std::function<void(Event)> on_event;
   std::vector<std::unique_ptr<Peer>> peers;
@@ -80,7 +85,7 @@ void ManagerLinks::Shared::connect(Peer& peer) {
                          ORCH_CHECK(posted);
                        }},
                   kOutboxMax);
-  static_cast<void>(peer.call->send(wire::attach_hello(holder)));
+  static_cast<void>(peer.call->send(wire::attach_hello(holder, public_url)));
 }
 
 void ManagerLinks::Shared::take(LinkId link, const v1::AttachEvent& message) {
@@ -122,8 +127,9 @@ void ManagerLinks::Shared::ended(LinkId link, const std::string& reason) {
   peer->backoff = std::min(kBackoffMax, peer->backoff * 2);
 }
 
-ManagerLinks::ManagerLinks(runtime::EventLoop& loop, Holder holder, Post post, std::function<void(Event)> on_event)
-    : shared_(std::make_shared<Shared>(loop, holder, std::move(post), std::move(on_event))) {}
+ManagerLinks::ManagerLinks(runtime::EventLoop& loop, Holder holder, std::string public_url, Post post,
+                           std::function<void(Event)> on_event)
+    : shared_(std::make_shared<Shared>(loop, holder, std::move(public_url), std::move(post), std::move(on_event))) {}
 
 ManagerLinks::~ManagerLinks() { close(); }
 

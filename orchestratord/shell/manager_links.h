@@ -17,7 +17,9 @@ namespace orch::gateway {
 class ManagerLinks {
  public:
   using Post = std::function<bool(std::function<void()>)>;
-  ManagerLinks(runtime::EventLoop& loop, Holder holder, Post post, std::function<void(Event)> on_event);
+  // `public_url`: where its clients reach this gateway, empty when it does not say.
+  ManagerLinks(runtime::EventLoop& loop, Holder holder, std::string public_url, Post post,
+               std::function<void(Event)> on_event);
   ~ManagerLinks();
   ManagerLinks(const ManagerLinks&) = delete;
   ManagerLinks& operator=(const ManagerLinks&) = delete;

@@ -126,13 +126,14 @@ void write_log_probs(const TokenLogProbs& log_probs, v1::TokenLogprobs* out) {
   for (const ScoredToken& top : log_probs.top) write(top, out->add_top());
 }
 
-v1::AttachRequest attach_hello(const Holder& holder) {
+v1::AttachRequest attach_hello(const Holder& holder, const std::string& public_url) {
   v1::AttachRequest out;
   v1::AttachHello* hello = out.mutable_hello();
   hello->mutable_hello()->set_protocol_major(kProtocolMajor);
   hello->mutable_hello()->set_protocol_minor(kProtocolMinor);
   hello->mutable_hello()->set_build("orchestratord");
   write_holder(holder, hello->mutable_holder());
+  hello->set_public_url(public_url);
   return out;
 }
 
@@ -287,6 +288,14 @@ std::optional<Event> read_attach_event(LinkId link, const v1::AttachEvent& messa
         .update_seq = grant.update_seq(),
         .ttl = Duration::milliseconds(static_cast<std::int64_t>(std::min<std::uint64_t>(grant.ttl_ms(), 600'000))),
         .number = grant.number()};
+  }
+  if (message.has_gateways()) {
+    GatewaysTold event{link, {}};
+    for (const v1::GatewayAddress& each : message.gateways().gateways()) {
+      const auto orch = Uuid::parse(each.orch_id());
+      if (orch) event.gateways.push_back({OrchId{*orch}, each.public_url()});
+    }
+    return event;
   }
   if (message.has_others()) {
     OthersReported event{link, {}};

@@ -18,7 +18,7 @@ void write_holder(const Holder& holder, v1::Holder* out);
 void write_prompt(const Prompt& prompt, v1::Prompt* out);
 void write_log_probs(const TokenLogProbs& log_probs, v1::TokenLogprobs* out);
 
-v1::AttachRequest attach_hello(const Holder& holder);
+v1::AttachRequest attach_hello(const Holder& holder, const std::string& public_url);
 v1::AttachRequest attach_update(const SendUpdate& update);
 v1::AttachRequest attach_fair(const SendFair& fair);
 void write_dispatch(const Dispatch& dispatch, v1::Dispatch* out);

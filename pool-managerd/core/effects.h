@@ -8,6 +8,7 @@
 #include <variant>
 #include <vector>
 
+#include "common/base/gateway_address.h"
 #include "common/base/ids.h"
 #include "common/base/kv_memory.h"
 #include "common/base/lease_table.h"
@@ -143,6 +144,12 @@ struct SendOthers {
   FairReport others;
 };
 
+// OC-JOB-1016: all addresses that are known.
+struct SendGateways {
+  LinkId link;
+  std::vector<GatewayAddress> gateways;
+};
+
 // --- operator and process ---
 
 struct OperationReply {
@@ -182,10 +189,10 @@ struct NotedFailure {
   Duration retry_in;
 };
 
-using Effect =
-    std::variant<SpawnWorker, SignalWorker, ConnectWorker, QueryInfo, SendTable, SendSelfCheck, SendDrain,
-                 AttachWelcome, AttachRefused, ReplicaChanged, ReplicaLoaded, ReplicaGone, SendGrant, SendRevoke,
-                 SendOthers, OperationReply, OperationEnded, ShutdownComplete, NotedState, NotedDrain, NotedFailure>;
+using Effect = std::variant<SpawnWorker, SignalWorker, ConnectWorker, QueryInfo, SendTable, SendSelfCheck, SendDrain,
+                            AttachWelcome, AttachRefused, ReplicaChanged, ReplicaLoaded, ReplicaGone, SendGrant,
+                            SendRevoke, SendOthers, SendGateways, OperationReply, OperationEnded, ShutdownComplete,
+                            NotedState, NotedDrain, NotedFailure>;
 using Effects = std::vector<Effect>;
 
 }  // namespace orch::pool

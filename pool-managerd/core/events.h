@@ -100,6 +100,7 @@ struct ControlBroken {
 struct AttachOpened {
   LinkId link;
   Holder holder;
+  std::string public_url;  // is_public_url(), or empty
 };
 enum class JobClass : std::uint8_t { interactive, batch };
 // A backlogged tenant of a bid; the counters are domain-wide (S1, F2), so that managers need not talk to each other.

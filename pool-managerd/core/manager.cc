@@ -111,6 +111,10 @@ void Manager::on(const AttachOpened& event, Instant now, Effects& out) {
   }
   ledger_.attached(event.holder);
   out.push_back(AttachWelcome{.link = event.link, .replicas = replicas(now)});
+  const bool news = gateways_.told(event.holder.orch, event.public_url);
+  for (const auto& [link, attachment] : attachments_.links()) {
+    if (news || link == event.link) out.push_back(SendGateways{.link = link, .gateways = gateways_.all()});
+  }
 }
 
 // L7: a broken Attach is not a death. Leases stay until they expire.

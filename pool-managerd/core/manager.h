@@ -18,6 +18,7 @@
 #include "pool-managerd/core/effects.h"
 #include "pool-managerd/core/events.h"
 #include "pool-managerd/core/fair_ledger.h"
+#include "pool-managerd/core/known_gateways.h"
 #include "pool-managerd/core/operation.h"
 #include "pool-managerd/core/refused_prompts.h"
 #include "pool-managerd/core/replica.h"
@@ -135,6 +136,7 @@ class Manager {
   Attachments attachments_;
   FairLedger ledger_;
   RefusedPrompts refused_;
+  KnownGateways gateways_;
   Instant fair_wakeup_ = Instant::never();
   std::map<std::string, ReplicaView> reported_;  // what links were told last
   struct LoadTold {

@@ -123,7 +123,7 @@ class World {
   }
   void start() { step(Tick{}); }
 
-  void attach(std::uint64_t link, Holder holder) { step(AttachOpened{.link = {link}, .holder = holder}); }
+  void attach(std::uint64_t link, Holder holder) { step(AttachOpened{{link}, holder, {}}); }
   void detach(std::uint64_t link) {
     standing.erase(link);
     step(AttachClosed{.link = {link}});
@@ -388,6 +388,7 @@ class World {
     grants[effect.link.value].erase(effect.lease);
   }
   void react(const SendOthers&) {}
+  void react(const SendGateways&) {}
   void react(const ReplicaGone&) {}
   void react(const OperationReply&) {}
   void react(const OperationEnded&) {}

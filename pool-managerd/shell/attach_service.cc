@@ -99,11 +99,11 @@ void AttachService::Shared::received(LinkId link, const std::shared_ptr<AttachSt
 }
 
 void AttachService::Shared::hello(LinkId link, Stream& stream, const v1::AttachHello& message) {
-  const auto holder = wire::parse_attach_hello(message);
-  if (!holder.ok()) return refuse(link, Outcome::INVALID_PARAMS, holder.error().message, holder.error().field);
+  const auto opened = wire::parse_attach_hello(link, message);
+  if (!opened.ok()) return refuse(link, Outcome::INVALID_PARAMS, opened.error().message, opened.error().field);
   stream.greeted = true;
   stream.rpc->read_next();
-  hooks.on_event(AttachOpened{.link = link, .holder = *holder});
+  hooks.on_event(*opened);
 }
 
 void AttachService::Shared::refuse(LinkId link, Outcome outcome, const std::string& message, const std::string& field) {
@@ -284,6 +284,7 @@ void AttachService::send(const ReplicaLoaded& effect) { shared_->write_all(wire:
 void AttachService::send(const ReplicaGone& effect) { shared_->write_all(wire::gone_event(effect)); }
 void AttachService::send(const SendGrant& effect) { shared_->write(effect.link, wire::grant_event(effect)); }
 void AttachService::send(const SendOthers& effect) { shared_->write(effect.link, wire::others_event(effect)); }
+void AttachService::send(const SendGateways& effect) { shared_->write(effect.link, wire::gateways_event(effect)); }
 void AttachService::send(const SendRevoke& effect) { shared_->write(effect.link, wire::revoke_event(effect)); }
 
 void AttachService::refuse_silent(Instant now) {

@@ -51,7 +51,7 @@ Outcome outcome_named(const std::string& code) {
 
 }  // namespace
 
-Result<Holder, BadMessage> parse_attach_hello(const v1::AttachHello& message) {
+Result<AttachOpened, BadMessage> parse_attach_hello(LinkId link, const v1::AttachHello& message) {
   if (message.hello().protocol_major() != kProtocolMajor) {
     return Err{BadMessage{"hello.hello.protocol_major", "protocol_major: is " +
                                                             std::to_string(message.hello().protocol_major()) +
@@ -59,7 +59,13 @@ Result<Holder, BadMessage> parse_attach_hello(const v1::AttachHello& message) {
   }
   const auto orch = Uuid::parse(message.holder().orch_id());
   if (!orch) return Err{BadMessage{"hello.holder.orch_id", "orch_id: not a UUID"}};
-  return Holder{.orch = OrchId{*orch}, .boot = message.holder().orch_boot()};
+  if (!message.public_url().empty() && !is_public_url(message.public_url())) {
+    return Err{BadMessage{"hello.public_url", "public_url: scheme, host and port expected, at most " +
+                                                  std::to_string(kPublicUrlBytesMax) + " bytes"}};
+  }
+  return AttachOpened{.link = link,
+                      .holder = {.orch = OrchId{*orch}, .boot = message.holder().orch_boot()},
+                      .public_url = message.public_url()};
 }
 
 HolderUpdate parse_update(LinkId link, const v1::HolderUpdate& message) {
@@ -128,6 +134,17 @@ v1::AttachEvent others_event(const SendOthers& effect) {
     v1::RefusedPrompt* each = report->add_refused();
     each->set_prompt(digest_bytes(refused.prompt));
     each->set_rest_ms(static_cast<std::uint64_t>(std::max<std::int64_t>(refused.rest.ms_ceil(), 0)));
+  }
+  return out;
+}
+
+v1::AttachEvent gateways_event(const SendGateways& effect) {
+  v1::AttachEvent out;
+  v1::Gateways* gateways = out.mutable_gateways();
+  for (const GatewayAddress& address : effect.gateways) {
+    v1::GatewayAddress* each = gateways->add_gateways();
+    each->set_orch_id(address.orch.to_string());
+    each->set_public_url(address.url);
   }
   return out;
 }

@@ -19,10 +19,11 @@ struct BadMessage {
   std::string message;  // names the field and the limit
 };
 
-Result<Holder, BadMessage> parse_attach_hello(const v1::AttachHello& message);
+Result<AttachOpened, BadMessage> parse_attach_hello(LinkId link, const v1::AttachHello& message);
 HolderUpdate parse_update(LinkId link, const v1::HolderUpdate& message);
 FairReport parse_fair(const v1::FairReport& message);
 v1::AttachEvent others_event(const SendOthers& effect);
+v1::AttachEvent gateways_event(const SendGateways& effect);
 WorkerFacts parse_info(const v1::WorkerInfo& message);
 WorkerReport parse_report(Incarnation inc, const v1::ControlReport& message);
 

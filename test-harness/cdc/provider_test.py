@@ -61,7 +61,8 @@ def normalised_stream(raw):
 def normalised_admission(status, headers, body):
     known = {"content-type": headers["Content-Type"], "x-correlation-id": re.sub(r"^[A-Za-z0-9._-]{1,128}$", "<id>", headers["X-Correlation-Id"])}
     body = {key: "<ms>" if key.endswith("_ms") else value for key, value in body.items()}
-    return json.dumps({"status": status, "headers": known, "body": body}, indent=2) + "\n"
+    text = json.dumps({"status": status, "headers": known, "body": body}, indent=2) + "\n"
+    return re.sub(r"gateway=[0-9a-f-]{36}", "gateway=<gateway>", text)
 
 
 class Provider(unittest.TestCase):

@@ -139,7 +139,7 @@ class Cluster:
         log = open(self.dir / f"{name}.log", "ab")
         with log:
             self.processes[name] = subprocess.Popen(
-                [binary_dir() / name, "--config", path], stdin=subprocess.DEVNULL, stdout=log, stderr=log, close_fds=True)
+                [binary_dir() / name.removesuffix("-2"), "--config", path], stdin=subprocess.DEVNULL, stdout=log, stderr=log, close_fds=True)
         return self.processes[name]
 
     def start_manager(self):
@@ -151,8 +151,8 @@ class Cluster:
         self._spawn("pool-managerd", config)
         self.manager_url = f"http://127.0.0.1:{self._port('pool-managerd', state / 'http.port')}"
 
-    def start_gateway(self):
-        state = self.dir / "gateway"
+    def _gateway(self, name, state):
+        """(HTTP URL, gRPC address) of a new gateway with a state directory of its own."""
         state.mkdir(mode=0o700, exist_ok=True)
         for port in ("http.port", "grpc.port"):
             (state / port).unlink(missing_ok=True)
@@ -160,9 +160,17 @@ class Cluster:
                   "managers": [{"endpoint": f"unix:{self.dir}/pool/manager.sock"}]}
         for key, value in self.orchestratord_config.items():
             config[key] = {**config[key], **value} if isinstance(value, dict) and key in config else value
-        self._spawn("orchestratord", config)
-        self.url = f"http://127.0.0.1:{self._port('orchestratord', state / 'http.port')}"
-        self.grpc = f"127.0.0.1:{self._port('orchestratord', state / 'grpc.port')}"
+        self._spawn(name, config)
+        return f"http://127.0.0.1:{self._port(name, state / 'http.port')}", f"127.0.0.1:{self._port(name, state / 'grpc.port')}"
+
+    def start_gateway(self):
+        self.url, self.grpc = self._gateway("orchestratord", self.dir / "gateway")
+
+    def start_second_gateway(self):
+        """Its HTTP URL. Same configuration, same manager; ready when it says so."""
+        url, _ = self._gateway("orchestratord-2", self.dir / "gateway-2")
+        wait_until(lambda: request("GET", url + "/readyz").status == 200, 20, "the second gateway is ready")
+        return url
 
     def _port(self, name, path):
         def read():
@@ -179,7 +187,7 @@ class Cluster:
     def stop(self):
         """SIGTERM to what still runs; raises when a process does not end by it, with 0."""
         faults = []
-        for name in ("orchestratord", "pool-managerd"):
+        for name in ("orchestratord", "orchestratord-2", "pool-managerd"):
             process = self.processes.get(name)
             if process is None or process.poll() is not None:
                 continue

@@ -442,7 +442,7 @@ LinkId SimManager::attach(const StreamPtr& stream, const Holder& holder, LinkSin
   stream->on_broken[1] = [this, id] { link_broken(id); };
   world_.send(stream, 1, World::Copies::one, [this, id, stream, holder, sink = std::move(sink)] {
     links_[id] = Link{stream, sink, holder, false};
-    step(pool::AttachOpened{id, holder});
+    step(pool::AttachOpened{id, holder, {}});  // addresses decide nothing in the cores
   });
   return id;
 }

@@ -1,0 +1,88 @@
+// Links to a task, and where one that names another gateway leads.
+#include "orchestratord/shell/task_home.h"
+
+#include <gtest/gtest.h>
+
+namespace orch::gateway {
+namespace {
+
+const OrchId kSelf{{1, 1}};
+const OrchId kOther{{2, 2}};
+const JobId kTask{{7, 7}};
+
+runtime::HttpRequest request_of(const std::string& target) {
+  runtime::HttpRequest request;
+  request.method = "GET";
+  const std::size_t mark = target.find('?');
+  request.path = target.substr(0, mark);
+  if (mark != std::string::npos) request.query = target.substr(mark + 1);
+  return request;
+}
+
+struct Home {
+  Home() { others.told({{kOther, "https://other:8443"}}); }
+  std::optional<runtime::HttpResponse> ask(const std::string& target) const {
+    return home.elsewhere(request_of(target));
+  }
+  std::string route(const char* name) const { return "/v1/tasks/" + kTask.to_string() + "/" + name; }
+  OtherGateways others;
+  TaskHome home{kSelf, others};
+};
+
+std::string location(const std::optional<runtime::HttpResponse>& response) {
+  if (!response || response->status != 307) return "none";
+  for (const runtime::HttpHeader& header : response->headers) {
+    if (header.name == "Location") return header.value;
+  }
+  return "missing";
+}
+
+TEST(TaskHome, OC_JOB_1016_links_name_the_gateway) {
+  const Home with;
+  const std::string own = "?gateway=" + kSelf.to_string();
+  EXPECT_EQ(with.home.links(kTask), "{\"stream\":\"" + with.route("stream") + own + "\",\"cancel\":\"" +
+                                        with.route("cancel") + own + "\",\"explain\":\"" + with.route("explain") + own +
+                                        "\"}");
+}
+
+TEST(TaskHome, OC_JOB_1016_a_task_of_another_gateway_is_there) {
+  const Home with;
+  for (const char* name : {"stream", "cancel", "explain"}) {
+    const std::string target = with.route(name) + "?a=b&gateway=" + kOther.to_string();
+    EXPECT_EQ(location(with.ask(target)), "https://other:8443" + target);
+  }
+}
+
+TEST(TaskHome, OC_JOB_1016_an_own_one_and_one_without_a_gateway_are_looked_up_here) {
+  const Home with;
+  EXPECT_FALSE(with.ask(with.route("stream") + "?gateway=" + kSelf.to_string()));
+  EXPECT_FALSE(with.ask(with.route("stream")));
+  EXPECT_FALSE(with.ask("/v1/tasks?gateway=" + kOther.to_string()));
+  EXPECT_FALSE(with.ask("/v1/models?gateway=" + kOther.to_string()));
+  EXPECT_FALSE(with.ask("/v1/tasks/x/stream?gateway=" + kOther.to_string()));
+}
+
+TEST(TaskHome, OC_JOB_1016_an_unknown_gateway_and_no_id_are_told_apart) {
+  const Home with;
+  const auto unknown = with.ask(with.route("stream") + "?gateway=" + OrchId{{3, 3}}.to_string());
+  ASSERT_TRUE(unknown);
+  EXPECT_EQ(unknown->status, 404);
+  EXPECT_NE(unknown->body.find(OrchId{{3, 3}}.to_string()), std::string::npos);
+  const auto broken = with.ask(with.route("stream") + "?gateway=x");
+  ASSERT_TRUE(broken);
+  EXPECT_EQ(broken->status, 400);
+}
+
+TEST(OtherGateways, OC_JOB_1016_are_bounded_and_take_addresses_only) {
+  OtherGateways others;
+  std::vector<GatewayAddress> told;
+  for (std::uint64_t n = 1; n <= kGatewaysKnownMax + 5; ++n) told.push_back({OrchId{{9, n}}, "http://a"});
+  others.told(told);
+  EXPECT_EQ(others.size(), kGatewaysKnownMax);
+  others.told({{OrchId{{9, 1}}, "http://b"}, {kOther, "javascript:x"}});
+  EXPECT_EQ(*others.address_of(OrchId{{9, 1}}), "http://b");
+  EXPECT_EQ(others.address_of(kOther), nullptr);
+}
+
+}  // namespace
+}  // namespace orch::gateway
