@@ -63,6 +63,7 @@ void BridgeLoop::run() {
     read_messages();
     const Instant now = runtime::now();
     for (auto& [id, job] : jobs_) check_budgets(*job, now);
+    note_waits();
     close_connections(now);
     settle(now);
     end_burst();
@@ -234,6 +235,13 @@ std::optional<std::pair<Instant, EngineFailure>> BridgeLoop::next_budget(const J
 void BridgeLoop::check_budgets(Job& job, Instant now) {
   auto next = next_budget(job);
   if (next && now >= next->first) close_because(job, std::move(next->second));
+}
+
+// OC-ADAPT-5085: what is still exchanging here is inside its budgets. At least once a second, as wait() has it.
+void BridgeLoop::note_waits() {
+  const bool waits = std::any_of(jobs_.begin(), jobs_.end(),
+                                 [](const auto& entry) { return entry.second->state == State::exchanging; });
+  if (waits) status_.update([](auto&, auto& counters) { ++counters.waits_done; });
 }
 
 void BridgeLoop::close_because(Job& job, EngineFailure failure) {

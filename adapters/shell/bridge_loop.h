@@ -87,6 +87,7 @@ class BridgeLoop {
   void exchange_ended(Job& job, CURLcode code);
   void read_messages();
   void check_budgets(Job& job, Instant now);
+  void note_waits();
   std::optional<std::pair<Instant, EngineFailure>> next_budget(const Job& job) const;
   void close_because(Job& job, EngineFailure failure);
   void close_connections(Instant now);

@@ -202,6 +202,25 @@ TEST_F(HttpBridgeTest, A6_first_byte_budget) {
   EXPECT_NE(sink->message().find("first byte timeout after 100 ms"), std::string::npos) << sink->message();
 }
 
+// A prompt that takes the engine long: nothing is told of it, and the adapter gets on all the while.
+TEST_F(HttpBridgeTest, OC_ADAPT_5085_a_silent_engine_is_progress_until_its_budget_is_spent) {
+  stub_.route("/completion", [](const StubEngine::Connection& connection, const StubEngine::Request&) {
+    connection.stub().note("prompt");
+    connection.wait_closed();
+  });
+  auto patient = options();
+  patient.budgets.first_event = Duration::milliseconds(2500);  // the loop looks once a second at least
+  start(patient);
+  EXPECT_EQ(bridge_->counters().waits_done, 0u) << "nothing is waited for";
+  const auto sink = submit();
+  ASSERT_TRUE(stub_.wait_note("prompt"));
+  const std::uint64_t before = bridge_->counters().waits_done;
+  ASSERT_TRUE(wait_until([&] { return bridge_->counters().waits_done > before; }));
+  EXPECT_EQ(bridge_->counters().steps_done, 0u);
+  EXPECT_EQ(sink->outcome(), "POOL_UNAVAILABLE");
+  EXPECT_NE(sink->message().find("first byte timeout after 2500 ms"), std::string::npos) << sink->message();
+}
+
 TEST_F(HttpBridgeTest, A6_idle_budget_counts_tokens_and_not_comments) {
   stream([](const StubEngine::Connection& connection, const StubEngine::Request&) {
     connection.write(kToken);

@@ -153,11 +153,14 @@ void MockEngine::run() {
     const Instant now = runtime::now();
     Instant next = now + Duration::seconds(1);
     std::vector<Job*> due;
+    bool reads_a_prompt = false;
     for (auto& [id, job] : jobs_) {
       if (job->next <= now) due.push_back(job.get());
+      reads_a_prompt = reads_a_prompt || now < job->speaks_at;
       next = std::min(next, job->next);
     }
     lock.unlock();
+    if (reads_a_prompt) count([](auto& counters) { ++counters.waits_done; });  // OC-ADAPT-5085
     for (Job* job : due) step(*job, now);
     if (!due.empty() && burst_over_) burst_over_();
     lock.lock();
@@ -188,7 +191,7 @@ void MockEngine::step(Job& job, Instant now) {
     count([&job](auto& counters) { counters.tokens_in_total += job.prompt_tokens; });
     if (options_.script.first_token_delay.ns > 0 && !spares(job.request.id)) {
       const std::lock_guard lock(mutex_);
-      job.next = now + options_.script.first_token_delay;
+      job.next = job.speaks_at = now + options_.script.first_token_delay;
       return;
     }
   }

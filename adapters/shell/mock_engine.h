@@ -50,6 +50,7 @@ class MockEngine final : public worker::GenerationEngine {
     Prng random;
     Instant submitted;
     Instant next;
+    Instant speaks_at = {};  // its prompt is being read until then
     std::uint32_t prompt_tokens = 0;
     std::uint32_t given = 0;
     std::uint32_t length = 0;

@@ -77,6 +77,7 @@ struct WorkerReport {
   std::vector<LeaseUse> uses;  // after applying it
   std::uint32_t slots = 0;     // declared
   std::uint64_t steps_done = 0;
+  std::uint64_t waits_done = 0;  // looks at an engine elsewhere that is waited for within its time budgets
   Duration step_longest;
   std::uint64_t tokens_out_total = 0;
   std::uint64_t tokens_in_total = 0;

@@ -331,8 +331,11 @@ std::vector<LeaseBook::Announcement> Replica::on(const WorkerReport& event, Inst
     if (state_ == ReplicaState::draining) close_adopted();
   }
   auto announcements = life.book.on_report(event.version, event.uses, now);
-  if (event.steps_done != life.steps_done || life.book.running() == 0) life.progressed = now;
+  // OC-POOL-3044: an engine elsewhere that takes long is no fault of the adapter, whose own time budgets end the wait.
+  const bool got_on = event.steps_done != life.steps_done || event.waits_done != life.waits_done;
+  if (got_on || life.book.running() == 0) life.progressed = now;
   life.steps_done = event.steps_done;
+  life.waits_done = event.waits_done;
   life.step_longest = std::max(life.step_longest, event.step_longest);
   last_report_ = event;
   take_memory(event);
@@ -388,7 +391,7 @@ void Replica::check_limits(Instant now, Effects& out) {
   }
   if (life.book.running() > 0 && now >= stall_deadline()) {
     return fail_and_kill(FailureClass::stalled, "stalled: " + std::to_string(life.book.running()) +
-                                                    " running, no step finished for " +
+                                                    " running, nothing got done for " +
                                                     milliseconds(now - life.progressed));
   }
 }

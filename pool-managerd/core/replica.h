@@ -99,6 +99,7 @@ class Replica {
     Instant check_deadline = Instant::never();
     std::uint64_t tokens_before_check = 0;
     std::uint64_t steps_done = 0;
+    std::uint64_t waits_done = 0;
     Instant progressed;
     Duration step_longest;
     bool ending = false;                        // to be gone: nothing but its exit counts

@@ -229,7 +229,7 @@ TEST(Replica, L6_no_restart_while_the_old_process_has_not_been_reaped) {
 
 // One job runs.
 struct Working : World {
-  Working() : World(one_replica()) {
+  explicit Working(Settings settings = one_replica()) : World(std::move(settings)) {
     start();
     attach(1, orch_at(1));
     holders[1] = orch_at(1);
@@ -260,6 +260,35 @@ TEST(Replica, health_is_progress_running_without_steps_is_stalled) {
   EXPECT_EQ(world.last<NotedFailure>().failure, FailureClass::stalled);
   ASSERT_FALSE(world.sent<SignalWorker>().empty());
   EXPECT_EQ(world.last<SignalWorker>().signal, StopSignal::kill);
+}
+
+// A prompt that an engine behind an adapter takes minutes to read costs the adapter nothing.
+TEST(Replica, OC_POOL_3044_waiting_for_an_engine_elsewhere_is_progress) {
+  Working world;
+  world.worker().waits_for_an_engine = true;
+  world.run(Duration::seconds(280));
+  world.expect_state(ReplicaState::ready);
+  ASSERT_EQ(world.view().running, 1u);
+  EXPECT_TRUE(world.sent<NotedFailure>().empty());
+  world.worker().waits_for_an_engine = false;  // the thread that watches the engine hangs
+  world.run(Duration::seconds(36));
+  ASSERT_FALSE(world.sent<NotedFailure>().empty());
+  EXPECT_EQ(world.last<NotedFailure>().failure, FailureClass::stalled);
+}
+
+TEST(Replica, OC_POOL_3044_the_bound_is_configured_and_a_predicted_first_step_raises_it) {
+  for (const auto& [predicted, patience] : {std::pair(0, 5), std::pair(2, 40)}) {
+    Settings settings = one_replica();
+    settings.health.stall_floor = Duration::seconds(5);
+    Working world{settings};
+    world.worker().step_longest = Duration::seconds(predicted);
+    world.report(world.inc());
+    world.run(Duration::seconds(patience) - Duration::milliseconds(100));
+    EXPECT_TRUE(world.sent<NotedFailure>().empty()) << predicted;
+    world.run(Duration::seconds(4));  // a report apart
+    ASSERT_FALSE(world.sent<NotedFailure>().empty()) << predicted;
+    EXPECT_EQ(world.last<NotedFailure>().failure, FailureClass::stalled);
+  }
 }
 
 TEST(Replica, L9_drain_lets_jobs_finish_and_then_stops_the_worker) {

@@ -46,7 +46,7 @@ struct HealthPolicy {
   Duration start_limit = Duration::seconds(30);       // spawn to the first answer and the first report
   Duration load_limit = Duration::seconds(1800);      // spawn to a loaded model
   Duration self_check_limit = Duration::seconds(90);  // the worker's own limit is 60 s
-  Duration stall_floor = Duration::seconds(30);       // "Flow, health, edges": max(30 s, 20 x the longest step)
+  Duration stall_floor = Duration::seconds(30);       // OC-POOL-3044: max(it, 20 x the longest step)
   std::int64_t stall_factor = 20;
   Duration info_poll = Duration::milliseconds(200);        // GetInfo until the worker is loaded
   Duration reconnect_delay = Duration::milliseconds(200);  // of a broken Control stream

@@ -83,6 +83,8 @@ struct FakeWorker {
   worker::LeaseArbiter arbiter;
   bool controlled = false;
   std::uint64_t steps = 0;
+  std::uint64_t waits = 0;
+  bool waits_for_an_engine = false;  // looks at it before each report
   Duration step_longest;
   std::uint64_t tokens = 0;
   std::uint64_t kv_pages_total = 0;
@@ -183,6 +185,7 @@ class World {
   void report(Incarnation inc) {
     FakeWorker& fake = *workers.at(inc);
     if (!fake.controlled || !script_of(inc).reports) return;
+    if (fake.waits_for_an_engine) ++fake.waits;
     pending.emplace_back(report_of(inc));
   }
   WorkerReport report_of(Incarnation inc) {
@@ -192,6 +195,7 @@ class World {
             .uses = fake.arbiter.uses(),
             .slots = fake.arbiter.slots(),
             .steps_done = fake.steps,
+            .waits_done = fake.waits,
             .step_longest = fake.step_longest,
             .tokens_out_total = fake.tokens,
             .kv_pages_used = fake.kv_pages_used,

@@ -215,6 +215,7 @@ WorkerReport parse_report(Incarnation inc, const v1::ControlReport& message) {
   }
   report.slots = message.slots();
   report.steps_done = message.steps_done();
+  report.waits_done = message.waits_done();
   report.step_longest =
       Duration::milliseconds(static_cast<std::int64_t>(std::min(message.step_longest_ms(), kLongestMs)));
   report.tokens_out_total = message.tokens_out_total();

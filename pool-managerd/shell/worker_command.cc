@@ -38,6 +38,7 @@ Settings settings_from(const Config& config, ManagerId manager, std::uint64_t bo
                       .reset_after = ms(config.restart.reset_after_ms),
                       .breaker_failures = config.restart.breaker_failures,
                       .breaker_open = ms(config.restart.breaker_open_ms)};
+  settings.health.stall_floor = ms(config.health.stall_ms);
   for (const Config::Pool& pool : config.pools) {
     for (std::uint32_t i = 0; i < pool.replicas; ++i) {
       settings.replicas.push_back({.replica_id = replica_name(pool, i),

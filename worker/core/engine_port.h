@@ -72,7 +72,8 @@ struct EngineInfo {
 // Monotone counters and gauges of the running engine.
 struct EngineCounters {
   std::uint64_t steps_done = 0;
-  std::uint64_t step_longest_ms = 0;
+  std::uint64_t waits_done = 0;       // looks at an engine elsewhere that is waited for within its time budgets
+  std::uint64_t step_longest_ms = 0;  // as long as none was longer, what was predicted for the largest one
   std::uint64_t tokens_out_total = 0;
   std::uint64_t tokens_in_total = 0;
   std::uint64_t cached_prompt_tokens_total = 0;  // prompt tokens that were not computed: shared pages held them

@@ -117,6 +117,7 @@ struct Setup {
   std::unique_ptr<Backend> instead = {};  // of the remembering one
   std::uint32_t vocabulary = testing::kVocabulary;
   std::uint32_t embedding = 0;
+  double prefill_tokens_per_second = 0;
   std::optional<Pooling> pooling = Pooling::last;
 };
 
@@ -150,6 +151,7 @@ struct World {
     model.pooling = setup.pooling;
     model.info.ctx_max = 512;
     model.info.slots = setup.slots;
+    model.info.prefill_tokens_per_second = setup.prefill_tokens_per_second;
     model.info.template_available = model.chat_template != nullptr;
     return model;
   }

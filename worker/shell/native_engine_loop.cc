@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "worker/shell/native_engine.h"
+#include "worker/shell/speed_probe.h"
 
 namespace orch::worker {
 
@@ -57,6 +58,8 @@ bool NativeEngine::load() {
   batch_ = std::make_unique<GenerationBatch>(limits, *model_.tokenizer);
   tally_.kv_pages_total = limits.pages_total;
   tally_.memory_used_bytes = model_.info.memory_bytes;
+  const EngineSpeed speed{model_.info.prefill_tokens_per_second, model_.info.decode_tokens_per_second};
+  tally_.step_longest_ms = static_cast<std::uint64_t>(predicted_step(speed, limits.rows_max).ms());
   publish_counters();
   vocabulary_ = std::make_shared<const VocabularyTrie>(*model_.tokenizer);
   constraint_work_ = std::make_shared<WorkBudget>(grammar::kWorkBytesMax, kWorkShareMax);

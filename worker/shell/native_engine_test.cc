@@ -204,6 +204,21 @@ TEST(NativeEngine, started_tells_the_prompt_tokens_and_counters_move) {
   EXPECT_EQ(counters.kv_pages_total, 64u);
 }
 
+// A first step that takes a minute is no hang, and who watches knows it before it begins.
+TEST(NativeEngine, OC_POOL_3044_the_longest_step_is_predicted_before_there_is_one) {
+  World world({.step_ns = 1'000'000, .prefill_tokens_per_second = 8});
+  world.wait_ready();
+  EXPECT_EQ(world.engine->counters().step_longest_ms, 32'000u) << "256 rows";
+  world.submit(1, "hello", 5)->wait_end();
+  EXPECT_GT(world.engine->counters().steps_done, 0u);
+  EXPECT_EQ(world.engine->counters().step_longest_ms, 32'000u);
+  World unmeasured({.step_ns = 3'000'000});
+  unmeasured.wait_ready();
+  EXPECT_EQ(unmeasured.engine->counters().step_longest_ms, 0u);
+  unmeasured.submit(1, "hello", 5)->wait_end();
+  EXPECT_EQ(unmeasured.engine->counters().step_longest_ms, 3u);
+}
+
 TEST(NativeEngine, messages_go_through_the_template_and_user_text_spells_no_control_token) {
   World world({.chat_template = "{% for m in messages %}{{ m.content + '<|im_end|>' }}{% endfor %}"});
   world.wait_ready();

@@ -1,6 +1,7 @@
 #include "worker/shell/speed_probe.h"
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 #include <vector>
 
@@ -56,6 +57,13 @@ EngineSpeed measure_speed(Backend& backend, std::uint32_t vocabulary, std::uint3
   const std::uint32_t rows = std::min({backend.rows_max(), kPageTokens, context});
   if (const std::optional<Duration> many = probe.step(0, rows)) out.prefill = per_second(rows, *many);
   return out;
+}
+
+Duration predicted_step(const EngineSpeed& speed, std::uint32_t rows) {
+  const double per_second = speed.prefill > 0 ? speed.prefill : speed.decode;
+  if (per_second <= 0) return {};
+  const double seconds = std::min(rows / per_second, static_cast<double>(kPredictedStepMax.ms()) / 1e3);
+  return Duration::milliseconds(static_cast<std::int64_t>(std::ceil(seconds * 1e3)));
 }
 
 }  // namespace orch::worker

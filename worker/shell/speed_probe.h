@@ -21,4 +21,10 @@ struct EngineSpeed {  // tokens per second; 0: not measured
 EngineSpeed measure_speed(Backend& backend, std::uint32_t vocabulary, std::uint32_t context,
                           const std::function<Instant()>& clock);
 
+// What a step of so many rows takes by these speeds, at most kPredictedStepMax (OC-POOL-3044); none measured: 0.
+Duration predicted_step(const EngineSpeed& speed, std::uint32_t rows);
+
+// A first step that pays for what is done once predicts too much; a worker that hangs is not left alone for hours.
+inline constexpr Duration kPredictedStepMax = Duration::seconds(60);
+
 }  // namespace orch::worker

@@ -67,6 +67,14 @@ TEST(SpeedProbe, OC_ENGINE_1024_stays_within_a_small_context_and_a_small_vocabul
   EXPECT_NEAR(speed_of(wordless).decode, 1000.0 / 11, 0.01);
 }
 
+TEST(SpeedProbe, OC_POOL_3044_the_largest_step_is_predicted_and_bounded) {
+  EXPECT_EQ(predicted_step({.prefill = 8, .decode = 1}, 256), Duration::seconds(32));
+  EXPECT_EQ(predicted_step({.prefill = 0, .decode = 10}, 256), Duration::milliseconds(25'600)) << "a slow device";
+  EXPECT_EQ(predicted_step({.prefill = 2, .decode = 1}, 256), kPredictedStepMax);
+  EXPECT_EQ(predicted_step({.prefill = 3000, .decode = 50}, 256), Duration::milliseconds(86));
+  EXPECT_EQ(predicted_step({}, 256), Duration{}) << "nothing was measured";
+}
+
 TEST(SpeedProbe, OC_ENGINE_1024_a_step_that_fails_measures_nothing) {
   for (const int fails_at : {1, 2, 3}) {
     TimedBackend backend;

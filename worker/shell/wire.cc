@@ -370,6 +370,7 @@ void write_info(const EngineInfo& info, v1::WorkerInfo* out) {
 
 void write_counters(const EngineCounters& counters, v1::ControlReport* out) {
   out->set_steps_done(counters.steps_done);
+  out->set_waits_done(counters.waits_done);
   out->set_step_longest_ms(counters.step_longest_ms);
   out->set_tokens_out_total(counters.tokens_out_total);
   out->set_tokens_in_total(counters.tokens_in_total);
