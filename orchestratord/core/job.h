@@ -145,7 +145,6 @@ struct Job {
   Instant timer_at = Instant::never();  // as armed in the orchestrator's timer set
 
   std::uint32_t attempt = 0;  // of the last dispatch; 0: none yet
-  std::uint32_t internal_retries = 0;
   std::uint32_t broken_retries = 0;
   std::uint32_t migrations = 0;                   // attempts that went on behind shown tokens (M5)
   std::uint32_t losses = 0;                       // workers of which nobody said that they outlived its attempt

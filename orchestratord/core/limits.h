@@ -46,14 +46,13 @@ struct Limits {
   Duration operation_retry = Duration::seconds(5);  // until a manager is asked again to drain or to undrain
 
   // Attempts.
-  std::uint32_t internal_retries_max = 16;       // STALE_LEASE, SLOT_BUSY, NO_PAGES, DUPLICATE_ATTEMPT
   std::uint32_t broken_retries_max = 1;          // dispatches that broke before their first token
   std::uint32_t migrations_max = 2;              // of one job (M5)
   std::uint32_t migrating_percent_max = 10;      // of the running slots, at least one (M5)
   std::uint32_t deaths_max = 2;                  // workers that died by themselves under one job (M6)
   Duration quarantine = Duration::seconds(600);  // of a prompt that took down so many (M6)
   std::uint32_t losses_max = 2;                  // workers lost to attempts of one job; the last one ends it (M6)
-  Duration busy_pause_min = Duration::milliseconds(25);  // no dispatch on a lease after SLOT_BUSY or NO_PAGES
+  Duration busy_pause_min = Duration::milliseconds(25);  // no dispatch on a lease after its worker refused one
   Duration busy_pause_max = Duration::seconds(1);
   std::uint32_t busy_in_a_row_max = 4;              // SLOT_BUSY; then no dispatch on the lease until its next grant
   Duration memory_patience = Duration::seconds(2);  // of a job without KV pages; then a replica is held for it
@@ -109,7 +108,6 @@ struct Limits {
   std::uint32_t interactive_weight = 8;
   std::uint32_t batch_weight = 1;
 };
-static_assert(Limits{}.broken_retries_max <= Limits{}.internal_retries_max);
 static_assert(Limits{}.busy_pause_min < Limits{}.busy_pause_max);
 
 // Faults switched on by the mutation tests alone, to prove that the simulator sees each of them.

@@ -329,7 +329,8 @@ void Orchestrator::on(const DispatchFailed& event) {
   // What the refusal says about the lease holds whether or not the job still cares.
   if (outcome == Outcome::STALE_LEASE) leases_.mark_stale(lease);
   if (outcome == Outcome::SLOT_BUSY) leases_.busy(lease, now_);
-  if (outcome == Outcome::NO_PAGES || outcome == Outcome::REPLICA_EXHAUSTED) leases_.pause(lease, now_);
+  const bool refused = outcome == Outcome::NO_PAGES || outcome == Outcome::DUPLICATE_ATTEMPT;
+  if (refused || outcome == Outcome::REPLICA_EXHAUSTED) leases_.pause(lease, now_);
   if (job == nullptr) return;
   switch (outcome) {
     case Outcome::STALE_LEASE:
@@ -337,13 +338,11 @@ void Orchestrator::on(const DispatchFailed& event) {
     case Outcome::NO_PAGES:
     case Outcome::DUPLICATE_ATTEMPT:
     case Outcome::REPLICA_EXHAUSTED:
-      if (job->events_in_attempt > 0 || job->internal_retries >= config_.limits.internal_retries_max) {
-        const std::string tries = std::to_string(job->internal_retries + 1);
-        return fail(*job,
-                    {failure_for(Outcome::WORKER_RESET, "no worker took the job in " + tries + " attempts", *job), {}});
+      if (job->events_in_attempt > 0) {
+        const char* why = "the worker refused the job behind its first token";
+        return fail(*job, {failure_for(Outcome::WORKER_RESET, why, *job), {}});
       }
-      ++job->internal_retries;
-      return put_back(*job, outcome);
+      return put_back(*job, outcome);  // L3: its own limits end its waiting, no count of refusals does
     case Outcome::CANCELED:      // not by us: the worker lost its holder's heartbeat or its lease was stopped
     case Outcome::POOL_UNREADY:  // drained away under the job
     case Outcome::WORKER_RESET:

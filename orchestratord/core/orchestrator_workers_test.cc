@@ -55,18 +55,31 @@ TEST(Dispatching, L3_a_stale_lease_is_not_used_until_it_is_renewed) {
   EXPECT_EQ(bench.dispatches.size(), 2u);
 }
 
-TEST(Dispatching, attempts_are_bounded) {
-  Bench bench;
-  bench.ready(1);
-  bench.submit(spec_of(1));
-  for (int i = 0; i < 100 && bench.ends.empty(); ++i) {
-    bench.failed(bench.dispatches.back(), Outcome::SLOT_BUSY);
-    bench.advance(ms(1100));
-    bench.grant(1);
+TEST(Dispatching, L3_refusals_end_no_job_before_its_longest_wait) {
+  for (const Outcome outcome :
+       {Outcome::SLOT_BUSY, Outcome::NO_PAGES, Outcome::REPLICA_EXHAUSTED, Outcome::DUPLICATE_ATTEMPT}) {
+    Config config;
+    config.limits.queue_wait_max = Duration::seconds(60);
+    Bench bench(config);
+    bench.ready(1);
+    bench.submit(spec_of(1));
+    for (int i = 0; i < 59; ++i) {
+      bench.failed(bench.dispatches.back(), outcome);
+      const std::size_t before = bench.dispatches.size();
+      bench.grant(1);
+      bench.advance(ms(1000));
+      ASSERT_TRUE(bench.ends.empty()) << outcome_row(outcome).code << " after " << i << " s";
+      EXPECT_EQ(bench.dispatches.size(), before + 1) << "the pause is bounded, and there is one";
+    }
+    for (int i = 0; i < 10 && bench.ends.empty(); ++i) {  // what its attempts held a slot is no waiting
+      bench.failed(bench.dispatches.back(), outcome);
+      bench.grant(1);
+      bench.advance(ms(1000));
+    }
+    ASSERT_EQ(bench.ends.size(), 1u);
+    EXPECT_EQ(bench.ends[0].failure->outcome, Outcome::REPLICA_EXHAUSTED) << "its own limit, in its own words";
+    EXPECT_NE(bench.ends[0].failure->message.find("waited 60000 ms"), std::string::npos);
   }
-  ASSERT_EQ(bench.ends.size(), 1u);
-  EXPECT_EQ(bench.ends[0].failure->outcome, Outcome::WORKER_RESET);
-  EXPECT_EQ(bench.dispatches.size(), 17u);
 }
 
 // --- broken calls ---
