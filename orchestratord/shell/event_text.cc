@@ -20,6 +20,7 @@ std::uint64_t whole_ms(Duration duration) {
 
 struct Append {
   std::string& out;
+  const ServedBy& served_by;
 
   std::string_view operator()(const StartedEvent& event) const {
     JsonObject object(out);
@@ -64,6 +65,7 @@ struct Append {
     JsonObject object(out);
     object.number("tokens_out", std::uint64_t{event.tokens_out});
     object.number("decode_ms", whole_ms(event.decode));
+    object.string("accelerator", served_by.accelerator).string("numeric_class", served_by.numeric_class);  // ORCH-1101
     if (event.migrated) object.boolean("migrated", true).boolean("replayable", true).boolean("kv_migrated", false);
     object.close();
     return "end";
@@ -123,8 +125,8 @@ void append_chunk_tail(std::string& out, bool usage_null) { out += usage_null ? 
 
 }  // namespace
 
-std::string_view append_task_event(std::string& data, const StreamEvent& event) {
-  return std::visit(Append{data}, event.body);
+std::string_view append_task_event(std::string& data, const StreamEvent& event, const ServedBy& served_by) {
+  return std::visit(Append{data, served_by}, event.body);
 }
 
 std::string_view finish_reason_name(FinishReason reason) { return reason == FinishReason::length ? "length" : "stop"; }

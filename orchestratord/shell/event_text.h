@@ -10,8 +10,8 @@
 
 namespace orch::gateway {
 
-// Name of the SSE event; `data` gets its JSON.
-std::string_view append_task_event(std::string& data, const StreamEvent& event);
+// Name of the SSE event; `data` gets its JSON. `served_by`: by which replica, as far as it is known.
+std::string_view append_task_event(std::string& data, const StreamEvent& event, const ServedBy& served_by);
 
 // What all objects of one chat answer repeat.
 struct ChatIdentity {

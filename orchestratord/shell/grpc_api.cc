@@ -46,9 +46,9 @@ class GrpcSink final : public ReaderSink {
   explicit GrpcSink(std::shared_ptr<Stream> stream) : stream_(std::move(stream)) {}
 
   void opened(JobId) override {}
-  void served_by(const ServedBy&) override {}
+  void served_by(const ServedBy& served_by) override { served_by_ = served_by; }
   Took event(const StreamEvent& event) override {
-    return stream_->send(write_task_event(event)) == runtime::Pushed::ok ? Took::ok : Took::overflow;
+    return stream_->send(write_task_event(event, served_by_)) == runtime::Pushed::ok ? Took::ok : Took::overflow;
   }
   void refused(const Failure& failure) override { stream_->finish(status_of(failure)); }
   void closed() override { stream_->finish(grpc::Status::OK); }
@@ -59,6 +59,7 @@ class GrpcSink final : public ReaderSink {
 
  private:
   std::shared_ptr<Stream> stream_;
+  ServedBy served_by_;  // the last one
 };
 
 }  // namespace

@@ -47,10 +47,10 @@ class TaskSink final : public ReaderSink {
     if (limits_.add_to_head) limits_.add_to_head(head);
     writer_.begin(std::move(head), limits_.heartbeat);
   }
-  void served_by(const ServedBy&) override {}
+  void served_by(const ServedBy& served_by) override { served_by_ = served_by; }
   Took event(const StreamEvent& event) override {
     data_.clear();
-    const std::string_view name = append_task_event(data_, event);
+    const std::string_view name = append_task_event(data_, event, served_by_);
     return writer_.event(event.id, name, data_) == runtime::SseWriter::Sent::ok ? Took::ok : Took::overflow;
   }
   void refused(const Failure& failure) override {
@@ -62,7 +62,8 @@ class TaskSink final : public ReaderSink {
  private:
   runtime::SseWriter writer_;
   const SinkLimits limits_;
-  std::string data_;  // reused
+  ServedBy served_by_;  // the last one
+  std::string data_;    // reused
 };
 
 class ChatStreamSink final : public ReaderSink {

@@ -84,6 +84,20 @@ Failure failure(Outcome outcome) {
 
 StreamEvent token(std::string text) { return {2, TokenEvent{0, {}, std::move(text)}}; }
 
+TEST(TaskSink, ORCH_1101_the_end_names_what_served_the_task_last) {
+  const auto exchange = std::make_shared<RecordingExchange>();
+  const auto sink = make_task_sink(exchange, kLimits);
+  sink->opened(JobId{});
+  ServedBy served_by = native_cpu();
+  served_by.numeric_class = "X";
+  sink->served_by(served_by);
+  served_by.accelerator = "vulkan";
+  sink->served_by(served_by);
+  EXPECT_EQ(sink->event({3, EndEvent{}}), ReaderSink::Took::ok);
+  EXPECT_NE(exchange->body.find(R"("accelerator":"vulkan","numeric_class":"X"})"), std::string::npos)
+      << exchange->body;
+}
+
 TEST(ChatStreamSink, a_job_that_starts_at_once_is_served_by_a_head_that_names_the_worker) {
   const auto exchange = std::make_shared<RecordingExchange>();
   const auto sink = chat_sink(exchange);

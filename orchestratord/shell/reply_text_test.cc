@@ -13,7 +13,10 @@ using nlohmann::json;
 
 std::string transcript(const decltype(StreamEvent::body)& body) {
   std::string data;
-  const std::string name(append_task_event(data, StreamEvent{1, body}));
+  ServedBy served_by;
+  served_by.accelerator = "vulkan";
+  served_by.numeric_class = "X";
+  const std::string name(append_task_event(data, StreamEvent{1, body}, served_by));
   return name + " " + data;
 }
 
@@ -47,7 +50,7 @@ TEST(EventText, ORCH_2002_task_events) {
   EndEvent end;
   end.tokens_out = 16;
   end.decode = Duration::microseconds(12'900);
-  EXPECT_EQ(transcript(end), R"(end {"tokens_out":16,"decode_ms":12})");
+  EXPECT_EQ(transcript(end), R"(end {"tokens_out":16,"decode_ms":12,"accelerator":"vulkan","numeric_class":"X"})");
   Failure reset;
   reset.outcome = Outcome::WORKER_RESET;
   reset.message = "worker died";

@@ -221,7 +221,7 @@ void write_budget(const BudgetLeft& left, v1::BudgetLeft& out) {
   if (left.cost) out.set_cost_billionths(whole(*left.cost));
 }
 
-v1::TaskEvent write_task_event(const StreamEvent& event) {
+v1::TaskEvent write_task_event(const StreamEvent& event, const ServedBy& served_by) {
   v1::TaskEvent out;
   out.set_id(event.id);
   if (const auto* started = std::get_if<StartedEvent>(&event.body)) {
@@ -246,6 +246,8 @@ v1::TaskEvent write_task_event(const StreamEvent& event) {
                                                                       : v1::FINISH_REASON_STOP);
     out.mutable_end()->set_migrated(end->migrated);
     out.mutable_end()->set_replayable(end->migrated);
+    out.mutable_end()->set_accelerator(served_by.accelerator);  // ORCH-1101
+    out.mutable_end()->set_numeric_class(served_by.numeric_class);
     out.mutable_end()->mutable_usage()->set_prompt_tokens(end->prompt_tokens);
     out.mutable_end()->mutable_usage()->set_completion_tokens(end->tokens_out);
     out.mutable_end()->mutable_usage()->set_estimated(end->estimated);

@@ -13,6 +13,7 @@ Result<JobSpec, Failure> read_submit_request(const v1::SubmitRequest& message);
 void write_budget(const BudgetLeft& left, v1::BudgetLeft& out);
 
 // One event of a stream as its message.
-v1::TaskEvent write_task_event(const StreamEvent& event);
+// `served_by`: by which replica, as far as it is known.
+v1::TaskEvent write_task_event(const StreamEvent& event, const ServedBy& served_by);
 
 }  // namespace orch::gateway

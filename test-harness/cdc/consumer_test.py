@@ -23,7 +23,8 @@ COMMITTED = ROOT / "contracts/pact"
 NAME = "orch-queue-client-orchestratord.json"
 CORRELATION = {"X-Correlation-Id": match.regex("req-1", regex=r"^[A-Za-z0-9._-]{1,128}$")}
 STREAM = ('id: 1\nevent: started\ndata: {"queue_position":0,"predicted_start_ms":0}\n\n'
-          'id: 2\nevent: token\ndata: {"t":" there","i":0}\n\nid: 3\nevent: end\ndata: {"tokens_out":1,"decode_ms":9}\n\n')
+          'id: 2\nevent: token\ndata: {"t":" there","i":0}\n\nid: 3\nevent: end\ndata: '
+          '{"tokens_out":1,"decode_ms":9,"accelerator":"cpu","numeric_class":"X"}\n\n')
 # For the contract's own engine (Oniguruma): a leading comment or metrics event may come first, one terminal event comes last.
 STREAM_REGEX = (r"\A(:[^\n]*\n\n|event: metrics\ndata: [^\n]*\n\n)*id: 1\nevent: started\ndata: \{[^\n]*\}\n\n[\s\S]*"
                 r"id: \d+\nevent: (end|error)\ndata: \{[^\n]*\}\n\n\z")

@@ -106,8 +106,8 @@ def parse(raw):
 def task_stream_violations(events, first_id=1):
     """What of a whole OrchQueue stream breaks its rules; `first_id` > 1 for a resumed one."""
     out = []
-    fields = {"started": {"queue_position", "predicted_start_ms"}, "token": {"t", "i"}, "end": {"tokens_out", "decode_ms"},
-              "error": {"code", "message", "retriable"}}
+    fields = {"started": {"queue_position", "predicted_start_ms"}, "token": {"t", "i"},
+              "end": {"tokens_out", "decode_ms", "accelerator", "numeric_class"}, "error": {"code", "message", "retriable"}}
     expected_id, tokens, ended = first_id, None if first_id > 1 else 0, False
     for index, event in enumerate(events):
         if ended:

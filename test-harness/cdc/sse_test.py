@@ -13,7 +13,7 @@ GOOD = (b'id: 1\nevent: started\ndata: {"queue_position":0,"predicted_start_ms":
         b'event: metrics\ndata: {"queue_depth":1}\n\n'
         b'id: 2\nevent: token\ndata: {"t":"a","i":0}\n\n'
         b'id: 3\nevent: token\ndata: {"t":"\xc3\xa4","i":1}\n\n'
-        b'id: 4\nevent: end\ndata: {"tokens_out":2,"decode_ms":5}\n\n')
+        b'id: 4\nevent: end\ndata: {"tokens_out":2,"decode_ms":5,"accelerator":"cpu","numeric_class":"X"}\n\n')
 
 
 def violations(raw):

@@ -40,6 +40,15 @@ def test_submit_stream_end(stub):
     assert events[-1].end.tokens_out == 8
 
 
+def test_ORCH_1101_the_end_names_what_served_it(stub):
+    calls, messages, common = stub
+    wanted = submit_request(messages, common)
+    calls.Submit(wanted)
+    for _ in range(2):  # live, then replayed
+        end = list(calls.Stream(messages.StreamRequest(task_id=wanted.task_id)))[-1].end
+        assert (end.accelerator, end.numeric_class) == ("cpu", "X"), end
+
+
 def test_cancel_and_unknown(stub):
     calls, messages, common = stub
     wanted = submit_request(messages, common, max_tokens=1000)

@@ -35,6 +35,13 @@ def test_ORCH_2001_2002_admission_then_ordered_events(cluster):
     assert ids == list(range(1, len(ids) + 1)), "event ids are gap-free"
 
 
+def test_ORCH_1101_the_end_of_a_task_names_what_served_it(cluster):
+    task_id, _ = post(cluster, max_tokens=3)
+    for _ in range(2):  # live, then replayed
+        name, end, _ = list(cluster.task_events(task_id))[-1]
+        assert name == "end" and (end["accelerator"], end["numeric_class"]) == ("cpu", "X"), end
+
+
 def test_two_readers_and_a_resumed_one_see_the_same_events(cluster):
     task_id, _ = post(cluster)
     first = list(cluster.task_events(task_id))
