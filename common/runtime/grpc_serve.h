@@ -148,7 +148,6 @@ class WriteServe final : public grpc::ServerWriteReactor<Out> {
   struct Events {
     std::function<void()> on_cancel;  // the client canceled or is gone; at most once
     std::function<void()> on_done;    // nothing of this stream is left
-    std::function<void()> on_idle;    // everything sent so far has been taken by the transport
   };
 
   static std::shared_ptr<WriteServe> start(Events events, std::size_t outbox_max) {
@@ -164,6 +163,17 @@ class WriteServe final : public grpc::ServerWriteReactor<Out> {
     outbox_.push_back(std::move(message));
     if (outbox_.size() == 1) this->StartWrite(&outbox_.front());
     return Pushed::ok;
+  }
+  // Calls back once, when the transport has taken everything that was sent: at once, or on a gRPC thread.
+  void once_idle(std::function<void()> callback) {
+    {
+      const std::lock_guard lock(mutex_);
+      if (!outbox_.empty()) {
+        on_idle_ = std::move(callback);
+        return;
+      }
+    }
+    callback();
   }
   void finish(grpc::Status status) {
     const std::lock_guard lock(mutex_);
@@ -183,7 +193,7 @@ class WriteServe final : public grpc::ServerWriteReactor<Out> {
   }
 
   void OnWriteDone(bool ok) override {
-    bool idle = false;
+    std::function<void()> idle;
     {
       const std::lock_guard lock(mutex_);
       outbox_.pop_front();
@@ -196,10 +206,10 @@ class WriteServe final : public grpc::ServerWriteReactor<Out> {
       } else if (closing_) {
         finish_now();
       } else {
-        idle = ok;
+        idle = std::exchange(on_idle_, nullptr);
       }
     }
-    if (idle && events_.on_idle) events_.on_idle();
+    if (idle) idle();
   }
   void OnCancel() override {
     {
@@ -227,6 +237,7 @@ class WriteServe final : public grpc::ServerWriteReactor<Out> {
   const std::size_t outbox_max_;
   std::mutex mutex_;
   std::deque<Out> outbox_;  // the front is being written
+  std::function<void()> on_idle_;
   grpc::Status status_;
   bool closing_ = false;
   bool finished_ = false;

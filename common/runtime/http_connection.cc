@@ -306,6 +306,18 @@ void HttpConnection::set_heartbeat(Duration interval, std::string bytes) {
   heartbeat_bytes_ = std::move(bytes);
 }
 
+void HttpConnection::on_drained(std::function<void()> callback) {
+  on_drained_ = std::move(callback);
+  if (pending_bytes() > 0) return;  // told when it is written
+  asio::post(socket_.get_executor(), [self = shared_from_this()] { self->tell_drained(); });
+}
+
+void HttpConnection::tell_drained() {
+  if (!on_drained_ || pending_bytes() > 0 || phase_ == Phase::closed) return;
+  const std::function<void()> callback = std::exchange(on_drained_, nullptr);
+  callback();
+}
+
 void HttpConnection::schedule_flush() {
   if (flush_scheduled_ || write_active_) return;  // the write in flight flushes what has piled up
   flush_scheduled_ = true;
@@ -366,6 +378,7 @@ void HttpConnection::on_written(const boost::system::error_code& error, std::siz
   written_ = 0;
   write_active_ = false;
   flush();
+  tell_drained();
 }
 
 void HttpConnection::answer_done() {
@@ -380,6 +393,7 @@ void HttpConnection::next_request() {
   chunked_ = true;
   heartbeat_ = Duration{};
   heartbeat_bytes_.clear();
+  on_drained_ = nullptr;
   parser_.emplace();
   parser_->eager(false);
   parser_->header_limit(static_cast<std::uint32_t>(shared_.limits.header_bytes));

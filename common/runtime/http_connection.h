@@ -32,6 +32,7 @@ class ServerExchange final : public HttpExchange {
   void write(std::string_view bytes) override;
   void finish() override;
   std::size_t pending_bytes() const override;
+  void on_drained(std::function<void()> callback) override;
   void set_heartbeat(Duration interval, std::string bytes) override;
   void on_overdue(Duration after, std::function<void()> callback) override;
   bool is_open() const override { return connection_ != nullptr; }
@@ -82,6 +83,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void send_bytes(std::string_view bytes);
   void send_end();
   void set_heartbeat(Duration interval, std::string bytes);
+  void on_drained(std::function<void()> callback);
   std::size_t pending_bytes() const { return out_.size() + chunk_.size() + (writing_.size() - written_); }
 
  private:
@@ -102,6 +104,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void schedule_flush();
   void flush();
   void on_written(const boost::system::error_code& error, std::size_t bytes);
+  void tell_drained();
   void answer_done();
   void next_request();
   void linger();
@@ -131,6 +134,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   bool peer_is_loopback_ = false;
   Duration heartbeat_{};
   std::string heartbeat_bytes_;
+  std::function<void()> on_drained_;
 
   friend class ServerExchange;
 };

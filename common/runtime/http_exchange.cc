@@ -33,6 +33,9 @@ void ServerExchange::finish() {
   if (connection_ != nullptr) connection_->send_end();
 }
 std::size_t ServerExchange::pending_bytes() const { return connection_ == nullptr ? 0 : connection_->pending_bytes(); }
+void ServerExchange::on_drained(std::function<void()> callback) {
+  if (connection_ != nullptr) connection_->on_drained(std::move(callback));
+}
 void ServerExchange::set_heartbeat(Duration interval, std::string bytes) {
   if (connection_ != nullptr) connection_->set_heartbeat(interval, std::move(bytes));
 }

@@ -56,6 +56,8 @@ class HttpExchange {
   virtual void finish() = 0;
   // Not yet taken by the kernel.
   virtual std::size_t pending_bytes() const = 0;
+  // Called once, from the loop, when the kernel has taken everything that was written; the last call counts.
+  virtual void on_drained(std::function<void()> callback) = 0;
   // Written whenever nothing else was for `interval`. Loop granularity (see HttpServer), zero: off.
   virtual void set_heartbeat(Duration interval, std::string bytes) = 0;
 

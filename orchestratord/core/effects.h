@@ -69,6 +69,11 @@ struct Deliver {
   ReaderId reader;
   std::shared_ptr<const StreamEvent> event;
 };
+// Answered by ReaderDrained when the reader has taken what it was given; until then it hears nothing, but for the rest
+// of the stream where that must go.
+struct AwaitReader {
+  ReaderId reader;
+};
 struct DeliverServedBy {
   ReaderId reader;
   std::shared_ptr<const ServedBy> served_by;
@@ -278,12 +283,12 @@ struct NotedRecovered {  // of one job an earlier life left
 // Drain is complete: the process may exit.
 struct Drained {};
 
-using Effect =
-    std::variant<AdmissionReply, CancelReply, SessionEnded, ModelsChanged, TenantsReply, StreamOpened, StreamRefused,
-                 Deliver, DeliverServedBy, StreamClosed, Dispatch, CancelDispatch, BeatWorker, ForgetWorker,
-                 CountTokens, SendUpdate, OperateReplica, SendFair, JournalWrite, NotedAdmitted, NotedRefused,
-                 NotedDispatched, NotedFirstToken, NotedEnded, NotedPoisoned, NotedWarmStart, NotedRecomputed,
-                 NotedPreempted, NotedQuota, NotedQueueDepth, NotedRetried, NotedJournal, NotedRecovered, Drained>;
+using Effect = std::variant<AdmissionReply, CancelReply, SessionEnded, ModelsChanged, TenantsReply, StreamOpened,
+                            StreamRefused, Deliver, AwaitReader, DeliverServedBy, StreamClosed, Dispatch,
+                            CancelDispatch, BeatWorker, ForgetWorker, CountTokens, SendUpdate, OperateReplica, SendFair,
+                            JournalWrite, NotedAdmitted, NotedRefused, NotedDispatched, NotedFirstToken, NotedEnded,
+                            NotedPoisoned, NotedWarmStart, NotedRecomputed, NotedPreempted, NotedQuota, NotedQueueDepth,
+                            NotedRetried, NotedJournal, NotedRecovered, Drained>;
 
 using Effects = std::vector<Effect>;
 

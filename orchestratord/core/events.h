@@ -37,6 +37,10 @@ struct OpenStream {
   std::optional<std::uint64_t> last_event_id;  // deliver only events with a higher id
   std::optional<std::string> tenant = {};      // whose job it must be; nullopt: an operator asks (OC-TENANT-1006)
 };
+// Answers AwaitReader.
+struct ReaderDrained {
+  ReaderId reader;
+};
 // The reader is gone: closed by the client, or cut by the shell because its buffer overflowed.
 struct ReaderGone {
   ReaderId reader;
@@ -246,8 +250,8 @@ struct DrainBegin {
 };
 
 using Event =
-    std::variant<Submit, OpenStream, ReaderGone, CancelJob, EndSession, TenantsChanged, ManagerUp, ManagerDown,
-                 ReplicaChanged, ReplicaLoaded, ReplicaGone, LeaseGranted, LeaseRevoked, OthersReported, GatewaysTold,
+    std::variant<Submit, OpenStream, ReaderDrained, ReaderGone, CancelJob, EndSession, TenantsChanged, ManagerUp,
+                 ManagerDown, ReplicaChanged, ReplicaLoaded, ReplicaGone, LeaseGranted, LeaseRevoked, OthersReported, GatewaysTold,
                  DispatchStarted, DispatchTokens, DispatchFinished, DispatchFailed, DispatchBroken, TokensCounted,
                  JournalCommitted, JournalFailed, Recovered, SetModelState, RollBackModel, Tick, DrainBegin>;
 

@@ -332,6 +332,11 @@ bool Orchestrator::left_before_admission(Job& job, ReaderId reader) {
   return true;
 }
 
+void Orchestrator::on(const ReaderDrained& event) {
+  settle_needed_ = false;
+  streams_.drained(event.reader, *out_);
+}
+
 void Orchestrator::on(const ReaderGone& event) {
   const std::optional<JobId> id = streams_.remove_reader(event.reader);
   if (!id) {

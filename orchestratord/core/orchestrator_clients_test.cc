@@ -89,7 +89,7 @@ TEST(Readers, an_attached_job_dies_with_its_connection) {
 
 TEST(Readers, a_full_buffer_that_nobody_reads_ends_in_slow_consumer) {
   Config config;
-  config.streams.buffer_bytes_max = 4000;
+  config.streams.buffer_bytes_max = 1000;
   Bench bench{config};
   bench.ready();
   JobSpec spec = spec_of(1);
@@ -98,6 +98,45 @@ TEST(Readers, a_full_buffer_that_nobody_reads_ends_in_slow_consumer) {
   for (std::uint32_t i = 0; i < 100 && bench.ends.empty(); ++i) bench.token(bench.dispatches[0], i, "some text");
   ASSERT_EQ(bench.ends.size(), 1u);
   EXPECT_EQ(bench.ends[0].failure->outcome, Outcome::SLOW_CONSUMER);
+}
+
+TEST(Readers, OC_JOB_1016_a_task_that_nobody_reads_keeps_a_whole_context) {
+  LongBench bench;
+  ReplicaView large = ready_replica();
+  large.ctx_max = 131'072;
+  bench.manager_up({large});
+  bench.grant(1);
+  JobSpec spec = spec_of(1);
+  spec.max_tokens = 100'000;
+  bench.submit(spec);
+  const Dispatch d = bench.dispatches.at(0);
+  bench.started(d);
+  std::uint32_t index = 0;
+  while (index < spec.max_tokens) {
+    DispatchTokens many{d.dispatch, d.fence, index, {}, {}};
+    for (int k = 0; k < 1000; ++k) {
+      many.ids.push_back(100 + index++ % 40'000);
+      many.text += " word";
+      many.text_ends.push_back(static_cast<std::uint32_t>(many.text.size()));
+    }
+    bench.step(many);
+    ASSERT_TRUE(bench.ends.empty()) << bench.ends[0].failure->message << " after " << index;
+  }
+  bench.finished(d, index);
+  std::uint64_t last = 0;
+  std::size_t portions = 0;
+  Effects effects = bench.step(OpenStream{ReaderId{9}, job_id(1), std::nullopt});
+  for (bool closed = false; !closed && portions < 1000;) {
+    for (const Deliver& each : all_of<Deliver>(effects)) {
+      ASSERT_EQ(each.event->id, last + 1);
+      last = each.event->id;
+    }
+    EXPECT_LE(all_of<Deliver>(effects).size(), 2000u) << "no step does it all";
+    closed = !all_of<StreamClosed>(effects).empty();
+    ++portions;
+    if (!closed) effects = bench.step(ReaderDrained{ReaderId{9}});
+  }
+  EXPECT_EQ(last, 100'002u) << "started, every token and the end";
 }
 
 TEST(Readers, finished_jobs_are_bounded_in_number) {

@@ -343,8 +343,8 @@ void Orchestrator::on(const DispatchFailed& event) {
         return fail(*job, {failure_for(Outcome::WORKER_RESET, why, *job), {}});
       }
       return put_back(*job, outcome);  // L3: its own limits end its waiting, no count of refusals does
-    case Outcome::CANCELED:      // not by us: the worker lost its holder's heartbeat or its lease was stopped
-    case Outcome::POOL_UNREADY:  // drained away under the job
+    case Outcome::CANCELED:            // not by us: the worker lost its holder's heartbeat or its lease was stopped
+    case Outcome::POOL_UNREADY:        // drained away under the job
     case Outcome::WORKER_RESET:
       return attempt_lost(*job, outcome, event.failure.message);
     default: {

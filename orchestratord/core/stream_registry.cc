@@ -8,24 +8,11 @@
 namespace orch::gateway {
 namespace {
 
-constexpr std::uint64_t kEventOverhead = sizeof(StreamEvent) + 32;  // control block, deque slot
-
 bool is_terminal(const StreamEvent& event) {
   return std::holds_alternative<EndEvent>(event.body) || std::holds_alternative<ErrorEvent>(event.body);
 }
 
 }  // namespace
-
-std::uint64_t event_bytes(const StreamEvent& event) {
-  std::uint64_t bytes = kEventOverhead;
-  if (const auto* token = std::get_if<TokenEvent>(&event.body)) {
-    bytes += token->text.size() + token->ids.size() * sizeof(std::uint32_t);
-    for (const TokenLogProbs& each : token->log_probs) bytes += each.bytes();
-  }
-  if (const auto* error = std::get_if<ErrorEvent>(&event.body))
-    bytes += error->failure.message.size() + error->failure.field.size();
-  return bytes;
-}
 
 void StreamRegistry::open(JobId job) {
   const bool fresh = streams_.try_emplace(job).second;
@@ -47,34 +34,67 @@ StreamRegistry::Published StreamRegistry::publish(JobId job, const decltype(Stre
   if (std::holds_alternative<ErrorEvent>(body)) stream.next_id = std::max(stream.next_id, stream.tail_end);
   auto event = std::make_shared<StreamEvent>(StreamEvent{stream.next_id, body});
   const bool terminal = is_terminal(*event);
-  const std::uint64_t bytes = event_bytes(*event);
-  if (!terminal && !make_room(stream, bytes)) return Published::buffer_full;
+  if (!terminal && !make_room(stream, EventLog::cost(*event), out)) return Published::buffer_full;
   stream.next_id += mutation_ == Mutation::skip_event_id && stream.next_id % 7 == 0 ? 2 : 1;
-  stream.kept.push_back({event, bytes});
-  stream.bytes += bytes;
+  stream.kept.append(event);
+  stream.last = event;
   if (!stream.held_behind) {
-    for (const Reader& reader : stream.readers) {
-      if (event->id > reader.after) out.push_back(Deliver{reader.id, event});
+    for (Reader& reader : stream.readers) {
+      if (reader.behind || event->id <= reader.after) continue;
+      out.push_back(Deliver{reader.id, event});
+      reader.after = event->id;
     }
   }
   if (terminal) {
     stream.closed = true;
-    if (!tolerated) close_readers(stream, out);
+    stream.last.reset();
+    stream.kept.shrink();
+    if (!tolerated) close_readers(stream, false, out);
   }
   return Published::delivered;
 }
 
+std::uint64_t StreamRegistry::told(const Stream& stream) { return stream.held_behind.value_or(stream.next_id); }
+
+void StreamRegistry::give(const Stream& stream, Reader& reader, std::uint64_t bytes, Effects& out) {
+  const std::uint64_t upto = told(stream);
+  std::uint64_t given = 0;
+  reader.behind = false;
+  stream.kept.read(reader.after, [&](const EventLog::Event& event, std::uint64_t cost) {
+    if (event->id > upto) return false;
+    if (given > 0 && given + cost > bytes) {
+      reader.behind = true;
+      out.push_back(AwaitReader{reader.id});
+      return false;
+    }
+    given += cost;
+    reader.after = event->id;
+    out.push_back(Deliver{reader.id, event});
+    return true;
+  });
+}
+
+void StreamRegistry::drained(ReaderId id, Effects& out) {
+  const auto job = readers_.find(id);
+  if (job == readers_.end()) return;
+  Stream& stream = streams_.at(job->second);
+  const auto reader =
+      std::find_if(stream.readers.begin(), stream.readers.end(), [id](const Reader& each) { return each.id == id; });
+  if (!reader->behind) return;
+  give(stream, *reader, limits_.replay_bytes, out);
+  if (stream.closed) close_readers(stream, false, out);
+}
+
 // What readers have been told may go; what is held for them, or what nobody has read, may not.
-bool StreamRegistry::make_room(Stream& stream, std::uint64_t bytes) {
-  if (stream.bytes + bytes <= limits_.buffer_bytes_max) return true;
+bool StreamRegistry::make_room(Stream& stream, std::uint64_t bytes, Effects& out) {
+  const auto fits = [&] { return stream.kept.bytes() + bytes <= limits_.buffer_bytes_max; };
+  if (fits()) return true;
   if (stream.readers.empty() || bytes > limits_.buffer_bytes_max) return false;
-  const std::uint64_t told = stream.held_behind.value_or(stream.next_id);
-  while (!stream.kept.empty() && stream.kept.front().event->id <= told &&
-         stream.bytes + bytes > limits_.buffer_bytes_max) {
-    stream.bytes -= stream.kept.front().bytes;
-    stream.kept.pop_front();
+  for (Reader& reader : stream.readers) {
+    if (reader.behind) give(stream, reader, kEverything, out);
   }
-  return stream.bytes + bytes <= limits_.buffer_bytes_max;
+  while (!stream.kept.empty() && stream.kept.first_id() <= told(stream) && !fits()) stream.kept.drop_first();
+  return fits();
 }
 
 void StreamRegistry::hold(JobId job) {
@@ -91,12 +111,9 @@ bool StreamRegistry::held(JobId job) const {
 void StreamRegistry::release(JobId job, Effects& out) {
   const auto it = streams_.find(job);
   if (it == streams_.end() || !it->second.held_behind) return;
-  const std::uint64_t told = *std::exchange(it->second.held_behind, std::nullopt);
-  for (const Kept& kept : it->second.kept) {
-    if (kept.event->id <= told) continue;
-    for (const Reader& reader : it->second.readers) {
-      if (kept.event->id > reader.after) out.push_back(Deliver{reader.id, kept.event});
-    }
+  it->second.held_behind.reset();
+  for (Reader& reader : it->second.readers) {
+    if (!reader.behind) give(it->second, reader, limits_.replay_bytes, out);
   }
 }
 
@@ -108,16 +125,15 @@ void StreamRegistry::restore(JobId job, const std::vector<std::shared_ptr<const 
   stream.tail_end = tail_end;
   stream.served_by = std::move(served_by);
   for (const auto& event : events) {
-    const std::uint64_t bytes = event_bytes(*event);
-    stream.kept.push_back({event, bytes});
-    stream.bytes += bytes;
+    stream.kept.append(event);
     stream.next_id = event->id + 1;
     stream.closed = is_terminal(*event);
   }
-  while (stream.bytes > limits_.buffer_bytes_max && stream.kept.size() > 1) {
-    stream.bytes -= stream.kept.front().bytes;
-    stream.kept.pop_front();
+  while (!stream.closed && stream.kept.bytes() > limits_.buffer_bytes_max &&
+         stream.kept.first_id() < stream.kept.last_id()) {
+    stream.kept.drop_first();
   }
+  if (stream.closed) stream.kept.shrink();
 }
 
 std::uint64_t StreamRegistry::terminal_id(JobId job, bool error) const {
@@ -128,14 +144,16 @@ std::uint64_t StreamRegistry::terminal_id(JobId job, bool error) const {
 
 std::shared_ptr<const StreamEvent> StreamRegistry::last_event(JobId job) const {
   const auto it = streams_.find(job);
-  return it == streams_.end() || it->second.kept.empty() ? nullptr : it->second.kept.back().event;
+  return it == streams_.end() ? nullptr : it->second.last;
 }
 
 void StreamRegistry::publish_metrics(JobId job, const MetricsEvent& metrics, Effects& out) {
   const auto it = streams_.find(job);
   if (it == streams_.end() || it->second.closed || it->second.readers.empty()) return;
   const auto event = std::make_shared<StreamEvent>(StreamEvent{0, metrics});
-  for (const Reader& reader : it->second.readers) out.push_back(Deliver{reader.id, event});
+  for (const Reader& reader : it->second.readers) {
+    if (!reader.behind) out.push_back(Deliver{reader.id, event});
+  }
 }
 
 void StreamRegistry::set_served_by(JobId job, ServedBy served_by, Effects& out) {
@@ -158,23 +176,19 @@ StreamRegistry::Opened StreamRegistry::add_reader(ReaderId reader, JobId job,
   Stream& stream = it->second;
   const std::uint64_t after = last_event_id.value_or(0);
   if (after >= std::max(stream.next_id, stream.closed ? 0 : stream.tail_end)) return Opened::beyond;
-  const std::uint64_t first = stream.kept.empty() ? stream.next_id : stream.kept.front().event->id;
+  const std::uint64_t first = stream.kept.empty() ? stream.next_id : stream.kept.first_id();
   if (after + 1 < first) return Opened::gone;
   if (!stream.closed && stream.readers.size() >= limits_.readers_per_job_max) return Opened::too_many_readers;
 
   out.push_back(StreamOpened{reader, job});
   if (stream.served_by) out.push_back(DeliverServedBy{reader, stream.served_by});
-  const std::uint64_t told = stream.held_behind.value_or(stream.next_id);
-  for (const Kept& kept : stream.kept) {
-    if (kept.event->id > after && kept.event->id <= told) out.push_back(Deliver{reader, kept.event});
-  }
-  if (stream.closed) {
-    out.push_back(StreamClosed{reader});
-    return Opened::replayed_whole;
-  }
+  const bool crowded = stream.readers.size() >= limits_.readers_per_job_max;  // only where it is closed
   stream.readers.push_back({reader, after});
   readers_.emplace(reader, job);
-  return Opened::live;
+  give(stream, stream.readers.back(), crowded ? kEverything : limits_.replay_bytes, out);
+  if (!stream.closed) return Opened::live;
+  close_readers(stream, false, out);
+  return Opened::replayed_whole;
 }
 
 std::optional<JobId> StreamRegistry::remove_reader(ReaderId reader) {
@@ -193,13 +207,13 @@ std::size_t StreamRegistry::readers(JobId job) const {
 
 std::uint64_t StreamRegistry::bytes(JobId job) const {
   const auto it = streams_.find(job);
-  return it == streams_.end() ? 0 : it->second.bytes;
+  return it == streams_.end() ? 0 : it->second.kept.bytes();
 }
 
 std::uint64_t StreamRegistry::first_kept(JobId job) const {
   const auto it = streams_.find(job);
   if (it == streams_.end()) return 0;
-  return it->second.kept.empty() ? it->second.next_id : it->second.kept.front().event->id;
+  return it->second.kept.empty() ? it->second.next_id : it->second.kept.first_id();
 }
 
 std::uint64_t StreamRegistry::last_id(JobId job) const {
@@ -210,37 +224,44 @@ std::uint64_t StreamRegistry::last_id(JobId job) const {
 void StreamRegistry::forget(JobId job, Effects& out) {
   const auto it = streams_.find(job);
   if (it == streams_.end()) return;
-  close_readers(it->second, out);
+  for (Reader& reader : it->second.readers) {
+    if (reader.behind) give(it->second, reader, kEverything, out);
+  }
+  close_readers(it->second, true, out);
   streams_.erase(it);
 }
 
-void StreamRegistry::close_readers(Stream& stream, Effects& out) {
-  for (const Reader& reader : stream.readers) {
+// Of a closed stream those go that have had its end.
+void StreamRegistry::close_readers(Stream& stream, bool all, Effects& out) {
+  std::erase_if(stream.readers, [&](const Reader& reader) {
+    if (reader.behind && !all) return false;
     out.push_back(StreamClosed{reader.id});
     readers_.erase(reader.id);
-  }
-  stream.readers.clear();
+    return true;
+  });
 }
 
 std::string StreamRegistry::check_invariants() const {
   std::size_t reading = 0;
   for (const auto& [job, stream] : streams_) {
     std::uint64_t bytes = 0;
-    std::uint64_t expected = stream.kept.empty() ? 0 : stream.kept.front().event->id;
-    for (const Kept& kept : stream.kept) {
-      const bool cut_off = is_terminal(*kept.event) && kept.event->id == stream.tail_end;
-      if (kept.event->id != expected && !cut_off) return "stream_registry: a gap in the ids of job " + job.to_string();
-      expected = kept.event->id + 1;
-      bytes += kept.bytes;
-    }
+    std::uint64_t expected = stream.kept.empty() ? 0 : stream.kept.first_id();
+    bool gap = false;
+    stream.kept.read(0, [&](const EventLog::Event& event, std::uint64_t cost) {
+      const bool cut_off = is_terminal(*event) && event->id == stream.tail_end;
+      gap = gap || (event->id != expected && !cut_off);
+      expected = event->id + 1;
+      bytes += cost;
+      return true;
+    });
+    if (gap) return "stream_registry: a gap in the ids of job " + job.to_string();
     if (!stream.kept.empty() && expected != stream.next_id) return "stream_registry: the next id is not the next";
     if (stream.held_behind && stream.closed) return "stream_registry: a closed stream is held";
-    if (bytes != stream.bytes) return "stream_registry: wrong byte sum";
-    const std::uint64_t terminal = stream.closed && !stream.kept.empty() ? stream.kept.back().bytes : 0;
-    if (bytes - terminal > limits_.buffer_bytes_max) return "stream_registry: buffer over its bound";
+    if (bytes != stream.kept.bytes()) return "stream_registry: wrong byte sum";
+    if (!stream.closed && bytes > limits_.buffer_bytes_max) return "stream_registry: buffer over its bound";
     if (stream.readers.size() > limits_.readers_per_job_max) return "stream_registry: too many readers";
-    if (stream.closed && !stream.readers.empty()) return "stream_registry: a reader on a closed stream";
     for (const Reader& reader : stream.readers) {
+      if (stream.closed && !reader.behind) return "stream_registry: a reader on a closed stream";
       const auto it = readers_.find(reader.id);
       if (it == readers_.end() || it->second != job) return "stream_registry: a reader without its index entry";
       ++reading;

@@ -8,6 +8,10 @@
 // without one a publish that would exceed it is refused and the caller ends the job with SLOW_CONSUMER. Terminals
 // always fit.
 //
+// What was there before a reader comes is given to it in portions (OC-JOB-1016): after each it is behind, and hears
+// nothing, until drained() says that it has taken what it was given. It is never waited for: where the buffer needs the
+// room, or is given up, the reader gets the rest at once, and whoever writes to it judges whether that is too much.
+//
 // A held stream keeps what is published and tells nobody, until release(): its journal entry is not durable yet (J1,
 // J4).
 // A restored stream of a job that ran when the process died has an unknown tail: clients may have seen more events
@@ -16,7 +20,6 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -24,6 +27,7 @@
 #include <vector>
 
 #include "orchestratord/core/effects.h"
+#include "orchestratord/core/event_log.h"
 #include "orchestratord/core/limits.h"
 
 namespace orch::gateway {
@@ -58,8 +62,10 @@ class StreamRegistry {
   std::uint64_t terminal_id(JobId job, bool error) const;
   std::shared_ptr<const StreamEvent> last_event(JobId job) const;
 
-  // Emits StreamOpened and the replay; the caller turns every refusal into StreamRefused.
+  // Emits StreamOpened and the replay, or its first portion; the caller turns every refusal into StreamRefused.
   Opened add_reader(ReaderId reader, JobId job, std::optional<std::uint64_t> last_event_id, Effects& out);
+  // Answers AwaitReader; nothing of a reader that is gone.
+  void drained(ReaderId reader, Effects& out);
   // The job the reader was reading; nullopt when it reads nothing (any more).
   std::optional<JobId> remove_reader(ReaderId reader);
 
@@ -73,34 +79,32 @@ class StreamRegistry {
   std::string check_invariants() const;
 
  private:
-  struct Kept {
-    std::shared_ptr<const StreamEvent> event;
-    std::uint64_t bytes = 0;
-  };
   struct Reader {
     ReaderId id;
-    std::uint64_t after = 0;  // events up to here are not told to it
+    std::uint64_t after = 0;  // events up to here are not told to it (any more)
+    bool behind = false;      // it has been given a portion and not taken it yet
   };
   struct Stream {
-    std::deque<Kept> kept;
+    EventLog kept;
+    EventLog::Event last;  // published last, while it runs
     std::uint64_t next_id = 1;
-    std::uint64_t bytes = 0;
     bool closed = false;
     std::uint64_t tail_end = 0;
     std::optional<std::uint64_t> held_behind;  // events with a higher id are told to nobody yet
     std::vector<Reader> readers;
     std::shared_ptr<const ServedBy> served_by;
   };
-  void close_readers(Stream& stream, Effects& out);
-  bool make_room(Stream& stream, std::uint64_t bytes);
+  static constexpr std::uint64_t kEverything = UINT64_MAX;
+  // What the stream has for the reader, as long as that is at most about so many bytes.
+  static void give(const Stream& stream, Reader& reader, std::uint64_t bytes, Effects& out);
+  static std::uint64_t told(const Stream& stream);  // id of the last event that may be told
+  void close_readers(Stream& stream, bool all, Effects& out);
+  bool make_room(Stream& stream, std::uint64_t bytes, Effects& out);
 
   StreamLimits limits_;
   Mutation mutation_;
   std::map<JobId, Stream> streams_;
   std::map<ReaderId, JobId> readers_;
 };
-
-// What one event costs the buffer: its texts and ids plus the bookkeeping around them.
-std::uint64_t event_bytes(const StreamEvent& event);
 
 }  // namespace orch::gateway

@@ -127,6 +127,14 @@ void ClientDesk::execute(const Deliver& effect) {
   to_core_(ReaderGone{effect.reader, true});
 }
 
+void ClientDesk::execute(const AwaitReader& effect) {
+  if (ReaderSink* sink = find(effect.reader)) {
+    sink->when_drained([this, reader = effect.reader] {
+      if (readers_.contains(reader)) to_core_(ReaderDrained{reader});
+    });
+  }
+}
+
 void ClientDesk::execute(const DeliverServedBy& effect) {
   if (ReaderSink* sink = find(effect.reader)) sink->served_by(*effect.served_by);
 }

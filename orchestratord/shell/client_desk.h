@@ -47,6 +47,7 @@ class ClientDesk {
   void execute(const StreamOpened& effect);
   void execute(const StreamRefused& effect);
   void execute(const Deliver& effect);
+  void execute(const AwaitReader& effect);
   void execute(const DeliverServedBy& effect);
   void execute(const StreamClosed& effect);
 

@@ -124,6 +124,8 @@ Config core_config(const gateway_config::Config& config, ModelStandings models, 
   out.limits.idle_max = Duration::milliseconds(config.watchdog.idle_ms);
   out.streams.reconnect_grace = Duration::milliseconds(config.streams.reconnect_grace_ms);
   out.streams.buffer_bytes_max = config.streams.buffer_bytes_max;
+  // As SSE a token event takes about five times its place in the buffer.
+  out.streams.replay_bytes = std::min<std::uint64_t>(out.streams.replay_bytes, config.streams.reader_bytes_max / 8);
   out.result_ttl = Duration::milliseconds(config.result_ttl_ms);
   out.journal.enabled = config.journal.enabled;
   out.journal.plain_openai = config.journal.plain_openai;

@@ -43,7 +43,9 @@ std::string_view metadata_of(const grpc::CallbackServerContext& context, const c
 class GrpcSink final : public ReaderSink {
  public:
   using Stream = runtime::WriteServe<v1::TaskEvent>;
-  explicit GrpcSink(std::shared_ptr<Stream> stream) : stream_(std::move(stream)) {}
+  // `to_loop` takes what a gRPC thread found out; false: it cannot.
+  using ToLoop = std::function<bool(std::function<void()>)>;
+  GrpcSink(std::shared_ptr<Stream> stream, ToLoop to_loop) : stream_(std::move(stream)), to_loop_(std::move(to_loop)) {}
 
   void opened(JobId) override {}
   void served_by(const ServedBy& served_by) override { served_by_ = served_by; }
@@ -57,8 +59,15 @@ class GrpcSink final : public ReaderSink {
                      "SLOW_CONSUMER: " + std::to_string(kStreamOutboxMax) + " events are unread"});
   }
 
+  void when_drained(std::function<void()> callback) override {
+    stream_->once_idle([stream = stream_.get(), to_loop = to_loop_, callback = std::move(callback)] {
+      if (!to_loop(callback)) stream->finish(busy());  // nothing more would ever come
+    });
+  }
+
  private:
   std::shared_ptr<Stream> stream_;
+  const ToLoop to_loop_;
   ServedBy served_by_;  // the last one
 };
 
@@ -140,8 +149,7 @@ class GrpcApi::Service final : public v1::Orchestrator::CallbackService {
                                                    if (shared->desk != nullptr && *reader) shared->desk->gone(**reader);
                                                  }));
                                                },
-                                           .on_done = {},
-                                           .on_idle = {}},
+                                           .on_done = {}},
                                           kStreamOutboxMax);
     const auto job = Uuid::parse(request->task_id());
     if (const auto refused = refuse(*context)) {
@@ -153,7 +161,12 @@ class GrpcApi::Service final : public v1::Orchestrator::CallbackService {
       const bool posted =
           shared_->post([shared, stream, reader, last, owner = shared_->owner_of(*context), id = JobId{*job}] {
             if (shared->desk == nullptr) return stream->finish(shutting_down());
-            *reader = shared->desk->open(id, last, owner, std::make_unique<GrpcSink>(stream));
+            const auto to_loop = [shared](std::function<void()> task) {
+              return shared->post([shared, task = std::move(task)] {
+                if (shared->desk != nullptr) task();
+              });
+            };
+            *reader = shared->desk->open(id, last, owner, std::make_unique<GrpcSink>(stream, to_loop));
           });
       if (!posted) stream->finish(busy());
     }

@@ -114,7 +114,7 @@ struct HttpApi::Parts {
   }
   // With what is left of the budgets when the head is written.
   SinkLimits sink_limits(std::string tenant, std::string session) const {
-    return {config.streams.buffer_bytes_max, Duration::milliseconds(config.streams.heartbeat_ms),
+    return {config.streams.reader_bytes_max, Duration::milliseconds(config.streams.heartbeat_ms),
             [this, tenant = std::move(tenant), session = std::move(session)](HttpResponse& head) {
               add_budget_headers(head, core.budget_left(tenant, session, runtime::now()));
             }};

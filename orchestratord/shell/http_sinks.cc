@@ -58,6 +58,7 @@ class TaskSink final : public ReaderSink {
   }
   void closed() override { writer_.finish(); }
   void cut() override { writer_.exchange().abort(); }
+  void when_drained(std::function<void()> callback) override { writer_.exchange().on_drained(std::move(callback)); }
 
  private:
   runtime::SseWriter writer_;
@@ -123,6 +124,7 @@ class ChatStreamSink final : public ReaderSink {
     if (!answered_) writer_.finish();
   }
   void cut() override { writer_.exchange().abort(); }
+  void when_drained(std::function<void()> callback) override { writer_.exchange().on_drained(std::move(callback)); }
 
  private:
   HttpResponse head_without_worker() const {

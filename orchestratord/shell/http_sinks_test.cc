@@ -30,6 +30,7 @@ class RecordingExchange final : public runtime::HttpExchange {
   void write(std::string_view bytes) override { body += bytes; }
   void finish() override { finished = true; }
   std::size_t pending_bytes() const override { return body.size(); }
+  void on_drained(std::function<void()> callback) override { drained = std::move(callback); }
   void set_heartbeat(Duration interval, std::string) override { heartbeat = interval; }
   void on_overdue(Duration after, std::function<void()> callback) override {
     overdue_after = after;
@@ -51,6 +52,7 @@ class RecordingExchange final : public runtime::HttpExchange {
   Duration heartbeat{};
   Duration overdue_after{};
   std::function<void()> overdue;
+  std::function<void()> drained;
   bool streaming = false;
   bool finished = false;
   bool aborted = false;
@@ -94,8 +96,28 @@ TEST(TaskSink, ORCH_1101_the_end_names_what_served_the_task_last) {
   served_by.accelerator = "vulkan";
   sink->served_by(served_by);
   EXPECT_EQ(sink->event({3, EndEvent{}}), ReaderSink::Took::ok);
-  EXPECT_NE(exchange->body.find(R"("accelerator":"vulkan","numeric_class":"X"})"), std::string::npos)
-      << exchange->body;
+  EXPECT_NE(exchange->body.find(R"("accelerator":"vulkan","numeric_class":"X"})"), std::string::npos) << exchange->body;
+}
+
+// The core gives the next portion when the connection has taken the last, and to nobody who has left.
+TEST(ClientDesk, OC_JOB_1016_a_reader_asks_for_more_when_its_connection_is_drained) {
+  std::vector<Event> told;
+  ClientDesk desk([&](Event event) { told.push_back(std::move(event)); });
+  const auto exchange = std::make_shared<RecordingExchange>();
+  const ReaderId reader = desk.open(JobId{}, std::nullopt, std::nullopt, make_task_sink(exchange, kLimits));
+  told.clear();
+  desk.execute(StreamOpened{reader, JobId{}});
+  desk.execute(AwaitReader{reader});
+  EXPECT_TRUE(told.empty()) << "it has not taken anything yet";
+  ASSERT_TRUE(exchange->drained);
+  exchange->drained();
+  ASSERT_EQ(told.size(), 1u);
+  EXPECT_EQ(std::get<ReaderDrained>(told[0]).reader, reader);
+  desk.execute(AwaitReader{reader});
+  desk.gone(reader);
+  told.clear();
+  exchange->drained();
+  EXPECT_TRUE(told.empty());
 }
 
 TEST(ChatStreamSink, a_job_that_starts_at_once_is_served_by_a_head_that_names_the_worker) {

@@ -20,6 +20,8 @@ class ReaderSink {
   virtual void closed() = 0;
   // The reader fell behind its limit: its connection is cut.
   virtual void cut() = 0;
+  // Once, when what it was given has left; at once, where nothing leaves before the end.
+  virtual void when_drained(std::function<void()> callback) { callback(); }
 };
 
 }  // namespace orch::gateway

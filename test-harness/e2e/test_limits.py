@@ -244,3 +244,30 @@ def test_OC_OAI_1008_a_refusal_at_admission_stays_a_status(tmp_path):
         reply = request("POST", cluster.url + "/v1/chat/completions", body)
         assert reply.status == 429 and reply.json()["error"]["code"] == "ADMISSION_REJECT"
         assert int(reply.headers["retry-after"]) >= 1
+
+
+def post_detached(cluster, tokens):
+    body = cluster.task_body("Write.", model_ref=MODEL, max_tokens=tokens, detached=True, ctx=16384)
+    del body["deadline_ms"]
+    assert request("POST", cluster.url + "/v1/tasks", body).status == 202
+    return body["task_id"]
+
+
+def wait_ended(cluster, task_id):
+    wait_until(lambda: request("GET", f"{cluster.url}/v1/tasks/{task_id}/explain").json()["state"] == "ended", 60, "the task has ended")
+
+
+def test_OC_JOB_1016_a_long_answer_that_nobody_read_is_read_from_its_start(tmp_path):
+    tokens = 6000
+    script = {"text": " ".join(f"w{i}" for i in range(100)), "repeat": 100, "token_delay_ms": 0, "ctx_max": 16384}
+    with cluster_with(tmp_path, script, {"streams": {"reader_bytes_max": 65536}}) as cluster:
+        cluster.wait_ready()
+        task_id = post_detached(cluster, tokens)
+        wait_ended(cluster, task_id)
+        for _ in range(2):
+            events = [e for e in cluster.task_events(task_id) if e[0] != "metrics"]
+            assert [e[0] for e in events[:1] + events[-1:]] == ["started", "end"]
+            assert [data["i"] for name, data, _ in events[1:-1]] == list(range(tokens))
+            assert [int(number) for _, _, number in events] == list(range(1, tokens + 3))
+        behind = list(cluster.task_events(task_id, headers={"Last-Event-ID": str(tokens)}))
+        assert [int(number) for _, _, number in behind] == [tokens + 1, tokens + 2]

@@ -177,6 +177,7 @@ void Clients::end_session(JobId id) {
 void Clients::receive(std::size_t gateway, const gateway::Effect& effect) {
   if (const auto* reply = std::get_if<gateway::AdmissionReply>(&effect)) return on(gateway, *reply);
   if (const auto* deliver = std::get_if<gateway::Deliver>(&effect)) return on(*deliver);
+  if (const auto* await = std::get_if<gateway::AwaitReader>(&effect)) return on(*await);
   if (const auto* ended = std::get_if<gateway::NotedEnded>(&effect)) return on(*ended);
   if (const auto* opened = std::get_if<gateway::StreamOpened>(&effect)) {
     Reader& reader = readers_[opened->reader];
@@ -235,6 +236,17 @@ void Clients::on(std::size_t, const gateway::AdmissionReply& reply) {
   }
   each.admitted = true;
   ++totals_.admitted;
+}
+
+// The portion has left for the reader; it may have gone meanwhile.
+void Clients::on(const gateway::AwaitReader& await) {
+  const Reader& reader = readers_[await.reader];
+  const Duration takes = reader.pace.ns > 0 ? reader.pace : Duration::milliseconds(3);
+  world_.after(takes, [this, id = await.reader] {
+    const Reader& now = readers_[id];
+    Case* each = alive(now.job);
+    if (each != nullptr && !now.closed) gateways_[each->gateway]->event(gateway::ReaderDrained{id});
+  });
 }
 
 void Clients::on(const gateway::Deliver& deliver) {

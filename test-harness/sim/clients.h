@@ -88,6 +88,7 @@ class Clients {
 
   void on(std::size_t gateway, const gateway::AdmissionReply& reply);
   void on(const gateway::Deliver& deliver);
+  void on(const gateway::AwaitReader& await);
   void on(const gateway::NotedEnded& ended);
   void behave(JobId id);
   void send_elsewhere(std::size_t gateway, const std::string& model, const std::string& prompt);
