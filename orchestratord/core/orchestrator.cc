@@ -21,7 +21,8 @@ Orchestrator::Orchestrator(const Config& config)
       times_(config.limits),
       lifecycle_(config.models),
       sessions_(config.limits.session_ttl),
-      journal_(config.limits) {}
+      journal_(config.limits),
+      results_(config.limits.finished_max, config.limits.finished_bytes_max) {}
 
 void Orchestrator::step(const Event& event, Instant now, Effects& out) {
   now_ = std::max(now_, now);
@@ -131,6 +132,7 @@ void Orchestrator::tell_end(Job& job) {
   job.ended_at = now_;
   settle_needed_ = true;
 
+  const bool watched = streams_.readers(job.spec.id) > 0;
   streams_.release(job.spec.id, *out_);
   decltype(StreamEvent::body) terminal = conclusion.end;
   if (conclusion.failure) terminal = ErrorEvent{*conclusion.failure};
@@ -170,8 +172,7 @@ void Orchestrator::tell_end(Job& job) {
   job.spec.payload.reset();  // prompts are not kept longer than they are needed
   job.journal.unsaved.clear();
   job.journal.unsaved_bytes = 0;
-  finished_.emplace(now_, job.spec.id);
-  finished_bytes_ += streams_.bytes(job.spec.id);
+  results_.add(job.spec.id, {job.spec.tenant, now_, streams_.bytes(job.spec.id), watched});
   arm(job);
 }
 
@@ -179,20 +180,13 @@ void Orchestrator::forget(JobId id) {
   const auto it = jobs_.find(id);
   if (it == jobs_.end()) return;
   disarm(it->second);
-  if (finished_.erase({it->second.ended_at, id}) > 0) finished_bytes_ -= streams_.bytes(id);
+  results_.remove(id);
   streams_.forget(id, *out_);
   if (it->second.journal.wanted && !it->second.before_admission()) {
     journal_.erases.insert(id);
     journal_.checkpoint_by(now_ + config_.limits.checkpoint_interval);
   }
   jobs_.erase(it);
-}
-
-void Orchestrator::trim_finished() {
-  while (finished_.size() > config_.limits.finished_max ||
-         (finished_bytes_ > config_.limits.finished_bytes_max && !finished_.empty())) {
-    forget(finished_.begin()->second);
-  }
 }
 
 // --- time ---
@@ -316,6 +310,7 @@ void Orchestrator::plan_wakeup() {
   consider(journal_.next_change(now_));
   for (const auto& [id, wait] : fence_waits_) consider(wait.until > now_ ? wait.until : wait.ends(leases_.ttl()));
   consider(keys_.next_expiry());
+  consider(results_.next_expiry());
   if (!drain_end_) consider(ask_again_at_);
   wakeup_ = next;
 }

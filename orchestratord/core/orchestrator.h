@@ -41,6 +41,7 @@
 #include "orchestratord/core/prefix_index.h"
 #include "orchestratord/core/quarantine.h"
 #include "orchestratord/core/quota_book.h"
+#include "orchestratord/core/result_shelf.h"
 #include "orchestratord/core/service_shares.h"
 #include "orchestratord/core/service_times.h"
 #include "orchestratord/core/session_book.h"
@@ -151,6 +152,12 @@ class Orchestrator {
   void enqueue(Job& job);
   void unqueue(Job& job);  // when it waits
   void cancel(Job& job, const std::string& reason, std::string message);
+
+  // results (orchestrator_results.cc)
+  void trim_finished();
+  // Of this tenant, or anybody's: it ended here and made room for others.
+  bool was_dropped(JobId job, const std::optional<std::string>& tenant) const;
+  Failure missing_task(const OpenStream& event) const;
 
   // preemption (orchestrator_preempt.cc)
   Job* next_of(const std::string& model, Priority priority);
@@ -337,7 +344,6 @@ class Orchestrator {
   void conclude(Job& job, Conclusion conclusion);
   void tell_end(Job& job);
   void forget(JobId id);
-  void trim_finished();
   Instant due(const Job& job) const;
   void arm(Job& job);
   void disarm(Job& job);
@@ -395,7 +401,7 @@ class Orchestrator {
   Instant recovery_over_ = Instant::never();  // recovered jobs wait for managers until then
   bool settle_needed_ = true;                 // in this step
   std::set<std::pair<Instant, JobId>> timers_;
-  std::set<std::pair<Instant, JobId>> finished_;      // by end, oldest first
+  ResultShelf results_;                               // ended jobs that are kept
   std::set<std::pair<Instant, DispatchId>> closing_;  // cancelled calls whose end is not reported yet
   struct FenceWait {                                  // a job whose last attempt, or one in doubt, may still run
     ReplicaKey replica;
@@ -428,7 +434,6 @@ class Orchestrator {
   Ignored ignored_;
   std::uint64_t next_seq_ = 1;
   std::uint64_t next_count_ = 1;
-  std::uint64_t finished_bytes_ = 0;
   std::optional<Instant> drain_end_;
   bool drained_ = false;
   Instant wakeup_ = Instant::never();

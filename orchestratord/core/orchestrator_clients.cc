@@ -89,6 +89,7 @@ void Orchestrator::on(const Submit& event) {
   job.pool_id = primary->pool_id;
   job.engine = primary->engine;
   job.engine_version = primary->engine_version;
+  results_.forget_dropped(spec.id);
   Job& stored = jobs_.emplace(spec.id, std::move(job)).first->second;
   if (spec.idempotency) {  // J5: from here on, so that a repeat finds a job that is still being counted
     keys_.add(spec.idempotency->key, {spec.idempotency->body, spec.id, {}, now_ + config_.journal.idempotency_ttl});
@@ -285,11 +286,10 @@ void Orchestrator::on(const OpenStream& event) {
       return;
     }
     case StreamRegistry::Opened::replayed_whole:
+      results_.note_read(event.job);
       return;
     case StreamRegistry::Opened::unknown_job:
-      failure.outcome = Outcome::NOT_FOUND;
-      failure.message = "no task with id " + event.job.to_string();
-      failure.field = "task_id";
+      failure = missing_task(event);
       break;
     case StreamRegistry::Opened::too_many_readers:
       failure.outcome = Outcome::ADMISSION_REJECT;
@@ -370,7 +370,7 @@ void Orchestrator::on(const ReaderGone& event) {
 // Ruling 3: canceled jobs end in `error` CANCELED; an unknown id is 404; a repeated cancel is like the first.
 void Orchestrator::on(const CancelJob& event) {
   const bool known = may_see(event.job, event.tenant);
-  emit(CancelReply{event.request, known});
+  emit(CancelReply{event.request, known || was_dropped(event.job, event.tenant)});
   if (!known) return;
   Job& job = jobs_.at(event.job);
   if (job.state == JobState::admitting)

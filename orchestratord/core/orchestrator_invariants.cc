@@ -76,9 +76,9 @@ std::string Orchestrator::check_invariants() const {
   if (leases_.all().size() > config_.limits.leases_max) return "too many leases";
 
   std::size_t ended = 0;
-  for (const auto& [at, id] : finished_) ended += jobs_.contains(id) && !jobs_.at(id).live() ? 1 : 0;
-  if (ended != finished_.size()) return "a finished job that is not ended";
-  if (finished_.size() > config_.limits.finished_max) return "too many finished jobs";
+  for (const auto& [id, job] : jobs_) ended += job.state == JobState::ended && results_.contains(id) ? 1 : 0;
+  if (ended != results_.size()) return "a finished job that is not ended";
+  if (results_.size() > config_.limits.finished_max) return "too many finished jobs";
   if (fleet_.managers().size() > config_.limits.managers_max) return "too many managers";
   for (const auto& [id, link] : fleet_.links()) {
     if (link.sent.size() > config_.limits.updates_remembered_max) return "too many remembered updates";

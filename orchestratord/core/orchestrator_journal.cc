@@ -434,8 +434,7 @@ void Orchestrator::recover(const RecoveredJob& found) {
     job.ended_at = now_ - std::max(found.ended_age, Duration{});
     restore_quarantine(job, *found.terminal);
     job.spec.payload.reset();
-    finished_.emplace(job.ended_at, id);
-    finished_bytes_ += streams_.bytes(id);
+    results_.add(id, {job.spec.tenant, job.ended_at, streams_.bytes(id), false});
     arm(job);
     restore_budget(job, found.terminal.get());
     emit(NotedRecovered{id, NotedRecovered::Way::replayed});

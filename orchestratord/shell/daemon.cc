@@ -127,6 +127,8 @@ Config core_config(const gateway_config::Config& config, ModelStandings models, 
   // As SSE a token event takes about five times its place in the buffer.
   out.streams.replay_bytes = std::min<std::uint64_t>(out.streams.replay_bytes, config.streams.reader_bytes_max / 8);
   out.result_ttl = Duration::milliseconds(config.result_ttl_ms);
+  out.limits.finished_max = static_cast<std::uint32_t>(config.results.jobs_max);
+  out.limits.finished_bytes_max = static_cast<std::uint64_t>(config.results.bytes_max);
   out.journal.enabled = config.journal.enabled;
   out.journal.plain_openai = config.journal.plain_openai;
   out.journal.idempotency_ttl = Duration::milliseconds(config.journal.idempotency_ttl_ms);

@@ -164,6 +164,7 @@ TEST(FailureReply, OC_CTRL_2030_every_refusal_keeps_its_status_type_and_headers)
                       {Outcome::UNAUTHENTICATED, 401, "authentication_error", false},
                       {Outcome::FORBIDDEN, 403, "permission_error", false},
                       {Outcome::NOT_FOUND, 404, kInvalid, false},
+                      {Outcome::RESULT_DROPPED, 410, kInvalid, false},
                       {Outcome::MODEL_NOT_FOUND, 404, kInvalid, false},
                       {Outcome::METHOD_NOT_ALLOWED, 405, kInvalid, false},
                       {Outcome::CONFLICT, 409, kInvalid, false},

@@ -1,0 +1,36 @@
+// Which of the ended jobs are kept, and what is said of one that is not (OC-JOB-J7).
+#include <utility>
+
+#include "orchestratord/core/orchestrator.h"
+
+namespace orch::gateway {
+
+void Orchestrator::trim_finished() {
+  while (const std::optional<JobId> job = results_.surplus()) {
+    const ResultShelf::Result& result = results_.all().at(*job);
+    results_.note_dropped(*job, result.tenant, result.ended + config_.result_ttl);
+    forget(*job);
+  }
+  results_.expire(now_);
+}
+
+bool Orchestrator::was_dropped(JobId id, const std::optional<std::string>& tenant) const {
+  const std::string* owner = results_.dropped(id);
+  return owner != nullptr && (!tenant || *owner == tenants_.known_as(*tenant));
+}
+
+Failure Orchestrator::missing_task(const OpenStream& event) const {
+  Failure failure;
+  failure.outcome = Outcome::NOT_FOUND;
+  failure.message = "no task with id " + event.job.to_string();
+  failure.field = "task_id";
+  if (was_dropped(event.job, event.tenant)) {
+    failure.outcome = Outcome::RESULT_DROPPED;
+    failure.message = "the task has ended and its result was dropped: results.jobs_max = " +
+                      std::to_string(config_.limits.finished_max) +
+                      ", results.bytes_max = " + std::to_string(config_.limits.finished_bytes_max);
+  }
+  return failure;
+}
+
+}  // namespace orch::gateway

@@ -1,0 +1,103 @@
+// Which results are kept, and what is known of those that are not.
+#include "orchestratord/core/result_shelf.h"
+
+#include <gtest/gtest.h>
+
+#include "orchestratord/core/journal_testing.h"
+
+namespace orch::gateway {
+namespace {
+
+using namespace testing;
+
+Instant at(std::int64_t second) { return Instant{} + Duration::seconds(second); }
+
+TEST(ResultShelf, OC_JOB_J7_read_ones_go_first_then_the_oldest_of_whoever_keeps_the_most) {
+  ResultShelf shelf(3, 1'000);
+  shelf.add(job_id(1), {"quiet", at(1), 10, false});
+  shelf.add(job_id(2), {"loud", at(2), 10, false});
+  shelf.add(job_id(3), {"loud", at(3), 10, false});
+  EXPECT_FALSE(shelf.surplus());
+  shelf.add(job_id(4), {"loud", at(4), 10, false});
+  EXPECT_EQ(shelf.surplus(), job_id(2)) << "not the oldest of all";
+  shelf.note_read(job_id(4));
+  EXPECT_EQ(shelf.surplus(), job_id(4));
+  shelf.remove(job_id(4));
+  EXPECT_FALSE(shelf.surplus());
+  shelf.add(job_id(5), {"quiet", at(5), 971, false});
+  EXPECT_TRUE(shelf.surplus()) << "too many, and too many bytes";
+  shelf.remove(job_id(1));
+  shelf.remove(job_id(2));
+  EXPECT_TRUE(shelf.surplus()) << "981 and 10 bytes";
+  shelf.remove(job_id(3));
+  EXPECT_FALSE(shelf.surplus());
+}
+
+TEST(ResultShelf, OC_JOB_J7_what_was_dropped_is_known_until_its_time_is_over) {
+  ResultShelf shelf(1, 1);
+  shelf.note_dropped(job_id(1), "t", at(10));
+  shelf.note_dropped(job_id(2), "t", at(20));
+  ASSERT_NE(shelf.dropped(job_id(1)), nullptr);
+  EXPECT_EQ(*shelf.dropped(job_id(1)), "t");
+  EXPECT_EQ(shelf.next_expiry(), at(10));
+  shelf.expire(at(10));
+  EXPECT_EQ(shelf.dropped(job_id(1)), nullptr);
+  shelf.forget_dropped(job_id(2));
+  EXPECT_EQ(shelf.dropped(job_id(2)), nullptr);
+  EXPECT_TRUE(shelf.next_expiry().is_never());
+}
+
+std::string answer_to(Bench& bench, std::uint64_t job, std::optional<std::string> tenant = std::nullopt) {
+  return shown(bench.step(OpenStream{ReaderId{77}, job_id(job), std::nullopt, std::move(tenant)}), ReaderId{77});
+}
+
+void finish_one(Bench& bench, std::uint64_t n, const std::string& tenant = "default") {
+  JobSpec spec = spec_of(n);
+  spec.tenant = tenant;
+  bench.submit(spec);
+  bench.now = bench.now + ms(1);
+  bench.finished(bench.dispatches.back(), 1);
+}
+
+TEST(Results, OC_JOB_J7_an_answer_that_made_room_is_said_to_have) {
+  Config config;
+  config.limits.finished_max = 2;
+  Bench bench{config};
+  bench.ready();
+  for (std::uint64_t n = 1; n <= 3; ++n) finish_one(bench, n);
+  EXPECT_EQ(answer_to(bench, 1), "refused RESULT_DROPPED");
+  EXPECT_EQ(answer_to(bench, 1, "default"), "refused RESULT_DROPPED");
+  EXPECT_EQ(answer_to(bench, 1, "another"), "refused NOT_FOUND") << "a stranger is told what a guess would be";
+  EXPECT_EQ(answer_to(bench, 9), "refused NOT_FOUND");
+  EXPECT_TRUE(all_of<CancelReply>(bench.step(CancelJob{RequestId{5}, job_id(1)})).at(0).found) << "it has ended";
+  EXPECT_EQ(answer_to(bench, 2), "opened, 1 started, 2 end, closed");
+  finish_one(bench, 4);
+  EXPECT_EQ(answer_to(bench, 2), "refused RESULT_DROPPED") << "the younger one has not been read";
+  EXPECT_EQ(answer_to(bench, 3), "opened, 1 started, 2 end, closed");
+  bench.advance(Config{}.result_ttl);
+  EXPECT_EQ(answer_to(bench, 1), "refused NOT_FOUND");
+}
+
+TEST(Results, OC_JOB_J7_an_id_that_was_dropped_names_a_new_task_when_it_is_posted_again) {
+  Config config;
+  config.limits.finished_max = 1;
+  Bench bench{config};
+  bench.ready();
+  finish_one(bench, 1);
+  finish_one(bench, 2);
+  finish_one(bench, 1);
+  EXPECT_EQ(answer_to(bench, 1), "opened, 1 started, 2 end, closed");
+  EXPECT_EQ(answer_to(bench, 2), "refused RESULT_DROPPED");
+}
+
+// Ten minutes of a busy small model: two thousand answers that nobody has read yet.
+TEST(Results, OC_JOB_J7_two_thousand_unread_answers_are_kept) {
+  LongBench bench;
+  bench.ready(1);
+  for (std::uint64_t n = 1; n <= 2'000; ++n) finish_one(bench, n);
+  for (const std::uint64_t n : {1, 2, 976, 977, 2'000})
+    EXPECT_EQ(answer_to(bench, n), "opened, 1 started, 2 end, closed") << n;
+}
+
+}  // namespace
+}  // namespace orch::gateway
