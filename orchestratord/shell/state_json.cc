@@ -28,6 +28,16 @@ std::vector<Seen> attached_replicas(const Orchestrator& core) {
   return out;
 }
 
+void append_strings(std::string& out, const std::set<std::string>& texts) {
+  out.push_back('[');
+  bool first = true;
+  for (const std::string& text : texts) {
+    if (!std::exchange(first, false)) out.push_back(',');
+    runtime::append_json_string(out, text);
+  }
+  out.push_back(']');
+}
+
 }  // namespace
 
 std::string models_json(const Orchestrator& core) {
@@ -62,6 +72,7 @@ std::string replicasets_json(const Orchestrator& core) {
   struct Row {
     const ReplicaView* any = nullptr;
     std::set<std::string> pools;
+    std::set<std::string> accelerators;  // told by replicas that have loaded
     std::uint32_t slots = 0;
     std::uint32_t replicas = 0;
     std::uint32_t ready = 0;
@@ -73,6 +84,7 @@ std::string replicasets_json(const Orchestrator& core) {
                      view.numeric_class}];
     row.any = &view;
     row.pools.insert(view.pool_id);
+    if (!view.accelerator.empty()) row.accelerators.insert(view.accelerator);
     ++row.replicas;
     if (view.state != ReplicaState::ready) continue;
     ++row.ready;
@@ -95,9 +107,9 @@ std::string replicasets_json(const Orchestrator& core) {
         .string("engine", row.any->engine)
         .string("engine_version", row.any->engine_version)
         .string("model", row.any->model_name)
-        .string("model_digest", row.any->model_digest)
-        .string("accelerator", row.any->accelerator)
-        .string("state", row.ready > 0 ? "ready" : to_string(row.any->state))
+        .string("model_digest", row.any->model_digest);
+    append_strings(json.key("accelerators"), row.accelerators);
+    json.string("state", row.ready > 0 ? "ready" : to_string(row.any->state))
         .number("replicas", std::uint64_t{row.replicas})
         .number("load", row.slots == 0 ? 0.0 : static_cast<double>(used) / row.slots)
         .number("slots_total", std::uint64_t{row.slots})

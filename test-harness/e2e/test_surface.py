@@ -350,8 +350,9 @@ def test_ORCH_2104_3007_3022_OC_CTRL_2004_OC_NUM_1003_replicas_that_differ_in_th
         wait_until(lambda: len([r for r in cluster.replicas() if r["state"] == "ready"]) == 2, 60, "both are ready")
 
         def rows():
-            return [(s["engine"], s["state"], s["replicas"], s["slots_total"]) for s in request("GET", cluster.url + "/v1/replicasets").json()]
-        wait_until(lambda: rows() == [("native", "ready", 2, 2)], 20, "they are listed as one")
+            sets = request("GET", cluster.url + "/v1/replicasets").json()
+            return [(s["engine"], s["accelerators"], s["state"], s["replicas"], s["slots_total"]) for s in sets]
+        wait_until(lambda: rows() == [("native", ["cpu"], "ready", 2, 2)], 20, "they are listed as one")
         assert {r["numeric_class"] for r in cluster.replicas()} == {"X"}, "which nobody has asked for"
 
         def use():
