@@ -140,8 +140,7 @@ void QuotaBook::fit(Account& account, const TenantQuotas& quotas, std::int64_t g
       bucket.emplace(per_minute, capacity, gateways, now, account.others.*kind);
     }
   };
-  set(account.requests, &QuotaUse::requests, quotas.requests_per_second * 60,
-      quotas.request_burst > 0 ? quotas.request_burst : quotas.requests_per_second);
+  set(account.requests, &QuotaUse::requests, quotas.requests_per_second * 60, quotas.burst());
   set(account.tokens, &QuotaUse::tokens, quotas.tokens_per_minute, quotas.tokens_per_minute);
 }
 

@@ -155,8 +155,9 @@ void HttpApi::Parts::add_routes() {
              [=, this](const HttpExchangePtr& exchange) { reply_json(exchange, models_json(core)); });
   router.add("GET", "/v1/replicasets",
              [=, this](const HttpExchangePtr& exchange) { reply_json(exchange, replicasets_json(core)); });
-  router.add("GET", "/v1/capabilities",
-             [=, this](const HttpExchangePtr& exchange) { reply_json(exchange, capabilities_json(core)); });
+  router.add("GET", "/v1/capabilities", [=, this](const HttpExchangePtr& exchange) {
+    reply_json(exchange, capabilities_json(core, tenant_of(exchange->request())));
+  });
   router.add("GET", "/v1/tenants", [=, this](const HttpExchangePtr& exchange) {
     if (may_operate(exchange)) reply_json(exchange, tenants_json(core, runtime::now()));
   });

@@ -38,6 +38,23 @@ void append_strings(std::string& out, const std::set<std::string>& texts) {
   out.push_back(']');
 }
 
+// OC-CTRL-2061: of what the core judges requests of this tenant by, as its key names it.
+std::string limits_json(const Tenants& tenants, const std::string& tenant) {
+  const TenantQuotas& quotas = tenants.policy(tenants.known_as(tenant)).quotas;
+  const auto number = [](std::int64_t value) { return static_cast<std::uint64_t>(value); };
+  std::string out;
+  JsonObject json(out);
+  json.number("concurrent_jobs", number(quotas.concurrent_jobs));
+  if (quotas.requests_per_second > 0) {
+    json.number("requests_per_second", number(quotas.requests_per_second))
+        .number("request_burst", number(quotas.burst()));
+  }
+  if (quotas.tokens_per_minute > 0) json.number("tokens_per_minute", number(quotas.tokens_per_minute));
+  json.boolean("enforced", !tenants.config().dry_run);
+  json.close();
+  return out;
+}
+
 }  // namespace
 
 std::string models_json(const Orchestrator& core) {
@@ -120,7 +137,8 @@ std::string replicasets_json(const Orchestrator& core) {
   return out + "]";
 }
 
-std::string capabilities_json(const Orchestrator& core) {
+std::string capabilities_json(const Orchestrator& core, const std::string& tenant) {
+  const std::string limits = limits_json(core.tenants(), tenant);
   std::string out;
   JsonObject json(out);
   json.string("api_version", "1.0.0");
@@ -144,7 +162,7 @@ std::string capabilities_json(const Orchestrator& core) {
         .number("ctx_max", std::uint64_t{view.ctx_max})
         .number("slots", std::uint64_t{view.slots});
     engine.key("supported_workloads") += "[\"completion\"]";
-    engine.key("rate_limits") += "{}";
+    engine.key("rate_limits") += limits;
     JsonObject features(engine.key("features"));
     features.boolean("streaming", true)
         .boolean("cancel", true)

@@ -21,6 +21,7 @@ MODEL = "mock-model"
 KEY, WRONG_KEY, BATCH_KEY = "operator-key-0123456789", "another-key-9876543210", "batch-key-0123456789abc"
 SAID, ASKED = "quixotic", "zanzibar"  # words of the answer and of the prompt that stand nowhere else
 ABSENT = "absent-model"
+LIMITS = {"concurrent_jobs": 300, "requests_per_second": 200, "request_burst": 400, "tokens_per_minute": 90_000}
 
 
 def with_key(key=KEY):
@@ -38,7 +39,7 @@ def keyed(tmp_path_factory):
     absent["model"] = {"name": ABSENT, "path": str(folder / "no-such-file.gguf")}
     log = {"log": {"level": "debug"}}
     gateway = {"auth": {"key_files": [str(folder / "key")]},
-               "tenants": [{"name": "patient", "key_files": [str(folder / "batch")], "highest_class": "batch"}], **log}
+               "tenants": [{"name": "patient", "key_files": [str(folder / "batch")], "highest_class": "batch", **LIMITS}], **log}
     with Cluster([mock_pool(mock_script=str(folder / "script.json")), absent], gateway, log) as cluster:
         cluster.wait_ready()
         wait_until(lambda: any(r["state"] == "failed" for r in cluster.replicas()), 30, "the model file is missed")
@@ -159,6 +160,9 @@ def test_ORCH_3095_3096_OC_CTRL_2061_capabilities_are_those_of_the_contract_and_
     assert (mock["engine"], mock["state"], mock["model"], mock["slots"]) == ("mock", "ready", MODEL, 1)
     assert mock["engine_version"] and mock["ctx_max"] == next(r for r in live.values() if r["pool_id"] == "mock")["ctx_max"] > 0
     assert next(e for e in told["engines"] if e["pool_id"] == "absent")["state"] == "failed"
+    assert mock["rate_limits"] == {"concurrent_jobs": 1024, "enforced": True}
+    patients = get(keyed, "/v1/capabilities", BATCH_KEY).json()["engines"]
+    assert all(e["rate_limits"] == {**LIMITS, "enforced": True} for e in patients)
 
 
 def test_ORCH_3044_every_route_of_the_api_bears_its_version(keyed):
