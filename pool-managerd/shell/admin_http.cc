@@ -8,6 +8,7 @@
 #include "common/runtime/http_router.h"
 #include "common/runtime/json_text.h"
 #include "common/runtime/metrics.h"
+#include "common/runtime/web_origin.h"
 #include "pool-managerd/shell/operation_http.h"
 
 namespace orch::pool {
@@ -105,7 +106,7 @@ struct AdminHttp::Parts {
 };
 
 AdminHttp::AdminHttp(runtime::EventLoop& loop, const Manager& manager, OperationDesk& desk,
-                     std::function<std::string()> metrics_text)
+                     std::vector<std::string> hosts, std::function<std::string()> metrics_text)
     : parts_(std::make_unique<Parts>()) {
   using runtime::HttpExchangePtr;
   using runtime::HttpResponse;
@@ -142,6 +143,15 @@ AdminHttp::AdminHttp(runtime::EventLoop& loop, const Manager& manager, Operation
     HttpResponse response = error_of_status(status, status == 404 ? "no such route" : "not with this method");
     if (!match.allow.empty()) response.with("Allow", match.allow);
     exchange->reply(std::move(response));
+  };
+  hooks.on_head = [known = std::move(hosts)](const runtime::HttpRequest& request) {
+    std::optional<HttpResponse> refusal;
+    if (runtime::may_have_been_led_here(request.header("Host"), known)) {  // OC-CTRL-2075
+      refusal = failure_response(
+          Outcome::INVALID_PARAMS, "this host is asked for by a name that is not in http.hosts of its configuration",
+          "Host");
+    }
+    return refusal;
   };
   hooks.on_error = [](const runtime::HttpServerError& error) { return error_of_status(error.status, error.message); };
   parts_->server.emplace(loop, limits, std::move(hooks));

@@ -19,7 +19,8 @@ namespace orch::pool {
 
 class AdminHttp {
  public:
-  AdminHttp(runtime::EventLoop& loop, const Manager& manager, OperationDesk& desk,
+  // `hosts`: names that this host may be asked for by, besides its addresses and localhost (OC-CTRL-2075).
+  AdminHttp(runtime::EventLoop& loop, const Manager& manager, OperationDesk& desk, std::vector<std::string> hosts,
             std::function<std::string()> metrics_text);
   ~AdminHttp();
 

@@ -78,7 +78,7 @@ struct Daemon::Parts {
                     },
                 .operation = [this](OperationId id) { return manager.operation(id); }}),
         desk([this](Event event) { handle(event); }),
-        admin(loop, manager, desk, [this] { return probe.text(runtime::now()); }) {}
+        admin(loop, manager, desk, config.http.hosts, [this] { return probe.text(runtime::now()); }) {}
 
   Settings first_settings(const Config& config) const {
     Settings settings = settings_from(config, ManagerId{state_dir.id()}, state_dir.boot());

@@ -33,6 +33,11 @@ def model_file():
     return path
 
 
+def changed(config, changes):
+    """A section keeps the keys that its changes do not name."""
+    return config | {key: {**config[key], **value} if isinstance(value, dict) and key in config else value for key, value in changes.items()}
+
+
 class ClusterError(RuntimeError):
     """The cluster did not reach the awaited state; the message ends with its logs."""
 
@@ -147,8 +152,8 @@ class Cluster:
         state.mkdir(mode=0o700, exist_ok=True)
         (state / "http.port").unlink(missing_ok=True)
         config = {"state_dir": str(state), "grpc": {"listen": f"unix:{state}/manager.sock"}, "http": {"listen": "127.0.0.1:0"},
-                  "pools": self.pools, **self.pool_managerd_config}
-        self._spawn("pool-managerd", config)
+                  "pools": self.pools}
+        self._spawn("pool-managerd", changed(config, self.pool_managerd_config))
         self.manager_url = f"http://127.0.0.1:{self._port('pool-managerd', state / 'http.port')}"
 
     def _gateway(self, name, state):
@@ -158,9 +163,7 @@ class Cluster:
             (state / port).unlink(missing_ok=True)
         config = {"state_dir": str(state), "http": {"listen": "127.0.0.1:0"}, "grpc": {"listen": "127.0.0.1:0"},
                   "managers": [{"endpoint": f"unix:{self.dir}/pool/manager.sock"}]}
-        for key, value in self.orchestratord_config.items():
-            config[key] = {**config[key], **value} if isinstance(value, dict) and key in config else value
-        self._spawn(name, config)
+        self._spawn(name, changed(config, self.orchestratord_config))
         return f"http://127.0.0.1:{self._port(name, state / 'http.port')}", f"127.0.0.1:{self._port(name, state / 'grpc.port')}"
 
     def start_gateway(self):

@@ -7,5 +7,5 @@ from orch_cluster import Cluster, native_pool
 
 @pytest.fixture(scope="session")
 def cluster():
-    with Cluster([native_pool()], orchestratord={"http": {"hosts": ["gateway.example"]}}) as running:
+    with Cluster([native_pool()], {"http": {"hosts": ["gateway.example"]}}, {"http": {"hosts": ["manager.example"]}}) as running:
         yield running.wait_ready()

@@ -128,6 +128,13 @@ def test_OC_CTRL_2075_without_keys_nothing_is_read_by_a_name_that_nobody_gave_th
         assert reply.status == 400 and b'"Host"' in reply.body and b"http.hosts" in reply.body, (path, reply.body)
         for known in ("localhost", "a.localhost:8080", "[::1]:8080", "Gateway.example:8080"):
             assert request("GET", cluster.url + path, headers={"host": known}).status == 200, (path, known)
+    for path in ("/v1/replicas", "/v1/pools/default/health", "/v1/operations", "/metrics", "/livez", "/readyz"):
+        reply = request("GET", cluster.manager_url + path, headers={"host": "evil.example:8090"})
+        assert reply.status == 400 and reply.json()["field"] == "Host" and "http.hosts" in reply.json()["message"], (path, reply.body)
+        for known in ("localhost", "127.0.0.1:8090", "[::1]:8090", "Manager.example:8090"):
+            assert request("GET", cluster.manager_url + path, headers={"host": known}).status == 200, (path, known)
+    posted = request("POST", cluster.manager_url + "/v1/pools/default/undrain", {}, {"host": "evil.example:8090"})
+    assert posted.status == 400 and posted.json()["field"] == "Host", posted.body
 
 
 def test_it_still_serves(cluster):
