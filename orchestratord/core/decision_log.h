@@ -27,6 +27,7 @@ struct PlacementRecord {
   PlacementDecision decision;
   std::optional<Outcome> put_back;         // an internal outcome undid it
   std::optional<JobId> preempted_by = {};  // its slot went to this one (OC-PREEMPT-1004)
+  std::optional<bool> kv_warmth = {};      // as in MetricsEvent
 };
 
 struct DecisionRecord {

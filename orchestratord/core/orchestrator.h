@@ -249,6 +249,7 @@ class Orchestrator {
   // beginnings of prompts (orchestrator_prefixes.cc)
   static const PrefixChain& prefix_of(Job& job);
   std::vector<WarmStart> warm_starts(Job& job);
+  std::optional<bool> kv_warmth(Job& job, const ReplicaKey& replica) const;
   void note_prefix(Job& job, const Call& call, const DispatchStarted& event);
 
   // migration (orchestrator_migration.cc)

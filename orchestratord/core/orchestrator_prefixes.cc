@@ -28,12 +28,24 @@ std::vector<WarmStart> Orchestrator::warm_starts(Job& job) {
   return out;
 }
 
+// ORCH-3009. nullopt: no session, or nothing is known of what the engine keeps.
+std::optional<bool> Orchestrator::kv_warmth(Job& job, const ReplicaKey& key) const {
+  const ReplicaView* replica = fleet_.find(key);
+  const bool known = replica != nullptr && replica->prefix_cache && config_.limits.warm_placement;
+  if (job.spec.session.empty() || !known) return std::nullopt;
+  const auto matches = prefixes_.match(job.spec.tenant, prefix_of(job));
+  return std::any_of(matches.begin(), matches.end(), [&](const PrefixIndex::Match& match) {
+    return match.replica == key && match.inc == replica->inc && match.chunks > 0;
+  });
+}
+
 // The worker has admitted it: what it found is the truth, and the rest of the prompt will be there from now on.
 void Orchestrator::note_prefix(Job& job, const Call& call, const DispatchStarted& event) {
   const ReplicaView* replica = fleet_.find(call.replica);
   const bool shares = replica != nullptr && replica->inc == call.fence.inc && replica->prefix_cache;
   if (!shares || !config_.limits.warm_placement) return;
-  if (placement_index_.of(job.lane.model, fleet_, leases_, speeds_).size() < 2) return;
+  const bool choice = placement_index_.of(job.lane.model, fleet_, leases_, speeds_).size() >= 2;
+  if (!choice && job.spec.session.empty()) return;
   const PrefixChain& chain = prefix_of(job);
   if (call.cached_tokens > 0) {
     const bool found = std::uint64_t{event.cached_prompt_tokens} * 2 >= call.cached_tokens;

@@ -92,6 +92,54 @@ TEST(WarmPlacement, OC_CORE_1018_a_prompt_goes_where_its_beginning_was_computed)
   EXPECT_EQ(record->placements[0].decision.candidates[0].cached_tokens, 1024u);
 }
 
+// Serves one turn of session `s`: where it went, and what the reader and the explanation say of its warmth.
+std::string turn(Bench& bench, std::uint64_t n, const std::string& text, const std::string& session = "s") {
+  JobSpec spec = prompted(n, text, "a");
+  spec.session = session;
+  spec.attachment = Attachment::attached;
+  std::optional<bool> told;
+  for (const Deliver& deliver : all_of<Deliver>(bench.submit(spec, ReaderId{n}))) {
+    if (const auto* metrics = std::get_if<MetricsEvent>(&deliver.event->body)) told = metrics->kv_warmth;
+  }
+  const Dispatch dispatch = bench.dispatches.back();
+  EXPECT_EQ(dispatch.dispatch.job, job_id(n));
+  const PlacementRecord placement = bench.core.decisions().find(job_id(n))->placements.back();
+  EXPECT_EQ(placement.kv_warmth, told);
+  const auto tokens = static_cast<std::uint32_t>(text.size() / kBytesPerToken);
+  bench.step(DispatchStarted{dispatch.dispatch, dispatch.fence, tokens, told.value_or(false) ? tokens / 2 : 0});
+  bench.step(finished_with(dispatch, tokens));
+  return placement.replica_id + (!told ? " unknown" : *told ? " warm" : " cold");
+}
+
+TEST(WarmPlacement, ORCH_3009_a_session_is_told_whether_its_replica_knows_the_prompt) {
+  Pair pair;
+  std::string text = text_of(1, 2048);
+  const std::string first = turn(pair, 1, text);
+  const std::string home = first.substr(0, 2);
+  const std::string other = home == "r1" ? "r2" : "r1";
+  EXPECT_EQ(first, home + " cold");
+  EXPECT_EQ(turn(pair, 2, text += text_of(2, 1024)), home + " warm");
+  ReplicaView lost = sharing(home, 4, 1000);
+  lost.state = ReplicaState::backoff;
+  pair.step(ReplicaChanged{kLink, lost});
+  EXPECT_EQ(turn(pair, 3, text += text_of(3, 1024)), other + " cold") << "the failover";
+  EXPECT_EQ(turn(pair, 4, text += text_of(4, 1024)), other + " warm");
+  EXPECT_EQ(turn(pair, 5, text, ""), other + " unknown") << "no session";
+}
+
+TEST(WarmPlacement, ORCH_3009_a_session_of_a_model_with_one_replica_is_told_too) {
+  for (const bool shares : {true, false}) {
+    Bench bench;
+    ReplicaView view = sharing("r1", 4, 1000);
+    view.prefix_cache = shares;
+    bench.manager_up({view});
+    bench.grant(4);
+    const std::string text = text_of(1, 2048);
+    EXPECT_EQ(turn(bench, 1, text), shares ? "r1 cold" : "r1 unknown");
+    EXPECT_EQ(turn(bench, 2, text + text_of(2, 100)), shares ? "r1 warm" : "r1 unknown");
+  }
+}
+
 TEST(WarmPlacement, OC_CORE_1018_another_tenant_learns_nothing_from_it) {
   Pair pair;
   const std::string system = text_of(1, 4096);

@@ -111,8 +111,9 @@ void Orchestrator::dispatch(Job& job, PlacementDecision decision) {
   job.replica_id = replica.replica_id;
   job.pool_id = replica.pool_id;
   const std::uint64_t cached_tokens = decision.cached_tokens;
-  decisions_.add_placement(job.spec.id,
-                           {job.attempt, now_, job.replica_id, job.pool_id, std::move(decision), std::nullopt});
+  const std::optional<bool> warmth = kv_warmth(job, lease.replica);
+  decisions_.add_placement(
+      job.spec.id, {job.attempt, now_, job.replica_id, job.pool_id, std::move(decision), std::nullopt, {}, warmth});
   job.engine = replica.engine;
   job.engine_version = replica.engine_version;
 
@@ -149,6 +150,7 @@ void Orchestrator::dispatch(Job& job, PlacementDecision decision) {
   note_aboard(job);
   MetricsEvent metrics{static_cast<std::uint32_t>(queue_.size())};
   metrics.budget = budgets_.left(budget_account(job.spec), now_);
+  metrics.kv_warmth = warmth;
   streams_.publish_metrics(job.spec.id, metrics, *out_);
   arm(job);
 }

@@ -46,6 +46,7 @@ struct MetricsEvent {
   std::uint32_t queue_depth = 0;
   bool preempted = false;  // its slot was given to an interactive job; it waits again
   BudgetLeft budget = {};  // at a dispatch
+  std::optional<bool> kv_warmth = {};  // at a dispatch of a session's job (ORCH-3009); nullopt: not known
 };
 struct EndEvent {
   FinishReason reason = FinishReason::stop;

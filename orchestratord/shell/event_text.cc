@@ -57,6 +57,7 @@ struct Append {
     JsonObject object(out);
     object.number("queue_depth", std::uint64_t{event.queue_depth});
     if (event.preempted) object.boolean("preempted", true);
+    if (event.kv_warmth) object.boolean("kv_warmth", *event.kv_warmth);
     append_budget(object, event.budget);
     object.close();
     return "metrics";

@@ -49,6 +49,7 @@ void append_placement(const PlacementRecord& placement, Instant since, std::stri
       .number("feasible", std::uint64_t{placement.decision.feasible})
       .string("decided_by", decided_by_name(placement.decision.decided_by))
       .boolean("fallback", placement.decision.fallback);
+  if (placement.kv_warmth) json.boolean("kv_warmth", *placement.kv_warmth);
   if (placement.put_back) json.string("put_back", outcome_row(*placement.put_back).code);
   if (placement.preempted_by) json.string("preempted_by", placement.preempted_by->to_string());
   append_list(json.key("candidates"), placement.decision.candidates, append_candidate);

@@ -47,6 +47,9 @@ TEST(EventText, ORCH_2002_task_events) {
   EXPECT_EQ(transcript(MetricsEvent{2, true, {3, 40, Duration::milliseconds(5), 1'500'000'000}}),
             R"(metrics {"queue_depth":2,"preempted":true,"turns_budget_remaining":3,"tokens_budget_remaining":40,)"
             R"("time_budget_remaining_ms":5,"cost_budget_remaining":1.5})");
+  MetricsEvent warm{1};
+  warm.kv_warmth = false;
+  EXPECT_EQ(transcript(warm), R"(metrics {"queue_depth":1,"kv_warmth":false})");
   EndEvent end;
   end.tokens_out = 16;
   end.decode = Duration::microseconds(12'900);

@@ -238,6 +238,7 @@ v1::TaskEvent write_task_event(const StreamEvent& event, const ServedBy& served_
   } else if (const auto* metrics = std::get_if<MetricsEvent>(&event.body)) {
     out.mutable_metrics()->set_queue_depth(metrics->queue_depth);
     out.mutable_metrics()->set_preempted(metrics->preempted);
+    if (metrics->kv_warmth) out.mutable_metrics()->set_kv_warmth(*metrics->kv_warmth);
     write_budget(metrics->budget, *out.mutable_metrics()->mutable_budget());
   } else if (const auto* end = std::get_if<EndEvent>(&event.body)) {
     out.mutable_end()->set_tokens_out(end->tokens_out);
