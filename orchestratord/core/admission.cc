@@ -130,6 +130,10 @@ LaneOrFailure check_model(const JobSpec& spec, const std::string& version, const
   lane.strict = spec.determinism == Determinism::strict;
   lane.wish = spec.wish;
   out.status = fleet.status(lane);
+  if (plain.standing == Standing::unknown) {  // no replica of that digest
+    out.failure = failure_of_standing(lane, plain, fleet, limits);
+    return out;
+  }
   // The demands are judged only against replicas that have told what they are.
   const bool undeclared_left = fleet.any_attached(*any, undeclared);
   if (out.status.standing == Standing::unknown && plain.standing >= Standing::unready && !undeclared_left) {
@@ -155,18 +159,18 @@ LaneOrFailure check_model(const JobSpec& spec, const std::string& version, const
     return out;
   }
   if (out.status.standing == Standing::unknown) out.status = plain;
-  if (out.status.standing < Standing::returning) {
-    out.failure = failure_of_standing(lane, out.status, fleet, limits);
-    return out;
-  }
-  if (fleet.status(lane).standing == Standing::unknown) {  // others may fit, once they have loaded
-    ModelStatus unready = plain;
-    unready.standing = Standing::unready;
-    out.failure = failure_of_standing(lane, unready, fleet, limits);
-    return out;
-  }
   out.lane = lane;
   return out;
+}
+
+std::optional<Failure> check_pool(const Lane& lane, const Fleet& fleet, const Limits& limits) {
+  ModelStatus status = fleet.status(lane);
+  if (status.standing >= Standing::returning) return std::nullopt;
+  if (status.standing == Standing::unknown) {  // others may fit, once they have loaded
+    status = fleet.status({lane.model, lane.digest, false, false});
+    status.standing = std::min(status.standing, Standing::unready);
+  }
+  return failure_of_standing(lane, status, fleet, limits);
 }
 
 std::optional<Failure> hopeless(const Lane& lane, const Fleet& fleet, const Limits& limits) {

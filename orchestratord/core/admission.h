@@ -30,8 +30,12 @@ struct LaneOrFailure {
   ModelStatus status;
   Failure failure;  // when lane is nullopt
 };
-// `version`: the digest that the life cycle has chosen for a request by name; empty: any.
+// Is there such a model, and may what is asked of its replicas be so? `version`: the digest that the life cycle has
+// chosen for a request by name; empty: any.
 LaneOrFailure check_model(const JobSpec& spec, const std::string& version, const Fleet& fleet, const Limits& limits);
+
+// Behind every check of the request itself (OC-ADMIT-1002): can its pool serve it now, or again soon?
+std::optional<Failure> check_pool(const Lane& lane, const Fleet& fleet, const Limits& limits);
 
 // What a waiting job is told when its model can serve nobody: nullopt while there is hope.
 std::optional<Failure> hopeless(const Lane& lane, const Fleet& fleet, const Limits& limits);

@@ -156,6 +156,8 @@ void Orchestrator::finish_admission(Job& job) {
   job.order_by = order_by(job);
   predict(job);
   if (std::optional<Failure> failure = deadline_failure(job)) return refuse_admitting(job, std::move(*failure));
+  if (std::optional<Failure> failure = check_pool(job.lane, fleet_, config_.limits))
+    return refuse_admitting(job, std::move(*failure));
   const std::optional<Room> room = make_room(job);
   if (!room) return;
 
