@@ -44,10 +44,13 @@ class ServerExchange final : public HttpExchange {
   // By the connection's sweep, while nothing was answered.
   void check_overdue(Instant at);
   HttpRequest& mutable_request() { return request_; }
+  void set_handler(HttpHandler handler) { handler_ = std::move(handler); }
+  HttpHandler take_handler() { return std::exchange(handler_, nullptr); }
 
  private:
   std::shared_ptr<HttpConnection> connection_;
   HttpRequest request_;
+  HttpHandler handler_;  // as the head's verdict has it, until the body is complete
   std::function<void()> on_disconnect_;
   std::function<void()> on_overdue_;
   Instant overdue_at_ = Instant::never();
@@ -95,6 +98,8 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void process();
   bool parse_head();
   bool accept_head();
+  bool judge_head();
+  bool may_skip_body() const;
   bool parse_body();
   void dispatch();
   void refuse(int status, std::string_view message);
@@ -119,6 +124,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   std::shared_ptr<ServerExchange> starting_;  // until the body is complete
   ServerExchange* current_ = nullptr;         // being answered
   bool reading_ = false;
+  std::size_t skip_ = 0;  // bytes of a refused request's body that are still to come
 
   std::string out_;      // framed, waits for the write in flight
   std::string chunk_;    // stream payload of this turn, not yet framed

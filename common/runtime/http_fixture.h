@@ -134,7 +134,7 @@ class HttpServerFixture : public ::testing::Test {
 
   EventLoop loop_;
   std::unique_ptr<HttpServer> server_;
-  std::function<std::optional<HttpResponse>(const HttpRequest&)> head_hook_;
+  std::function<HttpVerdict(const HttpRequest&)> head_hook_;
   std::function<void(const HttpRequest&, int)> answered_hook_;
   std::uint16_t port_ = 0;
   std::thread thread_;

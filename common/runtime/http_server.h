@@ -74,9 +74,17 @@ class HttpExchange {
 using HttpExchangePtr = std::shared_ptr<HttpExchange>;
 using HttpHandler = std::function<void(HttpExchangePtr)>;
 
+// What is made of a request by its head.
+struct HttpVerdict {
+  std::optional<HttpResponse> refusal;  // the answer; the body is not looked at
+  // For the whole request, in the place of on_request; unset: that one. It is destroyed uncalled when the body is
+  // refused or its peer goes, so what it owns is released then.
+  HttpHandler handler = nullptr;
+};
+
 struct HttpHooks {
-  // After the head, before a byte of the body is read: an answer here refuses the request (authentication comes first).
-  std::function<std::optional<HttpResponse>(const HttpRequest&)> on_head;
+  // After the head, before a byte of the body is read (authentication comes first).
+  std::function<HttpVerdict(const HttpRequest&)> on_head;
   HttpHandler on_request;
   std::function<HttpResponse(const HttpServerError&)> on_error;
   // Every response, when its head is written; `path` is empty when the head could not be read. May be unset.

@@ -1,5 +1,6 @@
 #include "common/runtime/http_server.h"
 
+#include <atomic>
 #include <chrono>
 
 #include "common/runtime/http_fixture.h"
@@ -154,10 +155,10 @@ TEST_F(HttpEdge, refuses_connections_over_the_limit) {
 }
 
 TEST_F(HttpEdge, the_head_hook_refuses_before_the_body_is_read) {
-  head_hook_ = [](const HttpRequest& request) -> std::optional<HttpResponse> {
+  head_hook_ = [](const HttpRequest& request) -> HttpVerdict {
     EXPECT_TRUE(request.body.empty());
-    if (request.header("authorization") == "good") return std::nullopt;
-    return HttpResponse::text(401, "who?");
+    if (request.header("authorization") == "good") return {};
+    return {HttpResponse::text(401, "who?")};
   };
   serve({}, echo);
   RawClient client(port_);
@@ -166,6 +167,77 @@ TEST_F(HttpEdge, the_head_hook_refuses_before_the_body_is_read) {
   RawClient good(port_);
   good.send("POST / HTTP/1.1\r\nHost: t\r\nAuthorization: good\r\nContent-Length: 2\r\n\r\nok");
   EXPECT_TRUE(good.read_response().ends_with("ok"));
+}
+
+// The rest of what was refused is read past, so its connection serves the next request.
+TEST_F(HttpEdge, a_request_refused_by_its_head_costs_no_connection_where_its_end_is_sure) {
+  head_hook_ = [](const HttpRequest& request) -> HttpVerdict {
+    if (request.path == "/open") return {};
+    return {HttpResponse::text(429, "later")};
+  };
+  serve({}, echo);
+  const std::string body(1000, 'x');
+  const std::string head = "POST /full HTTP/1.1\r\nHost: t\r\nContent-Length: 1000\r\n\r\n";
+  RawClient whole(port_);
+  whole.send(head + body + get("/open"));
+  EXPECT_TRUE(whole.read_response().starts_with("HTTP/1.1 429 "));
+  EXPECT_TRUE(whole.read_response().ends_with("GET /open? "));
+  whole.send(head);
+  EXPECT_TRUE(whole.read_response().starts_with("HTTP/1.1 429 ")) << "before a byte of the body";
+  whole.send(body.substr(0, 600));
+  whole.send(body.substr(600) + get("/open"));
+  EXPECT_TRUE(whole.read_response().ends_with("GET /open? "));
+
+  for (const std::string tail : {"Content-Length: 900000\r\n", "Transfer-Encoding: chunked\r\n",
+                                 "Content-Length: 2\r\nExpect: 100-continue\r\n"}) {
+    RawClient unsure(port_);
+    unsure.send("POST /full HTTP/1.1\r\nHost: t\r\n" + tail + "\r\n");
+    EXPECT_TRUE(unsure.read_response().starts_with("HTTP/1.1 429 ")) << tail;
+    EXPECT_EQ(unsure.read_to_end(), "") << tail;
+  }
+}
+
+// What a verdict's handler owns is released when the request comes to nothing (OC-ADMIT-1005).
+TEST_F(HttpEdge, OC_ADMIT_1005_the_handler_of_a_head_is_called_once_or_dropped) {
+  struct Place {
+    std::atomic<int>& held;
+    explicit Place(std::atomic<int>& counter) : held(counter) { ++held; }
+    ~Place() { --held; }
+  };
+  std::atomic<int> held = 0;
+  head_hook_ = [&](const HttpRequest&) {
+    HttpVerdict verdict;
+    verdict.handler = [place = std::make_shared<Place>(held)](const HttpExchangePtr& exchange) {
+      exchange->reply(HttpResponse::text(200, "held " + std::to_string(place->held)));
+    };
+    return verdict;
+  };
+  HttpLimits limits;
+  limits.body_bytes = 100;
+  limits.body_timeout = Duration::seconds(2);
+  serve(limits, [](const HttpExchangePtr& exchange) { exchange->reply(HttpResponse::text(500, "not this one")); });
+  const auto none_held = [&] {
+    for (int i = 0; i < 1000 && held != 0; ++i) on_loop([] {});
+    return held == 0;
+  };
+  const std::string post = "POST / HTTP/1.1\r\nHost: t\r\n";
+  RawClient good(port_);
+  good.send(post + "Content-Length: 2\r\n\r\nok");
+  EXPECT_TRUE(good.read_response().ends_with("held 1"));
+  EXPECT_TRUE(none_held());
+  for (const std::string rest : {"Content-Length: 101\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\nno number\r\n",
+                                 "Content-Length: 2\r\n\r\n"}) {
+    RawClient refused(port_);
+    refused.send(post + rest);
+    const std::string answer = refused.read_response();  // too large, malformed, too slow
+    EXPECT_TRUE(answer.starts_with("HTTP/1.1 4")) << answer;
+    EXPECT_TRUE(none_held()) << rest;
+  }
+  RawClient gone(port_);
+  gone.send(post + "Content-Length: 2\r\n\r\n");
+  while (held == 0) on_loop([] {});
+  gone.close();
+  EXPECT_TRUE(none_held());
 }
 
 TEST_F(HttpEdge, expect_100_continue_is_answered_before_the_body) {

@@ -37,9 +37,22 @@ void fill_the_queue(Bench& bench) {
   EXPECT_FALSE(refusal(bench.submit(waiting)));
 }
 
+// Another request of the tenant takes what there is.
+void take_the_quota(Bench& bench) { EXPECT_FALSE(head_refusal(bench.head("asking"))); }
+
 // In the order of the specification.
 std::vector<Rule> rules() {
   return {
+      {.name = "concurrency",
+       .outcome = Outcome::ADMISSION_REJECT,
+       .says = "concurrent_jobs",
+       .configure = [](Config& config) { config.tenants.tenants[0].quotas.concurrent_jobs = 1; },
+       .happen = take_the_quota},
+      {.name = "rate",
+       .outcome = Outcome::ADMISSION_REJECT,
+       .says = "requests_per_second",
+       .configure = [](Config& config) { config.tenants.tenants[0].quotas.requests_per_second = 1; },
+       .happen = [](Bench& bench) { bench.head("asking"); }},
       {.name = "schema",
        .outcome = Outcome::INVALID_PARAMS,
        .says = "max_tokens must be at least 1",
@@ -99,7 +112,8 @@ Failure heard(const std::vector<Rule>& broken) {
     if (rule.happen) rule.happen(bench);
     if (rule.ask) rule.ask(spec);
   }
-  return refused(bench, spec);
+  if (std::optional<Failure> failure = head_refusal(bench.head(spec.tenant))) return *failure;
+  return refusal(bench.submit_body(spec)).value_or(Failure{});
 }
 
 TEST(AdmissionOrder, OC_ADMIT_1002_each_rule_is_told_when_it_alone_is_broken) {

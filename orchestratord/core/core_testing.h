@@ -110,6 +110,13 @@ class Bench {
   Effects submit(JobSpec spec, std::optional<ReaderId> reader = std::nullopt) {
     return step(Submit{RequestId{++requests}, std::move(spec), reader});
   }
+  // Of the next request; `submit_body` sends the rest of the last one.
+  Effects head(const std::string& tenant = "default", const std::optional<Idempotency>& key = std::nullopt) {
+    RequestHead event{RequestId{++requests}, tenant};
+    if (key) event.key = key->key;
+    return step(event);
+  }
+  Effects submit_body(JobSpec spec) { return step(Submit{RequestId{requests}, std::move(spec), std::nullopt}); }
   Effects started(const Dispatch& d) { return step(DispatchStarted{d.dispatch, d.fence, 7, 0}); }
   Effects token(const Dispatch& d, std::uint32_t index, std::string text) {
     return step(DispatchTokens{d.dispatch, d.fence, index, {100 + index}, std::move(text)});
@@ -162,6 +169,13 @@ inline std::optional<Failure> refusal(const Effects& effects) {
 
 inline Failure refused(Bench& bench, JobSpec spec) {
   return refusal(bench.submit(std::move(spec))).value_or(Failure{});
+}
+
+// Of the one HeadReply in `effects`; nullopt: let in.
+inline std::optional<Failure> head_refusal(const Effects& effects) {
+  const auto replies = all_of<HeadReply>(effects);
+  EXPECT_EQ(replies.size(), 1u);
+  return replies.empty() ? Failure{} : replies[0].failure;
 }
 
 inline std::string code(const std::optional<Failure>& failure) {

@@ -30,6 +30,11 @@ struct Admitted {
   std::optional<double> on_time_probability = std::nullopt;  // with a deadline only
   BudgetLeft budget = {};                                    // after it
 };
+// nullopt: let in; its body may come.
+struct HeadReply {
+  RequestId request;
+  std::optional<Failure> failure;
+};
 struct AdmissionReply {
   RequestId request;
   std::variant<Admitted, Failure> result;
@@ -186,7 +191,7 @@ struct NotedAdmitted {
   Duration predicted_start;
 };
 struct NotedRefused {
-  JobId job;
+  std::optional<JobId> job;  // nullopt: by its head, which names none
   std::string tenant;
   std::string engine;
   Failure failure;
@@ -283,8 +288,8 @@ struct NotedRecovered {  // of one job an earlier life left
 // Drain is complete: the process may exit.
 struct Drained {};
 
-using Effect = std::variant<AdmissionReply, CancelReply, SessionEnded, ModelsChanged, TenantsReply, StreamOpened,
-                            StreamRefused, Deliver, AwaitReader, DeliverServedBy, StreamClosed, Dispatch,
+using Effect = std::variant<HeadReply, AdmissionReply, CancelReply, SessionEnded, ModelsChanged, TenantsReply,
+                            StreamOpened, StreamRefused, Deliver, AwaitReader, DeliverServedBy, StreamClosed, Dispatch,
                             CancelDispatch, BeatWorker, ForgetWorker, CountTokens, SendUpdate, OperateReplica, SendFair,
                             JournalWrite, NotedAdmitted, NotedRefused, NotedDispatched, NotedFirstToken, NotedEnded,
                             NotedPoisoned, NotedWarmStart, NotedRecomputed, NotedPreempted, NotedQuota, NotedQueueDepth,

@@ -1,6 +1,7 @@
 // Everything that can happen to orchestratord's core. Plain data; produced by the shell and by the simulator alike.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -24,7 +25,21 @@ namespace orch::gateway {
 
 // --- clients ---
 
-// Validated by the shell; answered by exactly one AdmissionReply for `request`.
+// The head of a request for a job is here and its caller known; its body is not (OC-ADMIT-1005). Answered by exactly
+// one HeadReply. What is let in ends with a Submit of the same `request`, with RequestDropped, or by itself after a
+// while.
+struct RequestHead {
+  RequestId request;
+  std::string tenant;
+  std::optional<std::array<std::uint8_t, 32>> key = {};  // of its Idempotency-Key, as in JobSpec
+};
+// No job comes of it: its body was refused, or its sender is gone.
+struct RequestDropped {
+  RequestId request;
+};
+
+// Validated by the shell; answered by exactly one AdmissionReply for `request`. Without a head before it, it is judged
+// as if that came now.
 struct Submit {
   RequestId request;
   JobSpec spec;
@@ -249,10 +264,10 @@ struct DrainBegin {
   Duration deadline;
 };
 
-using Event =
-    std::variant<Submit, OpenStream, ReaderDrained, ReaderGone, CancelJob, EndSession, TenantsChanged, ManagerUp,
-                 ManagerDown, ReplicaChanged, ReplicaLoaded, ReplicaGone, LeaseGranted, LeaseRevoked, OthersReported, GatewaysTold,
-                 DispatchStarted, DispatchTokens, DispatchFinished, DispatchFailed, DispatchBroken, TokensCounted,
-                 JournalCommitted, JournalFailed, Recovered, SetModelState, RollBackModel, Tick, DrainBegin>;
+using Event = std::variant<RequestHead, RequestDropped, Submit, OpenStream, ReaderDrained, ReaderGone, CancelJob,
+                           EndSession, TenantsChanged, ManagerUp, ManagerDown, ReplicaChanged, ReplicaLoaded,
+                           ReplicaGone, LeaseGranted, LeaseRevoked, OthersReported, GatewaysTold, DispatchStarted,
+                           DispatchTokens, DispatchFinished, DispatchFailed, DispatchBroken, TokensCounted,
+                           JournalCommitted, JournalFailed, Recovered, SetModelState, RollBackModel, Tick, DrainBegin>;
 
 }  // namespace orch::gateway

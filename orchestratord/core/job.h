@@ -123,6 +123,7 @@ struct Job {
   struct Repeat {
     RequestId request;
     std::optional<ReaderId> reader;
+    QuotaHold quota = {};  // the request alone, which a refusal gives back (OC-ADMIT-1006)
   };
   std::vector<Repeat> repeats;  // with the same Idempotency-Key, while admitting or committing
   std::string cancel_later;     // why: asked for while its admission or its eviction was being committed; empty: not

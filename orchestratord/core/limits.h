@@ -62,6 +62,9 @@ struct Limits {
   Duration cancel_settle =
       Duration::seconds(5);  // a cancelled call that never reports its end holds its slot this long
 
+  // Requests: from the head to the body's end. The shell waits a shorter time for a body (HttpLimits::body_timeout).
+  Duration request_max = Duration::seconds(60);
+
   // Jobs.
   std::uint32_t admitting_max = 64;  // waiting for an exact token count
   Duration count_timeout = Duration::seconds(5);

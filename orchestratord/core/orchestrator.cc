@@ -53,6 +53,7 @@ std::uint32_t Orchestrator::in_flight() const {
 // worker knows its holder before the holder's first job arrives (L5).
 void Orchestrator::settle() {
   fire_timers();
+  give_up_overdue();
   while (!closing_.empty() && closing_.begin()->first <= now_) call_ended(closing_.begin()->second);
   leases_.remove_dead(now_);
   if (fleet_.forget_old(now_)) fleet_changed_ = true;
@@ -297,6 +298,7 @@ void Orchestrator::plan_wakeup() {
   if (!timers_.empty()) consider(timers_.begin()->first);
   if (!closing_.empty()) consider(closing_.begin()->first);
   consider(recovery_over_);
+  consider(open_requests_.next_end());
   for (const auto& [endpoint, at] : beats_) consider(at);
   for (const auto& [id, link] : fleet_.links()) {
     if (drained_) break;

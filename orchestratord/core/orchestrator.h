@@ -36,6 +36,7 @@
 #include "orchestratord/core/limits.h"
 #include "orchestratord/core/model_lifecycle.h"
 #include "orchestratord/core/on_time.h"
+#include "orchestratord/core/open_requests.h"
 #include "orchestratord/core/other_gateways.h"
 #include "orchestratord/core/overtaking.h"
 #include "orchestratord/core/prefix_index.h"
@@ -77,6 +78,7 @@ class Orchestrator {
   const FairScheduler& fairness() const { return scheduler_; }
   const Tenants& tenants() const { return tenants_; }
   const QuotaBook& quotas() const { return quotas_; }
+  const OpenRequests& open_requests() const { return open_requests_; }
   const ServiceShares& shares() const { return shares_; }
   const BudgetLedger& budgets() const { return budgets_; }
   // Of a tenant as its key names it; an empty session: of the tenant alone.
@@ -126,6 +128,15 @@ class Orchestrator {
     Failure failure;
     std::string cancel_reason;
   };
+
+  // requests by their heads (orchestrator_requests.cc)
+  using KeyDigest = IdempotencyKeys::Digest;
+  void on(const RequestHead& event);
+  void on(const RequestDropped& event);
+  std::optional<Failure> begin_quota(const std::string& tenant, const KeyDigest* key, QuotaHold& hold);
+  void give_up(RequestId request);
+  void give_up_overdue();
+  QuotaHold reserved_by(RequestId request, const std::string& tenant);
 
   // clients (orchestrator_clients.cc)
   void on(const Submit& event);
@@ -181,8 +192,8 @@ class Orchestrator {
     return scheduler_.version() + quotas_.version() + quarantine_.told_version();
   }
   void note_quota(const std::string& tenant, const QuotaRefusal& refusal);
-  Failure quota_failure(const JobSpec& spec, const QuotaRefusal& refusal) const;
-  std::optional<Failure> begin_quota(const JobSpec& spec);
+  Failure quota_failure(const std::string& tenant, const QuotaRefusal& refusal) const;
+  std::optional<Failure> class_failure(const JobSpec& spec) const;
   std::optional<Failure> reserve_tokens(Job& job);
   std::uint32_t weight_of(const std::string& tenant) const;
   void start_meter(Job& job);
@@ -298,7 +309,7 @@ class Orchestrator {
   void on(const Recovered& event);
   bool is_journaled(const JobSpec& spec) const;
   bool answered_by_key(const Submit& event);
-  void answer_repeat(const Job::Repeat& repeat, JobId job, const StartedEvent& admitted);
+  void answer_repeat(Job::Repeat repeat, const std::string& tenant, JobId job, const StartedEvent& admitted);
   Failure journal_failure() const;
   void commit_admission(Job& job, const Room& room);
   void committed(const JournalItem& item);
@@ -370,6 +381,8 @@ class Orchestrator {
   Tenants tenants_;
   QuotaBook quotas_;
   QuotaHold asking_;  // of the Submit under way, until its job has it
+  OpenRequests open_requests_;
+  std::map<std::string, FlowId> latest_flows_;  // of each tenant's job that was queued last
   BudgetLedger budgets_;
   ServiceShares shares_;
   std::optional<TokenBucket> preemptions_;

@@ -24,7 +24,8 @@ const char* policy_label(FullPolicy policy) {  // ORCH-2007
 
 }  // namespace
 
-// OC-ADMIT-1002 as far as the core decides: rate and concurrency, life cycle, context, tokens, deadline, pool, queue.
+// OC-ADMIT-1002: what its head has not been asked of rate and concurrency, schema, life cycle, context, tokens and
+// budget, deadline, pool, queue. What the shell can judge by the request alone it has judged in between.
 void Orchestrator::on(const Submit& event) {
   if (std::string tenant = tenants_.admit(event.spec.tenant); tenant != event.spec.tenant) {
     Submit renamed = event;
@@ -39,6 +40,9 @@ void Orchestrator::on(const Submit& event) {
     failure.field = std::move(field);
     refuse(event.request, spec, std::move(failure));
   };
+  asking_ = reserved_by(event.request, spec.tenant);
+  if (auto failure = begin_quota(spec.tenant, spec.idempotency ? &spec.idempotency->key : nullptr, asking_))
+    return refuse(event.request, spec, std::move(*failure));
   if (spec.idempotency && answered_by_key(event)) return;
   if (drain_end_) {
     Failure failure;
@@ -56,7 +60,7 @@ void Orchestrator::on(const Submit& event) {
   }
   if (spec.max_tokens == 0)
     return refuse_plainly(Outcome::INVALID_PARAMS, "max_tokens must be at least 1", "max_tokens");
-  if (std::optional<Failure> failure = begin_quota(spec)) return refuse(event.request, spec, std::move(*failure));
+  if (std::optional<Failure> failure = class_failure(spec)) return refuse(event.request, spec, std::move(*failure));
   const bool journaled = is_journaled(spec);
   if (journaled && journal_.failing()) return refuse(event.request, spec, journal_failure());  // J6
 
@@ -136,7 +140,10 @@ void Orchestrator::refuse(RequestId request, const JobSpec& spec, Failure failur
 void Orchestrator::refuse_admitting(Job& job, Failure failure) {
   const JobId id = job.spec.id;
   if (job.spec.idempotency) keys_.refused(job.spec.idempotency->key, id);  // a refused request names no job
-  for (const Job::Repeat& repeat : job.repeats) emit(AdmissionReply{repeat.request, failure});
+  for (Job::Repeat& repeat : job.repeats) {
+    quotas_.give_back(job.spec.tenant, repeat.quota, now_);
+    emit(AdmissionReply{repeat.request, failure});
+  }
   quotas_.give_back(job.spec.tenant, job.quota, now_);
   budgets_.give_back(job.spec.tenant, job.budget);
   refuse(job.admission_request, job.spec, std::move(failure));
@@ -191,7 +198,7 @@ void Orchestrator::admit(Job& job) {
     const auto opened = streams_.add_reader(*job.first_reader, id, std::nullopt, *out_);
     ORCH_CHECK(opened == StreamRegistry::Opened::live);
   }
-  for (const Job::Repeat& repeat : std::exchange(job.repeats, {})) answer_repeat(repeat, id, started);
+  for (const Job::Repeat& repeat : std::exchange(job.repeats, {})) answer_repeat(repeat, job.spec.tenant, id, started);
   arm(job);
   cancel_if_asked(job);
 }
@@ -238,6 +245,7 @@ void Orchestrator::evict(JobId victim_id, const Job& newcomer, bool by_quota) {
 
 void Orchestrator::enqueue(Job& job) {
   job.flow = flow_of(job);
+  latest_flows_[job.spec.tenant] = job.flow;
   job.order_by = order_by(job);
   if (job.forecast.service.ns <= 0) predict_service(job, domain_load(job.lane));  // a recovered job
   queue_.push(job.queue_entry(weight_of(job.spec.tenant),

@@ -52,11 +52,17 @@ std::string Orchestrator::check_invariants() const {
     if (job.budget.open && !job.budget.session.empty()) ++in_sessions;
     if (job.meter.open != job.in_flight()) return "a job's meter runs iff it is in flight (job " + id.to_string() + ")";
   }
+  for (const auto& [id, request] : open_requests_.all()) {
+    if (request.hold.live) ++live[request.tenant];
+    if (request.until <= now_ && out_ == nullptr) return "a request is open behind its end";
+  }
+  if (open_requests_.all().size() > OpenRequests::kRequestsMax) return "too many open requests";
   if (in_sessions != budgets_.live()) return "live tasks of sessions differ from the jobs that hold their budgets";
   if (metered != running_) return "dispatches of a tenant differ from its jobs in flight";
   for (const std::string& tenant : tenants_.names()) {
     const auto of = live.find(tenant);
-    if (quotas_.live(tenant) != (of == live.end() ? 0 : of->second)) return "live jobs of tenant " + tenant;
+    if (quotas_.live(tenant) != (of == live.end() ? 0 : of->second))
+      return "live jobs and requests of tenant " + tenant;
   }
 
   std::map<LeaseKey, std::uint32_t> in_use;

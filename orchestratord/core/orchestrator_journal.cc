@@ -53,22 +53,27 @@ bool Orchestrator::answered_by_key(const Submit& event) {
   }
   if (entry->body != spec.idempotency->body)
     return refuse_it(Outcome::CONFLICT, "this Idempotency-Key was used with another body");
-  const Job::Repeat repeat{event.request, event.reader};
+  quotas_.release_place(spec.tenant, asking_);  // OC-ADMIT-1006
+  const Job::Repeat repeat{event.request, event.reader, std::exchange(asking_, {})};
   const auto job = jobs_.find(entry->job);
   if (job != jobs_.end() && job->second.before_admission()) {
-    if (job->second.repeats.size() >= config_.limits.repeats_max)
+    if (job->second.repeats.size() >= config_.limits.repeats_max) {
+      asking_ = repeat.quota;
       return refuse_it(Outcome::CONFLICT,
                        std::to_string(config_.limits.repeats_max) + " requests with this Idempotency-Key wait already");
+    }
     job->second.repeats.push_back(repeat);
     if (repeat.reader && job->second.cancel_later == "disconnect") job->second.cancel_later.clear();  // it is back
     return true;
   }
-  answer_repeat(repeat, entry->job, entry->admitted);
+  answer_repeat(repeat, spec.tenant, entry->job, entry->admitted);
   return true;
 }
 
-void Orchestrator::answer_repeat(const Job::Repeat& repeat, JobId job, const StartedEvent& admitted) {
+void Orchestrator::answer_repeat(Job::Repeat repeat, const std::string& tenant, JobId job,
+                                 const StartedEvent& admitted) {
   const auto refuse_it = [&](Outcome outcome, std::string message) {
+    quotas_.give_back(tenant, repeat.quota, now_);
     Failure failure;
     failure.outcome = outcome;
     failure.message = std::move(message);

@@ -24,10 +24,10 @@ void Orchestrator::note_quota(const std::string& tenant, const QuotaRefusal& ref
   emit(NotedQuota{tenant, refusal.quota, !tenants_.config().dry_run});
 }
 
-Failure Orchestrator::quota_failure(const JobSpec& spec, const QuotaRefusal& refusal) const {
+Failure Orchestrator::quota_failure(const std::string& tenant, const QuotaRefusal& refusal) const {
   Failure failure;
   const std::string name = quota_name(refusal.quota);
-  failure.message = "the quota " + name + " of tenant " + spec.tenant + " is " + std::to_string(refusal.limit);
+  failure.message = "the quota " + name + " of tenant " + tenant + " is " + std::to_string(refusal.limit);
   if (refusal.never) {  // waiting does not help
     failure.outcome = Outcome::INVALID_PARAMS;
     failure.field = "max_tokens";
@@ -37,27 +37,24 @@ Failure Orchestrator::quota_failure(const JobSpec& spec, const QuotaRefusal& ref
   failure.outcome = Outcome::ADMISSION_REJECT;
   failure.field = name;
   failure.policy_label = "reject";
-  // One of the tenant's own jobs has to end first; its bucket knows its own time.
-  const std::int64_t live = std::max<std::int64_t>(quotas_.live(spec.tenant), 1);
+  // One of the tenant's own jobs has to end first, and a head does not say of which model it will ask; its bucket knows
+  // its own time.
+  const std::int64_t live = std::max<std::int64_t>(quotas_.live(tenant), 1);
+  const auto latest = latest_flows_.find(tenant);
+  const FlowId flow = latest == latest_flows_.end() ? FlowId{} : latest->second;
   failure.retry_after = refusal.retry_after.value_or(
-      std::max(times_.service(spec.model_ref, spec.priority) / live, Duration::milliseconds(1)));
+      std::max(times_.service(flow.domain, flow.priority) / live, Duration::milliseconds(1)));
   return failure;
 }
 
-// Rate, concurrency and class, before anything else is looked at; nullopt: go on.
-std::optional<Failure> Orchestrator::begin_quota(const JobSpec& spec) {
-  if (spec.priority < tenants_.policy(spec.tenant).highest) {
-    Failure failure;
-    failure.outcome = Outcome::FORBIDDEN;
-    failure.message = "tenant " + spec.tenant + " may not ask for priority interactive";
-    failure.field = "priority";
-    return failure;
-  }
-  const std::optional<QuotaRefusal> refusal = quotas_.begin(spec.tenant, tenants_, asking_, now_);
-  if (!refusal) return std::nullopt;
-  note_quota(spec.tenant, *refusal);
-  if (tenants_.config().dry_run || mutated(Mutation::ignore_quota)) return std::nullopt;
-  return quota_failure(spec, *refusal);
+// OC-TENANT-1005
+std::optional<Failure> Orchestrator::class_failure(const JobSpec& spec) const {
+  if (spec.priority >= tenants_.policy(spec.tenant).highest) return std::nullopt;
+  Failure failure;
+  failure.outcome = Outcome::FORBIDDEN;
+  failure.message = "tenant " + spec.tenant + " may not ask for priority interactive";
+  failure.field = "priority";
+  return failure;
 }
 
 // The prompt as counted, or four bytes a token, and everything it may write; settled at the end.
@@ -68,7 +65,7 @@ std::optional<Failure> Orchestrator::reserve_tokens(Job& job) {
   if (!refusal) return std::nullopt;
   note_quota(job.spec.tenant, *refusal);
   if (tenants_.config().dry_run) return std::nullopt;
-  return quota_failure(job.spec, *refusal);
+  return quota_failure(job.spec.tenant, *refusal);
 }
 
 // --- charges (F2) ---

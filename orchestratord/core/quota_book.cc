@@ -163,21 +163,45 @@ std::optional<QuotaRefusal> QuotaBook::begin(const std::string& tenant, const Te
   const TenantQuotas& quotas = tenants.policy(tenant).quotas;
   const bool dry = tenants.config().dry_run;
   std::optional<QuotaRefusal> refusal;
-  if (!may_start(of, quotas.concurrent_jobs, tenants.config().gateways))
+  if (!hold.live && !may_start(of, quotas.concurrent_jobs, tenants.config().gateways))
     refusal = QuotaRefusal{Quota::concurrent_jobs, quotas.concurrent_jobs, std::nullopt, false};
   if (refusal && !dry) return refusal;
-  if (of.requests) {
-    if (const std::optional<Duration> wait = of.requests->take(1, now)) {
-      if (!refusal) refusal = QuotaRefusal{Quota::requests_per_second, quotas.requests_per_second, wait, false};
-      if (!dry) return refusal;
-      of.requests->charge(1, now);
-    }
-    hold.request = true;
+  if (const auto over = take_request(of, quotas, dry, hold, now)) {
+    if (!dry) return over;
+    if (!refusal) refusal = over;
   }
+  if (hold.live) return refusal;
   hold.live = true;
   ++of.live;
   ++version_;
   return refusal;
+}
+
+std::optional<QuotaRefusal> QuotaBook::begin_request(const std::string& tenant, const Tenants& tenants, QuotaHold& hold,
+                                                     Instant now) {
+  return take_request(account(tenant, tenants, now), tenants.policy(tenant).quotas, tenants.config().dry_run, hold,
+                      now);
+}
+
+std::optional<QuotaRefusal> QuotaBook::take_request(Account& of, const TenantQuotas& quotas, bool dry, QuotaHold& hold,
+                                                    Instant now) {
+  if (hold.request || !of.requests) return std::nullopt;
+  std::optional<QuotaRefusal> refusal;
+  if (const std::optional<Duration> wait = of.requests->take(1, now)) {
+    refusal = QuotaRefusal{Quota::requests_per_second, quotas.requests_per_second, wait, false};
+    if (!dry) return refusal;
+    of.requests->charge(1, now);
+  }
+  hold.request = true;
+  ++version_;
+  return refusal;
+}
+
+void QuotaBook::release_place(const std::string& tenant, QuotaHold& hold) {
+  if (!hold.live) return;
+  hold.live = false;
+  --accounts_.at(tenant).live;
+  ++version_;
 }
 
 std::optional<QuotaRefusal> QuotaBook::reserve(const std::string& tenant, const Tenants& tenants, std::int64_t tokens,

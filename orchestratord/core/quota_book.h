@@ -83,8 +83,14 @@ struct QuotaUse {
 
 class QuotaBook {
  public:
-  // One request and one job. What is refused has taken nothing; in a dry run everything is taken all the same.
+  // One job and one request, as far as `hold` has not got them. What is refused has taken nothing; in a dry run
+  // everything is taken all the same.
   std::optional<QuotaRefusal> begin(const std::string& tenant, const Tenants& tenants, QuotaHold& hold, Instant now);
+  // One request likewise, of which no job is to come.
+  std::optional<QuotaRefusal> begin_request(const std::string& tenant, const Tenants& tenants, QuotaHold& hold,
+                                            Instant now);
+  // No job has come of it; the request stays used.
+  void release_place(const std::string& tenant, QuotaHold& hold);
   std::optional<QuotaRefusal> reserve(const std::string& tenant, const Tenants& tenants, std::int64_t tokens,
                                       QuotaHold& hold, Instant now);
   void give_back(const std::string& tenant, QuotaHold& hold, Instant now);
@@ -124,6 +130,8 @@ class QuotaBook {
   static void hear(Account& account, ManagerId manager, const QuotaUse& said);
   Account& account(const std::string& tenant, const Tenants& tenants, Instant now);
   static void fit(Account& account, const TenantQuotas& quotas, std::int64_t gateways, Instant now);
+  std::optional<QuotaRefusal> take_request(Account& of, const TenantQuotas& quotas, bool dry, QuotaHold& hold,
+                                           Instant now);
   static bool may_start(const Account& account, std::int64_t limit, std::int64_t gateways);
 
   std::map<std::string, Account> accounts_;

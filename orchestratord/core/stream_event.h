@@ -44,8 +44,8 @@ struct TokenEvent {
 };
 struct MetricsEvent {
   std::uint32_t queue_depth = 0;
-  bool preempted = false;  // its slot was given to an interactive job; it waits again
-  BudgetLeft budget = {};  // at a dispatch
+  bool preempted = false;              // its slot was given to an interactive job; it waits again
+  BudgetLeft budget = {};              // at a dispatch
   std::optional<bool> kv_warmth = {};  // at a dispatch of a session's job (ORCH-3009); nullopt: not known
 };
 struct EndEvent {

@@ -21,7 +21,7 @@ namespace orch::gateway {
 struct TenantQuotas {
   std::int64_t concurrent_jobs = 1024;  // admitted and not ended; 1 or more
   std::int64_t requests_per_second = 0;
-  std::int64_t request_burst = 0;      // requests at once; 0: one second's worth
+  std::int64_t request_burst = 0;  // requests at once; 0: one second's worth
   std::int64_t burst() const { return request_burst > 0 ? request_burst : requests_per_second; }
   std::int64_t tokens_per_minute = 0;  // prompt and completion
   auto operator<=>(const TenantQuotas&) const = default;

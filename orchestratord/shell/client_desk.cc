@@ -1,15 +1,29 @@
 #include "orchestratord/shell/client_desk.h"
 
+#include "common/base/check.h"
+
 namespace orch::gateway {
 
-void ClientDesk::submit(JobSpec spec, OnAdmission on_admission) {
+Result<LetInPtr, Failure> ClientDesk::let_in(std::string tenant, std::optional<KeyDigest> key) {
   const RequestId request{next_++};
+  to_core_(RequestHead{request, std::move(tenant), key});
+  const auto answer = heads_.extract(request);
+  ORCH_CHECK(!answer.empty());
+  if (answer.mapped()) return Err{std::move(*answer.mapped())};
+  return std::make_shared<LetIn>(
+      request, [this] { return RequestId{next_++}; }, [this](RequestId dropped) { to_core_(RequestDropped{dropped}); });
+}
+
+void ClientDesk::execute(const HeadReply& effect) { heads_[effect.request] = effect.failure; }
+
+void ClientDesk::submit(LetIn& let_in, JobSpec spec, OnAdmission on_admission) {
+  const RequestId request = let_in.take();
   admissions_[request] = std::move(on_admission);
   to_core_(Submit{request, std::move(spec), std::nullopt});
 }
 
-ReaderId ClientDesk::submit_attached(JobSpec spec, std::unique_ptr<ReaderSink> sink) {
-  const RequestId request{next_++};
+ReaderId ClientDesk::submit_attached(LetIn& let_in, JobSpec spec, std::unique_ptr<ReaderSink> sink) {
+  const RequestId request = let_in.take();
   const ReaderId reader{next_++};
   attached_[request] = reader;
   readers_[reader] = std::move(sink);

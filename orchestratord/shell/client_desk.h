@@ -1,16 +1,22 @@
 // Purpose: who waits for what: requests for an admission or cancel reply, readers for events. Makes their ids and
-// carries the core's effects to them. Threads: loop only.
+// carries the core's effects to them. Threads: loop only; let_in wants its answer at once, so it is not called while an
+// effect is executed.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
+#include <string>
 #include <utility>
 #include <variant>
 
+#include "common/base/result.h"
 #include "orchestratord/core/effects.h"
 #include "orchestratord/core/events.h"
+#include "orchestratord/shell/let_in.h"
 #include "orchestratord/shell/reader_sink.h"
 
 namespace orch::gateway {
@@ -23,9 +29,13 @@ class ClientDesk {
 
   explicit ClientDesk(std::function<void(Event)> to_core) : to_core_(std::move(to_core)) {}
 
-  void submit(JobSpec spec, OnAdmission on_admission);
+  // A request for a job by its head (OC-ADMIT-1005): refused, or let in until one of `submit` takes it.
+  using KeyDigest = std::array<std::uint8_t, 32>;
+  Result<LetInPtr, Failure> let_in(std::string tenant, std::optional<KeyDigest> key);
+
+  void submit(LetIn& request, JobSpec spec, OnAdmission on_admission);
   // An attached job with its one reader; a refusal reaches the sink. The reader's id, for gone().
-  ReaderId submit_attached(JobSpec spec, std::unique_ptr<ReaderSink> sink);
+  ReaderId submit_attached(LetIn& request, JobSpec spec, std::unique_ptr<ReaderSink> sink);
   // Whose job it must be; nullopt: anybody's.
   using Owner = std::optional<std::string>;
   ReaderId open(JobId job, std::optional<std::uint64_t> last_event_id, Owner owner, std::unique_ptr<ReaderSink> sink);
@@ -38,6 +48,7 @@ class ClientDesk {
   // The client of a reader has gone away; nothing more is told to its sink.
   void gone(ReaderId reader);
 
+  void execute(const HeadReply& effect);
   void execute(const AdmissionReply& effect);
   void execute(const CancelReply& effect);
   void execute(const SessionEnded& effect);
@@ -58,6 +69,7 @@ class ClientDesk {
   void answer(RequestId request, bool found);
 
   const std::function<void(Event)> to_core_;
+  std::map<RequestId, std::optional<Failure>> heads_;  // answered
   std::map<RequestId, OnAdmission> admissions_;
   std::map<RequestId, ReaderId> attached_;
   std::map<RequestId, OnCancel> cancels_;

@@ -301,7 +301,9 @@ void Daemon::Parts::execute(const Effect& effect) {
                         [this](const ForgetWorker& each) { workers.forget(each.endpoint); },
                         [this](const CountTokens& each) { workers.count(each); },
                         [this](const SendUpdate& each) { managers.send(each); },
-                        [this](const JournalWrite& each) { journal->write(each); },
+                        [this](const JournalWrite& each) {
+                          if (journal) journal->write(each);  // else it is closed: the process is about to end
+                        },
                         [this](const ModelsChanged& each) { store_models(each); },
                         [this](const TenantsReply& each) { store_tenants(each); },
                         [this](const SendFair& each) { managers.send(each); },

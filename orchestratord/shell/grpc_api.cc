@@ -73,6 +73,34 @@ class GrpcSink final : public ReaderSink {
 
 }  // namespace
 
+namespace {
+
+void write_admitted(const Admitted& admitted, v1::SubmitReply& reply) {
+  reply.set_task_id(admitted.job.to_string());
+  reply.set_queue_position(admitted.queue_position);
+  reply.set_predicted_start_ms(static_cast<std::uint64_t>(std::max<std::int64_t>(0, admitted.predicted_start.ms())));
+  reply.set_estimated(admitted.estimated);
+  if (admitted.on_time_probability) reply.set_on_time_probability(*admitted.on_time_probability);
+  reply.set_repeated(admitted.repeated);
+  write_budget(admitted.budget, *reply.mutable_budget());
+}
+
+// As over HTTP: rate and concurrency first, then what the message says (OC-ADMIT-1002).
+void submit(ClientDesk& desk, const std::string& tenant, std::string_view key, const v1::SubmitRequest& request,
+            const ClientDesk::OnAdmission& on_admission) {
+  const auto let_in = desk.let_in(tenant, idempotency_key(key, tenant));
+  if (!let_in.ok()) return on_admission(let_in.error());
+  auto spec = read_submit_request(request);
+  if (!spec.ok()) return on_admission(spec.error());
+  spec->tenant = tenant;
+  const auto idempotency = read_idempotency(key, tenant, key.empty() ? std::string() : request.SerializeAsString());
+  if (!idempotency.ok()) return on_admission(idempotency.error());
+  spec->idempotency = *idempotency;
+  desk.submit(**let_in, std::move(spec).value(), on_admission);
+}
+
+}  // namespace
+
 struct GrpcApi::Shared {
   Shared(ClientDesk& client_desk, const runtime::KeyRing& key_ring, Post poster)
       : desk(&client_desk), keys(key_ring), post(std::move(poster)) {}
@@ -114,27 +142,14 @@ class GrpcApi::Service final : public v1::Orchestrator::CallbackService {
                                    v1::SubmitReply* reply) override {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     if (const auto refused = refuse(*context)) return finish(reactor, *refused);
-    auto spec = read_submit_request(*request);
-    if (!spec.ok()) return finish(reactor, status_of(spec.error()));
-    spec->tenant = shared_->tenant_of(*context);
-    const auto idempotency =
-        read_idempotency(metadata_of(*context, "idempotency-key"), spec->tenant, request->SerializeAsString());
-    if (!idempotency.ok()) return finish(reactor, status_of(idempotency.error()));
-    spec->idempotency = *idempotency;
-    return post(reactor, [reactor, reply, job = std::move(spec).value()](ClientDesk& desk) {
-      desk.submit(job, [reactor, reply](const std::variant<Admitted, Failure>& result) {
-        if (const auto* failure = std::get_if<Failure>(&result)) return reactor->Finish(status_of(*failure));
-        const Admitted& admitted = std::get<Admitted>(result);
-        reply->set_task_id(admitted.job.to_string());
-        reply->set_queue_position(admitted.queue_position);
-        reply->set_predicted_start_ms(
-            static_cast<std::uint64_t>(std::max<std::int64_t>(0, admitted.predicted_start.ms())));
-        reply->set_estimated(admitted.estimated);
-        if (admitted.on_time_probability) reply->set_on_time_probability(*admitted.on_time_probability);
-        reply->set_repeated(admitted.repeated);
-        write_budget(admitted.budget, *reply->mutable_budget());
-        reactor->Finish(grpc::Status::OK);
-      });
+    // Context, message and reply live until the call is finished.
+    return post(reactor, [reactor, reply, context, request, tenant = shared_->tenant_of(*context)](ClientDesk& desk) {
+      submit(desk, tenant, metadata_of(*context, "idempotency-key"), *request,
+             [reactor, reply](const std::variant<Admitted, Failure>& result) {
+               if (const auto* failure = std::get_if<Failure>(&result)) return reactor->Finish(status_of(*failure));
+               write_admitted(std::get<Admitted>(result), *reply);
+               reactor->Finish(grpc::Status::OK);
+             });
     });
   }
 

@@ -82,9 +82,23 @@ class GrpcApiTest : public ::testing::Test {
     }
     return reader->Finish();
   }
-  void turn(const Event& event) {  // the core's answer to a cancel: no such task
-    if (const auto* asked = std::get_if<CancelJob>(&event)) desk_.execute(CancelReply{asked->request, false});
+  grpc::Status submit(const v1::SubmitRequest& request) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(30));
+    v1::SubmitReply reply;
+    return stub_->Submit(&context, request, &reply);
   }
+  // What the core answers: a cancel finds no task, and a head hears head_answer_.
+  void turn(const Event& event) {
+    if (const auto* asked = std::get_if<CancelJob>(&event)) desk_.execute(CancelReply{asked->request, false});
+    if (const auto* head = std::get_if<RequestHead>(&event)) desk_.execute(HeadReply{head->request, head_answer_});
+    if (std::holds_alternative<RequestDropped>(event)) ++dropped_;
+    if (std::holds_alternative<Submit>(event)) ++submitted_;
+  }
+
+  std::optional<Failure> head_answer_;
+  int dropped_ = 0;
+  int submitted_ = 0;
 
   HandLoop loop_;
   ClientDesk desk_{[this](const Event& event) { turn(event); }};
@@ -112,6 +126,29 @@ TEST_F(GrpcApiTest, a_full_mailbox_refuses_calls_with_RESOURCE_EXHAUSTED_and_ser
   EXPECT_EQ(cancel().error_code(), grpc::StatusCode::NOT_FOUND) << "there is room again";
   done = true;
   loop.join();
+}
+
+// OC-ADMIT-1002, OC-ADMIT-1005: what the message says is looked at when its head was let in, and not before.
+TEST_F(GrpcApiTest, OC_ADMIT_1002_rate_and_concurrency_come_before_what_a_message_says) {
+  std::atomic<bool> done = false;
+  const v1::SubmitRequest empty;  // no field of it is right
+  head_answer_ = Failure{.outcome = Outcome::ADMISSION_REJECT, .message = "the quota concurrent_jobs"};
+  std::thread loop([&] { loop_.run_until(done); });
+  const grpc::Status full = submit(empty);
+  EXPECT_EQ(full.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED) << full.error_message();
+  done = true;
+  loop.join();
+  EXPECT_EQ(dropped_, 0);
+
+  head_answer_.reset();
+  done = false;
+  loop = std::thread([&] { loop_.run_until(done); });
+  const grpc::Status bad = submit(empty);
+  EXPECT_EQ(bad.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << bad.error_message();
+  done = true;
+  loop.join();
+  EXPECT_EQ(dropped_, 1) << "its reservation goes back";
+  EXPECT_EQ(submitted_, 0);
 }
 
 // Calls that came too late for an answer end typed, so that the server's shutdown does not wait for them.

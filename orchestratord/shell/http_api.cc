@@ -2,28 +2,22 @@
 
 #include <algorithm>
 #include <charconv>
-#include <ctime>
 #include <optional>
 #include <utility>
 
 #include "common/runtime/clock.h"
-#include "common/runtime/entropy.h"
 #include "common/runtime/http_router.h"
 #include "common/runtime/json_text.h"
 #include "common/runtime/metrics.h"
 #include "common/runtime/web_origin.h"
 #include "orchestratord/shell/budget_text.h"
-#include "orchestratord/shell/chat_choices.h"
-#include "orchestratord/shell/chat_request.h"
 #include "orchestratord/shell/explain_json.h"
 #include "orchestratord/shell/failure_reply.h"
 #include "orchestratord/shell/http_sinks.h"
-#include "orchestratord/shell/idempotency.h"
+#include "orchestratord/shell/http_submissions.h"
 #include "orchestratord/shell/model_store.h"
-#include "orchestratord/shell/request_limits.h"
 #include "orchestratord/shell/state_json.h"
 #include "orchestratord/shell/task_home.h"
-#include "orchestratord/shell/task_request.h"
 #include "orchestratord/shell/tenants_json.h"
 
 namespace orch::gateway {
@@ -48,21 +42,6 @@ Failure make_failure(Outcome outcome, std::string message, std::string field = {
   return out;
 }
 
-std::string admitted_json(const Admitted& admitted, const TaskHome& home) {
-  std::string out;
-  runtime::JsonObject json(out);
-  json.string("task_id", admitted.job.to_string())
-      .number("queue_position", std::uint64_t{admitted.queue_position})
-      .number("predicted_start_ms",
-              static_cast<std::uint64_t>(std::max<std::int64_t>(0, admitted.predicted_start.ms())))
-      .number("backoff_ms", std::uint64_t{0});
-  if (admitted.estimated) json.boolean("estimated", true);
-  if (admitted.on_time_probability) json.number("on_time_probability", *admitted.on_time_probability);
-  json.key("links") += home.links(admitted.job);
-  json.close();
-  return out;
-}
-
 bool is_admin_path(std::string_view path) { return path.starts_with("/v1/admin/"); }
 
 bool administers(const HttpRequest& request) {
@@ -72,12 +51,6 @@ bool administers(const HttpRequest& request) {
 
 }  // namespace
 
-std::uint32_t default_chat_tokens(const Orchestrator& core, const std::string& model_ref) {
-  std::uint32_t context = 0;
-  if (const auto lane = core.fleet().resolve(model_ref)) context = core.fleet().status(*lane).ctx_max;
-  return context == 0 ? kChatMaxTokensDefault : std::max(1U, std::min(kChatMaxTokensDefault, context / 2));
-}
-
 struct HttpApi::Parts {
   Parts(OrchId self, const gateway_config::Config& settings, const runtime::KeyRing& key_ring,
         const Orchestrator& orchestrator, ClientDesk& client_desk, Hooks api_hooks)
@@ -86,16 +59,15 @@ struct HttpApi::Parts {
         core(orchestrator),
         home(self, orchestrator.other_gateways()),
         desk(client_desk),
+        submissions(settings, orchestrator, home, client_desk),
         hooks(std::move(api_hooks)) {}
 
   void add_routes();
+  runtime::HttpVerdict judge(const HttpRequest& request);
   std::optional<HttpResponse> authenticate(const HttpRequest& request) const;
   void route(const HttpExchangePtr& exchange);
-  void post_task(const HttpExchangePtr& exchange);
   void stream_task(const HttpExchangePtr& exchange);
   void cancel_task(const HttpExchangePtr& exchange);
-  void chat(const HttpExchangePtr& exchange);
-  void chat_choices(const HttpExchangePtr& exchange, const ChatRequest& request, ChatIdentity identity);
   void set_model_state(const HttpExchangePtr& exchange);
   void roll_back_model(const HttpExchangePtr& exchange);
   void put_tenants(const HttpExchangePtr& exchange);
@@ -112,19 +84,13 @@ struct HttpApi::Parts {
     const auto id = params.empty() ? std::nullopt : Uuid::parse(params.front().second);
     return id ? std::optional(JobId{*id}) : std::nullopt;
   }
-  // With what is left of the budgets when the head is written.
-  SinkLimits sink_limits(std::string tenant, std::string session) const {
-    return {config.streams.reader_bytes_max, Duration::milliseconds(config.streams.heartbeat_ms),
-            [this, tenant = std::move(tenant), session = std::move(session)](HttpResponse& head) {
-              add_budget_headers(head, core.budget_left(tenant, session, runtime::now()));
-            }};
-  }
 
   const gateway_config::Config& config;
   const runtime::KeyRing& keys;
   const Orchestrator& core;
   const TaskHome home;
   ClientDesk& desk;
+  HttpSubmissions submissions;
   const Hooks hooks;
   runtime::HttpRouter router;
   std::vector<std::pair<std::string, std::string>> params;  // of the route being handled
@@ -135,7 +101,8 @@ void HttpApi::Parts::add_routes() {
   const auto reply_json = [](const HttpExchangePtr& exchange, std::string body) {
     exchange->reply(HttpResponse::json(200, std::move(body)));
   };
-  router.add("POST", "/v1/tasks", [this](const HttpExchangePtr& exchange) { post_task(exchange); });
+  // Reached by the verdict on their heads alone: what they do stands in http_submissions.h.
+  for (const std::string_view path : HttpSubmissions::kPaths) router.add("POST", path, nullptr);
   router.add("GET", "/v1/tasks/{id}/stream", [this](const HttpExchangePtr& exchange) { stream_task(exchange); });
   router.add("POST", "/v1/tasks/{id}/cancel", [this](const HttpExchangePtr& exchange) { cancel_task(exchange); });
   router.add("GET", "/v1/tasks/{id}/explain", [this](const HttpExchangePtr& exchange) { explain_task(exchange); });
@@ -150,7 +117,6 @@ void HttpApi::Parts::add_routes() {
   router.add("POST", "/v1/admin/models/state", [this](const HttpExchangePtr& exchange) { set_model_state(exchange); });
   router.add("POST", "/v1/admin/models/rollback",
              [this](const HttpExchangePtr& exchange) { roll_back_model(exchange); });
-  router.add("POST", "/v1/chat/completions", [this](const HttpExchangePtr& exchange) { chat(exchange); });
   router.add("GET", "/v1/models",
              [=, this](const HttpExchangePtr& exchange) { reply_json(exchange, models_json(core)); });
   router.add("GET", "/v1/replicasets",
@@ -177,7 +143,14 @@ void HttpApi::Parts::add_routes() {
   });
 }
 
-// Before a byte of the body is read (ORCH-3035, ruling 8).
+// Before a byte of the body is read: who asks, and whether one more job of theirs may begin (OC-ADMIT-1002).
+runtime::HttpVerdict HttpApi::Parts::judge(const HttpRequest& request) {
+  if (auto refusal = authenticate(request)) return {std::move(refusal)};
+  if (!HttpSubmissions::takes(request)) return {};
+  return submissions.let_in(request, tenant_of(request));
+}
+
+// ORCH-3035, ruling 8.
 std::optional<HttpResponse> HttpApi::Parts::authenticate(const HttpRequest& request) const {
   if (keys.empty() && runtime::comes_from_a_foreign_page(request)) {  // OC-CTRL-2075; a key is nothing a page could add
     return failure_reply(
@@ -260,25 +233,6 @@ void HttpApi::Parts::route(const HttpExchangePtr& exchange) {
   exchange->reply(std::move(response.with("Allow", match.allow)));
 }
 
-void HttpApi::Parts::post_task(const HttpExchangePtr& exchange) {
-  const std::string body = exchange->take_body();
-  auto spec = parse_task_request(body);
-  if (!spec.ok()) return exchange->reply(failure_reply(spec.error(), Envelope::orch_queue));
-  spec->tenant = tenant_of(exchange->request());
-  const auto idempotency = read_idempotency(exchange->request().header("Idempotency-Key"), spec->tenant, body);
-  if (!idempotency.ok()) return exchange->reply(failure_reply(idempotency.error(), Envelope::orch_queue));
-  spec->idempotency = *idempotency;
-  desk.submit(std::move(spec).value(), [this, exchange](const std::variant<Admitted, Failure>& result) {
-    if (const auto* failure = std::get_if<Failure>(&result))
-      return exchange->reply(failure_reply(*failure, Envelope::orch_queue));
-    const Admitted& admitted = std::get<Admitted>(result);
-    HttpResponse response = HttpResponse::json(202, admitted_json(admitted, home));
-    if (admitted.repeated) response.with("Idempotent-Replayed", "true");
-    add_budget_headers(response, admitted.budget);
-    exchange->reply(std::move(response));
-  });
-}
-
 void HttpApi::Parts::stream_task(const HttpExchangePtr& exchange) {
   const HttpRequest& request = exchange->request();
   const auto job = task_id();
@@ -297,8 +251,8 @@ void HttpApi::Parts::stream_task(const HttpExchangePtr& exchange) {
     last = value;
   }
   const Job* known = core.find_job(*job);
-  SinkLimits limits = sink_limits(known == nullptr ? std::string() : known->spec.tenant,
-                                  known == nullptr ? std::string() : known->spec.session);
+  SinkLimits limits = submissions.sink_limits(known == nullptr ? std::string() : known->spec.tenant,
+                                              known == nullptr ? std::string() : known->spec.session);
   const ReaderId reader = desk.open(*job, last, owner_of(request), make_task_sink(exchange, std::move(limits)));
   exchange->on_disconnect([this, reader] { desk.gone(reader); });
 }
@@ -362,68 +316,6 @@ void HttpApi::Parts::roll_back_model(const HttpExchangePtr& exchange) {
   });
 }
 
-void HttpApi::Parts::chat(const HttpExchangePtr& exchange) {
-  const JobId id{runtime::random_uuid()};
-  const std::string body = exchange->take_body();
-  auto parsed = parse_chat_request(body, id);
-  if (!parsed.ok()) return exchange->reply(failure_reply(parsed.error(), Envelope::openai));
-  ChatRequest request = std::move(parsed).value();
-  request.spec.tenant = tenant_of(exchange->request());
-  const auto idempotency = read_idempotency(exchange->request().header("Idempotency-Key"), request.spec.tenant, body);
-  if (!idempotency.ok()) return exchange->reply(failure_reply(idempotency.error(), Envelope::openai));
-  request.spec.idempotency = *idempotency;
-  // A request that may be repeated outlives its connection as long as a posted task does.
-  if (request.spec.idempotency) request.spec.attachment = Attachment::task;
-  if (request.spec.max_tokens == 0) request.spec.max_tokens = default_chat_tokens(core, request.spec.model_ref);
-  const std::string task_id = id.to_string();
-  ChatIdentity identity{"chatcmpl-" + task_id, request.model, static_cast<std::int64_t>(std::time(nullptr)),
-                        request.spec.payload->log_probs.has_value()};
-  if (request.choices > 1) return chat_choices(exchange, request, std::move(identity));
-  SinkLimits limits = sink_limits(request.spec.tenant, request.spec.session);
-  std::unique_ptr<ReaderSink> sink =
-      request.stream
-          ? make_chat_stream_sink(exchange, std::move(limits), std::move(identity), request.include_usage, task_id)
-          : make_chat_whole_sink(exchange, std::move(limits), std::move(identity), task_id);
-  const ReaderId reader = desk.submit_attached(std::move(request.spec), std::move(sink));
-  exchange->on_disconnect([this, reader] { desk.gone(reader); });
-}
-
-// OC-OAI-1012.
-void HttpApi::Parts::chat_choices(const HttpExchangePtr& exchange, const ChatRequest& request, ChatIdentity identity) {
-  if (request.spec.idempotency) {
-    return exchange->reply(
-        failure_reply(make_failure(Outcome::INVALID_PARAMS, "n above 1 and an Idempotency-Key exclude each other", "n"),
-                      Envelope::openai));
-  }
-  struct Begun {
-    std::vector<ReaderId> readers;
-    bool over = false;  // a choice failed: nobody reads another one
-  };
-  const auto begun = std::make_shared<Begun>();
-  ChatChoicesSetup setup;
-  setup.exchange = exchange;
-  setup.limits = sink_limits(request.spec.tenant, request.spec.session);
-  setup.identity = std::move(identity);
-  setup.task_id = request.spec.id.to_string();
-  setup.choices = request.choices;
-  setup.stream = request.stream;
-  setup.include_usage = request.include_usage;
-  setup.abandon = [this, begun](std::uint32_t choice) {
-    begun->over = true;
-    if (choice < begun->readers.size()) desk.gone(begun->readers[choice]);
-  };
-  auto sinks = make_chat_choice_sinks(std::move(setup));
-  for (std::uint32_t i = 0; i < request.choices && !begun->over; ++i) {
-    begun->readers.push_back(
-        desk.submit_attached(spec_of_choice(request, i, JobId{runtime::random_uuid()}), std::move(sinks[i])));
-    // An earlier choice may have failed by this one's admission, before this one had a reader to abandon.
-    if (begun->over) desk.gone(begun->readers.back());
-  }
-  exchange->on_disconnect([this, begun] {
-    for (const ReaderId reader : begun->readers) desk.gone(reader);
-  });
-}
-
 HttpApi::HttpApi(runtime::EventLoop& loop, OrchId self, const gateway_config::Config& config,
                  const runtime::KeyRing& keys, const Orchestrator& core, ClientDesk& desk, Hooks hooks)
     : parts_(std::make_unique<Parts>(self, config, keys, core, desk, std::move(hooks))) {
@@ -435,7 +327,7 @@ HttpApi::HttpApi(runtime::EventLoop& loop, OrchId self, const gateway_config::Co
   limits.idle_timeout = Duration::milliseconds(config.http.idle_timeout_ms);
   runtime::HttpHooks server_hooks;
   Parts* parts = parts_.get();
-  server_hooks.on_head = [parts](const HttpRequest& request) { return parts->authenticate(request); };
+  server_hooks.on_head = [parts](const HttpRequest& request) { return parts->judge(request); };
   server_hooks.on_request = [parts](const HttpExchangePtr& exchange) { parts->route(exchange); };
   server_hooks.on_error = [](const runtime::HttpServerError& error) { return server_error_reply(error); };
   server_hooks.on_answered = [parts](const HttpRequest& request, int status) {

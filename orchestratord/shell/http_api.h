@@ -39,7 +39,4 @@ class HttpApi {
   std::unique_ptr<Parts> parts_;
 };
 
-// A chat request without max_tokens gets this many: a default, and at most half of the model's context.
-std::uint32_t default_chat_tokens(const Orchestrator& core, const std::string& model_ref);
-
 }  // namespace orch::gateway

@@ -80,7 +80,7 @@ void Probe::note(const NotedRefused& noted) {
     metrics_.add("admission_backpressure_events_total",
                  {{"engine", noted.engine}, {"policy", noted.failure.policy_label}});
   }
-  runtime::log_info("task_refused", {{"job_id", noted.job.to_string()},
+  runtime::log_info("task_refused", {{"job_id", noted.job ? noted.job->to_string() : std::string()},
                                      {"tenant_id", noted.tenant},
                                      {"reason", code_of(noted.failure)},
                                      {"field", noted.failure.field}});

@@ -7,8 +7,8 @@
 
 namespace orch::gateway {
 
-std::string models_json(const Orchestrator& core);        // GET /v1/models, OpenAI's shape
-std::string replicasets_json(const Orchestrator& core);   // GET /v1/replicasets (ORCH-2104)
+std::string models_json(const Orchestrator& core);       // GET /v1/models, OpenAI's shape
+std::string replicasets_json(const Orchestrator& core);  // GET /v1/replicasets (ORCH-2104)
 // GET /v1/capabilities (ORCH-3095), with the limits of this tenant, as its key names it.
 std::string capabilities_json(const Orchestrator& core, const std::string& tenant);
 // Empty when some model can be served now; else why not, in words.

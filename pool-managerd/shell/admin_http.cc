@@ -145,13 +145,13 @@ AdminHttp::AdminHttp(runtime::EventLoop& loop, const Manager& manager, Operation
     exchange->reply(std::move(response));
   };
   hooks.on_head = [known = std::move(hosts)](const runtime::HttpRequest& request) {
-    std::optional<HttpResponse> refusal;
+    runtime::HttpVerdict verdict;
     if (runtime::may_have_been_led_here(request.header("Host"), known)) {  // OC-CTRL-2075
-      refusal = failure_response(
-          Outcome::INVALID_PARAMS, "this host is asked for by a name that is not in http.hosts of its configuration",
-          "Host");
+      verdict.refusal =
+          failure_response(Outcome::INVALID_PARAMS,
+                           "this host is asked for by a name that is not in http.hosts of its configuration", "Host");
     }
-    return refusal;
+    return verdict;
   };
   hooks.on_error = [](const runtime::HttpServerError& error) { return error_of_status(error.status, error.message); };
   parts_->server.emplace(loop, limits, std::move(hooks));

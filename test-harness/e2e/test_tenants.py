@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import socket
 import sqlite3
+import urllib.parse
 import uuid
 
 import pytest
@@ -67,6 +69,81 @@ def test_OC_CTRL_2075_where_keys_are_configured_the_key_decides_and_not_the_page
     assert request("POST", shared.url + "/v1/tasks", body, {**as_("red"), **page}).status == 202
     refused = request("PUT", shared.url + "/v1/tenants", {"tenants": []}, {**as_("operator"), "content-type": "text/plain"})
     assert refused.status == 400 and refused.json()["field"] == "Content-Type", refused.body
+
+
+@pytest.fixture(scope="module")
+def hasty(tmp_path_factory):
+    """`red` may have one job, `blue` asks once in a while; jobs of `red` last until they are canceled. Bodies are small."""
+    folder = tmp_path_factory.mktemp("hasty")
+    for name, key in KEYS.items():
+        (folder / name).write_text(key)
+    quotas = {"red": {"concurrent_jobs": 1}, "blue": {"requests_per_second": 1, "request_burst": 1}}
+    gateway = {"auth": {"key_files": [str(folder / "operator")]}, "http": {"body_bytes_max": 1024},
+               "tenants": [{"name": name, "key_files": [str(folder / name)], **quota} for name, quota in quotas.items()]}
+    with mock_cluster(folder, {"text": "w " * 2000, "token_delay_ms": 1000}, gateway) as cluster:
+        yield cluster.wait_ready()
+
+
+BODIES = {"too large": b"x" * 1025, "no JSON": b"{", "no task": b"{}"}
+
+
+def refused_at(cluster, who, body, path="/v1/tasks"):
+    """Status, code and field of a refusal."""
+    reply = request("POST", cluster.url + path, body, as_(who) if who else None)
+    told = reply.json().get("error", reply.json())
+    return reply.status, told["code"], told.get("field", told.get("param"))
+
+
+@pytest.mark.parametrize("path", ["/v1/tasks", "/v1/chat/completions"])
+def test_OC_ADMIT_1002_1005_by_its_head_a_request_is_judged_before_its_body(hasty, path):
+    for fault, body in BODIES.items():
+        assert refused_at(hasty, None, body, path)[:2] == (401, "UNAUTHENTICATED"), fault
+        status, code, _ = refused_at(hasty, "blue", body, path)
+        assert (status, code) == ((413, "PAYLOAD_TOO_LARGE") if fault == "too large" else (400, "INVALID_PARAMS")), "which costs nothing"
+    first, _ = task(hasty, "red", detached=True, max_tokens=500)
+    try:
+        for fault, body in BODIES.items():
+            assert refused_at(hasty, "red", body, path) == (429, "ADMISSION_REJECT", "concurrent_jobs"), fault
+    finally:
+        assert request("POST", f"{hasty.url}/v1/tasks/{first}/cancel", headers=as_("red")).status == 204
+    wait_until(lambda: refused_at(hasty, "red", BODIES["no task"], path)[0] == 400, 10, "its place is free again")
+
+
+def test_OC_ADMIT_1002_over_the_rate_a_body_that_is_too_large_hears_of_the_rate(hasty):
+    def over():  # unless a second passes in between
+        request("POST", hasty.url + "/v1/tasks", hasty.task_body("Hi", model_ref=MODEL, max_tokens=1), as_("blue"))
+        reply = request("POST", hasty.url + "/v1/tasks", BODIES["too large"], as_("blue"))
+        return reply if reply.status == 429 else None
+    reply = wait_until(over, 20, "the rate is spent")
+    assert reply.json()["field"] == "requests_per_second" and 0 < int(reply.headers["x-backoff-ms"]) <= 1000, reply.body
+
+
+@contextlib.contextmanager
+def head_alone(cluster, who):
+    """A connection on which a task's head was sent, and nothing of its body."""
+    address = urllib.parse.urlparse(cluster.url)
+    with socket.create_connection((address.hostname, address.port), timeout=30) as connection:
+        connection.sendall(f"POST /v1/tasks HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEYS[who]}\r\nContent-Length: 100\r\n\r\n".encode())
+        yield connection
+
+
+def test_OC_ADMIT_1005_a_connection_that_dies_while_its_body_is_on_its_way_returns_its_place(hasty):
+    def answer():
+        return refused_at(hasty, "red", BODIES["no task"])
+    assert answer()[0] == 400, "there is a place"
+    with head_alone(hasty, "red"):
+        wait_until(lambda: answer() == (429, "ADMISSION_REJECT", "concurrent_jobs"), 10, "the head has the place")
+    wait_until(lambda: answer()[0] == 400, 10, "it is free again")
+
+
+def test_OC_ADMIT_1006_a_repeated_key_finds_its_job_though_there_is_no_place(hasty):
+    body = {"task_id": str(uuid.uuid4()), "model_ref": MODEL, "prompt": "one two", "max_tokens": 500, "detached": True}
+    keyed = {**as_("red"), "idempotency-key": "once-and-again"}
+    assert request("POST", hasty.url + "/v1/tasks", body, keyed).status == 202
+    assert refused_at(hasty, "red", json.dumps(body).encode())[2] == "concurrent_jobs", "it is under way"
+    again = request("POST", hasty.url + "/v1/tasks", body, keyed)
+    assert again.status == 202 and again.json()["task_id"] == body["task_id"] and again.headers["idempotent-replayed"] == "true"
+    assert request("POST", f"{hasty.url}/v1/tasks/{body['task_id']}/cancel", headers=as_("red")).status == 204
 
 
 def test_OC_TENANT_1006_admin_routes_want_an_operators_key(shared):

@@ -70,19 +70,13 @@ std::optional<JobId> Clients::submit(std::size_t index, const std::string& model
     each.reader = ReaderId{next_++};
     new_reader(*each.reader, id);
   }
-  requests_[each.request] = id;
   ++totals_.submitted;
-  const gateway::Submit event{each.request, std::move(spec), each.reader};
+  each.body = gateway::Submit{each.request, std::move(spec), each.reader};
+  each.plain = plain;
+  heads_[each.request] = id;
+  const gateway::RequestHead head{each.request, each.tenant};
   cases_.emplace(id, std::move(each));
-  gateway.event(event);
-  if (!plain && rng.below(30) == 0) {  // the same id again must be refused or, after a refusal, be a new job
-    gateway::Submit again = event;
-    again.request = {next_++};
-    again.reader.reset();
-    again.spec.attachment = Attachment::task;
-    requests_[again.request] = id;
-    gateway.event(again);
-  }
+  gateway.event(head);
   if (!plain) behave(id);
   return id;
 }
@@ -129,6 +123,7 @@ Clients::Reader& Clients::new_reader(ReaderId id, JobId job) {
 
 void Clients::leave(JobId id) {
   Case* each = alive(id);
+  if (each != nullptr && each->body) return drop(id);
   if (each != nullptr && each->reader) leave(*each->reader, world_.rng().below(6) == 0);
 }
 
@@ -175,6 +170,7 @@ void Clients::end_session(JobId id) {
 // --- what comes back ---
 
 void Clients::receive(std::size_t gateway, const gateway::Effect& effect) {
+  if (const auto* reply = std::get_if<gateway::HeadReply>(&effect)) return on(*reply);
   if (const auto* reply = std::get_if<gateway::AdmissionReply>(&effect)) return on(gateway, *reply);
   if (const auto* deliver = std::get_if<gateway::Deliver>(&effect)) return on(*deliver);
   if (const auto* await = std::get_if<gateway::AwaitReader>(&effect)) return on(*await);
@@ -221,19 +217,8 @@ void Clients::on(std::size_t, const gateway::AdmissionReply& reply) {
     ++totals_.admitted;
     return;
   }
+  if (failure != nullptr) return refused(id, *failure);
   each.answered = true;
-  if (failure != nullptr) {
-    ++totals_.refused;
-    if (world_.tracing())
-      world_.trace("clients", "job " + std::to_string(id.value.lo) + " is refused: " +
-                                  std::string(outcome_row(failure->outcome).code) + ", " + failure->message);
-    ++totals_.errors[std::string(outcome_row(failure->outcome).code)];
-    if (outcome_row(failure->outcome).internal) fault("an internal outcome reached a client", id);
-    const bool backpressure = outcome_row(failure->outcome).http_status == 429;
-    if (backpressure && (!failure->retry_after || failure->policy_label.empty()))
-      fault("a 429 without retry_after or policy label", id);
-    return;
-  }
   each.admitted = true;
   ++totals_.admitted;
 }
@@ -327,6 +312,7 @@ void Clients::gateway_crashed(std::size_t gateway) {
     each.lost = true;
     if (each.admitted && each.ends == 0) ++totals_.lost_with_gateway;
     if (each.reader) readers_[*each.reader].closed = true;
+    std::erase_if(heads_, [&](const auto& entry) { return entry.second == id; });
     std::erase_if(requests_, [&](const auto& entry) { return entry.second == id; });
     std::erase_if(cancels_, [&](const auto& entry) { return entry.second == id; });
     std::erase_if(session_ends_, [&](const auto& entry) { return entry.second == id; });
@@ -368,6 +354,7 @@ std::string Clients::check_rest() const {
     if (each.admitted && each.ends != 1)
       return name + " was admitted and ended " + std::to_string(each.ends) + " times";
   }
+  if (!heads_.empty()) return "the head of a request was never answered";
   if (!requests_.empty()) return "a submission was never answered";
   if (!cancels_.empty()) return "a cancel was never answered";
   if (!session_ends_.empty()) return "the end of a session was never answered";

@@ -74,10 +74,12 @@ class Clients {
     RequestId request;
     std::optional<ReaderId> reader;  // the last one opened
     std::string tenant;
-    std::string session;  // empty: none
+    std::string session;                  // empty: none
+    std::optional<gateway::Submit> body;  // of its request, not sent yet
+    bool plain = false;
     bool answered = false;
     bool admitted = false;
-    bool lost = false;       // its gateway died and may forget it
+    bool lost = false;       // its gateway died and may forget it, or it was never sent whole
     bool journaled = false;  // its gateway may not
     bool crossed = false;    // it has outlived a life of its gateway
     bool ended_on_disk = false;
@@ -91,6 +93,10 @@ class Clients {
   void on(const gateway::AwaitReader& await);
   void on(const gateway::NotedEnded& ended);
   void behave(JobId id);
+  void on(const gateway::HeadReply& reply);
+  void send_body(JobId id);
+  void drop(JobId id);
+  void refused(JobId id, const gateway::Failure& failure);
   void send_elsewhere(std::size_t gateway, const std::string& model, const std::string& prompt);
   void open(JobId id, std::optional<std::uint64_t> last_event_id, const View& view);
   void leave(JobId id);
@@ -108,6 +114,7 @@ class Clients {
   std::uint32_t max_tokens_;
   std::vector<SimGateway*> gateways_;
   std::map<JobId, Case> cases_;
+  std::map<RequestId, JobId> heads_;  // not answered yet
   std::map<RequestId, JobId> requests_;
   std::map<RequestId, JobId> cancels_;       // not answered yet
   std::map<RequestId, JobId> session_ends_;  // likewise

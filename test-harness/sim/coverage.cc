@@ -42,11 +42,11 @@ void add_matrix(Matrix& to, const Matrix& from) {
 }
 
 constexpr std::array<const char*, kFaults> kFaultNames = {
-    "drop",       "half_open", "delay",       "duplicate",    "reorder",       "partition",          "one_way",
-    "pause",      "suspend",   "clock_jump",  "crash_worker", "crash_manager", "crash_orchestrator", "crash_at_effect",
-    "refuse",     "drain",     "lost_report", "slow_reader",  "lost_state",    "engine_fault",       "slow_disk",
-    "disk_fails", "adopted",   "undrain",     "rollout",      "session_end",   "tenants_change",     "model_change",
-    "device_lost"};
+    "drop",        "half_open", "delay",       "duplicate",    "reorder",       "partition",          "one_way",
+    "pause",       "suspend",   "clock_jump",  "crash_worker", "crash_manager", "crash_orchestrator", "crash_at_effect",
+    "refuse",      "drain",     "lost_report", "slow_reader",  "lost_state",    "engine_fault",       "slow_disk",
+    "disk_fails",  "adopted",   "undrain",     "rollout",      "session_end",   "tenants_change",     "model_change",
+    "device_lost", "lost_body"};
 
 }  // namespace
 

@@ -47,8 +47,9 @@ enum class Fault : std::uint8_t {
   tenants_change,
   model_change,
   device_lost,
+  lost_body,  // of a request that was let in by its head
 };
-inline constexpr std::size_t kFaults = 29;
+inline constexpr std::size_t kFaults = 30;
 const char* fault_name(Fault fault);
 
 // A job as the simulator follows it from outside: the states of the core, before and after them.

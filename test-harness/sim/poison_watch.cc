@@ -38,7 +38,7 @@ void PoisonWatch::before(std::size_t gateway, const gateway::Effect& effect) {
     if (prompt != nullptr && ended->failure && ended->failure->poisoned && !prompt->refusals.contains(gateway))
       ++prompt->refused;
   } else if (const auto* refused = std::get_if<gateway::NotedRefused>(&effect)) {
-    Prompt* prompt = prompt_of(refused->job);
+    Prompt* prompt = refused->job ? prompt_of(*refused->job) : nullptr;
     if (prompt != nullptr && refused->failure.poisoned && !prompt->refusals.contains(gateway)) ++prompt->refused;
   }
 }

@@ -60,32 +60,54 @@ void QuotaWatch::check_requests(const std::string& name, const Tenant& of, Insta
   if (fresh > share + kRounding) fault(name, "requests_per_second since the last word of others", fresh, share);
 }
 
-void QuotaWatch::taken(const JobSpec& spec, Instant now) {
-  Tenant& of = tenant(spec.tenant, now);
-  jobs_[spec.id] = {spec.tenant, epoch_, false, of.quotas.requests_per_second > 0};
+QuotaWatch::Taken QuotaWatch::take(const std::string& name, Instant now) {
+  Tenant& of = tenant(name, now);
   ++of.requests;
   ++of.live;
-  if (config_.dry_run) return;
-  check_requests(spec.tenant, of, now);
-  if (of.live > of.quotas.concurrent_jobs) {
-    fault(spec.tenant, "concurrent_jobs", static_cast<double>(of.live), static_cast<double>(of.quotas.concurrent_jobs));
-  }
+  const Taken taken{name, epoch_, false, of.quotas.requests_per_second > 0};
+  if (config_.dry_run) return taken;
+  check_requests(name, of, now);
+  if (of.live > of.quotas.concurrent_jobs)
+    fault(name, "concurrent_jobs", static_cast<double>(of.live), static_cast<double>(of.quotas.concurrent_jobs));
+  return taken;
 }
 
 // A refusal behind the quota gives everything back, whatever quotas came into force meanwhile.
+void QuotaWatch::give_back(const Taken& taken) {
+  Tenant& of = tenants_.at(taken.tenant);
+  --of.live;
+  if (taken.epoch == epoch_ || taken.metered) --of.requests;
+}
+
 void QuotaWatch::returned(JobId id) {
   const auto job = jobs_.find(id);
   if (job == jobs_.end() || job->second.admitted) return;
-  Tenant& of = tenants_.at(job->second.tenant);
-  --of.live;
-  if (job->second.epoch == epoch_ || job->second.metered) --of.requests;
+  give_back(job->second);
   jobs_.erase(job);
+}
+
+// By its head; its body makes a job of it, or nothing comes of it.
+void QuotaWatch::let_in(const gateway::RequestHead& head, const gateway::Effects& effects, Instant now) {
+  for (const gateway::Effect& effect : effects) {
+    const auto* reply = std::get_if<gateway::HeadReply>(&effect);
+    if (reply != nullptr && !reply->failure) requests_[head.request] = take(head.tenant, now);
+  }
+}
+
+void QuotaWatch::submitted(const gateway::Submit& submit, const gateway::Orchestrator& core, Instant now) {
+  const auto reserved = requests_.extract(submit.request);
+  const gateway::Job* job = jobs_.contains(submit.spec.id) ? nullptr : core.find_job(submit.spec.id);
+  if (job != nullptr && job->submitted_at == now) {
+    jobs_[submit.spec.id] = reserved.empty() ? take(submit.spec.tenant, now) : reserved.mapped();
+  } else if (!reserved.empty()) {
+    give_back(reserved.mapped());
+  }
 }
 
 void QuotaWatch::ended(const gateway::NotedEnded& ended, Instant now) {
   const auto job = jobs_.find(ended.job);
   if (job == jobs_.end()) return;
-  const Job was = job->second;
+  const Taken was = job->second;
   jobs_.erase(job);
   Tenant& of = tenants_.at(was.tenant);
   --of.live;
@@ -118,16 +140,18 @@ void QuotaWatch::after(const gateway::Event& event, const gateway::Effects& effe
   if (const auto* others = std::get_if<gateway::OthersReported>(&event); others != nullptr && manager) {
     for (const UseRow& row : others->others.uses) heard(row, *manager, now);
   }
-  const auto* submit = std::get_if<gateway::Submit>(&event);
-  if (submit != nullptr && !jobs_.contains(submit->spec.id)) {
-    const gateway::Job* job = core.find_job(submit->spec.id);
-    if (job != nullptr && job->submitted_at == now) taken(submit->spec, now);
-  }
+  if (const auto* head = std::get_if<gateway::RequestHead>(&event)) let_in(*head, effects, now);
+  if (const auto* submit = std::get_if<gateway::Submit>(&event)) submitted(*submit, core, now);
+  std::erase_if(requests_, [&](const auto& entry) {  // dropped, or given up
+    const bool over = !core.open_requests().all().contains(entry.first);
+    if (over) give_back(entry.second);
+    return over;
+  });
   for (const gateway::Effect& effect : effects) {
     if (const auto* admitted = std::get_if<gateway::NotedAdmitted>(&effect)) {
       if (const auto job = jobs_.find(admitted->job); job != jobs_.end()) job->second.admitted = true;
     } else if (const auto* refused = std::get_if<gateway::NotedRefused>(&effect)) {
-      if (core.find_job(refused->job) == nullptr) returned(refused->job);
+      if (refused->job && core.find_job(*refused->job) == nullptr) returned(*refused->job);
     } else if (const auto* over = std::get_if<gateway::NotedEnded>(&effect)) {
       ended(*over, now);
     } else if (const auto* reply = std::get_if<gateway::TenantsReply>(&effect); reply != nullptr && !reply->failure) {

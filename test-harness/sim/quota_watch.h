@@ -1,9 +1,9 @@
 // What the tenants of one life of an orchestratord were let in, counted from outside, against their quotas (I6,
-// OC-QUOTA-1001, 1003, 1005): from the step on that put a quota in force, and for jobs submitted since then,
+// OC-QUOTA-1001, 1003, 1005): from the step on that put a quota in force, and for requests let in since then,
 //   requests <= burst + rate x time;
 //   with K gateways, between two words of the others: requests <= (what the last word left) / K + rate / K x time,
 //   where a word leaves: burst and rate since, less the own requests and what the others' counters grew by;
-//   at each admission the tenant's live jobs <= concurrent_jobs;
+//   whenever one is let in the tenant's live jobs and requests <= concurrent_jobs;
 //   tokens written by jobs that ended <= tokens a minute, once, + that rate x time.
 // Over all gateways nothing smaller holds: what nobody has heard of yet each may use again. A dry run holds nobody back
 // and is not judged.
@@ -29,9 +29,9 @@ class QuotaWatch {
              const std::optional<ManagerId>& manager, Instant now);
 
  private:
-  struct Job {
+  struct Taken {  // by a request, then by its job
     std::string tenant;
-    std::uint64_t epoch = 0;  // the quotas it was submitted under
+    std::uint64_t epoch = 0;  // the quotas it was let in under
     bool admitted = false;
     bool metered = false;  // a rate of requests was in force then
   };
@@ -54,8 +54,11 @@ class QuotaWatch {
   void put_in_force(const gateway::TenantsConfig& config, Instant now);
   Tenant& tenant(const std::string& name, Instant now);
   void fit(const std::string& name, Tenant& of, Instant now) const;
-  void taken(const JobSpec& spec, Instant now);
+  Taken take(const std::string& name, Instant now);
+  void give_back(const Taken& taken);
   void returned(JobId id);
+  void let_in(const gateway::RequestHead& head, const gateway::Effects& effects, Instant now);
+  void submitted(const gateway::Submit& submit, const gateway::Orchestrator& core, Instant now);
   void ended(const gateway::NotedEnded& ended, Instant now);
   void heard(const UseRow& row, const ManagerId& manager, Instant now);
   void check_requests(const std::string& name, const Tenant& of, Instant now) const;
@@ -67,7 +70,8 @@ class QuotaWatch {
   Instant since_;
   std::uint64_t epoch_ = 0;
   std::map<std::string, Tenant> tenants_;
-  std::map<JobId, Job> jobs_;  // live ones
+  std::map<RequestId, Taken> requests_;  // whose bodies are not here
+  std::map<JobId, Taken> jobs_;          // live ones
 };
 
 }  // namespace orch::sim

@@ -10,9 +10,10 @@ namespace {
 
 bool for_clients(const gateway::Effect& effect) {
   using namespace gateway;
-  return std::holds_alternative<AdmissionReply>(effect) || std::holds_alternative<CancelReply>(effect) ||
-         std::holds_alternative<StreamOpened>(effect) || std::holds_alternative<StreamRefused>(effect) ||
-         std::holds_alternative<Deliver>(effect) || std::holds_alternative<AwaitReader>(effect) ||
+  return std::holds_alternative<HeadReply>(effect) || std::holds_alternative<AdmissionReply>(effect) ||
+         std::holds_alternative<CancelReply>(effect) || std::holds_alternative<StreamOpened>(effect) ||
+         std::holds_alternative<StreamRefused>(effect) || std::holds_alternative<Deliver>(effect) ||
+         std::holds_alternative<AwaitReader>(effect) ||
          std::holds_alternative<StreamClosed>(effect) || std::holds_alternative<NotedEnded>(effect) ||
          std::holds_alternative<NotedRetried>(effect) || std::holds_alternative<NotedPreempted>(effect) ||
          std::holds_alternative<NotedRecovered>(effect) || std::holds_alternative<SessionEnded>(effect) ||
