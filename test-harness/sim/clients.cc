@@ -303,6 +303,7 @@ void Clients::gateway_drained(std::size_t gateway) {
 }
 
 void Clients::gateway_crashed(std::size_t gateway) {
+  std::erase_if(heads_, [&](const auto& entry) { return cases_.at(entry.second).gateway == gateway; });
   for (auto& [id, each] : cases_) {
     if (each.gateway != gateway || each.lost) continue;
     if (each.journaled && each.admitted) {
@@ -312,7 +313,6 @@ void Clients::gateway_crashed(std::size_t gateway) {
     each.lost = true;
     if (each.admitted && each.ends == 0) ++totals_.lost_with_gateway;
     if (each.reader) readers_[*each.reader].closed = true;
-    std::erase_if(heads_, [&](const auto& entry) { return entry.second == id; });
     std::erase_if(requests_, [&](const auto& entry) { return entry.second == id; });
     std::erase_if(cancels_, [&](const auto& entry) { return entry.second == id; });
     std::erase_if(session_ends_, [&](const auto& entry) { return entry.second == id; });
