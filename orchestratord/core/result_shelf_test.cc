@@ -24,11 +24,11 @@ TEST(ResultShelf, OC_JOB_J7_read_ones_go_first_then_the_oldest_of_whoever_keeps_
   EXPECT_EQ(shelf.surplus(), job_id(4));
   shelf.remove(job_id(4));
   EXPECT_FALSE(shelf.surplus());
-  shelf.add(job_id(5), {"quiet", at(5), 971, false});
+  shelf.add(job_id(5), {"quiet", at(5), 995, false});
   EXPECT_TRUE(shelf.surplus()) << "too many, and too many bytes";
   shelf.remove(job_id(1));
   shelf.remove(job_id(2));
-  EXPECT_TRUE(shelf.surplus()) << "981 and 10 bytes";
+  EXPECT_TRUE(shelf.surplus()) << "1,005 bytes";
   shelf.remove(job_id(3));
   EXPECT_FALSE(shelf.surplus());
 }
@@ -95,7 +95,7 @@ TEST(Results, OC_JOB_J7_two_thousand_unread_answers_are_kept) {
   LongBench bench;
   bench.ready(1);
   for (std::uint64_t n = 1; n <= 2'000; ++n) finish_one(bench, n);
-  for (const std::uint64_t n : {1, 2, 976, 977, 2'000})
+  for (const std::uint64_t n : {1ull, 2ull, 976ull, 977ull, 2'000ull})
     EXPECT_EQ(answer_to(bench, n), "opened, 1 started, 2 end, closed") << n;
 }
 

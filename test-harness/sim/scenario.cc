@@ -112,8 +112,8 @@ gateway::Config Scenario::draw_config() {
   config.queue.batch_full_policy = policies[rng.below(3)];
   config.streams.reconnect_grace = Duration::seconds(rng.between(1, 5));
   const bool narrow = rng.chance(1, 5);  // room for `started` and a few tokens
-  config.streams.buffer_bytes_max = narrow ? 320 : 64u << 10;
-  config.streams.replay_bytes = narrow ? 16 : 100;
+  config.streams.buffer_bytes_max = narrow ? 320u : 64u << 10;
+  config.streams.replay_bytes = narrow ? 16u : 100u;
   config.journal.enabled = rng.below(3) != 0 && options_.journal;
   config.limits.journal_retry_max = Duration::seconds(1);
   config.limits.journal_stall = Duration::seconds(rng.between(1, 10));
