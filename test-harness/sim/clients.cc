@@ -303,7 +303,11 @@ void Clients::gateway_drained(std::size_t gateway) {
 }
 
 void Clients::gateway_crashed(std::size_t gateway) {
-  std::erase_if(heads_, [&](const auto& entry) { return cases_.at(entry.second).gateway == gateway; });
+  const auto of_it = [&](const auto& entry) { return cases_.at(entry.second).gateway == gateway; };
+  const auto given_up = [&](const auto& entry) { return of_it(entry) && cases_.at(entry.second).lost; };
+  std::erase_if(heads_, of_it);
+  std::erase_if(cancels_, given_up);
+  std::erase_if(session_ends_, given_up);
   for (auto& [id, each] : cases_) {
     if (each.gateway != gateway || each.lost) continue;
     if (each.journaled && each.admitted) {
