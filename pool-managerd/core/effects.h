@@ -60,6 +60,7 @@ struct SpawnWorker {
   Incarnation inc;
   std::string pool_id;
   ModelFile model;
+  std::uint32_t memory_sharers = 1;
 };
 enum class StopSignal : std::uint8_t { terminate, kill };
 struct SignalWorker {

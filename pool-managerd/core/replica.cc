@@ -60,7 +60,8 @@ void Replica::spawn(Instant now, Effects& out) {
   out.push_back(SpawnWorker{.replica_id = spec_.replica_id,
                             .inc = inc,
                             .pool_id = spec_.pool_id,
-                            .model = {.path = spec_.model_path, .digest = spec_.model_digest}});
+                            .model = {.path = spec_.model_path, .digest = spec_.model_digest},
+                            .memory_sharers = spec_.memory_sharers});
 }
 
 void Replica::adopt(const WorkerFound& found, Instant now, Effects& out) {

@@ -23,7 +23,9 @@ struct ReplicaSpec {
   std::string model_path = {};  // handed on; empty: the engine has its own
   std::uint32_t slots = 1;      // upper bound of what the worker may declare
   std::string place = {};       // what its successors keep; empty: replica_id. Their ids are the place, or it and a "b"
-  std::uint32_t generation = 0;  // how many reloads and restarts lie behind it
+  std::string device = {};      // as configured, of the native engine; empty: it takes no memory of this host
+  std::uint32_t memory_sharers = 1;  // replicas that may take from the same memory, itself among them (OC-POOL-3065)
+  std::uint32_t generation = 0;      // how many reloads and restarts lie behind it
 };
 
 // A place has at most two replicas at a time, and their ids take turns: gateways and logs never meet a third.

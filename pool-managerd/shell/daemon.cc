@@ -141,7 +141,8 @@ struct Daemon::Parts {
     return {.replica_id = spec.replica_id,
             .inc = inc,
             .pool_id = spec.pool_id,
-            .model = {.path = spec.model_path, .digest = spec.model_digest}};
+            .model = {.path = spec.model_path, .digest = spec.model_digest},
+            .memory_sharers = spec.memory_sharers};
   }
 
   struct Process {

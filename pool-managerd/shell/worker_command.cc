@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "common/base/check.h"
+#include "pool-managerd/core/memory_sharers.h"
 
 namespace orch::pool {
 namespace {
@@ -48,9 +49,11 @@ Settings settings_from(const Config& config, ManagerId manager, std::uint64_t bo
                                    .model_digest = pool.model.digest,
                                    .model_path = pool.model.path,
                                    .slots = pool.slots,
-                                   .place = replica_name(pool, i)});
+                                   .place = replica_name(pool, i),
+                                   .device = pool.engine == Engine::native ? pool.device : std::string()});
     }
   }
+  count_memory_sharers(settings.replicas);
   return settings;
 }
 
@@ -102,6 +105,12 @@ std::vector<std::string> WorkerCommands::arguments(const SpawnWorker& what) cons
     add("--device", of->device);
     add("--isa", std::string(to_string(of->isa)));
     add("--threads", std::to_string(of->threads));
+    // OC-POOL-3065.
+    if (of->memory_max_bytes != 0) {
+      add("--memory-max-bytes", std::to_string(of->memory_max_bytes));
+    } else {
+      add("--memory-sharers", std::to_string(what.memory_sharers));
+    }
     add("--log-level", std::string(to_string(config_.log.level)));
   } else {
     add("--dialect", std::string(to_string(of->engine)));

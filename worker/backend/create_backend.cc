@@ -15,6 +15,7 @@ namespace orch::worker {
 namespace {
 
 constexpr std::uint32_t kThreadsMax = 256;
+constexpr std::uint32_t kMemorySharersMax = 4096;  // pools of a host times replicas of a pool
 
 ModelError refused(const char* field, std::string message, ModelErrorKind kind = ModelErrorKind::unsupported) {
   return {kind, field, std::move(message)};
@@ -43,15 +44,13 @@ Status<ModelError> check_options(const BackendOptions& options) {
   if (options.threads > kThreadsMax) {
     return Err{refused("threads", std::to_string(options.threads) + ", allowed: 0 to " + std::to_string(kThreadsMax))};
   }
+  if (options.memory_sharers == 0 || options.memory_sharers > kMemorySharersMax) {
+    return Err{refused("memory_sharers", std::to_string(options.memory_sharers) + ", allowed: 1 to " +
+                                             std::to_string(kMemorySharersMax))};
+  }
   ORCH_TRY(kernels, choose_kernels(options.isa));
   static_cast<void>(kernels);
   return Ok{};
-}
-
-// --memory-max-bytes or what the device has.
-std::uint64_t budget_of(const BackendOptions& options, std::uint64_t device_bytes) {
-  const std::uint64_t asked = options.memory_max_bytes;
-  return device_bytes != 0 && (asked == 0 || device_bytes < asked) ? device_bytes : asked;
 }
 
 Result<LoadedBackend, ModelError> create_on_cpu(const GgufFile& file, const BackendOptions& options,
@@ -62,8 +61,8 @@ Result<LoadedBackend, ModelError> create_on_cpu(const GgufFile& file, const Back
   LoadedBackend loaded;
   ORCH_TRY(config, read_model_config(file));
   loaded.config = config;
-  ORCH_TRY(memory,
-           estimate_memory(config, repacked_weight_bytes(file), options, budget_of(options, available_memory_bytes())));
+  ORCH_TRY(memory, estimate_memory(config, repacked_weight_bytes(file), options,
+                                   memory_budget(available_memory_bytes(), options)));
   loaded.memory = memory;
   auto model = load_model(file, progress, options.threads != 0 ? options.threads : cpu::usable_cores());
   if (!model.ok()) return Err{model.error()};
@@ -97,14 +96,22 @@ ModelError from_vulkan(const VulkanError& error) {
   return refused("device", error.message, ModelErrorKind::device_unavailable);
 }
 
+// OC-DEVICE-1010: the heap of an integrated or software device is the host's memory, whoever has it by now.
+std::uint64_t free_bytes_of(const VulkanDeviceEntry& device) {
+  const bool of_host = device.software || device.type == "integrated-gpu";
+  const std::uint64_t host = of_host ? available_memory_bytes() : 0;
+  return host != 0 ? std::min(host, device.memory_bytes) : device.memory_bytes;
+}
+
 Result<LoadedBackend, ModelError> create_on_vulkan(const GgufFile& file, const BackendOptions& options,
                                                    const VulkanDeviceEntry& device,
                                                    const std::function<void(float)>& progress) {
   LoadedBackend loaded;
   ORCH_TRY(config, read_model_config(file));
   loaded.config = config;
-  ORCH_TRY(memory, estimate_memory(config, vulkan_weight_bytes(file), options, budget_of(options, device.memory_bytes),
-                                   [&](std::uint32_t context) { return vulkan_scratch_bytes(file, config, context); }));
+  ORCH_TRY(memory,
+           estimate_memory(config, vulkan_weight_bytes(file), options, memory_budget(free_bytes_of(device), options),
+                           [&](std::uint32_t context) { return vulkan_scratch_bytes(file, config, context); }));
   loaded.memory = memory;
   auto model = load_model(file, progress, options.threads != 0 ? options.threads : cpu::usable_cores());
   if (!model.ok()) return Err{model.error()};

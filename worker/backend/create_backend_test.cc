@@ -44,6 +44,11 @@ TEST_F(CreateBackend, OC_ENGINE_1006_refuses_unknown_devices_kernels_and_limits)
   options.context = 512;
   options.memory_max_bytes = 1000;
   EXPECT_EQ(refusal(options).kind, ModelErrorKind::memory);
+  options.memory_max_bytes = 0;
+  for (const std::uint32_t sharers : {0u, 4097u}) {
+    options.memory_sharers = sharers;
+    EXPECT_EQ(refusal(options).field, "memory_sharers") << sharers;
+  }
 }
 
 TEST_F(CreateBackend, OC_NUM_1003_what_is_created_without_a_choice_is_of_class_X) {

@@ -303,7 +303,7 @@ TEST(CpuBackend, OC_ENGINE_1006_the_estimate_covers_what_is_allocated) {
   BackendOptions options;
   options.context = kContext;
   options.slots = 2;
-  const auto estimate = estimate_memory(model.config, model.weights.byte_size(), options, 0);
+  const auto estimate = estimate_memory(model.config, model.weights.byte_size(), options, {});
   ASSERT_TRUE(estimate.ok());
   CpuBackendOptions cpu_options;
   cpu_options.threads = 4;

@@ -12,7 +12,8 @@ struct BackendOptions {
   std::uint32_t threads = 0;    // 0: the cores this process may use
   std::uint32_t context = 0;    // tokens per slot; 0: the model's own, shrunk to memory
   std::uint32_t slots = 4;
-  std::uint64_t memory_max_bytes = 0;  // 0: what the machine or cgroup has available
+  std::uint64_t memory_max_bytes = 0;  // 0: what the device has free, less the headroom
+  std::uint32_t memory_sharers = 1;    // replicas that may take from that memory; without memory_max_bytes
 };
 
 // Rows of one step that every backend accepts.

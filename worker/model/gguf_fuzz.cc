@@ -75,7 +75,7 @@ void read_all(const GgufFile& file, std::string_view key) {
 void load(const GgufFile& file) {
   const auto config = read_model_config(file);
   if (!config.ok()) return explained(config.error());
-  const auto estimate = estimate_memory(*config, repacked_weight_bytes(file), {}, std::uint64_t{1} << 30);
+  const auto estimate = estimate_memory(*config, repacked_weight_bytes(file), {}, {.bytes = std::uint64_t{1} << 30});
   if (!estimate.ok()) return explained(estimate.error());
   const auto model = load_model(file, {});
   if (!model.ok()) return explained(model.error());

@@ -17,6 +17,7 @@ namespace {
 constexpr std::uint32_t kContextMin = 512;
 constexpr std::uint32_t kSlotsMax = 1024;
 constexpr std::uint64_t kThreadsCounted = 16;
+constexpr std::uint64_t kHeadroomDivisor = 10;  // OC-DEVICE-1010 says what the tenth is for
 
 std::string mebibytes(std::uint64_t bytes) { return std::to_string((bytes + 1'048'575) / 1'048'576) + " MiB"; }
 
@@ -68,12 +69,21 @@ std::optional<std::uint64_t> cgroup_rest() {
 
 }  // namespace
 
+// OC-DEVICE-1010.
+MemoryBudget memory_budget(std::uint64_t free_bytes, const BackendOptions& options) {
+  const std::uint64_t usable = free_bytes - free_bytes / kHeadroomDivisor;
+  const std::uint64_t asked = options.memory_max_bytes;
+  if (asked == 0) return {.bytes = usable, .share_bytes = usable / options.memory_sharers};
+  const std::uint64_t bytes = usable != 0 && usable < asked ? usable : asked;
+  return {.bytes = bytes, .share_bytes = bytes};
+}
+
 std::uint64_t kv_page_bytes(const ModelConfig& config) {
   return std::uint64_t{2} * kPageTokens * config.kv_width() * sizeof(std::uint16_t) * config.layers;
 }
 
 Result<MemoryEstimate, ModelError> estimate_memory(const ModelConfig& config, std::uint64_t weight_bytes,
-                                                   const BackendOptions& options, std::uint64_t budget_bytes,
+                                                   const BackendOptions& options, const MemoryBudget& budget,
                                                    const ScratchBytes& scratch) {
   if (options.slots == 0 || options.slots > kSlotsMax) {
     return Err{ModelError{ModelErrorKind::unsupported, "slots",
@@ -87,18 +97,20 @@ Result<MemoryEstimate, ModelError> estimate_memory(const ModelConfig& config, st
   const std::uint32_t smallest = options.context != 0 ? options.context : std::min(wanted, kContextMin);
   MemoryEstimate estimate = at_context(config, weight_bytes, options.slots, wanted, scratch);
   // A device's scratch is no straight line of the context: what remains too much is dropped again.
-  while (budget_bytes != 0 && estimate.total_bytes() > budget_bytes && smallest < estimate.context) {
+  const std::uint64_t share = budget.share_bytes != 0 ? budget.share_bytes : budget.bytes;
+  while (share != 0 && estimate.total_bytes() > share && smallest < estimate.context) {
     const std::uint64_t per_token =
         kv_page_bytes(config) / kPageTokens * options.slots + std::uint64_t{config.rope_dims} * sizeof(float);
-    const std::uint64_t excess = estimate.total_bytes() - budget_bytes;
+    const std::uint64_t excess = estimate.total_bytes() - share;
     const std::uint64_t drop = (excess / per_token / kPageTokens + 1) * kPageTokens;
     const std::uint32_t rounded = estimate.context / kPageTokens * kPageTokens;
     const std::uint32_t shrunk = drop < rounded ? rounded - static_cast<std::uint32_t>(drop) : 0;
     estimate = at_context(config, weight_bytes, options.slots, std::max(shrunk, smallest), scratch);
   }
-  estimate.budget_bytes = budget_bytes;
+  estimate.budget_bytes = budget.bytes;
+  estimate.share_bytes = share;
   estimate.context_wanted = wanted;
-  if (budget_bytes != 0 && estimate.total_bytes() > budget_bytes) {
+  if (budget.bytes != 0 && estimate.total_bytes() > budget.bytes) {
     return Err{ModelError{ModelErrorKind::memory, "memory_max_bytes", "does not fit: " + describe(estimate)}};
   }
   return estimate;
@@ -110,6 +122,7 @@ std::string describe(const MemoryEstimate& estimate) {
       << estimate.slots << " slots x " << estimate.context << " tokens) + scratch " << mebibytes(estimate.scratch_bytes)
       << " + structured output " << mebibytes(estimate.constraint_bytes) << " = " << mebibytes(estimate.total_bytes());
   if (estimate.budget_bytes != 0) out << ", budget " << mebibytes(estimate.budget_bytes);
+  if (estimate.share_bytes < estimate.budget_bytes) out << ", share " << mebibytes(estimate.share_bytes);
   if (estimate.shrunk()) out << "; context shrunk from " << estimate.context_wanted;
   return out.str();
 }

@@ -32,7 +32,7 @@ TEST(MemoryEstimate, OC_ENGINE_1006_counts_pages_of_all_slots) {
   BackendOptions options;
   options.slots = 4;
   options.context = 1000;
-  const auto estimate = estimate_memory(config(), 100 * kMiB, options, 0);
+  const auto estimate = estimate_memory(config(), 100 * kMiB, options, {});
   ASSERT_TRUE(estimate.ok());
   EXPECT_EQ(estimate->pages, 4u * 32);
   EXPECT_EQ(estimate->kv_bytes, estimate->pages * kv_page_bytes(config()));
@@ -42,18 +42,18 @@ TEST(MemoryEstimate, OC_ENGINE_1006_counts_pages_of_all_slots) {
 TEST(MemoryEstimate, OC_ENGINE_1006_counts_what_structured_output_may_take) {
   BackendOptions options;
   options.context = 1024;
-  const auto estimate = estimate_memory(config(), 100 * kMiB, options, 0);
+  const auto estimate = estimate_memory(config(), 100 * kMiB, options, {});
   ASSERT_TRUE(estimate.ok());
   EXPECT_EQ(estimate->constraint_bytes, grammar::kConstraintBytesMax);
   EXPECT_EQ(estimate->total_bytes(),
             100 * kMiB + estimate->kv_bytes + estimate->scratch_bytes + grammar::kConstraintBytesMax);
   EXPECT_NE(describe(*estimate).find("structured output 88 MiB"), std::string::npos) << describe(*estimate);
-  EXPECT_TRUE(estimate_memory(config(), 100 * kMiB, options, estimate->total_bytes()).ok());
-  EXPECT_FALSE(estimate_memory(config(), 100 * kMiB, options, estimate->total_bytes() - 1).ok());
+  EXPECT_TRUE(estimate_memory(config(), 100 * kMiB, options, {estimate->total_bytes()}).ok());
+  EXPECT_FALSE(estimate_memory(config(), 100 * kMiB, options, {estimate->total_bytes() - 1}).ok());
 }
 
 TEST(MemoryEstimate, OC_ENGINE_1006_shrinks_the_models_own_context_and_says_so) {
-  const auto estimate = estimate_memory(config(), 100 * kMiB, {}, 400 * kMiB);
+  const auto estimate = estimate_memory(config(), 100 * kMiB, {}, {400 * kMiB});
   ASSERT_TRUE(estimate.ok());
   EXPECT_TRUE(estimate->shrunk());
   EXPECT_LE(estimate->total_bytes(), 400 * kMiB);
@@ -65,14 +65,14 @@ TEST(MemoryEstimate, OC_ENGINE_1006_shrinks_the_models_own_context_and_says_so) 
 TEST(MemoryEstimate, OC_ENGINE_1006_refuses_an_explicit_context_that_does_not_fit) {
   BackendOptions options;
   options.context = 8192;
-  const auto estimate = estimate_memory(config(), 100 * kMiB, options, 300 * kMiB);
+  const auto estimate = estimate_memory(config(), 100 * kMiB, options, {300 * kMiB});
   ASSERT_FALSE(estimate.ok());
   EXPECT_EQ(estimate.error().kind, ModelErrorKind::memory);
   EXPECT_NE(estimate.error().message.find("budget 300 MiB"), std::string::npos);
 }
 
 TEST(MemoryEstimate, OC_ENGINE_1006_refuses_when_even_the_smallest_context_does_not_fit) {
-  const auto estimate = estimate_memory(config(), 100 * kMiB, {}, 101 * kMiB);
+  const auto estimate = estimate_memory(config(), 100 * kMiB, {}, {101 * kMiB});
   ASSERT_FALSE(estimate.ok());
   EXPECT_EQ(estimate.error().kind, ModelErrorKind::memory);
 }
@@ -80,10 +80,56 @@ TEST(MemoryEstimate, OC_ENGINE_1006_refuses_when_even_the_smallest_context_does_
 TEST(MemoryEstimate, OC_ENGINE_1006_refuses_contexts_above_the_models_and_zero_slots) {
   BackendOptions options;
   options.context = 8193;
-  EXPECT_EQ(estimate_memory(config(), 0, options, 0).error().field, "ctx");
+  EXPECT_EQ(estimate_memory(config(), 0, options, {}).error().field, "ctx");
   options.context = 0;
   options.slots = 0;
-  EXPECT_EQ(estimate_memory(config(), 0, options, 0).error().field, "slots");
+  EXPECT_EQ(estimate_memory(config(), 0, options, {}).error().field, "slots");
+}
+
+TEST(MemoryBudget, OC_DEVICE_1010_leaves_a_tenth_and_divides_the_rest_by_the_sharers) {
+  BackendOptions options;
+  EXPECT_EQ(memory_budget(1000 * kMiB, options).bytes, 900 * kMiB);
+  EXPECT_EQ(memory_budget(1000 * kMiB, options).share_bytes, 900 * kMiB);
+  options.memory_sharers = 3;
+  EXPECT_EQ(memory_budget(1000 * kMiB, options).bytes, 900 * kMiB);
+  EXPECT_EQ(memory_budget(1000 * kMiB, options).share_bytes, 300 * kMiB);
+  EXPECT_EQ(memory_budget(0, options).bytes, 0u) << "not known";
+}
+
+TEST(MemoryBudget, OC_DEVICE_1010_a_limit_is_not_divided_and_no_more_than_there_is) {
+  BackendOptions options;
+  options.memory_sharers = 3;
+  options.memory_max_bytes = 700 * kMiB;
+  EXPECT_EQ(memory_budget(1000 * kMiB, options).bytes, 700 * kMiB);
+  EXPECT_EQ(memory_budget(1000 * kMiB, options).share_bytes, 700 * kMiB);
+  EXPECT_EQ(memory_budget(0, options).bytes, 700 * kMiB);
+  EXPECT_EQ(memory_budget(600 * kMiB, options).bytes, 540 * kMiB);
+}
+
+// Two replicas that load at once must not both take all of the host, however often they are started.
+TEST(MemoryBudget, OC_DEVICE_1010_the_contexts_of_all_sharers_fit_together) {
+  for (const std::uint32_t sharers : {1u, 2u, 5u}) {
+    BackendOptions options;
+    options.memory_sharers = sharers;
+    const std::uint64_t free = 1600 * kMiB;
+    const auto estimate = estimate_memory(config(), 100 * kMiB, options, memory_budget(free, options));
+    ASSERT_TRUE(estimate.ok());
+    EXPECT_TRUE(estimate->shrunk() || sharers == 1);
+    EXPECT_LE(sharers * estimate->total_bytes(), free - free / 10);
+  }
+}
+
+TEST(MemoryBudget, OC_DEVICE_1010_a_share_shrinks_and_the_budget_refuses) {
+  BackendOptions options;
+  options.memory_sharers = 8;
+  const MemoryBudget budget = memory_budget(1000 * kMiB, options);
+  const auto small = estimate_memory(config(), 300 * kMiB, options, budget);
+  ASSERT_TRUE(small.ok()) << "the weights alone are more than the share, and there is room for them";
+  EXPECT_EQ(small->context, 512u);
+  EXPECT_NE(describe(*small).find("budget 900 MiB, share 113 MiB"), std::string::npos) << describe(*small);
+  options.context = 1024;
+  EXPECT_TRUE(estimate_memory(config(), 300 * kMiB, options, budget).ok()) << "an explicit context is not divided";
+  EXPECT_FALSE(estimate_memory(config(), 900 * kMiB, options, budget).ok());
 }
 
 TEST(MemoryEstimate, OC_ENGINE_1006_foretells_the_repacked_weights_exactly) {

@@ -65,7 +65,9 @@ std::optional<int> parse_flags(int argc, char** argv, Flags& flags) {
   app.add_option("--speculation", flags.speculation, "drafts from the text itself: on | off")
       ->check(CLI::IsMember({"on", "off"}));
   app.add_option("--memory-max-bytes", flags.native.backend.memory_max_bytes,
-                 "0: what the machine or cgroup has available");
+                 "0: nine tenths of what the device has free, divided by --memory-sharers");
+  app.add_option("--memory-sharers", flags.native.backend.memory_sharers, "replicas that may take from that memory")
+      ->check(CLI::Range(1, 4096));
   app.add_option("--lifeline-fd", flags.lifeline_fd, "read end of the manager's pipe");
   app.add_option("--orphan-grace-ms", flags.orphan_grace_ms, "life without the manager that holds the lifeline's end");
   app.add_option("--log-level", flags.log_level, "debug | info | warn | error | off");
@@ -117,8 +119,8 @@ int print_devices() {
 int print_estimate(const GgufFile& file, const BackendOptions& options) {
   const auto config = read_model_config(file);
   if (!config.ok()) return fail(config.error());
-  const std::uint64_t budget = options.memory_max_bytes != 0 ? options.memory_max_bytes : available_memory_bytes();
-  const auto estimate = estimate_memory(config.value(), repacked_weight_bytes(file), options, budget);
+  const auto estimate = estimate_memory(config.value(), repacked_weight_bytes(file), options,
+                                        memory_budget(available_memory_bytes(), options));
   if (!estimate.ok()) return fail(estimate.error());
   std::printf("%s\n", describe(estimate.value()).c_str());
   return 0;
