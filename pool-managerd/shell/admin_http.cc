@@ -47,6 +47,7 @@ void append_replica(std::string& out, const ReplicaView& view, const WorkerRepor
       .string("numeric_class", facts.numeric_class)
       .string("accelerator", facts.accelerator)
       .string("device_name", facts.device_name)
+      .string("skipped_devices", facts.skipped_devices)
       .number("load_progress", double{facts.load_progress})
       .number("slots", std::uint64_t{view.slots})
       .number("running", std::uint64_t{view.running})

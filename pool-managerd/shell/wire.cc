@@ -170,6 +170,7 @@ WorkerFacts parse_info(const v1::WorkerInfo& message) {
   facts.numeric_class = message.numeric_class();
   facts.accelerator = message.accelerator();
   facts.device_name = message.device_name();
+  facts.skipped_devices = message.skipped_devices();
   facts.template_available = message.template_available();
   facts.template_fixed_bytes = message.template_fixed_bytes();
   facts.template_per_message_bytes = message.template_per_message_bytes();
@@ -286,6 +287,7 @@ void write_replica(const ReplicaView& view, v1::Replica* out) {
   info->set_numeric_class(facts.numeric_class);
   info->set_accelerator(facts.accelerator);
   info->set_device_name(facts.device_name);
+  info->set_skipped_devices(facts.skipped_devices);
   info->set_template_available(facts.template_available);
   info->set_template_fixed_bytes(facts.template_fixed_bytes);
   info->set_template_per_message_bytes(facts.template_per_message_bytes);

@@ -35,6 +35,15 @@ TEST(PoolManagerd, OC_POOL_3001_serves_a_ready_replica_and_says_what_it_is) {
   EXPECT_THAT(*manager.http_get("/metrics"), HasSubstr("pool_ready{engine=\"native\",pool_id=\"p\"} 1"));
 }
 
+TEST(PoolManagerd, OC_DEVICE_1011_devices_that_a_worker_passed_over_stand_in_the_list_of_replicas) {
+  ManagerProcess manager;
+  manager.script("skips");
+  manager.start();
+  const json replica = manager.wait_ready();
+  EXPECT_EQ(replica["accelerator"], "cpu");
+  EXPECT_EQ(replica["skipped_devices"], "a card: no compute queue");
+}
+
 struct Fault {
   const char* name;
   const char* code;

@@ -1,6 +1,8 @@
 #include "worker/backend/create_backend.h"
 
 #include <algorithm>
+#include <array>
+#include <cstdio>
 #include <utility>
 
 #include "worker/cpu/cpu_backend.h"
@@ -139,22 +141,28 @@ Result<LoadedBackend, ModelError> create_on_named_vulkan(const GgufFile& file, c
   return create_on_vulkan(file, options, *device, progress);
 }
 
-// The first hardware device that serves; the reasons of those that do not go into `skipped`.
+void skip(std::string& skipped, const std::string& device, const std::string& reason) {
+  if (!skipped.empty()) skipped += "; ";
+  skipped += device + ": " + reason;
+}
+
+// The preferred hardware device that serves; the reasons of those that do not go into `skipped` (OC-DEVICE-1011).
 std::optional<LoadedBackend> create_on_any_gpu(const GgufFile& file, const BackendOptions& options,
                                                const std::function<void(float)>& progress, std::string& skipped) {
   auto devices = list_vulkan_devices();
   if (!devices.ok()) {
-    skipped = devices.error().message;
+    skip(skipped, "vulkan", devices.error().message);
     return std::nullopt;
   }
-  for (const VulkanDeviceEntry& device : *devices) {
+  if (devices->empty()) skip(skipped, "vulkan", "the drivers show no device");
+  for (const VulkanDeviceEntry& device : by_preference(*devices)) {
     if (device.software || !device.excluded_reason.empty()) {
-      skipped += device.name + ": " + (device.software ? "software device" : device.excluded_reason) + "; ";
+      skip(skipped, device.name, device.software ? "software device" : device.excluded_reason);
       continue;
     }
     auto loaded = create_on_vulkan(file, options, device, progress);
     if (loaded.ok()) return std::move(loaded).value();
-    skipped += device.name + ": " + loaded.error().message + "; ";
+    skip(skipped, device.name, loaded.error().message);
   }
   return std::nullopt;
 }
@@ -171,9 +179,13 @@ Result<LoadedBackend, ModelError> create_backend(const GgufFile& file, const Bac
 #ifdef ORCH_WITH_VULKAN
   if (names_vulkan(options.device)) return create_on_named_vulkan(file, options, progress);
   if (options.device == "auto") {
-    if (auto loaded = create_on_any_gpu(file, options, progress, skipped)) return std::move(*loaded);
+    if (auto loaded = create_on_any_gpu(file, options, progress, skipped)) {
+      loaded->skipped_devices = std::move(skipped);
+      return std::move(*loaded);
+    }
   }
 #else
+  if (options.device == "auto") skipped = "vulkan: this build has no such backend";
   if (names_vulkan(options.device)) {
     return Err{refused("device", "this build has no Vulkan backend", ModelErrorKind::device_unavailable)};
   }
@@ -192,7 +204,6 @@ std::vector<DeviceLine> list_devices() {
       line.name = "vulkan:" + std::to_string(device.index);
       line.description = device.name + " (" + device.driver + ", " + device.type + ", " + device.uuid + ")";
       line.memory_bytes = device.memory_bytes;
-      line.numeric_class = "X";
       line.excluded = device.excluded_reason;
       if (line.excluded.empty() && device.software) line.excluded = "software device: only by name";
       lines.push_back(std::move(line));
@@ -208,9 +219,16 @@ std::vector<DeviceLine> list_devices() {
   line.name = "cpu";
   line.description = std::to_string(cpu::usable_cores()) + " threads, kernels " + cpu::best_kernels().name;
   line.memory_bytes = available_memory_bytes();
-  line.numeric_class = "X";
   lines.push_back(std::move(line));
   return lines;
+}
+
+std::string to_text(const DeviceLine& line) {
+  std::array<char, 32> memory{};
+  std::snprintf(memory.data(), memory.size(), "%.1f GiB",
+                static_cast<double>(line.memory_bytes) / (1024.0 * 1024 * 1024));
+  return line.name + "\t" + line.description + "\t" + memory.data() + "\tclass not tested\t" +
+         (line.excluded.empty() ? "usable" : line.excluded);
 }
 
 }  // namespace orch::worker

@@ -21,7 +21,7 @@ struct LoadedBackend {
   std::unique_ptr<Backend> backend;
   ModelConfig config;
   MemoryEstimate memory;        // memory.context tokens per slot, memory.pages KV pages
-  std::string skipped_devices;  // why `auto` took the CPU; empty when nothing was skipped
+  std::string skipped_devices;  // what `auto` passed over, and why; empty: nothing
 };
 
 // Blocks for seconds. `progress` gets 0..1 and may be empty.
@@ -32,9 +32,11 @@ struct DeviceLine {
   std::string name;  // what --device takes: cpu, vulkan:0
   std::string description;
   std::uint64_t memory_bytes = 0;
-  std::string numeric_class;
   std::string excluded;  // why `auto` does not pick it; empty when it may
 };
+// None of them is tested for it, which takes a load (OC-DEVICE-1011).
 std::vector<DeviceLine> list_devices();
+// Fields between tabs, for people and scripts.
+std::string to_text(const DeviceLine& line);
 
 }  // namespace orch::worker

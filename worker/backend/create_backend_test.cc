@@ -128,6 +128,29 @@ TEST_F(CreateBackend, OC_ENGINE_1007_auto_never_takes_a_software_device) {
   EXPECT_NE(loaded->backend->info().accelerator, "software-vulkan");
 }
 
+TEST_F(CreateBackend, OC_DEVICE_1011_the_cpu_does_not_serve_in_place_of_a_gpu_without_a_word) {
+  options.device = "auto";
+  options.context = 128;
+  auto loaded = create_backend(*file, options, {});
+  ASSERT_TRUE(loaded.ok()) << loaded.error().message;
+  const bool on_gpu = loaded->backend->info().accelerator == "vulkan";
+  EXPECT_TRUE(on_gpu || !loaded->skipped_devices.empty());
+  options.device = "cpu";
+  loaded = create_backend(*file, options, {});
+  ASSERT_TRUE(loaded.ok()) << loaded.error().message;
+  EXPECT_EQ(loaded->skipped_devices, "") << "nothing else was asked for";
+}
+
+TEST(Devices, OC_DEVICE_1011_a_listed_device_has_no_class_that_was_not_tested) {
+  DeviceLine line;
+  line.name = "vulkan:0";
+  line.description = "card (driver)";
+  line.memory_bytes = std::uint64_t{3} << 29U;
+  EXPECT_EQ(to_text(line), "vulkan:0\tcard (driver)\t1.5 GiB\tclass not tested\tusable");
+  line.excluded = "no compute queue";
+  EXPECT_EQ(to_text(line), "vulkan:0\tcard (driver)\t1.5 GiB\tclass not tested\tno compute queue");
+}
+
 TEST(Devices, OC_ENGINE_1007_the_cpu_is_always_listed) {
   const std::vector<DeviceLine> lines = list_devices();
   ASSERT_FALSE(lines.empty());

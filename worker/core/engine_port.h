@@ -52,7 +52,8 @@ struct EngineInfo {
   std::string numeric_class;
   std::string accelerator;
   std::string device_name;
-  std::string kernels;  // what the native engine computes with, as cpu-avx2; empty: not known
+  std::string skipped_devices;  // passed over for device_name, with the reasons; empty: none
+  std::string kernels;          // what the native engine computes with, as cpu-avx2; empty: not known
   bool template_available = false;
   std::uint32_t template_fixed_bytes = 0;
   std::uint32_t template_per_message_bytes = 0;

@@ -108,11 +108,7 @@ int fail(const ModelError& error) {
 }
 
 int print_devices() {
-  for (const DeviceLine& line : list_devices()) {
-    std::printf("%s\t%s\t%.1f GiB\tclass %s\t%s\n", line.name.c_str(), line.description.c_str(),
-                static_cast<double>(line.memory_bytes) / (1024.0 * 1024 * 1024), line.numeric_class.c_str(),
-                line.excluded.empty() ? "usable" : line.excluded.c_str());
-  }
+  for (const DeviceLine& line : list_devices()) std::printf("%s\n", to_text(line).c_str());
   return 0;
 }
 
@@ -225,6 +221,9 @@ NativeEngine::Loader loader_for(std::unique_ptr<GgufFile> file, const Flags& fla
     process.failure_code = loaded.ok() ? 70 : exit_code_of(loaded.error());
     if (!loaded.ok()) return Err{to_failure(loaded.error())};
     const EngineInfo& info = loaded->info;
+    if (!info.skipped_devices.empty()) {
+      runtime::log_warn("devices_passed_over", {{"taken", info.device_name}, {"devices", info.skipped_devices}});
+    }
     runtime::log_info("model_loaded", {{"model", info.model_name},
                                        {"digest", info.model_digest},
                                        {"quant", info.quant},

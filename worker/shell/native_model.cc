@@ -114,6 +114,7 @@ Result<NativeModel, ModelError> load_native_model(std::unique_ptr<GgufFile> file
   info.numeric_class = device.numeric_class;
   info.accelerator = device.accelerator;
   info.device_name = device.device_name;
+  info.skipped_devices = loaded->skipped_devices;
   info.kernels = device.name;
   info.model_bytes = file_bytes;
   info.memory_bytes = loaded->memory.total_bytes();

@@ -351,6 +351,7 @@ void write_info(const EngineInfo& info, v1::WorkerInfo* out) {
   out->set_numeric_class(info.numeric_class);
   out->set_accelerator(info.accelerator);
   out->set_device_name(info.device_name);
+  out->set_skipped_devices(info.skipped_devices);
   out->set_template_available(info.template_available);
   out->set_template_fixed_bytes(info.template_fixed_bytes);
   out->set_template_per_message_bytes(info.template_per_message_bytes);

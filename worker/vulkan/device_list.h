@@ -29,13 +29,17 @@ Result<std::vector<VulkanDeviceEntry>, VulkanError> list_vulkan_devices();
 
 enum class SoftwareDevices : std::uint8_t { refuse, allow };
 
-// Which device: by index, by UUID, or the first hardware device. A software device answers to its index or UUID, or to
-// SoftwareDevices::allow when there is no hardware device.
+// Which device: by index, by UUID, or the preferred hardware device. A software device answers to its index or UUID, or
+// to SoftwareDevices::allow when there is no hardware device.
 struct VulkanSelection {
   std::optional<std::uint32_t> index;
   std::string uuid;  // 32 hex digits or empty
   SoftwareDevices software = SoftwareDevices::refuse;
 };
+
+// OC-DEVICE-1011: discrete before integrated before others before software, then by index, which no two have in common.
+bool goes_before(const VulkanDeviceEntry& one, const VulkanDeviceEntry& other);
+std::vector<VulkanDeviceEntry> by_preference(std::vector<VulkanDeviceEntry> devices);
 
 // The entry of `devices` that the selection names, or device_not_found / unsuitable with the reason.
 Result<VulkanDeviceEntry, VulkanError> select_vulkan_device(const std::vector<VulkanDeviceEntry>& devices,

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cctype>
 #include <charconv>
+#include <utility>
 
 #include "worker/vulkan/device_list.h"
 
@@ -26,7 +27,21 @@ Result<VulkanDeviceEntry, VulkanError> usable(const VulkanDeviceEntry& device) {
                                                           device.name + "): " + device.excluded_reason}};
 }
 
+int rank(const VulkanDeviceEntry& device) {
+  if (device.software) return 3;
+  return device.type == "discrete-gpu" ? 0 : device.type == "integrated-gpu" ? 1 : 2;
+}
+
 }  // namespace
+
+bool goes_before(const VulkanDeviceEntry& one, const VulkanDeviceEntry& other) {
+  return std::pair(rank(one), one.index) < std::pair(rank(other), other.index);
+}
+
+std::vector<VulkanDeviceEntry> by_preference(std::vector<VulkanDeviceEntry> devices) {
+  std::sort(devices.begin(), devices.end(), goes_before);
+  return devices;
+}
 
 std::optional<VulkanSelection> parse_vulkan_selection(const std::string& text) {
   const std::string_view view(text);
@@ -64,8 +79,9 @@ Result<VulkanDeviceEntry, VulkanError> select_vulkan_device(const std::vector<Vu
     }
     return not_found("no Vulkan device has UUID " + selection.uuid);
   }
+  const std::vector<VulkanDeviceEntry> preferred = by_preference(devices);
   const VulkanDeviceEntry* software = nullptr;
-  for (const auto& device : devices) {
+  for (const auto& device : preferred) {
     if (!device.excluded_reason.empty()) continue;
     if (!device.software) return device;
     if (software == nullptr) software = &device;

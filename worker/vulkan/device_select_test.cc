@@ -48,6 +48,39 @@ TEST(VulkanSelect, OC_ENGINE_1007_hardware_goes_before_software_whatever_the_ord
   EXPECT_EQ(chosen.value().index, 1U);
 }
 
+VulkanDeviceEntry entry_of(std::uint32_t index, std::string type) {
+  VulkanDeviceEntry device = entry(index, type == "cpu");
+  device.type = std::move(type);
+  return device;
+}
+
+const std::vector<VulkanDeviceEntry> all_kinds{
+    entry_of(0, "cpu"),          entry_of(1, "other"),        entry_of(2, "integrated-gpu"), entry_of(3, "virtual-gpu"),
+    entry_of(4, "discrete-gpu"), entry_of(5, "discrete-gpu"), entry_of(6, "integrated-gpu")};
+
+TEST(VulkanSelect, OC_DEVICE_1011_discrete_before_integrated_before_others_before_software) {
+  std::vector<std::uint32_t> order;
+  for (const VulkanDeviceEntry& device : by_preference(all_kinds)) order.push_back(device.index);
+  EXPECT_EQ(order, (std::vector<std::uint32_t>{4, 5, 2, 6, 1, 3, 0}));
+  EXPECT_EQ(select_vulkan_device(all_kinds, {})->index, 4U);
+  EXPECT_EQ(select_vulkan_device({all_kinds[0], all_kinds[1], all_kinds[2]}, {})->index, 2U);
+}
+
+// Of two devices one goes before the other, of three the first before the last: whatever the loader's order, one
+// result.
+TEST(VulkanSelect, OC_DEVICE_1011_the_order_is_total) {
+  for (const VulkanDeviceEntry& a : all_kinds) {
+    for (const VulkanDeviceEntry& b : all_kinds) {
+      EXPECT_EQ(goes_before(a, b) + goes_before(b, a), a.index == b.index ? 0 : 1) << a.index << " " << b.index;
+      for (const VulkanDeviceEntry& c : all_kinds) {
+        if (goes_before(a, b) && goes_before(b, c)) {
+          EXPECT_TRUE(goes_before(a, c));
+        }
+      }
+    }
+  }
+}
+
 TEST(VulkanSelect, OC_ENGINE_1007_an_excluded_device_is_refused_with_its_reason) {
   const std::vector<VulkanDeviceEntry> devices{entry(0, false, "no compute queue"), entry(1, false)};
   const auto refused = select_vulkan_device(devices, by_index(0));
