@@ -44,6 +44,7 @@ void append_replica(std::string& out, const ReplicaView& view, const WorkerRepor
       .string("quant", facts.quant)
       .string("architecture", facts.architecture)
       .number("ctx_max", std::uint64_t{facts.ctx_max})
+      .number("ctx_wanted", std::uint64_t{facts.ctx_wanted})
       .string("numeric_class", facts.numeric_class)
       .string("accelerator", facts.accelerator)
       .string("device_name", facts.device_name)

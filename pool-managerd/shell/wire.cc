@@ -166,6 +166,7 @@ WorkerFacts parse_info(const v1::WorkerInfo& message) {
   facts.quant = message.quant();
   facts.architecture = message.architecture();
   facts.ctx_max = message.ctx_max();
+  facts.ctx_wanted = message.ctx_wanted();
   facts.slots = message.slots();
   facts.numeric_class = message.numeric_class();
   facts.accelerator = message.accelerator();
@@ -283,6 +284,7 @@ void write_replica(const ReplicaView& view, v1::Replica* out) {
   info->set_quant(facts.quant);
   info->set_architecture(facts.architecture);
   info->set_ctx_max(facts.ctx_max);
+  info->set_ctx_wanted(facts.ctx_wanted);
   info->set_slots(view.slots > 0 ? view.slots : facts.slots);
   info->set_numeric_class(facts.numeric_class);
   info->set_accelerator(facts.accelerator);

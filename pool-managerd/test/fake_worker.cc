@@ -149,6 +149,7 @@ int run(const std::map<std::string, std::string>& flags) {
   info.slots = static_cast<std::uint32_t>(std::stoul(flags.at("--slots")));
   info.numeric_class = "none";
   info.accelerator = "cpu";
+  info.ctx_wanted = faults.contains("shrinks") ? 8192 : info.ctx_max;
   if (faults.contains("skips")) info.skipped_devices = "a card: no compute queue";
 
   if (faults.contains("chatter")) {  // a numbered line every few milliseconds

@@ -44,6 +44,15 @@ TEST(PoolManagerd, OC_DEVICE_1011_devices_that_a_worker_passed_over_stand_in_the
   EXPECT_EQ(replica["skipped_devices"], "a card: no compute queue");
 }
 
+TEST(PoolManagerd, OC_ENGINE_1006_a_context_that_was_shrunk_stands_beside_the_one_that_was_wanted) {
+  ManagerProcess manager;
+  manager.script("shrinks");
+  manager.start();
+  const json replica = manager.wait_ready();
+  EXPECT_EQ(replica["ctx_max"], 4096);
+  EXPECT_EQ(replica["ctx_wanted"], 8192);
+}
+
 struct Fault {
   const char* name;
   const char* code;

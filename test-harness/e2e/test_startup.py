@@ -108,6 +108,35 @@ def test_too_little_memory():
     assert "budget 1 MiB" in done.stderr
 
 
+@contextlib.contextmanager
+def manager_alone(pool):
+    """A pool manager and its worker, without a gateway."""
+    cluster = Cluster([pool])
+    with contextlib.ExitStack() as stack:
+        stack.push(cluster)  # its end alone
+        cluster.start_manager()
+        yield cluster
+
+
+def test_OC_ENGINE_1006_a_pool_of_little_memory_says_what_context_it_got():
+    """The limit of the pool reaches the worker, which shrinks its context, logs it and tells it."""
+    limit = 400 * 1024 * 1024
+    with manager_alone(native_pool(ctx=0, memory_max_bytes=limit)) as cluster:
+        replica = wait_until(lambda: next((r for r in cluster.replicas() if r["state"] == "ready"), None), 60, "the replica is ready")
+        assert 512 <= replica["ctx_max"] < replica["ctx_wanted"], replica
+        assert replica["memory_bytes"] <= limit
+        lines = [json.loads(line) for path in (cluster.dir / "pool/logs").glob("default-0-*.log") for line in
+                 path.read_text().splitlines() if line.startswith("{")]
+    shrunk = next(line for line in lines if line["event"] == "context_shrunk")
+    assert (shrunk["ctx"], shrunk["ctx_wanted"]) == (replica["ctx_max"], replica["ctx_wanted"])
+    assert "budget 400 MiB" in shrunk["memory"]
+
+
+def test_OC_DEVICE_1010_a_pool_whose_memory_is_too_little_is_refused_with_the_numbers():
+    with manager_alone(native_pool(ctx=0, memory_max_bytes=1024 * 1024)) as cluster:
+        assert "budget 1 MiB" in failed_replica(cluster)["last_error"]
+
+
 def cli(state, *arguments, model):
     command = [binary_dir() / "llama-orch-cli", "--state-dir", state, "--binary-dir", binary_dir(), "--listen", "127.0.0.1:0",
                "--grpc-listen", "127.0.0.1:0", "--model-path", model, "--device", "cpu", *arguments]

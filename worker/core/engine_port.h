@@ -48,6 +48,7 @@ struct EngineInfo {
   std::string quant;
   std::string architecture;
   std::uint32_t ctx_max = 0;
+  std::uint32_t ctx_wanted = 0;  // above ctx_max: memory was short; 0: not known
   std::uint32_t slots = 0;
   std::string numeric_class;
   std::string accelerator;

@@ -224,14 +224,20 @@ NativeEngine::Loader loader_for(std::unique_ptr<GgufFile> file, const Flags& fla
     if (!info.skipped_devices.empty()) {
       runtime::log_warn("devices_passed_over", {{"taken", info.device_name}, {"devices", info.skipped_devices}});
     }
+    if (info.ctx_max < info.ctx_wanted) {  // OC-ENGINE-1006
+      runtime::log_warn("context_shrunk",
+                        {{"ctx_wanted", info.ctx_wanted}, {"ctx", info.ctx_max}, {"memory", loaded->memory}});
+    }
     runtime::log_info("model_loaded", {{"model", info.model_name},
                                        {"digest", info.model_digest},
                                        {"quant", info.quant},
                                        {"device", info.device_name},
                                        {"kernels", info.kernels},
                                        {"ctx", info.ctx_max},
+                                       {"ctx_wanted", info.ctx_wanted},
                                        {"slots", info.slots},
-                                       {"memory_bytes", info.memory_bytes}});
+                                       {"memory_bytes", info.memory_bytes},
+                                       {"memory", loaded->memory}});
     return std::move(loaded.value());
   };
 }

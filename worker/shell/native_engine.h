@@ -42,6 +42,7 @@ struct NativeModel {
   std::uint32_t vocabulary = 0;                       // logits of one row
   std::uint32_t embedding = 0;                        // floats of a hidden state; 0: the backend tells none
   std::optional<Pooling> pooling;                     // as the file says; none: by something that is not built
+  std::string memory;                                 // what was estimated, in words
   EngineInfo info;                                    // all but ready, load_progress and load_failure
 };
 

@@ -103,6 +103,7 @@ Result<NativeModel, ModelError> load_native_model(std::unique_ptr<GgufFile> file
                           std::to_string(out.tokenizer->size()) + " tokens; the model has " +
                               std::to_string(out.vocabulary) + " embeddings"}};
   }
+  out.memory = describe(loaded->memory);
   const BackendInfo device = out.backend->info();
   EngineInfo& info = out.info;
   info = initial_info(options);
@@ -110,6 +111,7 @@ Result<NativeModel, ModelError> load_native_model(std::unique_ptr<GgufFile> file
   info.quant = loaded->config.quant;
   info.architecture = loaded->config.architecture.name;
   info.ctx_max = loaded->memory.context;
+  info.ctx_wanted = loaded->memory.context_wanted;
   info.slots = loaded->memory.slots;
   info.numeric_class = device.numeric_class;
   info.accelerator = device.accelerator;

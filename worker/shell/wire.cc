@@ -347,6 +347,7 @@ void write_info(const EngineInfo& info, v1::WorkerInfo* out) {
   out->set_quant(info.quant);
   out->set_architecture(info.architecture);
   out->set_ctx_max(info.ctx_max);
+  out->set_ctx_wanted(info.ctx_wanted);
   out->set_slots(info.slots);
   out->set_numeric_class(info.numeric_class);
   out->set_accelerator(info.accelerator);
