@@ -48,8 +48,9 @@ struct ReplicaView {
   Duration retry_in;  // in backoff or with an open breaker: until the next start
   BreakerState breaker = BreakerState::closed;
   std::int64_t pid = 0;
-  bool routable = false;  // ready and heard of within TTL
-  KvMemory kv;            // of its last report; nothing is used between two lives
+  bool routable = false;                 // ready and heard of within TTL
+  KvMemory kv;                           // of its last report; nothing is used between two lives
+  std::uint64_t kv_saturated_total = 0;  // of all its lives; never less than it was
 };
 
 // --- processes ---

@@ -84,8 +84,9 @@ struct WorkerReport {
   std::uint64_t kv_pages_used = 0;
   std::uint64_t kv_pages_total = 0;
   std::uint64_t memory_used_bytes = 0;
-  std::uint64_t jobs_ended = 0;  // since the process started
-  std::uint64_t jobs_cut = 0;    // of them, those that it stopped because the drain's deadline had passed
+  std::uint64_t kv_saturated_total = 0;  // since the process started
+  std::uint64_t jobs_ended = 0;          // since the process started
+  std::uint64_t jobs_cut = 0;            // of them, those that it stopped because the drain's deadline had passed
   std::optional<SelfCheckOutcome> self_check;
   std::optional<LeaseTable> table = {};     // the first report of a stream opened to adopt (L8)
   std::optional<Duration> drain_left = {};  // it drains and takes no more work; its jobs are stopped then (L9)

@@ -18,6 +18,11 @@ struct Paged : World {
     worker().kv_pages_used = pages;
     step(report_of(inc()));
   }
+  void report_saturated(std::uint64_t values) {
+    WorkerReport report = report_of(inc());
+    report.kv_saturated_total = values;
+    step(report);
+  }
   std::size_t words() const { return sent<ReplicaLoaded>().size(); }
 };
 
@@ -31,6 +36,19 @@ TEST(MemoryReports, OC_POOL_3055_size_and_use_are_in_the_view_and_the_size_outli
   world.run(Duration::seconds(2));
   EXPECT_EQ(world.view().kv, (KvMemory{.page_tokens = 32, .pages_total = 100, .pages_used = 0}))
       << "a new life, which has told nothing yet";
+}
+
+TEST(MemoryReports, OC_NUM_1305_values_that_saturate_are_summed_over_the_lives_of_a_replica) {
+  Paged world;
+  world.report_saturated(4);
+  world.report_saturated(7);
+  EXPECT_EQ(world.view().kv_saturated_total, 7u);
+  world.die(world.inc(), 9);
+  EXPECT_EQ(world.view().kv_saturated_total, 7u);
+  world.run(Duration::seconds(2));
+  EXPECT_EQ(world.view().kv_saturated_total, 7u) << "the new life has counted none";
+  world.report_saturated(2);
+  EXPECT_EQ(world.view().kv_saturated_total, 9u);
 }
 
 TEST(MemoryReports, OC_POOL_3055_a_new_size_is_told_with_the_replica) {

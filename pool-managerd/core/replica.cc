@@ -52,6 +52,7 @@ void Replica::spawn(Instant now, Effects& out) {
   facts_.ready = false;
   facts_.load_progress = 0;
   facts_.load_failure.reset();
+  if (last_report_) kv_saturated_before_ += last_report_->kv_saturated_total;
   last_report_.reset();
   kv_.pages_used = 0;
   job_times_.restarted();
@@ -467,6 +468,7 @@ ReplicaView Replica::view(Instant now) const {
   view.facts = facts_;
   view.kv = kv_;
   view.kv.page_tokens = facts_.kv_page_tokens;
+  view.kv_saturated_total = kv_saturated_before_ + (last_report_ ? last_report_->kv_saturated_total : 0);
   view.last_error = last_error_ + (last_error_.empty() || not_replaced_.empty() ? "" : "; ") + not_replaced_;
   const bool only_stays = last_failure_ == FailureClass::none && !not_replaced_.empty();
   view.last_failure = only_stays ? FailureClass::not_replaced : last_failure_;

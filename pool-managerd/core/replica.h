@@ -155,7 +155,8 @@ class Replica {
   std::int64_t pid_ = 0;
   WorkerFacts facts_;
   std::optional<WorkerReport> last_report_;
-  KvMemory kv_;  // its size is kept between two lives, like facts_
+  KvMemory kv_;                            // its size is kept between two lives, like facts_
+  std::uint64_t kv_saturated_before_ = 0;  // of the lives that are over
   std::uint64_t reports_ = 0;
   JobTimes job_times_;
   std::uint32_t spawns_ = 0;

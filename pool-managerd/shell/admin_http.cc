@@ -64,7 +64,8 @@ void append_replica(std::string& out, const ReplicaView& view, const WorkerRepor
         .number("tokens_out_total", report->tokens_out_total)
         .number("kv_pages_used", report->kv_pages_used)
         .number("kv_pages_total", report->kv_pages_total)
-        .number("memory_used_bytes", report->memory_used_bytes);
+        .number("memory_used_bytes", report->memory_used_bytes)
+        .number("kv_saturated_total", report->kv_saturated_total);
   }
   json.close();
 }

@@ -93,6 +93,7 @@ void Probe::gone(const std::string& replica_id) {
   const auto kv = kv_series_.find(replica_id);
   if (kv != kv_series_.end()) metrics_.remove("kv_cache_usage_ratio", kv->second);
   kv_series_.erase(replica_id);
+  kv_saturated_.erase(replica_id);
   pools_.erase(pool);
 }
 
@@ -126,6 +127,10 @@ std::string Probe::text(Instant now) {
     const auto old = kv_series_.find(replica_id);
     if (old != kv_series_.end() && old->second != labels) metrics_.remove("kv_cache_usage_ratio", old->second);
     kv_series_[replica_id] = labels;
+    // OC-NUM-1305. A series at 0 says that it is counted.
+    std::uint64_t& counted = kv_saturated_[replica_id];
+    metrics_.add("kv_saturated_total", labels, static_cast<double>(view.kv_saturated_total - counted));
+    counted = view.kv_saturated_total;
     metrics_.set("kv_cache_usage_ratio", labels,
                  static_cast<double>(report->kv_pages_used) / static_cast<double>(report->kv_pages_total));
   }

@@ -225,6 +225,7 @@ WorkerReport parse_report(Incarnation inc, const v1::ControlReport& message) {
   report.kv_pages_used = message.kv_pages_used();
   report.kv_pages_total = message.kv_pages_total();
   report.memory_used_bytes = message.memory_used_bytes();
+  report.kv_saturated_total = message.kv_saturated_total();
   report.jobs_ended = message.jobs_ended();
   report.jobs_cut = message.jobs_cut();
   if (message.has_drain_left_ms()) {

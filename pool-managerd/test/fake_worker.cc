@@ -91,6 +91,10 @@ class ScriptedEngine final : public GenerationEngine {
       ++kept.index;
     }
     if (!job.canceled && yields && counts) ++counters_.tokens_out_total;
+    if (faults_.contains("saturates")) {
+      counters_.kv_pages_total = 10;
+      counters_.kv_saturated_total = 5;
+    }
     if (job.canceled && counts) ++counters_.canceled_total;
     lock.unlock();
     if (job.canceled) {

@@ -53,6 +53,17 @@ TEST(PoolManagerd, OC_ENGINE_1006_a_context_that_was_shrunk_stands_beside_the_on
   EXPECT_EQ(replica["ctx_wanted"], 8192);
 }
 
+TEST(PoolManagerd, OC_NUM_1305_values_that_saturate_are_a_metric_and_a_number_of_the_replica) {
+  ManagerProcess manager;
+  manager.script("saturates");
+  manager.start();
+  manager.wait_replica([](const json& r) { return r.value("kv_saturated_total", 0) == 5; });
+  const std::string labels = R"(engine="native",engine_version="fake",pool_id="p",replica_id="p-0")";
+  for (int look = 0; look < 2; ++look) {  // a look counts nothing
+    EXPECT_THAT(*manager.http_get("/metrics"), HasSubstr("kv_saturated_total{" + labels + "} 5\n"));
+  }
+}
+
 struct Fault {
   const char* name;
   const char* code;

@@ -62,8 +62,7 @@ struct BackendInfo {
   std::uint64_t weight_bytes = 0;
   std::uint64_t kv_bytes = 0;
   std::uint64_t scratch_bytes = 0;
-  std::uint64_t kv_saturated_total =
-      0;  // K and V values that were beyond f16 and stored as +-65504; 0 where not counted
+  std::uint64_t kv_saturated_total = 0;  // K and V values that were beyond f16 and stored as +-65504
 };
 
 // Not thread-safe: one engine thread calls it.

@@ -52,6 +52,7 @@ class RememberingBackend final : public Backend {
     BackendInfo out;
     out.name = "remembering";
     out.pages_total = pages_;
+    out.kv_saturated_total = kv_saturated;
     return out;
   }
   std::uint32_t rows_max() const override { return rows_max_; }
@@ -84,6 +85,7 @@ class RememberingBackend final : public Backend {
   }
 
   std::vector<std::uint32_t> rows_of_steps;
+  std::uint64_t kv_saturated = 0;  // what info() says; set it in before_step
   std::function<void()> before_step;
   std::int64_t fault_after_steps = std::numeric_limits<std::int64_t>::max();
   BackendFaultKind fault = BackendFaultKind::device_lost;

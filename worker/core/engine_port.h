@@ -81,6 +81,7 @@ struct EngineCounters {
   std::uint64_t cached_prompt_tokens_total = 0;  // prompt tokens that were not computed: shared pages held them
   std::uint64_t preemptions_total = 0;           // jobs whose pages were taken away for a while
   std::uint64_t canceled_total = 0;
+  std::uint64_t kv_saturated_total = 0;  // keys and values that were beyond binary16 (OC-NUM-1305)
   std::uint64_t kv_pages_used = 0;
   std::uint64_t kv_pages_total = 0;
   std::uint64_t memory_used_bytes = 0;

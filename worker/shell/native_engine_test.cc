@@ -219,6 +219,18 @@ TEST(NativeEngine, OC_POOL_3044_the_longest_step_is_predicted_before_there_is_on
   EXPECT_EQ(unmeasured.engine->counters().step_longest_ms, 3u);
 }
 
+TEST(NativeEngine, OC_NUM_1305_values_that_saturate_are_counted_with_the_step_they_came_in) {
+  Setup setup;
+  setup.prepare = [](RememberingBackend& backend) { backend.before_step = [&backend] { backend.kv_saturated += 3; }; };
+  World world(std::move(setup));
+  world.wait_ready();
+  EXPECT_EQ(world.engine->counters().kv_saturated_total, 0u);
+  world.submit(1, "hello", 2)->wait_end();
+  const EngineCounters counters = world.engine->counters();
+  EXPECT_EQ(counters.steps_done, 2u);
+  EXPECT_EQ(counters.kv_saturated_total, 3u * 3) << "the self-test's step is one too";
+}
+
 TEST(NativeEngine, messages_go_through_the_template_and_user_text_spells_no_control_token) {
   World world({.chat_template = "{% for m in messages %}{{ m.content + '<|im_end|>' }}{% endfor %}"});
   world.wait_ready();

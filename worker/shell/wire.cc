@@ -381,6 +381,7 @@ void write_counters(const EngineCounters& counters, v1::ControlReport* out) {
   out->set_memory_used_bytes(counters.memory_used_bytes);
   out->set_cached_prompt_tokens_total(counters.cached_prompt_tokens_total);
   out->set_preemptions_total(counters.preemptions_total);
+  out->set_kv_saturated_total(counters.kv_saturated_total);
 }
 
 }  // namespace orch::worker::wire
