@@ -52,6 +52,8 @@ TEST(Config, OC_CONFIG_6001_a_minimal_pool_document_takes_every_default) {
   EXPECT_EQ(p0.slots, 4u);
   EXPECT_EQ(p0.device, "auto");
   EXPECT_EQ(p0.isa, pool::Isa::auto_);
+  EXPECT_EQ(p0.speculation, pool::Speculation::off);
+  EXPECT_EQ(p0.memory_max_bytes, 0u);
   EXPECT_EQ(config->lease.ttl_ms, 15000u);
   EXPECT_EQ(config->restart.factor, 2u);
   EXPECT_EQ(config->stop.term_grace_ms, 5000u);
@@ -62,7 +64,7 @@ TEST(Config, OC_CONFIG_6001_every_key_can_be_set) {
       "state_dir: s\ngrpc: {listen: 'unix:/a'}\nhttp: {listen: '127.0.0.1:0'}\nlease: {ttl_ms: 300}\n"
       "pools:\n"
       "  - {id: a, engine: llamacpp, model: {name: x}, replicas: 2, slots: 8, ctx: 4096, device: 'vulkan:1', isa: "
-      "avx2,\n"
+      "avx2, speculation: on, memory_max_bytes: 1,\n"
       "     threads: 3, engine_url: 'http://127.0.0.1:9000', engine_key_file: k}\n"
       "  - {id: b, engine: mock, model: {name: y}, mock_script: z, device: "
       "'vulkan:01234567-89ab-cdef-0123-456789abcdef'}\n"
@@ -183,6 +185,8 @@ const std::vector<BadCase> bad_pool{
     {"bad_device_index", one_pool(good_pool + ", device: 'vulkan:999'"), "pools[0].device", "vulkan:INDEX (0..255)"},
     {"bad_isa", one_pool(good_pool + ", isa: sse"), "pools[0].isa", "auto, scalar, avx2, avx512vnni"},
     {"slots_zero", one_pool(good_pool + ", slots: 0"), "pools[0].slots", "1..64"},
+    {"speculation_a_flag", one_pool(good_pool + ", speculation: true"), "pools[0].speculation",
+     "must be one of on, off, is \"true\""},
     {"memory_negative", one_pool(good_pool + ", memory_max_bytes: -1"), "pools[0].memory_max_bytes",
      "must be an integer 0..1125899906842624, is \"-1\""},
     {"memory_a_word", one_pool(good_pool + ", memory_max_bytes: 4GiB"), "pools[0].memory_max_bytes",

@@ -105,6 +105,7 @@ std::vector<std::string> WorkerCommands::arguments(const SpawnWorker& what) cons
     add("--device", of->device);
     add("--isa", std::string(to_string(of->isa)));
     add("--threads", std::to_string(of->threads));
+    add("--speculation", std::string(to_string(of->speculation)));
     // OC-POOL-3065.
     if (of->memory_max_bytes != 0) {
       add("--memory-max-bytes", std::to_string(of->memory_max_bytes));

@@ -45,5 +45,14 @@ TEST(WorkerCommand, OC_POOL_3065_a_limit_is_handed_on_in_place_of_a_share) {
   EXPECT_EQ(flag_of(limited, "a", "--memory-sharers"), "-");
 }
 
+TEST(WorkerCommand, OC_ENGINE_1023_speculation_is_off_unless_the_pool_says_on) {
+  const std::string pool = "{id: a, engine: native, model: {name: m, path: f}";
+  EXPECT_EQ(flag_of(pool + "}", "a", "--speculation"), "off");
+  EXPECT_EQ(flag_of(pool + ", speculation: off}", "a", "--speculation"), "off");
+  EXPECT_EQ(flag_of(pool + ", speculation: on}", "a", "--speculation"), "on");
+  EXPECT_EQ(flag_of(pool + ", speculation: 'on'}", "a", "--speculation"), "on");
+  EXPECT_EQ(flag_of("{id: a, engine: mock, model: {name: m}, speculation: on}", "a", "--speculation"), "-");
+}
+
 }  // namespace
 }  // namespace orch::pool
