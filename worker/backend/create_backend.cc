@@ -8,6 +8,7 @@
 #include "worker/cpu/cpu_backend.h"
 #include "worker/cpu/self_test.h"
 #include "worker/cpu/thread_pool.h"
+#include "worker/model/host_memory.h"
 #ifdef ORCH_WITH_VULKAN
 #include "worker/vulkan/device_list.h"
 #include "worker/vulkan/vulkan_backend.h"

@@ -5,6 +5,7 @@
 
 #include "worker/cpu/cpu_backend.h"
 #include "worker/cpu/mutants.h"
+#include "worker/model/host_memory.h"
 
 namespace orch::worker {
 namespace {

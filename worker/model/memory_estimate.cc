@@ -1,8 +1,6 @@
 #include "worker/model/memory_estimate.h"
 
 #include <algorithm>
-#include <fstream>
-#include <optional>
 #include <sstream>
 
 #include "common/grammar/limits.h"
@@ -51,20 +49,6 @@ MemoryEstimate at_context(const ModelConfig& config, std::uint64_t weight_bytes,
   estimate.constraint_bytes = grammar::kConstraintBytesMax;
   estimate.scratch_bytes = scratch ? scratch(context) : scratch_bytes(config, context);
   return estimate;
-}
-
-std::optional<std::uint64_t> read_number(const char* path) {
-  std::ifstream in(path);
-  std::uint64_t value = 0;
-  if (in >> value) return value;
-  return std::nullopt;  // absent, or "max"
-}
-
-std::optional<std::uint64_t> cgroup_rest() {
-  const auto max = read_number("/sys/fs/cgroup/memory.max");
-  const auto current = read_number("/sys/fs/cgroup/memory.current");
-  if (!max || !current) return std::nullopt;
-  return *max > *current ? *max - *current : 0;
 }
 
 }  // namespace
@@ -125,23 +109,6 @@ std::string describe(const MemoryEstimate& estimate) {
   if (estimate.share_bytes < estimate.budget_bytes) out << ", share " << mebibytes(estimate.share_bytes);
   if (estimate.shrunk()) out << "; context shrunk from " << estimate.context_wanted;
   return out.str();
-}
-
-std::uint64_t available_memory_bytes() {
-  std::uint64_t available = 0;
-  std::ifstream in("/proc/meminfo");
-  std::string key;
-  std::uint64_t kib = 0;
-  std::string unit;
-  while (in >> key >> kib >> unit) {
-    if (key == "MemAvailable:") {
-      available = kib * 1024;
-      break;
-    }
-  }
-  const auto rest = cgroup_rest();
-  if (rest && (available == 0 || *rest < available)) available = *rest;
-  return available;
 }
 
 std::uint64_t repacked_weight_bytes(const GgufFile& file) {

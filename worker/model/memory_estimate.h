@@ -49,9 +49,6 @@ Result<MemoryEstimate, ModelError> estimate_memory(const ModelConfig& config, st
 // One line for logs, `doctor` and --estimate.
 std::string describe(const MemoryEstimate& estimate);
 
-// Memory this process may still take: the smaller of MemAvailable and the cgroup's rest. 0 when neither can be read.
-std::uint64_t available_memory_bytes();
-
 // Weight bytes after the repack, from the tensor list alone.
 std::uint64_t repacked_weight_bytes(const GgufFile& file);
 

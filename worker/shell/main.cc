@@ -19,6 +19,7 @@
 #include "common/runtime/log.h"
 #include "worker/backend/create_backend.h"
 #include "worker/cpu/thread_pool.h"
+#include "worker/model/host_memory.h"
 #include "worker/shell/native_engine.h"
 #include "worker/shell/native_model.h"
 #include "worker/shell/one_shot.h"
