@@ -99,22 +99,15 @@ ModelError from_vulkan(const VulkanError& error) {
   return refused("device", error.message, ModelErrorKind::device_unavailable);
 }
 
-// OC-DEVICE-1010: the heap of an integrated or software device is the host's memory, whoever has it by now.
-std::uint64_t free_bytes_of(const VulkanDeviceEntry& device) {
-  const bool of_host = device.software || device.type == "integrated-gpu";
-  const std::uint64_t host = of_host ? available_memory_bytes() : 0;
-  return host != 0 ? std::min(host, device.memory_bytes) : device.memory_bytes;
-}
-
 Result<LoadedBackend, ModelError> create_on_vulkan(const GgufFile& file, const BackendOptions& options,
                                                    const VulkanDeviceEntry& device,
                                                    const std::function<void(float)>& progress) {
   LoadedBackend loaded;
   ORCH_TRY(config, read_model_config(file));
   loaded.config = config;
-  ORCH_TRY(memory,
-           estimate_memory(config, vulkan_weight_bytes(file), options, memory_budget(free_bytes_of(device), options),
-                           [&](std::uint32_t context) { return vulkan_scratch_bytes(file, config, context); }));
+  ORCH_TRY(memory, estimate_memory(config, vulkan_weight_bytes(file), options,
+                                   memory_budget(free_of_device(device, available_memory_bytes()), options),
+                                   [&](std::uint32_t context) { return vulkan_scratch_bytes(file, config, context); }));
   loaded.memory = memory;
   auto model = load_model(file, progress, options.threads != 0 ? options.threads : cpu::usable_cores());
   if (!model.ok()) return Err{model.error()};

@@ -19,6 +19,7 @@ struct VulkanDeviceEntry {
   std::string driver;              // name and version as the driver gives them
   std::string type;                // discrete-gpu | integrated-gpu | virtual-gpu | cpu | other
   std::uint64_t memory_bytes = 0;  // the largest device-local heap
+  std::uint64_t free_bytes = 0;    // of it, as the driver says (OC-DEVICE-1013); all of it where it says nothing
   std::uint32_t subgroup_size = 0;
   bool software = false;        // runs on the CPU: never picked automatically
   std::string excluded_reason;  // empty: can serve when asked for
@@ -36,6 +37,11 @@ struct VulkanSelection {
   std::string uuid;  // 32 hex digits or empty
   SoftwareDevices software = SoftwareDevices::refuse;
 };
+
+// OC-DEVICE-1013. What a heap's budget leaves beside what this process holds of it. Budget 0: the driver tells none.
+std::uint64_t free_of_heap(std::uint64_t size, std::uint64_t budget, std::uint64_t usage);
+// OC-DEVICE-1010: the heap of an integrated or software device is the host's memory, whoever has it by now. 0: unknown.
+std::uint64_t free_of_device(const VulkanDeviceEntry& device, std::uint64_t host_free);
 
 // OC-DEVICE-1011: discrete before integrated before others before software, then by index, which no two have in common.
 bool goes_before(const VulkanDeviceEntry& one, const VulkanDeviceEntry& other);

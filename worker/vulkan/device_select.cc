@@ -34,6 +34,18 @@ int rank(const VulkanDeviceEntry& device) {
 
 }  // namespace
 
+std::uint64_t free_of_heap(std::uint64_t size, std::uint64_t budget, std::uint64_t usage) {
+  if (budget == 0) return size;
+  const std::uint64_t allowed = std::min(size, budget);
+  return std::max<std::uint64_t>(1, allowed - std::min(allowed, usage));  // 0 would say that nothing is known
+}
+
+std::uint64_t free_of_device(const VulkanDeviceEntry& device, std::uint64_t host_free) {
+  const bool of_host = device.software || device.type == "integrated-gpu";
+  if (!of_host || host_free == 0) return device.free_bytes;
+  return device.free_bytes == 0 ? host_free : std::min(host_free, device.free_bytes);
+}
+
 bool goes_before(const VulkanDeviceEntry& one, const VulkanDeviceEntry& other) {
   return std::pair(rank(one), one.index) < std::pair(rank(other), other.index);
 }

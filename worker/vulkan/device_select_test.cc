@@ -81,6 +81,29 @@ TEST(VulkanSelect, OC_DEVICE_1011_the_order_is_total) {
   }
 }
 
+TEST(VulkanMemory, OC_DEVICE_1013_what_the_driver_leaves_is_free_and_without_its_word_the_heap) {
+  EXPECT_EQ(free_of_heap(1000, 0, 0), 1000U) << "no extension";
+  EXPECT_EQ(free_of_heap(1000, 600, 0), 600U) << "others hold the rest";
+  EXPECT_EQ(free_of_heap(1000, 600, 100), 500U);
+  EXPECT_EQ(free_of_heap(1000, 5000, 100), 900U) << "no more than there is";
+  EXPECT_EQ(free_of_heap(1000, 600, 700), 1U) << "full, not unknown";
+}
+
+TEST(VulkanMemory, OC_DEVICE_1010_a_device_in_the_hosts_memory_has_no_more_than_the_host) {
+  VulkanDeviceEntry device = entry_of(0, "discrete-gpu");
+  device.free_bytes = 700;
+  EXPECT_EQ(free_of_device(device, 300), 700U);
+  for (const char* type : {"integrated-gpu", "cpu"}) {
+    device = entry_of(0, type);
+    device.free_bytes = 700;
+    EXPECT_EQ(free_of_device(device, 300), 300U) << type;
+    EXPECT_EQ(free_of_device(device, 900), 700U) << type;
+    EXPECT_EQ(free_of_device(device, 0), 700U) << type << ": nothing is known of the host";
+    device.free_bytes = 0;
+    EXPECT_EQ(free_of_device(device, 300), 300U) << type;
+  }
+}
+
 TEST(VulkanSelect, OC_ENGINE_1007_an_excluded_device_is_refused_with_its_reason) {
   const std::vector<VulkanDeviceEntry> devices{entry(0, false, "no compute queue"), entry(1, false)};
   const auto refused = select_vulkan_device(devices, by_index(0));

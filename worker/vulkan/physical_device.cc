@@ -1,6 +1,7 @@
 #include "worker/vulkan/physical_device.h"
 
 #include <algorithm>
+#include <cstring>
 #include <vector>
 
 namespace orch::worker::vulkan {
@@ -49,14 +50,30 @@ std::optional<std::uint32_t> compute_family(VkPhysicalDevice device) {
   return any;
 }
 
-std::uint64_t largest_local_heap(const VkPhysicalDeviceMemoryProperties& memory) {
-  std::uint64_t bytes = 0;
-  for (std::uint32_t i = 0; i < memory.memoryHeapCount; ++i) {
-    if ((memory.memoryHeaps[i].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) != 0) {
-      bytes = std::max<std::uint64_t>(bytes, memory.memoryHeaps[i].size);
-    }
+bool has_extension(VkPhysicalDevice device, const char* name) {
+  std::uint32_t count = 0;
+  vkEnumerateDeviceExtensionProperties(device, nullptr, &count, nullptr);
+  std::vector<VkExtensionProperties> extensions(count);
+  vkEnumerateDeviceExtensionProperties(device, nullptr, &count, extensions.data());
+  return std::any_of(extensions.begin(), extensions.begin() + count,
+                     [name](const auto& each) { return std::strcmp(each.extensionName, name) == 0; });
+}
+
+// Size of the largest device-local heap, and what of it is free.
+void read_memory(VkPhysicalDevice device, PhysicalDeviceFacts& facts) {
+  VkPhysicalDeviceMemoryBudgetPropertiesEXT budget{};
+  budget.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_BUDGET_PROPERTIES_EXT;
+  VkPhysicalDeviceMemoryProperties2 memory{};
+  memory.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2;
+  if (has_extension(device, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME)) memory.pNext = &budget;
+  vkGetPhysicalDeviceMemoryProperties2(device, &memory);
+  facts.memory = memory.memoryProperties;
+  for (std::uint32_t i = 0; i < facts.memory.memoryHeapCount; ++i) {
+    const VkMemoryHeap& heap = facts.memory.memoryHeaps[i];
+    if ((heap.flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) == 0 || heap.size <= facts.entry.memory_bytes) continue;
+    facts.entry.memory_bytes = heap.size;
+    facts.entry.free_bytes = free_of_heap(heap.size, budget.heapBudget[i], budget.heapUsage[i]);
   }
-  return bytes;
 }
 
 }  // namespace
@@ -77,7 +94,11 @@ PhysicalDeviceFacts inspect(VkPhysicalDevice device, std::uint32_t index) {
     properties.pNext = &properties11;
     vkGetPhysicalDeviceProperties2(device, &properties);
   }
-  vkGetPhysicalDeviceMemoryProperties(device, &facts.memory);
+  if (properties.properties.apiVersion >= VK_API_VERSION_1_1) {
+    read_memory(device, facts);
+  } else {  // excluded below
+    vkGetPhysicalDeviceMemoryProperties(device, &facts.memory);
+  }
 
   VulkanDeviceEntry& entry = facts.entry;
   entry.index = index;
@@ -87,7 +108,6 @@ PhysicalDeviceFacts inspect(VkPhysicalDevice device, std::uint32_t index) {
   entry.name = properties.properties.deviceName;
   entry.driver = std::string(properties12.driverName) + " " + properties12.driverInfo;
   entry.type = type_name(properties.properties.deviceType);
-  entry.memory_bytes = largest_local_heap(facts.memory);
   entry.subgroup_size = properties11.subgroupSize;
   entry.software = properties.properties.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU;
   facts.rte_float32 = properties12.shaderRoundingModeRTEFloat32 == VK_TRUE;
