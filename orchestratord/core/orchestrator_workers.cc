@@ -306,9 +306,10 @@ void Orchestrator::on(const DispatchFinished& event) {
     stopped(event.dispatch);
   }
   if (job == nullptr) return;
-  note_served(*job, event, replica);
   job->prompt_tokens = event.prompt_tokens;
-  note_input(*job, event.prompt_tokens, std::max(job->cached_prompt_tokens, event.cached_prompt_tokens));
+  job->cached_prompt_tokens = std::max(job->cached_prompt_tokens, event.cached_prompt_tokens);  // OC-ENGINE-1026
+  note_served(*job, event, replica);
+  note_input(*job, event.prompt_tokens, job->cached_prompt_tokens);
   if (event.completion_tokens > job->meter.output_seen)
     note_output(*job, event.completion_tokens - job->meter.output_seen);
   EndEvent ended{event.reason,    event.prompt_tokens, event.completion_tokens,

@@ -206,6 +206,24 @@ TEST(Dispatching, an_outcome_that_no_stream_may_carry_becomes_internal) {
 
 // --- L10 and order ---
 
+// It is told at the start and at the end; between them the prompt is read on.
+TEST(Tokens, OC_ENGINE_1026_what_a_worker_found_of_a_prompt_is_what_it_says_last) {
+  for (const auto& [at_start, at_end, counted] : {std::tuple{2u, 6u, 6u}, {2u, 2u, 2u}, {4u, 0u, 4u}}) {
+    Bench bench;
+    bench.ready(1);
+    bench.submit(spec_of(1));
+    const Dispatch& call = bench.dispatches.at(0);
+    bench.step(DispatchStarted{call.dispatch, call.fence, 7, at_start});
+    DispatchFinished end;
+    end.dispatch = call.dispatch;
+    end.fence = call.fence;
+    end.prompt_tokens = 7;
+    end.cached_prompt_tokens = at_end;
+    bench.step(end);
+    EXPECT_EQ(bench.ends.at(0).cached_tokens_in, counted);
+  }
+}
+
 TEST(Tokens, L10_of_another_fence_or_attempt_change_nothing) {
   Bench bench;
   bench.ready(1);

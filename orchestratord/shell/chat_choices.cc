@@ -95,11 +95,11 @@ class ChatAnswer {
     ended_[choice] = true;
     choices_[choice].reason = end.reason;
     choices_[choice].with_log_probs = setup_.identity.with_log_probs;
-    // One prompt, computed for the first choice; what the others wrote is added.
-    if (choice == 0) {
-      usage_.prompt_tokens = end.prompt_tokens;
+    // One prompt; what one choice computed of it, others find, and it was not there before (OC-OAI-1011).
+    const bool first = std::count(ended_.begin(), ended_.end(), true) == 1;
+    usage_.prompt_tokens = end.prompt_tokens;
+    if (first || end.cached_prompt_tokens < usage_.cached_prompt_tokens)
       usage_.cached_prompt_tokens = end.cached_prompt_tokens;
-    }
     usage_.completion_tokens += end.tokens_out;
     const bool last = std::all_of(ended_.begin(), ended_.end(), [](bool each) { return each; });
     over_ = last;

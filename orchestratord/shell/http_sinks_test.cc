@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
 #include <vector>
@@ -247,6 +248,34 @@ TEST(ChatChoices, OC_BUDGET_1005_the_head_says_what_is_left_of_the_budgets) {
       EXPECT_EQ(exchange->header("X-Budget-Tokens-Remaining"), "40") << stream << waits;
       EXPECT_EQ(left, 39) << stream << waits;
     }
+  }
+}
+
+// The choice that computed the prompt for the others need not be the first one, nor end first.
+TEST(ChatChoices, OC_OAI_1011_what_one_choice_computed_for_the_others_was_not_cached) {
+  const std::vector<std::uint32_t> found = {96, 32, 96};
+  for (const std::uint32_t last : {0u, 1u, 2u}) {
+    const auto exchange = std::make_shared<RecordingExchange>();
+    ChatChoicesSetup setup;
+    setup.exchange = exchange;
+    setup.limits = kLimits;
+    setup.identity = {"chatcmpl-1", "m", 3};
+    setup.choices = 3;
+    setup.abandon = [](std::uint32_t) {};
+    const auto sinks = make_chat_choice_sinks(std::move(setup));
+    for (std::uint32_t turn = 1; turn <= 3; ++turn) {
+      const std::uint32_t choice = (last + turn) % 3;
+      sinks[choice]->served_by(native_cpu());
+      EndEvent end;
+      end.prompt_tokens = 100;
+      end.tokens_out = 4;
+      end.cached_prompt_tokens = found[choice];
+      EXPECT_EQ(sinks[choice]->event({3, end}), ReaderSink::Took::ok);
+    }
+    const auto usage = nlohmann::json::parse(exchange->head.body)["usage"];
+    EXPECT_EQ(usage["prompt_tokens"], 100);
+    EXPECT_EQ(usage["completion_tokens"], 12);
+    EXPECT_EQ(usage["prompt_tokens_details"]["cached_tokens"], 32) << last;
   }
 }
 

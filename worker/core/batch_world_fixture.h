@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/base/prng.h"
 #include "worker/core/batch_fixture.h"
 #include "worker/core/generation_batch.h"
 
@@ -28,6 +29,29 @@ inline SequenceRequest request(std::uint64_t number, std::string_view prompt, st
   return out;
 }
 
+inline std::string text_of(std::size_t length, std::uint64_t seed) {
+  Prng prng(seed);
+  std::string out;
+  for (std::size_t i = 0; i < length; ++i) out.push_back(static_cast<char>('a' + prng.below(26)));
+  return out;
+}
+
+inline SequenceRequest of_tenant(SequenceRequest what, std::string tenant) {
+  what.tenant = std::move(tenant);
+  return what;
+}
+
+// Everything that can be asked for at once.
+inline SequenceRequest rich(std::uint64_t number, std::string_view prompt, std::uint32_t max_tokens) {
+  SequenceRequest out = request(number, prompt, max_tokens, 1.0F);
+  out.sampling.repetition_penalty = 1.2F;
+  out.sampling.frequency_penalty = 0.3F;
+  out.sampling.presence_penalty = -0.2F;
+  out.sampling.logit_bias = {{40, 1.5F}, {41, -100.0F}};
+  out.log_probs = 3;
+  return out;
+}
+
 struct Answer {
   std::vector<TokenId> ids;
   std::string text;
@@ -38,6 +62,16 @@ struct Answer {
   std::optional<EmbedResult> embedded;
   std::optional<EngineFailure> failure;
 };
+
+inline void expect_same(const Answer& got, const Answer& expected) {
+  EXPECT_EQ(got.ids, expected.ids);
+  EXPECT_EQ(got.text, expected.text);
+  EXPECT_EQ(got.scores, expected.scores);
+  EXPECT_EQ(got.prompt_scores, expected.prompt_scores);
+  EXPECT_EQ(got.result.has_value(), expected.result.has_value());
+  EXPECT_EQ(got.embedded.has_value(), expected.embedded.has_value());
+  if (got.embedded && expected.embedded) EXPECT_EQ(got.embedded->embedding, expected.embedded->embedding);
+}
 
 struct World {
   explicit World(BatchLimits given = {}, RememberingBackend::Script script = {})
@@ -62,6 +96,9 @@ struct World {
   }
   bool step() {
     if (!batch.plan()) return false;
+    for (const BatchStart& start : batch.starts()) {
+      EXPECT_TRUE(started.emplace(start.id, start.cached_prompt_tokens).second) << "told twice";
+    }
     std::vector<float> logits(std::size_t{batch.logit_rows()} * kVocabulary);
     std::vector<float> hidden(std::size_t{batch.hidden_rows()} * kHidden);
     EXPECT_TRUE(backend.step(batch.input(), {logits, hidden}).ok());
@@ -106,7 +143,8 @@ struct World {
   std::vector<BatchEvent> events;
   std::map<DispatchId, Answer> answers;
   std::map<DispatchId, std::size_t> first_index;
-  std::uint32_t cached = 0;  // prompt tokens the last admitted job found in shared pages
+  std::map<DispatchId, std::uint32_t> started;  // with so many prompt tokens found
+  std::uint32_t cached = 0;                     // prompt tokens the last admitted job found in shared pages
 };
 
 inline Answer alone(const SequenceRequest& what) {

@@ -139,6 +139,7 @@ struct GeneratedTokens {
 class GenerationSink {
  public:
   virtual ~GenerationSink() = default;
+  // Its computation begins. What is found from then on is in the result alone.
   virtual void started(std::uint32_t prompt_tokens, std::uint32_t cached_prompt_tokens) = 0;
   // Before any tokens, when asked for: one entry per prompt token from the second on, in parts, in order.
   // NOLINTNEXTLINE(performance-unnecessary-value-param): who overrides it keeps what it gets

@@ -45,8 +45,8 @@ Result<std::uint32_t, EngineFailure> GenerationBatch::admit(SequenceRequest requ
   if (request.draws() && slots_used() >= limits_.slots) {
     return Err{failure(Outcome::SLOT_BUSY, "all " + std::to_string(limits_.slots) + " slots are busy")};
   }
-  PageKeys keys(limits_.scope, request.tenant);
-  Run run{Sequence(std::move(request), tokenizer_), std::move(keys), now};
+  SequencePages pages(limits_.scope, request.tenant);
+  Run run{Sequence(std::move(request), tokenizer_), std::move(pages), now};
   if (!run.sequence.resume_allowed()) {
     return Err{
         failure(Outcome::INVALID_PARAMS, "the constraint of the output does not allow the resume_ids", "resume_ids")};
@@ -61,9 +61,7 @@ Result<std::uint32_t, EngineFailure> GenerationBatch::admit(SequenceRequest requ
                                               " KV pages are needed, " + std::to_string(pool_.pages_available()) +
                                               " of " + std::to_string(pool_.pages_total()) + " are free")};
   }
-  run.cached_prompt = std::min(run.sequence.fed(), run.sequence.prompt_tokens());
   counts_.prompt_tokens += run.sequence.prompt_tokens();
-  counts_.cached_prompt_tokens += run.cached_prompt;
   const std::uint32_t cached = run.cached_prompt;
   runs_.push_back(std::move(run));
   return cached;
@@ -84,61 +82,8 @@ std::uint32_t GenerationBatch::seated() const {
       std::count_if(runs_.begin(), runs_.end(), [](const Run& run) { return run.seated; }));
 }
 
-// All or nothing: pages for every token so far and the next one, and one that each seated sequence can grow by, so that
-// a newcomer does not push out the one before it at once.
-bool GenerationBatch::seat(Run& run) {
-  Sequence& sequence = run.sequence;
-  // The last token is always computed: its logits are what is drawn from. So is what is to be scored or pooled.
-  std::uint32_t sharable = std::min(sequence.tokens() - 1, sequence.next_hidden());
-  if (sequence.scores_prompt()) sharable = std::min(sharable, sequence.next_to_score() - 1);
-  if (!limits_.share_prefixes) sharable = 0;
-  for (std::uint32_t page = 0; (page + 1) * kPageTokens <= sharable; ++page) {
-    const auto found = pool_.acquire(run.keys.key(page, [&](std::uint32_t at) { return sequence.token_at(at); }));
-    if (!found) break;
-    run.table.pages.push_back(*found);
-  }
-  const auto shared = static_cast<std::uint32_t>(run.table.pages.size());
-  run.table.length = shared * kPageTokens;
-  const std::uint32_t wanted = pages_for(sequence.tokens() + 1) - shared;
-  if (wanted + seated() > pool_.pages_available() || !extend(pool_, run.table, sequence.tokens() + 1)) {
-    free_table(pool_, run.table);
-    return false;
-  }
-  run.seated = true;
-  run.published = shared;
-  sequence.set_fed(run.table.pages.empty() ? 0 : shared * kPageTokens);
-  return true;
-}
-
-void GenerationBatch::unseat(Run& run) {
-  free_table(pool_, run.table);
-  run.seated = false;
-  run.published = 0;
-  run.sequence.set_fed(0);
-  ++counts_.preemptions;
-}
-
-bool GenerationBatch::preempt(const DispatchId& id) {
-  const auto run = find(id);
-  if (run == runs_.end() || !run->seated) return false;
-  unseat(*run);
-  return true;
-}
-
-// Pages for `length` tokens, at the cost of younger sequences. False: the run itself was the youngest and waits now.
-bool GenerationBatch::grow(Runs::iterator run, std::uint32_t length) {
-  while (!extend(pool_, run->table, length)) {
-    auto victim = std::prev(runs_.end());
-    while (victim != run && !victim->seated) --victim;
-    ORCH_CHECK(victim != run || seated() > 1);  // alone every sequence fits
-    unseat(*victim);
-    if (victim == run) return false;
-  }
-  return true;
-}
-
 GenerationBatch::Runs::iterator GenerationBatch::drop(Runs::iterator run) {
-  free_table(pool_, run->table);
+  free_table(pool_, run->pages.table);
   return runs_.erase(run);
 }
 
@@ -175,7 +120,7 @@ void GenerationBatch::fail_all(const EngineFailure& why, std::vector<BatchEvent>
 // Within the pages that the sequence has and the tokens it may still draw.
 void GenerationBatch::draft(Run& run, std::uint32_t room) const {
   const Sequence& sequence = run.sequence;
-  const auto written = static_cast<std::uint32_t>(run.table.pages.size()) * kPageTokens;
+  const auto written = static_cast<std::uint32_t>(run.pages.table.pages.size()) * kPageTokens;
   const std::uint32_t count = std::min({limits_.draft_tokens_max, run.drafts.allowed(), room,
                                         written - sequence.tokens(), sequence.tokens_max() - sequence.tokens() - 1});
   if (count > 0) run.draft = looked_up(sequence.all(), count);
@@ -195,7 +140,7 @@ void GenerationBatch::settle_draft(Run& run) {
 void GenerationBatch::add_rows(Runs::iterator run, std::uint32_t count) {
   const Sequence& sequence = run->sequence;
   const auto table = static_cast<SequenceIndex>(tables_.size());
-  tables_.push_back(run->table.pages);
+  tables_.push_back(run->pages.table.pages);
   for (std::uint32_t i = 0; i < count; ++i) {
     const std::uint32_t position = sequence.fed() + i;
     const bool scored =
@@ -213,6 +158,8 @@ void GenerationBatch::add_rows(Runs::iterator run, std::uint32_t count) {
     wanted_.push_back({run, position++, token});
   }
   run->planned = count;
+  if (std::exchange(run->started, true)) return;
+  starts_.push_back({sequence.request().id, sequence.prompt_tokens(), run->cached_prompt});
 }
 
 bool GenerationBatch::plan() {
@@ -220,12 +167,17 @@ bool GenerationBatch::plan() {
   tables_.clear();
   wanted_.clear();
   hidden_.clear();
+  starts_.clear();
+  coming_.clear();
   bool may_seat = true;  // in order: nobody overtakes one that waits for pages
   std::uint32_t decoding = 0;
   for (Run& run : runs_) {
     run.planned = 0;
     run.draft.clear();
-    if (!run.seated) may_seat = may_seat && seat(run);
+    if (run.seated)
+      find_more(run);
+    else
+      may_seat = may_seat && seat(run);
     if (run.seated && decodes(run.sequence)) ++decoding;
   }
   // rows_max >= slots, so decoding rows always fit.
@@ -235,8 +187,12 @@ bool GenerationBatch::plan() {
     const bool one = decodes(run->sequence);
     std::uint32_t count = one ? 1 : std::min(run->sequence.pending(), feed_budget);
     if (run->sequence.scores_prompt()) count = std::min(count, kScoredRowsMax);
+    if (!one && waits(*run, count)) continue;
     if (count == 0 || !grow(run, run->sequence.fed() + count)) continue;
-    if (!one) feed_budget -= count;
+    if (!one) {
+      feed_budget -= count;
+      if (limits_.share_prefixes) coming_.add(run->pages, run->sequence, count);
+    }
     if (one && decoding <= kDraftingSequencesMax && decoding == seated()) draft(*run, feed_budget / decoding);
     add_rows(run, count);
   }
@@ -250,22 +206,15 @@ std::vector<std::pair<DispatchId, std::uint32_t>> GenerationBatch::logit_owners(
   return out;
 }
 
-// Only what the backend has written whole may be found by others.
-void GenerationBatch::publish_full_pages(Run& run) {
-  if (!limits_.share_prefixes) return;
-  const std::uint32_t full = run.sequence.fed() / kPageTokens;
-  for (; run.published < full; ++run.published) {
-    const PageKey& key = run.keys.key(run.published, [&](std::uint32_t at) { return run.sequence.token_at(at); });
-    pool_.publish(run.table.pages[run.published], key);
-  }
-}
-
 void GenerationBatch::complete(std::span<const float> logits, std::span<const float> hidden, Instant now,
                                std::vector<BatchEvent>& out) {
   const std::size_t vocabulary = limits_.vocabulary;
   ORCH_CHECK(logits.size() == wanted_.size() * vocabulary && hidden.size() == hidden_.size() * limits_.embedding);
   counts_.tokens_fed += rows_.size();
-  for (Run& run : runs_) run.sequence.mark_fed(std::exchange(run.planned, 0));
+  for (Run& run : runs_) {
+    run.sequence.mark_fed(std::exchange(run.planned, 0));
+    run.known_prompt = std::max(run.known_prompt, std::min(run.sequence.fed(), run.sequence.prompt_tokens()));
+  }
   for (std::size_t i = 0; i < wanted_.size(); ++i) {
     Run& run = *wanted_[i].run;
     if (run.over || !was_drawn(wanted_[i])) continue;
@@ -274,7 +223,7 @@ void GenerationBatch::complete(std::span<const float> logits, std::span<const fl
   wanted_.clear();
   for (Run& run : runs_) {
     settle_draft(run);
-    if (run.seated) publish_full_pages(run);
+    if (run.seated && limits_.share_prefixes) publish_full_pages(pool_, run.pages, run.sequence);
   }
   take_hidden(hidden, out);
   for (auto run = runs_.begin(); run != runs_.end();) run = run->over ? drop(run) : std::next(run);
@@ -339,7 +288,7 @@ void GenerationBatch::take_labels(const Run& run, std::span<const float> logits,
         {request.id, failure(Outcome::NUMERIC_FAULT, "a logit at position " + where + " is not finite")});
   }
   const LogProbs row(logits);
-  BatchLabelScores scores;
+  BatchLabelScores scores{.log_probabilities = {}, .cached_prompt_tokens = run.cached_prompt};
   for (const TokenId label : request.labels) scores.log_probabilities.push_back(row.log_probability(label));
   out.push_back({request.id, std::move(scores)});
 }

@@ -3,10 +3,11 @@
 // that is decoding and, within the row budget, prompt rows of those still being fed, oldest first.
 //
 // Pages (OC-ENGINE-1015 to OC-ENGINE-1018). A sequence is seated when it has pages for all its tokens and one more;
-// full pages of equal prefixes of its tenant are shared, not computed again. It takes further pages as it grows. When
-// none is left the youngest seated sequence gives up its pages and waits, keeping its slot and its place: it is fed
-// again later, from what of its pages is still there, and draws what it would have drawn. The oldest never waits for
-// anybody, and every sequence alone fits, so that something always moves.
+// full pages of equal prefixes of its tenant are shared, not computed again, also those that are filled while it is fed
+// (OC-ENGINE-1026). It takes further pages as it grows. When none is left the youngest seated sequence gives up its
+// pages and waits, keeping its slot and its place: it is fed again later, from what of its pages is still there, and
+// draws what it would have drawn. The oldest never waits for anybody, and every sequence alone fits, so that something
+// always moves.
 //
 // Drafts (OC-ENGINE-1023). Where few sequences decode, rows of tokens that may come next go along with the last one. A
 // draft's row counts only if its token is the one that was drawn at its place; what else it wrote into pages that the
@@ -25,10 +26,10 @@
 #include "worker/core/backend.h"
 #include "worker/core/engine_port.h"
 #include "worker/core/kv_pages.h"
-#include "worker/core/page_keys.h"
 #include "worker/core/prompt_lookup.h"
 #include "worker/core/sampler.h"
 #include "worker/core/sequence.h"
+#include "worker/core/sequence_pages.h"
 
 namespace orch::worker {
 
@@ -53,6 +54,14 @@ struct BatchPromptScores {
 // Terminal of a sequence with labels: their log-probabilities, in the order asked for.
 struct BatchLabelScores {
   std::vector<double> log_probabilities;
+  std::uint32_t cached_prompt_tokens = 0;
+};
+
+// A sequence whose first rows are in the step.
+struct BatchStart {
+  DispatchId id;
+  std::uint32_t prompt_tokens = 0;
+  std::uint32_t cached_prompt_tokens = 0;
 };
 
 struct BatchEvent {
@@ -81,7 +90,7 @@ class GenerationBatch {
                                      const Tokenizer& tokenizer);
 
   // Takes a slot and pages, or says why not (CONTEXT_OVERFLOW, INVALID_PARAMS, SLOT_BUSY, NO_PAGES, DUPLICATE_ATTEMPT).
-  // A sequence that is complete already ends in the next events. The value: prompt tokens that need not be computed.
+  // A sequence that is complete already ends in the next events. The value: prompt tokens that are found at once.
   Result<std::uint32_t, EngineFailure> admit(SequenceRequest request, Instant now, std::vector<BatchEvent>& out);
 
   bool cancel(const DispatchId& id, std::vector<BatchEvent>& out);
@@ -93,6 +102,8 @@ class GenerationBatch {
   // Builds the next step; false: nothing runs. The input stays valid until the next call of a non-const method.
   bool plan();
   StepInput input() const { return {rows_, tables_}; }
+  // Who begins with this step, each sequence once.
+  const std::vector<BatchStart>& starts() const { return starts_; }
   std::uint32_t logit_rows() const { return static_cast<std::uint32_t>(wanted_.size()); }
   // The job and the position that each logit row belongs to, in order.
   std::vector<std::pair<DispatchId, std::uint32_t>> logit_owners() const;
@@ -111,12 +122,13 @@ class GenerationBatch {
  private:
   struct Run {
     Sequence sequence;
-    PageKeys keys;
+    SequencePages pages;
     Instant admitted;
-    PageTable table{};
     bool seated = false;
-    std::uint32_t published = 0;  // pages of the table that have their keys
-    std::uint32_t cached_prompt = 0;
+    bool started = false;
+    bool waited = false;              // left out of the last step for pages that were filled in it
+    std::uint32_t known_prompt = 0;   // prompt tokens that were ever fed
+    std::uint32_t cached_prompt = 0;  // of them, those that were found
     Instant first_token = Instant::never();
     std::uint32_t planned = 0;     // rows of the step being built, the draft's not counted
     std::vector<TokenId> draft{};  // fed behind the last token in this step
@@ -136,7 +148,10 @@ class GenerationBatch {
   bool seat(Run& run);
   bool grow(Runs::iterator run, std::uint32_t length);
   void unseat(Run& run);
-  void publish_full_pages(Run& run);
+  void free_pages(Run& run);
+  void find_more(Run& run);
+  void note_found(Run& run);
+  bool waits(Run& run, std::uint32_t count);
   void draft(Run& run, std::uint32_t room) const;
   static bool was_drawn(const WantedRow& row);
   void settle_draft(Run& run);
@@ -159,6 +174,8 @@ class GenerationBatch {
   std::vector<std::vector<PageId>> tables_;
   std::vector<WantedRow> wanted_;  // their logits
   std::vector<WantedRow> hidden_;  // their hidden states
+  std::vector<BatchStart> starts_;
+  ComingPages coming_;
   BatchCounts counts_;
 };
 

@@ -13,41 +13,14 @@ namespace {
 
 using testing::alone;
 using testing::Answer;
+using testing::expect_same;
 using testing::job;
 using testing::kVocabulary;
+using testing::of_tenant;
 using testing::request;
+using testing::rich;
+using testing::text_of;
 using testing::World;
-
-std::string text_of(std::size_t length, std::uint64_t seed) {
-  Prng prng(seed);
-  std::string out;
-  for (std::size_t i = 0; i < length; ++i) out.push_back(static_cast<char>('a' + prng.below(26)));
-  return out;
-}
-
-SequenceRequest of_tenant(SequenceRequest what, std::string tenant) {
-  what.tenant = std::move(tenant);
-  return what;
-}
-
-// Everything that can be asked for at once.
-SequenceRequest rich(std::uint64_t number, std::string_view prompt, std::uint32_t max_tokens) {
-  SequenceRequest out = request(number, prompt, max_tokens, 1.0F);
-  out.sampling.repetition_penalty = 1.2F;
-  out.sampling.frequency_penalty = 0.3F;
-  out.sampling.presence_penalty = -0.2F;
-  out.sampling.logit_bias = {{40, 1.5F}, {41, -100.0F}};
-  out.log_probs = 3;
-  return out;
-}
-
-void expect_same(const Answer& got, const Answer& expected) {
-  EXPECT_EQ(got.ids, expected.ids);
-  EXPECT_EQ(got.text, expected.text);
-  EXPECT_EQ(got.scores, expected.scores);
-  EXPECT_EQ(got.prompt_scores, expected.prompt_scores);
-  EXPECT_EQ(got.result.has_value(), expected.result.has_value());
-}
 
 TEST(Prefixes, OC_ENGINE_1016_full_pages_of_an_equal_prefix_are_not_computed_again) {
   World world;

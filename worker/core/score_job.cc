@@ -114,16 +114,13 @@ std::optional<SequenceRequest> ScoreJob::next(const DispatchId& as) const {
   return out;
 }
 
-void ScoreJob::began(std::uint32_t cached_prompt_tokens) {
-  result_.prompt_tokens += static_cast<std::uint32_t>(prompts_[begun_].size());
+void ScoreJob::ended(std::size_t item, const std::vector<double>& log_probabilities,
+                     std::uint32_t cached_prompt_tokens) {
+  result_.scores[item] = label_scores(log_probabilities, request_.apply_softmax);
+  result_.prompt_tokens += static_cast<std::uint32_t>(prompts_[item].size());
   result_.cached_prompt_tokens += cached_prompt_tokens;
   // Pages are shared whole: the items behind the first find of a query shorter than one page nothing.
-  if (begun_ > 0 && cached_prompt_tokens == 0) result_.query_shared = false;
-  ++begun_;
-}
-
-void ScoreJob::ended(std::size_t item, const std::vector<double>& log_probabilities) {
-  result_.scores[item] = label_scores(log_probabilities, request_.apply_softmax);
+  if (item > 0 && cached_prompt_tokens == 0) result_.query_shared = false;
   ++done_;
 }
 

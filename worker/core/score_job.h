@@ -50,8 +50,8 @@ class ScoreJob {
   Instant deadline() const { return deadline_; }
   // The next prompt to run, when one more may; `as` becomes the sequence's id.
   std::optional<SequenceRequest> next(const DispatchId& as) const;
-  void began(std::uint32_t cached_prompt_tokens);  // the one of next()
-  void ended(std::size_t item, const std::vector<double>& log_probabilities);
+  void began() { ++begun_; }  // the one of next()
+  void ended(std::size_t item, const std::vector<double>& log_probabilities, std::uint32_t cached_prompt_tokens);
   std::size_t begun() const { return begun_; }
   std::size_t running() const { return begun_ - done_; }
   bool complete() const { return done_ == prompts_.size(); }

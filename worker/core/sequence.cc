@@ -1,5 +1,6 @@
 #include "worker/core/sequence.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace orch::worker {
@@ -21,6 +22,11 @@ Sequence::Sequence(SequenceRequest request, const Tokenizer& tokenizer)
     if (stops_.push(decoder_.push(tokenizer_.bytes_of(id))).stopped) finished_at_start_ = FinishReason::stop;
   }
   if (!finished_at_start_ && completion_tokens() >= request_.max_tokens) finished_at_start_ = FinishReason::length;
+}
+
+std::uint32_t Sequence::sharable() const {
+  const std::uint32_t most = std::min(tokens() - 1, next_hidden());
+  return scores_prompt() ? std::min(most, next_to_score_ - 1) : most;
 }
 
 TokenLogProbs Sequence::named(const LogProbs& row, TokenId id, std::uint32_t top) const {

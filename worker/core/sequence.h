@@ -80,6 +80,10 @@ class Sequence {
   // The backend holds the first `count` tokens and no others.
   void set_fed(std::uint32_t count) { fed_ = count; }
 
+  // So many tokens from the beginning need not be computed for it if others have. The last one is, always: what is
+  // drawn comes from its logits; and so is what is to be scored or pooled.
+  std::uint32_t sharable() const;
+
   // Prompt tokens whose log-probability was asked for and is not known yet begin here.
   std::uint32_t next_to_score() const { return next_to_score_; }
   bool scores_prompt() const { return request_.prompt_log_probs && next_to_score_ < prompt_tokens(); }

@@ -142,6 +142,7 @@ class NativeEngine final : public GenerationEngine {
   void refuse(const Submission& submission, const EngineFailure& why);
   void admit(Submission submission);
   void admit(const DispatchId& id, SequenceRequest request, Sink sink);
+  void tell_starts();
   void run_step();
   void conclude();
   void deliver();

@@ -26,8 +26,12 @@ inline DispatchId job(std::uint64_t number) { return {{Uuid{0, number}}, 1}; }
 // Collects one job's events; waits are on conditions, never on time.
 class Collector final : public GenerationSink {
  public:
-  void started(std::uint32_t prompt_tokens, std::uint32_t) override {
-    change([&] { started_ = prompt_tokens; });
+  void started(std::uint32_t prompt_tokens, std::uint32_t cached_prompt_tokens) override {
+    change([&] {
+      EXPECT_FALSE(started_ || ended());
+      started_ = prompt_tokens;
+      started_cached_ = cached_prompt_tokens;
+    });
   }
   void prompt_scored(std::vector<TokenLogProbs> log_probs) override {
     change([&] {
@@ -58,6 +62,13 @@ class Collector final : public GenerationSink {
       failure_ = failure;
     });
   }
+  bool is_started() {
+    const std::lock_guard lock(mutex_);
+    return started_.has_value();
+  }
+  void wait_started() {
+    wait([this] { return started_.has_value(); });
+  }
   void wait_end() {
     wait([this] { return ended(); });
   }
@@ -66,6 +77,7 @@ class Collector final : public GenerationSink {
   }
 
   std::optional<std::uint32_t> started_;
+  std::uint32_t started_cached_ = 0;
   std::vector<std::uint32_t> ids_;
   std::uint32_t first_index_ = 0;
   std::string text_;

@@ -108,7 +108,9 @@ void NativeEngine::serve() {
     batch_->expire(options_.clock(), events_);
     scores_.admit(*batch_, options_.clock());
     conclude();
-    if (batch_->plan()) run_step();
+    if (!batch_->plan()) continue;
+    tell_starts();
+    run_step();
   }
 }
 
@@ -162,12 +164,24 @@ void NativeEngine::admit(const DispatchId& id, SequenceRequest request, Sink sin
   if (!admitted.ok()) return refuse({id, std::move(sink), {}}, admitted.error());
   tally_.tokens_in_total += prompt_tokens;
   if (auto* tells = std::get_if<std::shared_ptr<GenerationSink>>(&sink)) {
-    (*tells)->started(prompt_tokens, admitted.value());
+    if (!ended.empty()) (*tells)->started(prompt_tokens, admitted.value());  // it is in no step
     sinks_.emplace(id, std::move(*tells));
   } else {
     embed_sinks_.emplace(id, std::move(std::get<std::shared_ptr<EmbedSink>>(sink)));
   }
   std::move(ended.begin(), ended.end(), std::back_inserter(events_));
+}
+
+// OC-ENGINE-1026: before the step, which may take long.
+void NativeEngine::tell_starts() {
+  bool told = false;
+  for (const BatchStart& start : batch_->starts()) {
+    const auto at = sinks_.find(start.id);
+    if (at == sinks_.end()) continue;
+    at->second->started(start.prompt_tokens, start.cached_prompt_tokens);
+    told = true;
+  }
+  if (told && burst_over_) burst_over_();
 }
 
 void NativeEngine::run_step() {

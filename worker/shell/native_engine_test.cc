@@ -242,29 +242,6 @@ TEST(NativeEngine, messages_go_through_the_template_and_user_text_spells_no_cont
   EXPECT_FALSE(counted.value().second);
 }
 
-TEST(NativeEngine, OC_ENGINE_1016_a_known_prefix_is_told_and_changes_nothing) {
-  World world({.instead = tiny_llama(261), .vocabulary = 261});
-  world.wait_ready();
-  const auto ask = [&](std::uint64_t number) {
-    return world.submit(number, std::string(100, 'p'), 12, [](GenerationRequest& request) {
-      request.seed = 4;
-      request.log_probs = 2;
-      request.frequency_penalty = 0.5F;
-    });
-  };
-  const auto first = ask(1);
-  first->wait_end();
-  const auto second = ask(2);
-  second->wait_end();
-  EXPECT_EQ(first->result_->cached_prompt_tokens, 0u);
-  EXPECT_EQ(second->result_->cached_prompt_tokens, 96u);
-  EXPECT_EQ(second->ids_, first->ids_);
-  EXPECT_EQ(second->scores_, first->scores_);
-  ASSERT_EQ(first->scores_.size(), first->ids_.size());
-  EXPECT_EQ(first->scores_[0].top.size(), 2u);
-  EXPECT_EQ(world.engine->counters().cached_prompt_tokens_total, 96u);
-}
-
 TEST(NativeEngine, prompts_that_make_no_sense_are_refused_by_field) {
   World world;
   world.wait_ready();

@@ -34,7 +34,7 @@ void ScoreDesk::admit(GenerationBatch& batch, Instant now) {
       ++prompts_made_;
       entry.prompts[as] = entry.job.begun();
       owners_[as] = id;
-      entry.job.began(admitted.value());
+      entry.job.began();
     }
   }
   for (const auto& [id, why] : failed) end(id, why, batch);
@@ -50,7 +50,7 @@ bool ScoreDesk::take(const BatchEvent& event, GenerationBatch& batch) {
   entry.prompts.erase(event.id);
   owners_.erase(owner);
   if (const auto* scores = std::get_if<BatchLabelScores>(&event.what)) {
-    entry.job.ended(item, scores->log_probabilities);
+    entry.job.ended(item, scores->log_probabilities, scores->cached_prompt_tokens);
     if (!entry.job.complete()) return true;
     ended_.push_back({id, std::move(entry.sink), entry.job.result()});
     jobs_.erase(id);

@@ -1,0 +1,46 @@
+#include "worker/core/sequence_pages.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace orch::worker {
+
+bool find_pages(KvPagePool& pool, SequencePages& pages, Sequence& sequence) {
+  std::vector<PageId>& own = pages.table.pages;
+  bool any = false;
+  for (std::uint32_t page = sequence.fed() / kPageTokens; (page + 1) * kPageTokens <= sequence.sharable(); ++page) {
+    const auto found = pool.acquire(pages.key(page, sequence));
+    if (!found) break;
+    if (page < own.size())
+      pool.release(std::exchange(own[page], *found));
+    else
+      own.push_back(*found);
+    pages.published = page + 1;
+    pages.table.length = std::max(pages.table.length, (page + 1) * kPageTokens);
+    sequence.set_fed((page + 1) * kPageTokens);
+    any = true;
+  }
+  return any;
+}
+
+void publish_full_pages(KvPagePool& pool, SequencePages& pages, const Sequence& sequence) {
+  const std::uint32_t full = sequence.fed() / kPageTokens;
+  for (; pages.published < full; ++pages.published) {
+    pool.publish(pages.table.pages[pages.published], pages.key(pages.published, sequence));
+  }
+}
+
+void ComingPages::add(SequencePages& pages, const Sequence& sequence, std::uint32_t count) {
+  const std::uint32_t full = (sequence.fed() + count) / kPageTokens;
+  for (std::uint32_t page = sequence.fed() / kPageTokens; page < full; ++page) keys_.insert(pages.key(page, sequence));
+}
+
+bool ComingPages::cover(SequencePages& pages, const Sequence& sequence, std::uint32_t count) const {
+  const std::uint32_t findable = sequence.sharable() / kPageTokens;
+  std::uint32_t page = sequence.fed() / kPageTokens;
+  const std::uint32_t first = page;
+  while (page < findable && keys_.contains(pages.key(page, sequence))) ++page;
+  return page > first && page * kPageTokens >= std::min(sequence.fed() + count, findable * kPageTokens);
+}
+
+}  // namespace orch::worker
