@@ -140,7 +140,7 @@ class Traffic {
       const worker::PageId victim = batch_.input().page_tables[0].front();
       ORCH_CHECK(backend_.copy_page((victim + 1) % cell_.pages, victim).ok());
     }
-    const auto stepped = backend_.step(batch_.input(), {logits_});
+    const auto stepped = batch_.run_on(backend_, {logits_});
     if (!stepped.ok()) {
       trace_.failure = stepped.error().message;
       return false;

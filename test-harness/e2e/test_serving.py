@@ -117,7 +117,7 @@ def test_OC_OAI_1011_a_repeated_prefix_is_told_and_changes_no_byte(client, clust
     again = ask(client, messages=LONG)
     assert again.choices[0].message.content == first.choices[0].message.content
     cached = again.usage.prompt_tokens_details.cached_tokens
-    assert cached >= 128 and cached % 32 == 0, again.usage
+    assert cached == again.usage.prompt_tokens - 1 >= 128, again.usage  # the last one is computed
     assert cluster.metric_sum("cached_prompt_tokens_total") >= cached
 
 

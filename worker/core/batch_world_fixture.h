@@ -101,7 +101,7 @@ struct World {
     }
     std::vector<float> logits(std::size_t{batch.logit_rows()} * kVocabulary);
     std::vector<float> hidden(std::size_t{batch.hidden_rows()} * kHidden);
-    EXPECT_TRUE(backend.step(batch.input(), {logits, hidden}).ok());
+    EXPECT_TRUE(batch.run_on(backend, {logits, hidden}).ok());
     now = now + Duration::milliseconds(1);
     batch.complete(logits, hidden, now, events);
     absorb();

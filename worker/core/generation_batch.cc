@@ -162,6 +162,15 @@ void GenerationBatch::add_rows(Runs::iterator run, std::uint32_t count) {
   starts_.push_back({sequence.request().id, sequence.prompt_tokens(), run->cached_prompt});
 }
 
+// Of one that is fed. 0: it has to wait.
+std::uint32_t GenerationBatch::rows_for(Run& run, std::uint32_t budget) {
+  const Sequence& sequence = run.sequence;
+  const std::uint32_t most = sequence.scores_prompt() ? std::min(budget, kScoredRowsMax) : budget;
+  if (most == 0 || waits(run, std::min(sequence.pending(), most))) return 0;
+  copy_beginning(run);
+  return std::min(sequence.pending(), most);
+}
+
 bool GenerationBatch::plan() {
   rows_.clear();
   tables_.clear();
@@ -185,9 +194,7 @@ bool GenerationBatch::plan() {
   for (auto run = runs_.begin(); run != runs_.end(); ++run) {
     if (!run->seated) continue;
     const bool one = decodes(run->sequence);
-    std::uint32_t count = one ? 1 : std::min(run->sequence.pending(), feed_budget);
-    if (run->sequence.scores_prompt()) count = std::min(count, kScoredRowsMax);
-    if (!one && waits(*run, count)) continue;
+    const std::uint32_t count = one ? 1 : rows_for(*run, feed_budget);
     if (count == 0 || !grow(run, run->sequence.fed() + count)) continue;
     if (!one) {
       feed_budget -= count;
@@ -206,13 +213,21 @@ std::vector<std::pair<DispatchId, std::uint32_t>> GenerationBatch::logit_owners(
   return out;
 }
 
+Status<BackendFault> GenerationBatch::run_on(Backend& backend, const StepOutput& out) const {
+  for (const PageCopy& copy : copies_) {
+    auto copied = backend.copy_page(copy.source, copy.target);
+    if (!copied.ok()) return copied;
+  }
+  return backend.step(input(), out);
+}
+
 void GenerationBatch::complete(std::span<const float> logits, std::span<const float> hidden, Instant now,
                                std::vector<BatchEvent>& out) {
   const std::size_t vocabulary = limits_.vocabulary;
   ORCH_CHECK(logits.size() == wanted_.size() * vocabulary && hidden.size() == hidden_.size() * limits_.embedding);
   counts_.tokens_fed += rows_.size();
   for (Run& run : runs_) {
-    run.sequence.mark_fed(std::exchange(run.planned, 0));
+    run.sequence.mark_fed(run.planned);
     run.known_prompt = std::max(run.known_prompt, std::min(run.sequence.fed(), run.sequence.prompt_tokens()));
   }
   for (std::size_t i = 0; i < wanted_.size(); ++i) {
@@ -221,11 +236,10 @@ void GenerationBatch::complete(std::span<const float> logits, std::span<const fl
     run.over = !take_row(wanted_[i], logits.subspan(i * vocabulary, tokenizer_.size()), now, out);
   }
   wanted_.clear();
-  for (Run& run : runs_) {
-    settle_draft(run);
-    if (run.seated && limits_.share_prefixes) publish_full_pages(pool_, run.pages, run.sequence);
-  }
+  for (Run& run : runs_) settle_draft(run);
   take_hidden(hidden, out);
+  for (Run& run : runs_) publish(run, std::exchange(run.planned, 0) > 1 || run.over);
+  copies_.clear();
   for (auto run = runs_.begin(); run != runs_.end();) run = run->over ? drop(run) : std::next(run);
 }
 

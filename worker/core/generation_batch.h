@@ -4,10 +4,10 @@
 //
 // Pages (OC-ENGINE-1015 to OC-ENGINE-1018). A sequence is seated when it has pages for all its tokens and one more;
 // full pages of equal prefixes of its tenant are shared, not computed again, also those that are filled while it is fed
-// (OC-ENGINE-1026). It takes further pages as it grows. When none is left the youngest seated sequence gives up its
-// pages and waits, keeping its slot and its place: it is fed again later, from what of its pages is still there, and
-// draws what it would have drawn. The oldest never waits for anybody, and every sequence alone fits, so that something
-// always moves.
+// (OC-ENGINE-1026), and what another page behind them begins with is copied (OC-ENGINE-1027). It takes further pages as
+// it grows. When none is left the youngest seated sequence gives up its pages and waits, keeping its slot and its
+// place: it is fed again later, from what of its pages is still there, and draws what it would have drawn. The oldest
+// never waits for anybody, and every sequence alone fits, so that something always moves.
 //
 // Drafts (OC-ENGINE-1023). Where few sequences decode, rows of tokens that may come next go along with the last one. A
 // draft's row counts only if its token is the one that was drawn at its place; what else it wrote into pages that the
@@ -102,6 +102,8 @@ class GenerationBatch {
   // Builds the next step; false: nothing runs. The input stays valid until the next call of a non-const method.
   bool plan();
   StepInput input() const { return {rows_, tables_}; }
+  // Runs the planned step: what is copied first.
+  Status<BackendFault> run_on(Backend& backend, const StepOutput& out) const;
   // Who begins with this step, each sequence once.
   const std::vector<BatchStart>& starts() const { return starts_; }
   std::uint32_t logit_rows() const { return static_cast<std::uint32_t>(wanted_.size()); }
@@ -152,6 +154,9 @@ class GenerationBatch {
   void find_more(Run& run);
   void note_found(Run& run);
   bool waits(Run& run, std::uint32_t count);
+  void copy_beginning(Run& run);
+  std::uint32_t rows_for(Run& run, std::uint32_t budget);
+  void publish(Run& run, bool beginning);
   void draft(Run& run, std::uint32_t room) const;
   static bool was_drawn(const WantedRow& row);
   void settle_draft(Run& run);
@@ -176,6 +181,7 @@ class GenerationBatch {
   std::vector<WantedRow> hidden_;  // their hidden states
   std::vector<BatchStart> starts_;
   ComingPages coming_;
+  std::vector<PageCopy> copies_;  // in the order in which they are to be made
   BatchCounts counts_;
 };
 

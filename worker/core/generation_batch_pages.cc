@@ -43,6 +43,22 @@ bool GenerationBatch::waits(Run& run, std::uint32_t count) {
   return run.waited;
 }
 
+// OC-ENGINE-1027. Behind waits(): what is filled in this step is better than its beginning.
+void GenerationBatch::copy_beginning(Run& run) {
+  if (!limits_.share_prefixes) return;
+  const auto copy = find_beginning(pool_, run.pages, run.sequence);
+  if (!copy) return;
+  copies_.push_back(*copy);
+  note_found(run);
+}
+
+// What the backend has written. `beginning`: of the last page too.
+void GenerationBatch::publish(Run& run, bool beginning) {
+  if (!run.seated || !limits_.share_prefixes) return;
+  publish_full_pages(pool_, run.pages, run.sequence);
+  if (beginning) publish_beginning(pool_, run.pages, run.sequence);
+}
+
 void GenerationBatch::free_pages(Run& run) {
   free_table(pool_, run.pages.table);
   run.pages.published = 0;

@@ -1,6 +1,7 @@
 #include "worker/core/kv_pages.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "common/base/check.h"
 
@@ -18,8 +19,7 @@ std::optional<PageId> KvPagePool::alloc() {
   } else if (!cached_.empty()) {
     id = cached_.front();
     cached_.pop_front();
-    by_key_.erase(*pages_[id].key);
-    pages_[id].key.reset();
+    forget(pages_[id]);
   } else {
     return std::nullopt;
   }
@@ -38,7 +38,7 @@ void KvPagePool::release(PageId page) {
   Page& entry = pages_[page];
   if (--entry.references > 0) return;
   --live_;
-  if (entry.key) {
+  if (entry.findable()) {
     entry.cached = cached_.insert(cached_.end(), page);
   } else {
     free_.push_back(page);
@@ -55,13 +55,53 @@ void KvPagePool::publish(PageId page, const PageKey& key) {
 std::optional<PageId> KvPagePool::acquire(const PageKey& key) {
   const auto found = by_key_.find(key);
   if (found == by_key_.end()) return std::nullopt;
-  Page& entry = pages_[found->second];
+  take(found->second);
+  return found->second;
+}
+
+void KvPagePool::take(PageId page) {
+  Page& entry = pages_[page];
   if (entry.references == 0) {
     cached_.erase(entry.cached);
     ++live_;
   }
   ++entry.references;
-  return found->second;
+}
+
+void KvPagePool::forget(Page& page) {
+  if (page.key) by_key_.erase(*page.key);
+  if (page.begins) beginnings_.erase(*page.begins);
+  page.key.reset();
+  page.begins.reset();
+}
+
+void KvPagePool::describe(PageId page, const PageKey& before, std::span<const std::uint32_t> tokens) {
+  ORCH_CHECK(page < pages_.size() && pages_[page].references > 0 && !tokens.empty() && tokens.size() <= kPageTokens);
+  Page& entry = pages_[page];
+  const auto [at, fresh] = beginnings_.try_emplace({before, {tokens.begin(), tokens.end()}}, page);
+  if (!fresh) return;
+  if (entry.begins) beginnings_.erase(*entry.begins);
+  entry.begins = at;
+}
+
+std::optional<KvPagePool::Likest> KvPagePool::acquire_likest(const PageKey& before,
+                                                             std::span<const std::uint32_t> tokens,
+                                                             std::uint32_t least) {
+  ORCH_CHECK(least > 0);
+  Likest best;
+  const auto consider = [&](Beginnings::const_iterator at) {
+    if (at->first.first != before) return;
+    const std::vector<std::uint32_t>& there = at->first.second;
+    const auto differs = std::mismatch(tokens.begin(), tokens.end(), there.begin(), there.end()).first;
+    const auto common = static_cast<std::uint32_t>(differs - tokens.begin());
+    if (common > best.tokens) best = {at->second, common};
+  };
+  const auto next = beginnings_.lower_bound({before, {tokens.begin(), tokens.end()}});
+  if (next != beginnings_.end()) consider(next);
+  if (next != beginnings_.begin()) consider(std::prev(next));
+  if (best.tokens < least) return std::nullopt;
+  take(best.page);
+  return best;
 }
 
 bool extend(KvPagePool& pool, PageTable& table, std::uint32_t length) {
@@ -84,24 +124,6 @@ void truncate(KvPagePool& pool, PageTable& table, std::uint32_t length) {
     table.pages.pop_back();
   }
   table.length = length;
-}
-
-std::optional<Fork> fork(KvPagePool& pool, const PageTable& table) {
-  const std::size_t full = table.length / kPageTokens;
-  const bool partial = table.length % kPageTokens != 0;
-  Fork result;
-  if (partial) {
-    const std::optional<PageId> target = pool.alloc();
-    if (!target) return std::nullopt;
-    result.copy = PageCopy{table.pages[full], *target};
-  }
-  for (std::size_t i = 0; i < full; ++i) {
-    pool.share(table.pages[i]);
-    result.table.pages.push_back(table.pages[i]);
-  }
-  if (result.copy) result.table.pages.push_back(result.copy->target);
-  result.table.length = table.length;
-  return result;
 }
 
 void free_table(KvPagePool& pool, PageTable& table) {

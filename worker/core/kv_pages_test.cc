@@ -1,7 +1,10 @@
-// ENGINE-RULES interface 2: alloc, share, fork, truncate, copy, free; only full pages are shared.
+// ENGINE-RULES interface 2: alloc, share, truncate, free, and what of a page is found; only full pages are shared.
 #include "worker/core/kv_pages.h"
 
 #include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
 
 #include "common/base/prng.h"
 
@@ -36,27 +39,6 @@ TEST(KvPages, OC_ENGINE_1002_truncate_frees_only_whole_pages) {
   EXPECT_EQ(table.pages.size(), 2u);
   EXPECT_EQ(table.length, 33u);
   EXPECT_EQ(pool.pages_available(), 2u);
-}
-
-TEST(KvPages, OC_ENGINE_1002_fork_shares_full_pages_and_copies_the_partial_one) {
-  KvPagePool pool(4);
-  PageTable table;
-  ASSERT_TRUE(extend(pool, table, 70));
-  const auto forked = fork(pool, table);
-  ASSERT_TRUE(forked.has_value());
-  EXPECT_EQ(forked->table.pages[0], table.pages[0]);
-  EXPECT_EQ(forked->table.pages[1], table.pages[1]);
-  EXPECT_NE(forked->table.pages[2], table.pages[2]);
-  ASSERT_TRUE(forked->copy.has_value());
-  EXPECT_EQ(forked->copy->source, table.pages[2]);
-  EXPECT_EQ(forked->copy->target, forked->table.pages[2]);
-  EXPECT_FALSE(fork(pool, table).has_value());  // no page left for a copy
-  EXPECT_EQ(pool.pages_live(), 4u);             // and nothing was taken
-  PageTable second = forked->table;
-  free_table(pool, table);
-  EXPECT_EQ(pool.pages_live(), 3u);
-  free_table(pool, second);
-  EXPECT_EQ(pool.pages_live(), 0u);
 }
 
 TEST(KvPages, OC_ENGINE_1002_a_published_page_is_found_until_its_place_is_needed) {
@@ -94,7 +76,11 @@ TEST(KvPages, OC_ENGINE_1002_random_use_keeps_the_counts) {
         PageTable& target = tables[prng.below(tables.size())];
         if (&target == &table) break;
         free_table(pool, target);
-        if (auto forked = fork(pool, table)) target = forked->table;
+        for (std::uint32_t i = 0; i < table.length / kPageTokens; ++i) {
+          pool.share(table.pages[i]);
+          target.pages.push_back(table.pages[i]);
+          target.length += kPageTokens;
+        }
       }
     }
     std::map<PageId, int> held;
@@ -103,6 +89,62 @@ TEST(KvPages, OC_ENGINE_1002_random_use_keeps_the_counts) {
       for (const PageId page : t.pages) ++held[page];
     }
     ASSERT_EQ(held.size(), pool.pages_live());
+  }
+}
+
+TEST(KvPages, OC_ENGINE_1027_the_beginning_of_a_page_is_found_until_its_place_is_needed) {
+  KvPagePool pool(2);
+  const PageId page = *pool.alloc();
+  const std::vector<std::uint32_t> said = {4, 5, 6};
+  pool.describe(page, key_of(1), said);
+  pool.release(page);
+  const std::vector<std::uint32_t> wanted = {4, 5, 9, 9};
+  EXPECT_FALSE(pool.acquire_likest(key_of(2), wanted, 1).has_value()) << "behind other pages";
+  EXPECT_FALSE(pool.acquire_likest(key_of(1), wanted, 3).has_value()) << "less than was asked for";
+  const auto found = pool.acquire_likest(key_of(1), wanted, 1);
+  ASSERT_TRUE(found.has_value());
+  EXPECT_EQ(found->page, page);
+  EXPECT_EQ(found->tokens, 2u);
+  EXPECT_EQ(*pool.alloc(), 1u);
+  EXPECT_FALSE(pool.alloc().has_value()) << "it is held";
+  pool.release(page);
+  EXPECT_EQ(*pool.alloc(), page);
+  EXPECT_FALSE(pool.acquire_likest(key_of(1), wanted, 1).has_value()) << "reused: forgotten";
+}
+
+TEST(KvPages, OC_ENGINE_1027_of_all_pages_the_one_with_the_longest_common_beginning) {
+  Prng prng(5);
+  KvPagePool pool(24);
+  const auto some = [&] {
+    std::vector<std::uint32_t> out(1 + prng.below(kPageTokens));
+    for (std::uint32_t& each : out) each = static_cast<std::uint32_t>(prng.below(10) == 0 ? 1 : 0);
+    return out;
+  };
+  const auto common = [](const std::vector<std::uint32_t>& a, const std::vector<std::uint32_t>& b) {
+    return static_cast<std::uint32_t>(std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin());
+  };
+  std::map<PageId, std::pair<std::uint64_t, std::vector<std::uint32_t>>> said;
+  for (int round = 0; round < 4000; ++round) {
+    const std::uint64_t before = prng.below(3);
+    const std::vector<std::uint32_t> tokens = some();
+    if (prng.below(3) == 0) {
+      const PageId page = *pool.alloc();  // of a page that can be found already
+      said.erase(page);
+      const bool told = std::any_of(said.begin(), said.end(),
+                                    [&](const auto& each) { return each.second == std::pair{before, tokens}; });
+      pool.describe(page, key_of(before), tokens);
+      if (!told) said[page] = {before, tokens};
+      pool.release(page);
+      continue;
+    }
+    std::uint32_t best = 0;
+    for (const auto& [page, what] : said) best = std::max(best, what.first == before ? common(tokens, what.second) : 0);
+    const auto found = pool.acquire_likest(key_of(before), tokens, 1);
+    ASSERT_EQ(found ? found->tokens : 0, best);
+    if (!found) continue;
+    ASSERT_EQ(common(tokens, said.at(found->page).second), best);
+    ASSERT_EQ(said.at(found->page).first, before);
+    pool.release(found->page);
   }
 }
 

@@ -36,6 +36,12 @@ class PageKeys {
     return keys_[page];
   }
 
+  // Stands for all that is before page `page`.
+  template <typename TokenAt>
+  const PageKey& before(std::size_t page, TokenAt token_at) {
+    return page == 0 ? root_ : key(page - 1, token_at);
+  }
+
  private:
   void append(const std::array<std::uint32_t, kPageTokens>& tokens);
 

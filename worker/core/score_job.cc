@@ -98,6 +98,12 @@ ScoreJob::ScoreJob(ScoreRequest request, std::vector<std::vector<TokenId>> promp
     : request_(std::move(request)), prompts_(std::move(prompts)), deadline_(deadline) {
   result_.scores.resize(prompts_.size());
   result_.query_shared = !request_.item_first;
+  common_ = static_cast<std::uint32_t>(prompts_[0].size());
+  for (const std::vector<TokenId>& prompt : prompts_) {
+    const auto end = prompts_[0].begin() + common_;
+    common_ = static_cast<std::uint32_t>(std::mismatch(prompts_[0].begin(), end, prompt.begin(), prompt.end()).first -
+                                         prompts_[0].begin());
+  }
 }
 
 std::optional<SequenceRequest> ScoreJob::next(const DispatchId& as) const {
@@ -119,8 +125,9 @@ void ScoreJob::ended(std::size_t item, const std::vector<double>& log_probabilit
   result_.scores[item] = label_scores(log_probabilities, request_.apply_softmax);
   result_.prompt_tokens += static_cast<std::uint32_t>(prompts_[item].size());
   result_.cached_prompt_tokens += cached_prompt_tokens;
-  // Pages are shared whole: the items behind the first find of a query shorter than one page nothing.
-  if (item > 0 && cached_prompt_tokens == 0) result_.query_shared = false;
+  // All of the query, but a prompt's last token is always computed. Where pages are short it may be gone again.
+  const auto findable = std::min(common_, static_cast<std::uint32_t>(prompts_[item].size()) - 1);
+  if (item > 0 && (common_ == 0 || cached_prompt_tokens < findable)) result_.query_shared = false;
   ++done_;
 }
 

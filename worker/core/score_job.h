@@ -1,6 +1,6 @@
 // One request for scores: the prompts it is made of, which of them may run now, and what their labels'
 // log-probabilities mean (OC-ENGINE-1021). Pure; the engine thread owns it. The first prompt runs alone, so that the
-// others find the pages of the query it wrote; where the item stands first nothing is shared, and they run one by one.
+// others find what it wrote of the query; where the item stands first nothing is shared, and they run one by one.
 #pragma once
 
 #include <cstdint>
@@ -61,6 +61,7 @@ class ScoreJob {
   ScoreRequest request_;
   std::vector<std::vector<TokenId>> prompts_;
   Instant deadline_;
+  std::uint32_t common_ = 0;  // tokens that all prompts begin with
   std::size_t begun_ = 0;
   std::size_t done_ = 0;
   ScoreResult result_;

@@ -83,5 +83,30 @@ TEST(ScorePrompts, OC_ENGINE_1021_all_prompts_together_are_bounded) {
   EXPECT_EQ(encoded, 5);
 }
 
+// What all prompts begin with, but never a prompt's last token.
+TEST(ScoreJob, OC_ENGINE_1021_the_query_is_shared_when_every_item_behind_the_first_found_all_of_it) {
+  const auto shared = [](std::size_t query, std::vector<std::size_t> items, const std::vector<std::uint32_t>& found) {
+    std::vector<std::vector<TokenId>> prompts;
+    for (std::size_t i = 0; i < items.size(); ++i) {
+      prompts.emplace_back(query, 7);
+      prompts.back().insert(prompts.back().end(), items[i], static_cast<TokenId>(10 + i));
+    }
+    ScoreJob job(ids(query, 1, items.size()), prompts, Instant::never());
+    for (std::size_t i = 0; i < items.size(); ++i) job.began();
+    for (std::size_t i = 0; i < items.size(); ++i) job.ended(i, {-1.0}, found[i]);
+    EXPECT_TRUE(job.complete());
+    return job.result().query_shared;
+  };
+  EXPECT_TRUE(shared(20, {3, 3, 3}, {0, 20, 20}));
+  EXPECT_FALSE(shared(20, {3, 3, 3}, {0, 20, 19}));
+  EXPECT_FALSE(shared(40, {3, 3}, {0, 32}));
+  EXPECT_TRUE(shared(20, {3, 0}, {0, 19})) << "an empty item: its last token is the query's";
+  EXPECT_TRUE(shared(20, {3}, {0})) << "computed once, for there is one item";
+  ScoreJob apart(ids(1, 1, 2), {{1, 2}, {3, 4}}, Instant::never());
+  for (int i = 0; i < 2; ++i) apart.began();
+  for (std::size_t i = 0; i < 2; ++i) apart.ended(i, {-1.0}, 0);
+  EXPECT_FALSE(apart.result().query_shared) << "as tokens they have nothing in common";
+}
+
 }  // namespace
 }  // namespace orch::worker

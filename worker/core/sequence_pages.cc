@@ -1,6 +1,7 @@
 #include "worker/core/sequence_pages.h"
 
 #include <algorithm>
+#include <span>
 #include <utility>
 
 namespace orch::worker {
@@ -23,11 +24,35 @@ bool find_pages(KvPagePool& pool, SequencePages& pages, Sequence& sequence) {
   return any;
 }
 
+std::optional<PageCopy> find_beginning(KvPagePool& pool, SequencePages& pages, Sequence& sequence) {
+  const std::uint32_t page = sequence.fed() / kPageTokens;
+  const std::uint32_t first = page * kPageTokens;
+  const std::uint32_t end = std::min(first + kPageTokens, sequence.sharable());
+  if (end <= sequence.fed()) return std::nullopt;
+  const auto wanted = std::span(sequence.all()).subspan(first, end - first);
+  const auto found = pool.acquire_likest(pages.before(page, sequence), wanted, sequence.fed() - first + 1);
+  if (!found) return std::nullopt;
+  pool.release(found->page);  // whoever gets it from now on writes behind the copy
+  sequence.set_fed(first + found->tokens);
+  return PageCopy{found->page, pages.table.pages[page]};
+}
+
 void publish_full_pages(KvPagePool& pool, SequencePages& pages, const Sequence& sequence) {
   const std::uint32_t full = sequence.fed() / kPageTokens;
   for (; pages.published < full; ++pages.published) {
-    pool.publish(pages.table.pages[pages.published], pages.key(pages.published, sequence));
+    const std::uint32_t page = pages.published;
+    pool.publish(pages.table.pages[page], pages.key(page, sequence));
+    pool.describe(pages.table.pages[page], pages.before(page, sequence),
+                  std::span(sequence.all()).subspan(std::size_t{page} * kPageTokens, kPageTokens));
   }
+}
+
+void publish_beginning(KvPagePool& pool, SequencePages& pages, const Sequence& sequence) {
+  const std::uint32_t page = sequence.fed() / kPageTokens;
+  const std::uint32_t first = page * kPageTokens;
+  if (first == sequence.fed()) return;
+  pool.describe(pages.table.pages[page], pages.before(page, sequence),
+                std::span(sequence.all()).subspan(first, sequence.fed() - first));
 }
 
 void ComingPages::add(SequencePages& pages, const Sequence& sequence, std::uint32_t count) {

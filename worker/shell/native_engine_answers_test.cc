@@ -124,23 +124,33 @@ TEST(NativeEngine, OC_ENGINE_1021_thirty_two_items_cost_less_than_a_third_of_one
   RecordProperty("rows_shared", static_cast<int>(shared));
 }
 
-TEST(NativeEngine, OC_ENGINE_1021_a_query_shorter_than_a_page_is_told_as_not_shared) {
-  const auto scored = [](std::size_t query, std::size_t items) {
-    World world;
-    world.wait_ready();
-    ScoreRequest request = score_request(1, items);
-    request.query_text = std::string(query, 'q');
-    const auto result = score(world, request);
-    ORCH_CHECK(result.ok());
-    return result.value();
-  };
-  const ScoreResult shorter = scored(20, 4);
-  EXPECT_EQ(shorter.cached_prompt_tokens, 0u);
-  EXPECT_FALSE(shorter.query_shared) << "each item computed it";
-  const ScoreResult longer = scored(kPageTokens, 4);
-  EXPECT_EQ(longer.cached_prompt_tokens, 3 * kPageTokens);
-  EXPECT_TRUE(longer.query_shared);
-  EXPECT_TRUE(scored(20, 1).query_shared) << "computed once, for there is one item";
+// Rows and scores: of the query nothing is computed twice, whatever its length, and nobody's scores show it.
+TEST(NativeEngine, OC_ENGINE_1021_a_query_is_shared_to_the_token_however_short) {
+  for (const std::size_t query : {1u, 20u, 32u, 77u}) {
+    const auto scored = [query](World& world, std::size_t first, std::size_t items) {
+      world.wait_ready();
+      ScoreRequest request = score_request(1, items);
+      request.query_text = std::string(query, 'q');
+      for (std::size_t i = 0; i < items; ++i)
+        request.item_texts[i] = std::string(first + i, static_cast<char>('a' + first + i));
+      const auto result = score(world, request);
+      ORCH_CHECK(result.ok());
+      return result.value();
+    };
+    World together({.instead = tiny_llama(261), .vocabulary = 261});
+    const ScoreResult all = scored(together, 0, 6);
+    EXPECT_TRUE(all.query_shared);
+    EXPECT_EQ(all.prompt_tokens, 6 * query + 15);
+    // The first item is the query alone.
+    EXPECT_EQ(all.cached_prompt_tokens, 5 * query);
+    for (std::size_t item = 0; item < 6; ++item) {
+      World fresh({.instead = tiny_llama(261), .vocabulary = 261});
+      const ScoreResult one = scored(fresh, item, 1);
+      EXPECT_EQ(one.scores[0], all.scores[item]) << query << " " << item;
+      EXPECT_EQ(one.cached_prompt_tokens, 0u);
+      EXPECT_TRUE(one.query_shared) << "computed once, for there is one item";
+    }
+  }
 }
 
 TEST(NativeEngine, OC_ENGINE_1021_bad_requests_for_scores_name_kind_and_field) {

@@ -188,7 +188,7 @@ void NativeEngine::run_step() {
   logits_.resize(std::size_t{batch_->logit_rows()} * model_.vocabulary);
   hidden_.resize(std::size_t{batch_->hidden_rows()} * model_.embedding);
   const Instant begun = options_.clock();
-  const auto stepped = model_.backend->step(batch_->input(), {logits_, hidden_});
+  const auto stepped = batch_->run_on(*model_.backend, {logits_, hidden_});
   const Instant ended = options_.clock();
   if (!stepped.ok()) {
     lost_ = true;

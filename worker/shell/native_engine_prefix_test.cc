@@ -21,12 +21,12 @@ TEST(NativeEngine, OC_ENGINE_1016_a_known_prefix_is_told_and_changes_nothing) {
   const auto second = ask(2);
   second->wait_end();
   EXPECT_EQ(first->result_->cached_prompt_tokens, 0u);
-  EXPECT_EQ(second->result_->cached_prompt_tokens, 96u);
+  EXPECT_EQ(second->result_->cached_prompt_tokens, 99u);
   EXPECT_EQ(second->ids_, first->ids_);
   EXPECT_EQ(second->scores_, first->scores_);
   ASSERT_EQ(first->scores_.size(), first->ids_.size());
   EXPECT_EQ(first->scores_[0].top.size(), 2u);
-  EXPECT_EQ(world.engine->counters().cached_prompt_tokens_total, 96u);
+  EXPECT_EQ(world.engine->counters().cached_prompt_tokens_total, 99u);
 }
 
 // The second and the third come before the first one's only step; they are told to have started when it is over.
@@ -55,7 +55,7 @@ TEST(NativeEngine, OC_ENGINE_1026_jobs_start_with_what_the_one_before_them_compu
     sink->wait_end();
     EXPECT_EQ(sink->started_cached_, found);
     EXPECT_EQ(sink->result_->cached_prompt_tokens, found);
-    found = 96;
+    found = 99;
   }
   neighbour->wait_end();
   behind->wait_end();
