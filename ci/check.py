@@ -19,6 +19,9 @@ sys.path.insert(0, str(ROOT / "ci/tools"))
 from lint_results import LintResults, default_folder  # noqa: E402
 
 PYTHON = "/usr/bin/python3"
+# The one with the packages of ci/requirements.txt, where `./llama-orch check` has made it.
+VENV_PYTHON = ROOT / "build/venv/bin/python"
+TOOLS_PYTHON = str(VENV_PYTHON) if VENV_PYTHON.exists() else PYTHON
 BUILD = ROOT / "build/release"
 
 # What is generated from the lists and committed. Each command is diff-clean on a second run.
@@ -27,6 +30,7 @@ REGENERATE = [
     [PYTHON, "ci/tools/gen_config.py", "--regenerate", "."],
     [PYTHON, "ci/tools/gen_metrics.py", "contracts/metrics.yaml", "--spec", ".specs/metrics/otel-prom.md"],
     [PYTHON, "ci/tools/spec_extract.py"],
+    [TOOLS_PYTHON, "ci/tools/gen_unicode_categories.py", "worker/text/unicode_categories.h"],
 ]
 CHECKERS = [
     ("openapi", [PYTHON, "ci/scripts/check_openapi.py"]),
@@ -99,7 +103,7 @@ def check_regenerate(_fix):
 
 def check_diff(_fix):
     """Generation changed nothing that is committed. Only in a clean tree does a difference speak about the generators."""
-    good, text = run(["git", "status", "--porcelain", "--", "contracts", ".specs", ".docs"])
+    good, text = run(["git", "status", "--porcelain", "--", "contracts", ".specs", ".docs", "worker/text"])
     return good and not text, text
 
 

@@ -357,6 +357,8 @@ def test_ORCH_2104_3007_3022_OC_CTRL_2004_OC_NUM_1003_replicas_that_differ_in_th
             sets = request("GET", cluster.url + "/v1/replicasets").json()
             return [(s["engine"], s["accelerators"], s["state"], s["replicas"], s["slots_total"]) for s in sets]
         wait_until(lambda: rows() == [("native", ["cpu"], "ready", 2, 2)], 20, "they are listed as one")
+        version = request("GET", cluster.url + "/v1/replicasets").json()[0]["engine_version"]
+        assert re.fullmatch(r"[0-9.]+\+numerics\.\d+\.tokens\.\d+\.unicode\.15\.1\.0", version), f"OC-ENGINE-1031: {version}"
         assert {r["numeric_class"] for r in cluster.replicas()} == {"X"}, "which nobody has asked for"
 
         def use():

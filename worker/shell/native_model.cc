@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "common/runtime/clock.h"
+#include "worker/core/numerics.h"
 #include "worker/model/file_digest.h"
 #include "worker/shell/speed_probe.h"
 #include "worker/text/gguf_vocabulary.h"
@@ -62,7 +63,8 @@ EngineFailure to_failure(const ModelError& error) {
 EngineInfo initial_info(const NativeModelOptions& options) {
   EngineInfo info;
   info.engine = kEngineName;
-  info.engine_version = ORCH_VERSION;
+  // OC-ENGINE-1031: part of the key of a replica set.
+  info.engine_version = ORCH_VERSION "+numerics." + std::to_string(numerics::kContractVersion) + "." + tokens_version();
   info.sampler_profile_version = kSamplerProfileVersion;
   info.model_name = options.name;
   info.model_digest = options.digest;

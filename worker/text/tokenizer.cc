@@ -6,6 +6,7 @@
 #include <unordered_map>
 
 #include "worker/text/byte_symbols.h"
+#include "worker/text/unicode_categories.h"
 
 namespace orch::worker {
 
@@ -19,6 +20,10 @@ constexpr std::array<std::string_view, 8> kEndNames = {
     "<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|end|>", "</s>", "<|end_of_text|>", "<eos>", "<end_of_turn>"};
 
 }  // namespace
+
+std::string tokens_version() {
+  return "tokens." + std::to_string(kTokensVersion) + ".unicode." + unicode_table::kVersion;
+}
 
 Result<Tokenizer, std::string> Tokenizer::create(VocabularyData data) {
   if (data.model != "gpt2" && data.model != "llama") {

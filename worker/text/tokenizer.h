@@ -24,6 +24,11 @@ namespace orch::worker {
 
 using TokenId = std::uint32_t;
 
+// OC-ENGINE-1031: what makes the ids of one request, as far as it is not in the model file. Bumped when the tokenizer or
+// the template language gives other ids for the same request; the Unicode version stands behind it.
+inline constexpr std::uint32_t kTokensVersion = 1;
+std::string tokens_version();
+
 // Values of `tokenizer.ggml.token_type`.
 enum class TokenKind : std::uint8_t { normal = 1, unknown = 2, control = 3, user_defined = 4, unused = 5, byte = 6 };
 

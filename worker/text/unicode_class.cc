@@ -2,14 +2,14 @@
 
 #include <algorithm>
 
-#include "gen/unicode_categories.h"
+#include "worker/text/unicode_categories.h"
 
 namespace orch::worker {
 
 UnicodeClass unicode_class(std::uint32_t code_point) {
   if (code_point > 0x10FFFF) return UnicodeClass::other;
   const auto after =
-      std::upper_bound(kUnicodeRanges.begin(), kUnicodeRanges.end(), code_point,
+      std::upper_bound(unicode_table::kRanges.begin(), unicode_table::kRanges.end(), code_point,
                        [](std::uint32_t value, const UnicodeRange& range) { return value < range.first; });
   return (after - 1)->kind;
 }
