@@ -149,6 +149,12 @@ struct ReplicaGone {
   LinkId link;
   std::string replica_id;
 };
+// The manager's word: nothing of an earlier start of this gateway runs on that process, or can begin there (L7).
+struct EarlierOver {
+  LinkId link;
+  std::string replica_id;
+  Incarnation inc;
+};
 struct LeaseGranted {
   LinkId link;
   LeaseId lease;
@@ -242,6 +248,7 @@ struct JournalFailed {
 struct Recovered {
   std::vector<RecoveredJob> jobs;  // by admission, oldest first
   std::vector<RecoveredKey> keys;
+  std::vector<LeasingManager> managers;  // whose leases earlier lives may have used
 };
 
 // --- process ---
@@ -264,10 +271,11 @@ struct DrainBegin {
   Duration deadline;
 };
 
-using Event = std::variant<RequestHead, RequestDropped, Submit, OpenStream, ReaderDrained, ReaderGone, CancelJob,
-                           EndSession, TenantsChanged, ManagerUp, ManagerDown, ReplicaChanged, ReplicaLoaded,
-                           ReplicaGone, LeaseGranted, LeaseRevoked, OthersReported, GatewaysTold, DispatchStarted,
-                           DispatchTokens, DispatchFinished, DispatchFailed, DispatchBroken, TokensCounted,
-                           JournalCommitted, JournalFailed, Recovered, SetModelState, RollBackModel, Tick, DrainBegin>;
+using Event =
+    std::variant<RequestHead, RequestDropped, Submit, OpenStream, ReaderDrained, ReaderGone, CancelJob, EndSession,
+                 TenantsChanged, ManagerUp, ManagerDown, ReplicaChanged, ReplicaLoaded, ReplicaGone, EarlierOver,
+                 LeaseGranted, LeaseRevoked, OthersReported, GatewaysTold, DispatchStarted, DispatchTokens,
+                 DispatchFinished, DispatchFailed, DispatchBroken, TokensCounted, JournalCommitted, JournalFailed,
+                 Recovered, SetModelState, RollBackModel, Tick, DrainBegin>;
 
 }  // namespace orch::gateway

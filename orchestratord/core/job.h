@@ -153,7 +153,8 @@ struct Job {
   std::uint32_t deaths = 0;                       // of them that died by themselves (M6)
   Instant lacks_memory_since = Instant::never();  // waiting: found slots, and no KV pages (OC-CORE-1017)
   std::optional<PrefixChain> prefix;              // of its prompt, once somebody asked
-  bool taken_back = false;                        // from an eviction that was not journaled: outside the queue's bounds
+  std::uint32_t anywhere = 0;     // the attempt of an earlier life of which nobody knows where it ran (M1); 0: none
+  bool taken_back = false;        // from an eviction that was not journaled: outside the queue's bounds
   bool verdict_due = false;       // a suspect's stream broke, and whether its worker died is not known yet
   bool computed = false;          // an attempt has begun to compute: the next one does it again (M7)
   std::uint32_t preemptions = 0;  // dispatches taken from it

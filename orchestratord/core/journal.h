@@ -27,7 +27,7 @@ namespace orch::gateway {
 
 // What one write stands for, to be acted on when it is answered.
 struct JournalItem {
-  enum class Kind : std::uint8_t { admit, evict, dispatch, tokens, aboard, end, erase, probe };
+  enum class Kind : std::uint8_t { admit, evict, dispatch, tokens, aboard, managers, end, erase, probe };
   Kind kind = Kind::probe;
   JobId job;
   std::uint64_t mark = 0;  // dispatch: the attempt; tokens: the last event id; aboard: the attempt that waits for it

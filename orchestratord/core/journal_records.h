@@ -52,6 +52,14 @@ struct AboardRecord {
   std::string replica_id;     // empty: not known, or not chosen yet
   Incarnation inc;
 };
+// All managers whose leases this gateway's jobs may run under, and how long those live (M1). Replaces the one before.
+struct LeasingManager {
+  ManagerId manager;
+  Duration ttl;
+};
+struct ManagersRecord {
+  std::vector<LeasingManager> managers;
+};
 struct EndRecord {
   JobId job;
   std::shared_ptr<const StreamEvent> terminal;
@@ -64,8 +72,8 @@ struct EraseRecord {
 // Proves that the journal can be written.
 struct ProbeRecord {};
 
-using JournalRecord =
-    std::variant<AdmitRecord, DispatchRecord, TokensRecord, AboardRecord, EndRecord, EraseRecord, ProbeRecord>;
+using JournalRecord = std::variant<AdmitRecord, DispatchRecord, TokensRecord, AboardRecord, ManagersRecord, EndRecord,
+                                   EraseRecord, ProbeRecord>;
 
 struct RecoveredJob {
   AdmitRecord admit;  // spec.payload is null when it was not stored

@@ -36,6 +36,7 @@ class JournalModel {
       }
       out.jobs.push_back(std::move(job));
     }
+    out.managers = managers_;
     for (const auto& [key, entry] : keys_) {
       RecoveredKey each = entry.first;
       each.age = now - entry.second;
@@ -80,6 +81,7 @@ class JournalModel {
   void take(const AboardRecord& record, Instant) {
     if (const auto row = jobs_.find(record.job); row != jobs_.end()) row->second.job.aboard = record;
   }
+  void take(const ManagersRecord& record, Instant) { managers_ = record.managers; }
   void take(const EndRecord& record, Instant now) {
     const auto row = jobs_.find(record.job);
     if (row == jobs_.end()) return;
@@ -95,6 +97,7 @@ class JournalModel {
 
   std::map<JobId, Row> jobs_;
   std::map<std::array<std::uint8_t, 32>, std::pair<RecoveredKey, Instant>> keys_;
+  std::vector<LeasingManager> managers_;
   std::uint64_t seq_ = 0;
 };
 
@@ -150,8 +153,11 @@ class JournalBench : public Bench {
   }
   void ready(std::uint32_t slots = 2) {
     Bench::ready(slots);
+    over("r1");
     commit();
   }
+  // The manager's word that nothing of an earlier life is left there.
+  Effects over(const std::string& replica, Incarnation inc = {1, 1}) { return step(EarlierOver{kLink, replica, inc}); }
   Effects open(std::uint64_t reader, std::uint64_t job, std::optional<std::uint64_t> last = std::nullopt) {
     return step(OpenStream{ReaderId{reader}, job_id(job), last});
   }

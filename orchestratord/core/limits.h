@@ -141,8 +141,9 @@ enum class Mutation : std::uint8_t {
   forget_deaths,              // a restart forgets which workers were lost to a job (M6)
   forget_others_service,      // what other gateways have served is not counted (F4, F6)
   forget_others_refusals,     // a prompt that another gateway refuses is taken (M6)
+  skip_recovered_fence,       // a recovered job is sent on while its last attempt may still run (M1)
 };
-inline constexpr std::uint8_t kMutations = 25;
+inline constexpr std::uint8_t kMutations = 26;
 
 // Ruling 12.
 struct JournalConfig {

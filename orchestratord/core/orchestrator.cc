@@ -66,6 +66,7 @@ void Orchestrator::settle() {
   end_refused_jobs();
   finish_drain();  // before dispatching: at the deadline nothing more is started
   end_fence_waits();
+  end_earlier_life();
   load_and_unload();
   beat_workers();
   dispatch_waiting();
@@ -299,6 +300,7 @@ void Orchestrator::plan_wakeup() {
   if (!closing_.empty()) consider(closing_.begin()->first);
   consider(recovery_over_);
   consider(open_requests_.next_end());
+  consider(earlier_.until());
   for (const auto& [endpoint, at] : beats_) consider(at);
   for (const auto& [id, link] : fleet_.links()) {
     if (drained_) break;

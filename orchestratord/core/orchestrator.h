@@ -25,6 +25,7 @@
 #include "orchestratord/core/budget_ledger.h"
 #include "orchestratord/core/decision_log.h"
 #include "orchestratord/core/drain_rates.h"
+#include "orchestratord/core/earlier_life.h"
 #include "orchestratord/core/effects.h"
 #include "orchestratord/core/events.h"
 #include "orchestratord/core/fair_scheduler.h"
@@ -33,6 +34,7 @@
 #include "orchestratord/core/job_queue.h"
 #include "orchestratord/core/journal.h"
 #include "orchestratord/core/lease_table.h"
+#include "orchestratord/core/leasing_managers.h"
 #include "orchestratord/core/limits.h"
 #include "orchestratord/core/model_lifecycle.h"
 #include "orchestratord/core/on_time.h"
@@ -266,7 +268,7 @@ class Orchestrator {
   // migration (orchestrator_migration.cc)
   bool may_continue(const Job& job) const;
   void continue_elsewhere(Job& job, Outcome outcome);
-  // In doubt: by the end of an earlier life. It counts as a loss, and the next attempt does not wait for it.
+  // In doubt: by the end of an earlier life. It counts as a loss until its worker is known to have outlived it.
   enum class AttemptEnd : std::uint8_t { lost, taken_back, in_doubt };
   void wait_for_fence(Job& job, const Call& old, AttemptEnd how);
   void wait_if_put_back(JobId id, const Call& old, AttemptEnd how);
@@ -280,9 +282,11 @@ class Orchestrator {
   // the workers a job was aboard, across lives (orchestrator_aboard.cc)
   void note_aboard(Job& job);
   AboardRecord aboard_of(const Job& job) const;
-  bool boarded(Job& job);
+  bool boarded(Job& job, const LeaseKey& lease);
   bool restore_aboard(Job& job, const std::optional<AboardRecord>& found);
   void doubt_over(Job& job, bool died, bool outlived);
+  void on(const EarlierOver& event);
+  void end_earlier_life();
 
   // poison (orchestrator_poison.cc)
   static bool died_by_itself(const ReplicaView& replica, Incarnation inc);
@@ -407,6 +411,8 @@ class Orchestrator {
   std::map<std::string, std::set<std::pair<Instant, DispatchId>>> expected_ends_;
   Journal journal_;
   IdempotencyKeys keys_;
+  EarlierLife earlier_;
+  LeasingManagers leasing_;
   std::map<JobId, Job> jobs_;
   std::map<DispatchId, Call> calls_;
   std::map<RequestId, JobId> counting_;       // CountTokens asked, by their own serial
@@ -422,6 +428,7 @@ class Orchestrator {
     Incarnation inc;
     Instant until;  // nothing of the attempt runs from then on
     AttemptEnd how = AttemptEnd::lost;
+    bool of_earlier_life = false;
     Instant ends(Duration ttl) const { return how == AttemptEnd::lost ? until : until + ttl / 2; }
   };
   bool outlived(const FenceWait& wait) const;

@@ -178,7 +178,7 @@ void Orchestrator::write_journal() {
   if (journal_.note_stall(now_)) emit(NotedJournal{true, journal_.reason()});
   if (!journal_.may_write(now_)) return;
   const bool all = journal_.failing() || journal_.checkpoint_due(now_);
-  if (!all && journal_.urgent.empty()) return;
+  if (!all && journal_.urgent.empty() && !leasing_.due()) return;
   std::set<JobId> jobs = std::exchange(journal_.urgent, {});
   if (all) {
     jobs.merge(std::exchange(journal_.lazy, {}));
@@ -195,6 +195,10 @@ void Orchestrator::write_jobs(const std::set<JobId>& jobs) {
     const JournalTicket ticket = journal_.begin(std::exchange(items, {}), now_);
     emit(JournalWrite{ticket, std::exchange(records, {})});
   };
+  if (leasing_.due()) {
+    records.emplace_back(leasing_.write());
+    items.push_back({JournalItem::Kind::managers, {}, 0});
+  }
   for (const JobId id : std::exchange(journal_.erases, {})) {
     const auto key = journal_.refused_keys.find(id);
     records.emplace_back(
@@ -293,6 +297,7 @@ void Orchestrator::on(const JournalFailed& event) {
 
 void Orchestrator::committed(const JournalItem& item) {
   if (item.kind == JournalItem::Kind::erase) journal_.refused_keys.erase(item.job);
+  if (item.kind == JournalItem::Kind::managers) leasing_.written(true);
   const auto it = jobs_.find(item.job);
   if (it == jobs_.end()) return;
   Job& job = it->second;
@@ -330,6 +335,7 @@ void Orchestrator::committed(const JournalItem& item) {
     case JournalItem::Kind::aboard:
       if (item.mark == journal.boarding) journal.boarded = journal.boarding;
       return;
+    case JournalItem::Kind::managers:
     case JournalItem::Kind::erase:
     case JournalItem::Kind::probe:
       return;
@@ -337,6 +343,7 @@ void Orchestrator::committed(const JournalItem& item) {
 }
 
 void Orchestrator::not_committed(const JournalItem& item) {
+  if (item.kind == JournalItem::Kind::managers) leasing_.written(false);
   const auto it = jobs_.find(item.job);
   if (it == jobs_.end()) {
     if (item.kind == JournalItem::Kind::erase) journal_.erases.insert(item.job);
@@ -368,6 +375,7 @@ void Orchestrator::not_committed(const JournalItem& item) {
     case JournalItem::Kind::aboard:
       note_aboard(job);
       return;
+    case JournalItem::Kind::managers:
     case JournalItem::Kind::erase:
     case JournalItem::Kind::probe:
       return;
@@ -384,6 +392,8 @@ void Orchestrator::on(const Recovered& event) {
     keys_.add(key.idempotency.key, {key.idempotency.body, key.job, key.admitted,
                                     now_ + config_.journal.idempotency_ttl - std::max(key.age, Duration{})});
   }
+  leasing_.found(event.managers);
+  earlier_.left(event.managers, config_.limits.lease_ttl_assumed, now_);
   for (const RecoveredJob& job : event.jobs) recover(job);
   recovery_over_ = now_ + config_.limits.recovery_wait;
 }

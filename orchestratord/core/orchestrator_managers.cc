@@ -14,6 +14,10 @@ void Orchestrator::on(const ManagerUp& event) {
   if (known != fleet_.managers().end()) {
     for (const auto& [id, replica] : known->second.replicas) before.emplace(id, replica.inc);
   }
+  // Replaced while no life of this gateway was there to hear of it.
+  for (const auto& [job, wait] : fence_waits_) {
+    if (wait.replica.manager == event.manager) before.emplace(wait.replica.replica_id, wait.inc);
+  }
   if (!fleet_.attach(event, &previous_boot)) {
     ++ignored_.unknown_link;
     return;
@@ -144,7 +148,10 @@ void Orchestrator::on(const LeaseGranted& event) {
     return;
   }
   const std::optional<Instant> sent_at = link->sent_at(event.update_seq);  // nullopt: longer ago than a TTL
-  if (sent_at && leases_.apply(key, event, replica->endpoint, *sent_at, now_)) return;
+  if (sent_at && leases_.apply(key, event, replica->endpoint, *sent_at, now_)) {
+    if (config_.journal.enabled) leasing_.grants(manager, event.ttl);  // known before the first job comes (M1)
+    return;
+  }
   ++ignored_.grants;
   // Opened for a bid that lies longer back than it lasts (the manager stood still), or revoked by a manager whose
   // successor found it still in the worker's table (L8): we shall never renew what we do not hold, and until it expires

@@ -92,6 +92,10 @@ bool Orchestrator::may_dispatch(const Job& job) const { return job.deaths == 0 &
 bool Orchestrator::attempt_may_begin(const Job& job) const {
   const auto wait = fence_waits_.find(job.spec.id);
   if (wait != fence_waits_.end() && wait->second.how != AttemptEnd::in_doubt) return false;
+  if (!mutated(Mutation::skip_recovered_fence)) {
+    if (wait != fence_waits_.end() && wait->second.until > now_) return false;
+    if (job.anywhere == job.attempt && job.anywhere > 0 && !earlier_.over()) return false;
+  }
   if (job.migrations == 0) return true;
   std::size_t running = 0;
   std::size_t migrated = 0;

@@ -141,7 +141,7 @@ void Orchestrator::dispatch_suspects() {
     const ReplicaKey* replica = replica_of_its_own(job);
     if (replica == nullptr || calls_on(*replica) > 0) continue;
     PlacementDecision decision = place(job, replica);
-    if (decision.lease && boarded(job)) dispatch(job, std::move(decision));
+    if (decision.lease && boarded(job, *decision.lease)) dispatch(job, std::move(decision));
   }
 }
 

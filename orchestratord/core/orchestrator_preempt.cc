@@ -49,7 +49,7 @@ bool Orchestrator::take_the_turn(const std::string& model) {
   const DomainLoad load = domain_load(job->lane);
   if (load.busy + 1 < load.slots) return false;  // batch may go first: another slot is free
   PlacementDecision decision = place(*job);
-  if (!decision.lease || !boarded(*job) || !may_preempt()) return false;
+  if (!decision.lease || !boarded(*job, *decision.lease) || !may_preempt()) return false;
   const JobId passed = batch->spec.id;
   const JobId by = job->spec.id;
   dispatch(*job, std::move(decision));

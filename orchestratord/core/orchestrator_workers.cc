@@ -51,7 +51,7 @@ bool Orchestrator::dispatch_of(const std::string& tenant, Priority priority, con
       Job& job = jobs_.at(id);
       PlacementDecision decision = place(job);
       if (decision.lacks_memory && !decision.lease) note_lacks_memory(job, *decision.lacks_memory);
-      if (!decision.lease || !may_dispatch(job) || !boarded(job)) continue;
+      if (!decision.lease || !may_dispatch(job) || !boarded(job, *decision.lease)) continue;
       dispatch(job, std::move(decision));
       return true;
     }

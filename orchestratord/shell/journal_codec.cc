@@ -363,6 +363,28 @@ std::optional<AboardRecord> decode_aboard(std::string_view bytes, JobId job) {
   return in.whole() ? std::optional(std::move(out)) : std::nullopt;
 }
 
+std::string encode_managers(const std::vector<LeasingManager>& managers) {
+  Writer out;
+  out.number(managers.size());
+  for (const LeasingManager& each : managers) {
+    write_uuid(out, each.manager.value);
+    out.duration(each.ttl);
+  }
+  return out.take();
+}
+
+std::optional<std::vector<LeasingManager>> decode_managers(std::string_view bytes) {
+  Reader in(bytes);
+  std::vector<LeasingManager> out;
+  for (std::size_t left = in.count(); left > 0 && in.ok(); --left) {
+    LeasingManager each;
+    each.manager = {read_uuid(in)};
+    each.ttl = in.duration();
+    out.push_back(each);
+  }
+  return in.whole() ? std::optional(std::move(out)) : std::nullopt;
+}
+
 std::string encode_tokens(const TokenEvents& events) {
   Writer out;
   out.number(events.size());

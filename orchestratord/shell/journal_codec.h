@@ -27,6 +27,9 @@ std::optional<DispatchRecord> decode_dispatch(std::string_view bytes, JobId job)
 std::string encode_aboard(const AboardRecord& record);
 std::optional<AboardRecord> decode_aboard(std::string_view bytes, JobId job);
 
+std::string encode_managers(const std::vector<LeasingManager>& managers);
+std::optional<std::vector<LeasingManager>> decode_managers(std::string_view bytes);
+
 std::string encode_tokens(const TokenEvents& events);
 // Appended to `out`; false: nothing was.
 bool decode_tokens(std::string_view bytes, TokenEvents& out);

@@ -16,7 +16,8 @@ TEST(JournalCodec, what_is_cut_short_or_random_is_refused) {
                                journal_codec::encode_tokens(tokens(1, 2, 5).events),
                                journal_codec::encode_terminal(*error_of(1, 3).terminal),
                                journal_codec::encode_started({3, ms(1)}),
-                               journal_codec::encode_aboard(aboard(1))};
+                               journal_codec::encode_aboard(aboard(1)),
+                               journal_codec::encode_managers(managers().managers)};
   const auto decodes = [](std::size_t kind, std::string_view bytes) {
     journal_codec::TokenEvents events;
     switch (kind) {
@@ -30,11 +31,13 @@ TEST(JournalCodec, what_is_cut_short_or_random_is_refused) {
         return journal_codec::decode_terminal(bytes) != nullptr;
       case 4:
         return journal_codec::decode_started(bytes).has_value();
-      default:
+      case 5:
         return journal_codec::decode_aboard(bytes, job_id(1)).has_value();
+      default:
+        return journal_codec::decode_managers(bytes).has_value();
     }
   };
-  for (std::size_t kind = 0; kind < 6; ++kind) {
+  for (std::size_t kind = 0; kind < 7; ++kind) {
     EXPECT_TRUE(decodes(kind, whole[kind]));
     for (std::size_t size = 0; size < whole[kind].size(); ++size)
       EXPECT_FALSE(decodes(kind, std::string_view(whole[kind]).substr(0, size))) << kind << " " << size;

@@ -56,6 +56,7 @@ inline DispatchRecord dispatch(std::uint64_t n) {
   return {job_id(n), 2, {"m", "sha256:a", "native", "1", "X", "cpu", "r1"}, "set"};
 }
 inline AboardRecord aboard(std::uint64_t n) { return {job_id(n), 3, 1, 1, true, {{0xB0, 1}}, "r2", {4, 5}}; }
+inline ManagersRecord managers() { return {{{{{0xB0, 1}}, ms(15000)}, {{{0xB0, 2}}, ms(4000)}}}; }
 inline TokensRecord tokens(std::uint64_t n, std::uint64_t first, std::uint64_t last) {
   TokensRecord record{job_id(n), {}};
   for (std::uint64_t id = first; id <= last; ++id) {
@@ -90,7 +91,7 @@ inline std::vector<JournalWrite> life() {
           write_of({error_of(2, 2), admit(3)}),
           write_of({tokens(3, 2, 40), dispatch(3), aboard(3)}),
           write_of({EraseRecord{job_id(1)}, tokens(3, 30, 80)}),
-          write_of({keyed_admit(4, 9)}),
+          write_of({keyed_admit(4, 9), managers()}),
           write_of({ProbeRecord{}})};
 }
 
@@ -108,6 +109,8 @@ inline std::string describe(const Recovered& recovered) {
   }
   for (const RecoveredKey& key : recovered.keys)
     out << "key " << int{key.idempotency.key[0]} << " " << key.job.value.lo;
+  for (const LeasingManager& each : recovered.managers)
+    out << "; manager " << each.manager.value.lo << " " << each.ttl.ms();
   return out.str();
 }
 

@@ -41,7 +41,8 @@ CREATE TABLE idempotency(
 ) WITHOUT ROWID;
 CREATE INDEX idempotency_age ON idempotency(created_ms);
 CREATE TABLE probe(one INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL);
-PRAGMA user_version = 2;
+CREATE TABLE managers(one INTEGER PRIMARY KEY, leasing BLOB NOT NULL);
+PRAGMA user_version = 3;
 )";
 
 void bind_value(sqlite3_stmt* statement, int at, std::string_view bytes) {
@@ -52,6 +53,10 @@ void bind_value(sqlite3_stmt* statement, int at, std::int64_t value) { sqlite3_b
 std::string_view column(sqlite3_stmt* statement, int at) {
   const auto* bytes = static_cast<const char*>(sqlite3_column_blob(statement, at));
   return {bytes, static_cast<std::size_t>(sqlite3_column_bytes(statement, at))};
+}
+
+Duration age_at(std::int64_t now_ms, std::int64_t then_ms) {
+  return Duration::milliseconds(std::max<std::int64_t>(now_ms - then_ms, 0));
 }
 
 template <std::size_t N>
@@ -70,8 +75,8 @@ bool fill(std::array<std::uint8_t, N>& out, std::string_view bytes) {
 
 struct JournalSqlite::Statements {
   ~Statements() {
-    for (sqlite3_stmt* each :
-         {admit, forget_tokens, key, dispatch, aboard, refused_key, tokens, end, erase, portion, old_keys, probe}) {
+    for (sqlite3_stmt* each : {admit, forget_tokens, key, dispatch, aboard, managers, refused_key, tokens, end, erase,
+                               portion, old_keys, probe}) {
       sqlite3_finalize(each);
     }
   }
@@ -80,6 +85,7 @@ struct JournalSqlite::Statements {
   sqlite3_stmt* key = nullptr;
   sqlite3_stmt* dispatch = nullptr;
   sqlite3_stmt* aboard = nullptr;
+  sqlite3_stmt* managers = nullptr;
   sqlite3_stmt* refused_key = nullptr;
   sqlite3_stmt* tokens = nullptr;
   sqlite3_stmt* end = nullptr;
@@ -145,6 +151,7 @@ std::optional<JournalSqlite::NotOpened> JournalSqlite::prepare() {
       {&s.key, "INSERT OR REPLACE INTO idempotency(key, body, job, created_ms, started) VALUES(?1, ?2, ?3, ?4, ?5)"},
       {&s.dispatch, "UPDATE job SET dispatch = ?2 WHERE id = ?1"},
       {&s.aboard, "UPDATE job SET aboard = ?2 WHERE id = ?1"},
+      {&s.managers, "INSERT OR REPLACE INTO managers(one, leasing) VALUES(1, ?1)"},
       {&s.tokens, "INSERT OR REPLACE INTO token(job, first, events) VALUES(?1, ?2, ?3)"},
       {&s.end, "UPDATE job SET terminal = ?2, ended_ms = ?3 WHERE id = ?1"},
       {&s.erase, "DELETE FROM job WHERE id = ?1"},
@@ -265,6 +272,12 @@ bool JournalSqlite::apply(const AboardRecord& record) {
   return step(statements_->aboard);
 }
 
+bool JournalSqlite::apply(const ManagersRecord& record) {
+  const std::string leasing = journal_codec::encode_managers(record.managers);
+  bind_value(statements_->managers, 1, leasing);
+  return step(statements_->managers);
+}
+
 bool JournalSqlite::apply(const TokensRecord& record) {
   if (record.events.empty()) return true;
   const std::string id = journal_codec::encode_id(record.job.value);
@@ -361,7 +374,6 @@ std::optional<std::string> JournalSqlite::read_tokens(RecoveredJob& job) {
 
 Result<Recovered, std::string> JournalSqlite::recover() {
   const std::int64_t now = now_ms();
-  const auto age = [now](std::int64_t then) { return Duration::milliseconds(std::max<std::int64_t>(now - then, 0)); };
   if (auto fault = remove_expired(now)) return Err{std::move(*fault)};
   Recovered out;
   std::optional<std::string> fault;
@@ -378,14 +390,14 @@ Result<Recovered, std::string> JournalSqlite::recover() {
       break;
     }
     job.admit = std::move(*admit);
-    job.age = age(sqlite3_column_int64(rows, 1));
+    job.age = age_at(now, sqlite3_column_int64(rows, 1));
     if (sqlite3_column_type(rows, 4) != SQLITE_NULL) {
       job.dispatch = journal_codec::decode_dispatch(column(rows, 4), job.admit.spec.id);
       if (!job.dispatch) fault = "the dispatch of task " + job.admit.spec.id.to_string() + " does not decode";
     }
     if (sqlite3_column_type(rows, 5) != SQLITE_NULL) {
       job.terminal = journal_codec::decode_terminal(column(rows, 5));
-      job.ended_age = age(sqlite3_column_int64(rows, 2));
+      job.ended_age = age_at(now, sqlite3_column_int64(rows, 2));
       if (job.terminal == nullptr) fault = "the end of task " + job.admit.spec.id.to_string() + " does not decode";
     }
     if (sqlite3_column_type(rows, 6) != SQLITE_NULL) {
@@ -399,9 +411,18 @@ Result<Recovered, std::string> JournalSqlite::recover() {
   sqlite3_finalize(rows);
   if (fault) return Err{std::move(*fault)};
 
+  if ((fault = read_keys(out, now))) return Err{std::move(*fault)};
+  if ((fault = read_managers(out))) return Err{std::move(*fault)};
+  return out;
+}
+
+std::optional<std::string> JournalSqlite::read_keys(Recovered& out, std::int64_t now) {
   const std::string keys = "SELECT key, body, job, created_ms, started FROM idempotency WHERE created_ms >= " +
                            std::to_string(now - options_.idempotency_ttl.ms()) + " ORDER BY created_ms";
-  if (sqlite3_prepare_v2(db_, keys.c_str(), -1, &rows, nullptr) != SQLITE_OK) return Err{error()};
+  sqlite3_stmt* rows = nullptr;
+  if (sqlite3_prepare_v2(db_, keys.c_str(), -1, &rows, nullptr) != SQLITE_OK) return error();
+  std::optional<std::string> fault;
+  int code = SQLITE_DONE;
   while (!fault && (code = sqlite3_step(rows)) == SQLITE_ROW) {
     RecoveredKey key;
     const auto job = journal_codec::decode_id(column(rows, 2));
@@ -413,13 +434,27 @@ Result<Recovered, std::string> JournalSqlite::recover() {
     }
     key.job = {*job};
     key.admitted = *started;
-    key.age = age(sqlite3_column_int64(rows, 3));
+    key.age = age_at(now, sqlite3_column_int64(rows, 3));
     out.keys.push_back(key);
   }
   if (!fault && code != SQLITE_DONE) fault = error();
   sqlite3_finalize(rows);
-  if (fault) return Err{std::move(*fault)};
-  return out;
+  return fault;
+}
+
+std::optional<std::string> JournalSqlite::read_managers(Recovered& out) {
+  sqlite3_stmt* rows = nullptr;
+  if (sqlite3_prepare_v2(db_, "SELECT leasing FROM managers", -1, &rows, nullptr) != SQLITE_OK) return error();
+  std::optional<std::string> fault;
+  int code = SQLITE_DONE;
+  while (!fault && (code = sqlite3_step(rows)) == SQLITE_ROW) {
+    auto managers = journal_codec::decode_managers(column(rows, 0));
+    if (managers) out.managers = std::move(*managers);
+    if (!managers) fault = "the row of table managers does not decode";
+  }
+  if (!fault && code != SQLITE_DONE) fault = error();
+  sqlite3_finalize(rows);
+  return fault;
 }
 
 }  // namespace orch::gateway

@@ -25,7 +25,7 @@ namespace orch::gateway {
 
 class JournalSqlite {
  public:
-  static constexpr std::int64_t kSchema = 2;
+  static constexpr std::int64_t kSchema = 3;
 
   struct Options {
     std::string path;
@@ -74,11 +74,14 @@ class JournalSqlite {
   bool apply(const DispatchRecord& record);
   bool apply(const TokensRecord& record);
   bool apply(const AboardRecord& record);
+  bool apply(const ManagersRecord& record);
   bool apply(const EndRecord& record);
   bool apply(const EraseRecord& record);
   bool apply(const ProbeRecord& record);
   bool tidy(std::int64_t now_ms);
   std::optional<std::string> read_tokens(RecoveredJob& job);
+  std::optional<std::string> read_keys(Recovered& out, std::int64_t now_ms);
+  std::optional<std::string> read_managers(Recovered& out);
   std::optional<std::string> remove_expired(std::int64_t now_ms);
   std::int64_t now_ms() const;
 

@@ -32,6 +32,7 @@ TEST(JournalSqlite, J4_what_is_committed_is_there_after_a_restart) {
   }
   EXPECT_EQ(recovered_from(at), describe(model.recover({})));
   EXPECT_NE(recovered_from(at).find("3+prompt attempt 2 on r1 aboard r2 1 tokens 2t0"), std::string::npos);
+  EXPECT_NE(recovered_from(at).find("; manager 1 15000; manager 2 4000"), std::string::npos);
 }
 
 TEST(JournalSqlite, J4_every_field_survives) {

@@ -316,6 +316,10 @@ std::optional<Event> read_attach_event(LinkId link, const v1::AttachEvent& messa
     return ReplicaLoaded{link, load.replica_id(), read_inc(load.inc()), load.kv_pages_used()};
   }
   if (message.kind_case() == v1::AttachEvent::kGone) return ReplicaGone{link, message.gone()};
+  if (message.has_earlier_over()) {
+    const v1::EarlierOver& over = message.earlier_over();
+    return EarlierOver{link, over.replica_id(), read_inc(over.inc())};
+  }
   if (message.has_revoke()) return LeaseRevoked{link, read_lease(message.revoke().lease()), message.revoke().stop()};
   return std::nullopt;
 }

@@ -140,6 +140,13 @@ struct SendRevoke {
   std::string reason;
 };
 
+// L7: nothing of an earlier start of that link's orchestrator runs on this process, or can begin there any more.
+struct SendEarlierOver {
+  LinkId link;
+  std::string replica_id;
+  Incarnation inc;
+};
+
 // F4: the sum of all other starts; at most every fair_interval.
 struct SendOthers {
   LinkId link;
@@ -193,8 +200,8 @@ struct NotedFailure {
 
 using Effect = std::variant<SpawnWorker, SignalWorker, ConnectWorker, QueryInfo, SendTable, SendSelfCheck, SendDrain,
                             AttachWelcome, AttachRefused, ReplicaChanged, ReplicaLoaded, ReplicaGone, SendGrant,
-                            SendRevoke, SendOthers, SendGateways, OperationReply, OperationEnded, ShutdownComplete,
-                            NotedState, NotedDrain, NotedFailure>;
+                            SendRevoke, SendEarlierOver, SendOthers, SendGateways, OperationReply, OperationEnded,
+                            ShutdownComplete, NotedState, NotedDrain, NotedFailure>;
 using Effects = std::vector<Effect>;
 
 }  // namespace orch::pool

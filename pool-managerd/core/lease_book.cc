@@ -197,6 +197,7 @@ std::vector<LeaseBook::Announcement> LeaseBook::on_report(TableVersion version, 
   if (is_ack) {
     acked_ = version;
     in_flight_ = adopted_ = false;
+    std::erase_if(left_, [&](const auto& entry) { return entry.second < acked_; });
     take_ack(now);
   }
   if (adopted_) return {};  // L8
@@ -307,9 +308,20 @@ std::vector<LeaseBook::Announcement> LeaseBook::announce(bool is_ack, Instant no
 
 // L6: a closed lease goes only when no table that may be applied gives it a slot and the worker reports it idle.
 void LeaseBook::drop_unused() {
-  const auto gone =
-      std::erase_if(leases_, [](const auto& entry) { return entry.second.closed && entry.second.held() == 0; });
+  const auto gone = std::erase_if(leases_, [&](const auto& entry) {
+    if (!entry.second.closed || entry.second.held() > 0) return false;
+    left_[entry.second.holder] = issued_;
+    return true;
+  });
   if (gone > 0) dirty_ = true;
+}
+
+bool LeaseBook::is_over_before(const Holder& holder) const {
+  if (adopted_ || running_unknown_ > 0) return false;  // under whose lease they run is not known
+  const auto earlier = [&](const Holder& other) { return other.orch == holder.orch && other.boot < holder.boot; };
+  return std::none_of(leases_.begin(), leases_.end(),
+                      [&](const auto& entry) { return earlier(entry.second.holder); }) &&
+         std::none_of(left_.begin(), left_.end(), [&](const auto& entry) { return earlier(entry.first); });
 }
 
 std::uint32_t LeaseBook::held() const {

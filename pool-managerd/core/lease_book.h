@@ -129,6 +129,8 @@ class LeaseBook {
   std::uint32_t running_outside() const;
   // No slot is held: a lease leaves the book only after the worker acked a table without it and reported it idle.
   bool is_idle() const { return leases_.empty() && running_ == 0; }
+  // L7: nothing of an earlier boot of that holder runs under this worker, or can begin there.
+  bool is_over_before(const Holder& holder) const;
   std::vector<LeaseId> expired(Instant now) const;
   Instant next_wakeup() const;
 
@@ -155,6 +157,9 @@ class LeaseBook {
   std::map<LeaseId, Lease> leases_;
   std::uint32_t running_ = 0;
   std::uint32_t running_unknown_ = 0;  // of them under leases that are not in the book
+  // Holders of leases that have left the book: the last table that may name one. Until a later one is acked the worker
+  // may still admit what its holder had sent.
+  std::map<Holder, TableVersion> left_;
   std::uint64_t last_turn_ = 0;
   TableVersion issued_;
   TableVersion acked_;

@@ -44,6 +44,7 @@ void Manager::step(const Event& event, Instant now, Effects& out) {
   settle(now, out);
   tell_others(now, out);
   report_changes(now, out);
+  tell_over(out);
   report_loads(now, out);
   promised_wakeup_ = next_wakeup();
 }
@@ -161,6 +162,19 @@ void Manager::tell_others(Instant now, Effects& out) {
     others.refused = refused_.all(now);
     if (!others.rows.empty() || !others.uses.empty() || !others.refused.empty())
       out.push_back(SendOthers{.link = link, .others = std::move(others)});
+  }
+}
+
+// L7. No lease is opened for a boot that a newer one has followed: what is over stays over.
+void Manager::tell_over(Effects& out) {
+  for (const auto& [link, known] : attachments_.links()) {
+    for (const auto& [id, replica] : replicas_) {
+      const auto told = known.over_told.find(id);
+      if (told != known.over_told.end() && told->second == replica->inc()) continue;
+      if (!replica->is_over_before(known.holder)) continue;
+      attachments_.find(link)->over_told[id] = replica->inc();
+      out.push_back(SendEarlierOver{.link = link, .replica_id = id, .inc = replica->inc()});
+    }
   }
 }
 

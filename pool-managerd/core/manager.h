@@ -99,6 +99,7 @@ class Manager {
   void settle_replicas(Instant now, Effects& out);
   void settle_leases(Replica& replica, Instant now, Effects& out);
   void lose_leases(Replica& replica, Effects& out);
+  void stop_superseded(LeaseBook& book, Effects& out);
   void close_lease(LeaseBook& book, LeaseId id, bool stop, std::string reason, Effects& out);
   void announce(Replica& replica, const std::vector<LeaseBook::Announcement>& announcements, Instant now, Effects& out);
   void take_heard(const HolderUpdate& update, Instant now, Effects& out);
@@ -123,6 +124,7 @@ class Manager {
   void report_changes(Instant now, Effects& out);
   void report_loads(Instant now, Effects& out);
   void tell_others(Instant now, Effects& out);
+  void tell_over(Effects& out);
   Secret new_secret();
 
   Settings settings_;

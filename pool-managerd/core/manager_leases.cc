@@ -169,10 +169,12 @@ void Manager::lose_leases(Replica& replica, Effects& out) {
 
 void Manager::settle_leases(Replica& replica, Instant now, Effects& out) {
   if (!replica.grants()) {
-    if (LeaseBook* adopted = replica.book()) {  // they run out while their replica is not ready again (L8)
-      for (const LeaseId id : adopted->expired(now)) close_lease(*adopted, id, false, "expired", out);
+    if (LeaseBook* book = replica.book()) {  // adopted ones run out while their replica is not ready again (L8)
+      for (const LeaseId id : book->expired(now)) close_lease(*book, id, false, "expired", out);
     }
-    return lose_leases(replica, out);
+    lose_leases(replica, out);
+    if (LeaseBook* book = replica.book()) stop_superseded(*book, out);
+    return;
   }
   LeaseBook& book = *replica.book();
   // Adopted ones (L8): their holders may have attached while they were not known yet. The update that counts for every
@@ -187,23 +189,28 @@ void Manager::settle_leases(Replica& replica, Instant now, Effects& out) {
   }
   for (const auto& [id, renewal] : adopted) book.renew(id, renewal);
   for (const LeaseId id : book.expired(now)) close_lease(book, id, false, "expired", out);
-  std::vector<std::pair<LeaseId, bool>> closing;  // second: stop
+  stop_superseded(book, out);
+  std::vector<LeaseId> unwanted;
   for (const auto& [id, lease] : book.leases()) {
-    if (lease.closed) {
-      // L7 also reaches jobs of a lease that was closed gently before: the start that owned them is gone.
-      if (!lease.stop && attachments_.is_superseded(lease.holder)) closing.emplace_back(id, true);
-      continue;
-    }
-    if (attachments_.is_superseded(lease.holder)) {
-      closing.emplace_back(id, true);
-    } else if (const LinkId* link = attachments_.link_of(lease.holder)) {
-      const Attachment& attachment = attachments_.links().at(*link);
-      if (attachment.has_updated && !attachment.bids.contains(replica.spec().pool_id)) closing.emplace_back(id, false);
-    }
+    const LinkId* link = lease.closed ? nullptr : attachments_.link_of(lease.holder);
+    if (link == nullptr) continue;
+    const Attachment& attachment = attachments_.links().at(*link);
+    if (attachment.has_updated && !attachment.bids.contains(replica.spec().pool_id)) unwanted.push_back(id);
   }
-  for (const auto& [id, stop] : closing) {
+  for (const LeaseId id : unwanted) {
     if (book.find(id) == nullptr) continue;  // it went with one that was closed before it
-    close_lease(book, id, stop, stop ? "a newer start has attached" : "no bid", out);
+    close_lease(book, id, false, "no bid", out);
+  }
+}
+
+// L7, which also reaches jobs of a lease that was closed gently before: the start that owned them is gone.
+void Manager::stop_superseded(LeaseBook& book, Effects& out) {
+  std::vector<LeaseId> superseded;
+  for (const auto& [id, lease] : book.leases()) {
+    if (!(lease.closed && lease.stop) && attachments_.is_superseded(lease.holder)) superseded.push_back(id);
+  }
+  for (const LeaseId id : superseded) {
+    if (book.find(id) != nullptr) close_lease(book, id, true, "a newer start has attached", out);
   }
 }
 

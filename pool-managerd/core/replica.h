@@ -71,6 +71,10 @@ class Replica {
   bool is_adopting() const { return life_ && (life_->adopting || (life_->proven && state_ != ReplicaState::ready)); }
   // Leases may be granted.
   bool grants() const { return state_ == ReplicaState::ready; }
+  // L7: as the book says; nothing is said of a worker whose table is not known yet.
+  bool is_over_before(const Holder& holder) const {
+    return life_ && !life_->adopting && life_->book.is_over_before(holder);
+  }
   LeaseBook* book() { return life_ ? &life_->book : nullptr; }
   const LeaseBook* book() const { return life_ ? &life_->book : nullptr; }
   ReplicaView view(Instant now) const;

@@ -393,6 +393,7 @@ class World {
   }
   void react(const SendOthers&) {}
   void react(const SendGateways&) {}
+  void react(const SendEarlierOver&) {}
   void react(const ReplicaGone&) {}
   void react(const OperationReply&) {}
   void react(const OperationEnded&) {}

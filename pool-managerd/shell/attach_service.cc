@@ -285,6 +285,9 @@ void AttachService::send(const ReplicaGone& effect) { shared_->write_all(wire::g
 void AttachService::send(const SendGrant& effect) { shared_->write(effect.link, wire::grant_event(effect)); }
 void AttachService::send(const SendOthers& effect) { shared_->write(effect.link, wire::others_event(effect)); }
 void AttachService::send(const SendGateways& effect) { shared_->write(effect.link, wire::gateways_event(effect)); }
+void AttachService::send(const SendEarlierOver& effect) {
+  shared_->write(effect.link, wire::earlier_over_event(effect));
+}
 void AttachService::send(const SendRevoke& effect) { shared_->write(effect.link, wire::revoke_event(effect)); }
 
 void AttachService::refuse_silent(Instant now) {

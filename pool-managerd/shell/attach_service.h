@@ -46,6 +46,7 @@ class AttachService {
   void send(const SendRevoke& effect);
   void send(const SendOthers& effect);
   void send(const SendGateways& effect);
+  void send(const SendEarlierOver& effect);
   // Ends every stream; nothing is served afterwards.
   // Streams that have not said hello within kHelloLimit end.
   void refuse_silent(Instant now);

@@ -124,6 +124,7 @@ struct Daemon::Parts {
   void execute(const SendRevoke& effect);
   void execute(const SendOthers& effect) { attach.send(effect); }
   void execute(const SendGateways& effect) { attach.send(effect); }
+  void execute(const SendEarlierOver& effect) { attach.send(effect); }
   void execute(const OperationReply& effect);
   void execute(const OperationEnded& effect);
   void execute(const ShutdownComplete& effect);

@@ -394,6 +394,14 @@ v1::AttachEvent grant_event(const SendGrant& grant) {
   return event;
 }
 
+v1::AttachEvent earlier_over_event(const SendEarlierOver& over) {
+  v1::AttachEvent event;
+  v1::EarlierOver* out = event.mutable_earlier_over();
+  out->set_replica_id(over.replica_id);
+  write_pair(over.inc, out->mutable_inc());
+  return event;
+}
+
 v1::AttachEvent revoke_event(const SendRevoke& revoke) {
   v1::AttachEvent event;
   v1::Revoke* out = event.mutable_revoke();

@@ -33,6 +33,7 @@ v1::AttachEvent manager_hello(ManagerId manager, std::uint64_t boot, const std::
 v1::AttachEvent replica_event(const ReplicaView& view);
 v1::AttachEvent load_event(const ReplicaLoaded& loaded);
 v1::AttachEvent gone_event(const ReplicaGone& gone);
+v1::AttachEvent earlier_over_event(const SendEarlierOver& over);
 Result<StartOperation, BadMessage> parse_operation(const v1::StartOperationRequest& message);
 void write_operation(const Operation& operation, v1::Operation* out);
 v1::AttachEvent grant_event(const SendGrant& grant);

@@ -122,6 +122,7 @@ def test_J5_a_repeated_streamed_chat_is_answered_under_the_name_of_the_first(own
 
 
 def test_ruling12_a_plain_request_costs_no_disk_write(own_cluster):
+    wait_until(lambda: own_cluster.metric_sum("journal_commits_total") > 0, 10, "the manager that grants leases is written down (M1)")
     before = own_cluster.metric_sum("journal_commits_total"), journal_state(own_cluster)
     for _ in range(3):
         assert own_cluster.chat("Hello").status == 200

@@ -156,12 +156,11 @@ std::string LeaseHistory::check_grants(const Life& life) const {
 }
 
 std::string LeaseHistory::check_across() const {
-  // A holder's next life does not know of an attempt whose record was not durable, and counts it anew (J4).
-  std::set<std::pair<Holder, DispatchId>> dispatches;
+  std::set<DispatchId> dispatches;
   std::map<std::string, std::vector<std::pair<Order, Order>>> lives;
   for (const auto& [key, life] : lives_) {
     for (const Use& use : life.uses) {
-      if (!dispatches.emplace(use.holder, use.dispatch).second) return "an attempt was admitted twice";
+      if (!dispatches.insert(use.dispatch).second) return "an attempt was admitted twice";
     }
     lives[life.replica].emplace_back(life.from, life.to);
   }

@@ -155,6 +155,13 @@ TEST_F(LeaseHistoryTest, M1_an_attempt_is_admitted_once) {
   expect_fault("admitted twice");
 }
 
+TEST_F(LeaseHistoryTest, M1_an_attempt_is_admitted_once_over_all_lives_of_its_gateway) {
+  use(1);
+  release(1);
+  history.used(worker, kB, kOther, attempt(1), kNow);
+  expect_fault("admitted twice");
+}
+
 TEST_F(LeaseHistoryTest, L2_a_holder_hears_of_what_its_worker_has_applied) {
   history.granted(worker, kA, kHolder, 1, 1);
   expect_sound();

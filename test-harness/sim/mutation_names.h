@@ -60,6 +60,8 @@ constexpr const char* mutation_name(gateway::Mutation mutation) {
       return "forget_others_service";
     case Mutation::forget_others_refusals:
       return "forget_others_refusals";
+    case Mutation::skip_recovered_fence:
+      return "skip_recovered_fence";
   }
   return "?";
 }

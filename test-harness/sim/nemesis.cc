@@ -191,8 +191,27 @@ void Nemesis::crash_gateway(SimGateway& gateway) {
   died_at_[gateway.holder()] = world_.now();
   room_.clients->gateway_crashed(index_of(gateway));
   room_.operators->gateway_crashed(index_of(gateway));
+  const std::uint32_t half_open = world_.rates.half_open;
+  const bool power_cut = half_open > 0 && !world_.healed() && world_.rng().below(3) == 0;
+  if (power_cut) hide_jobs_of(gateway.holder());
   gateway.stop();
-  world_.after(restart_delay(), [&gateway] { gateway.start(); });
+  world_.rates.half_open = half_open;
+  const Duration delay =
+      power_cut ? world_.between(Duration::milliseconds(20), Duration::milliseconds(300)) : restart_delay();
+  world_.after(delay, [&gateway] { gateway.start(); });
+}
+
+// A power cut: those that it talked to hear of it late. The workers that run its jobs are out of their managers' reach
+// meanwhile, so that nobody can say soon that these attempts are over (M1).
+void Nemesis::hide_jobs_of(const Holder& holder) {
+  world_.rates.half_open = 10'000;
+  for (SimManager* manager : room_.managers) {
+    for (SimWorker* worker : manager->living_workers()) {
+      if (worker->running_of(holder) > 0)
+        world_.partition(manager->node(), worker->node(),
+                         world_.between(Duration::milliseconds(100), Duration::seconds(3)));
+    }
+  }
 }
 
 void Nemesis::crash_manager(SimManager& manager) {

@@ -70,6 +70,7 @@ class Nemesis {
   void strike(Kind kind, SimGateway& gateway, SimManager& manager);
   void cut(SimGateway& gateway, SimManager& manager, Kind kind, Duration length);
   std::size_t index_of(const SimGateway& gateway) const;
+  void hide_jobs_of(const Holder& holder);
   Duration restart_delay() { return world_.between(Duration::milliseconds(50), Duration::seconds(4)); }
 
   World& world_;

@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "sim/attempt_watch.h"
 #include "sim/lease_history.h"
 #include "sim/nemesis.h"
 #include "sim/script.h"
@@ -20,6 +21,7 @@ class Scenario {
   explicit Scenario(const ScenarioOptions& options)
       : options_(options),
         world_(options.seed, options.trace_lines),
+        attempts_(world_),
         gaps_(world_),
         poisons_(world_, gaps_),
         clients_(world_, poisons_, 300),
@@ -76,6 +78,7 @@ class Scenario {
   std::vector<bool> resting_;  // tenants that do
   World world_;
   LeaseHistory history_;
+  AttemptWatch attempts_;
   GapWatch gaps_;
   PoisonWatch poisons_;
   Clients clients_;
@@ -144,6 +147,7 @@ void Scenario::build_manager(std::uint64_t number, Duration ttl) {
   setup.mutation = options_.pool_mutation;
   setup.memory = memory_;
   setup.history = &history_;
+  setup.attempts = &attempts_;
   setup.die = [this, index] { nemesis_.crash_manager(*managers_[index]); };
   setup.shut_down = [this, index] { nemesis_.restart_after_exit(*managers_[index]); };
   // Restarts are quick, so that a run of one virtual minute sees many lives.

@@ -79,7 +79,7 @@ void SimGateway::start() {
   journal_.process_died();  // the last life
   if (setup_.config.journal.enabled) {
     gateway::Recovered recovered = journal_.recover();
-    if (!recovered.jobs.empty()) step(recovered);
+    step(recovered);
     if (!core_) return;  // it died of it
   }
   for (std::size_t i = 0; i < setup_.managers.size(); ++i) attach(i);
@@ -244,6 +244,10 @@ void SimGateway::attach(std::size_t index) {
   };
   sink.revoke = [this, ours](const pool::SendRevoke& revoke) {
     step(gateway::LeaseRevoked{ours, revoke.lease, revoke.stop});
+  };
+  sink.over = [this, ours](const pool::SendEarlierOver& over) {
+    if (world_.tracing()) world_.trace(node_.name, "hears that nothing earlier is left at " + over.replica_id);
+    step(gateway::EarlierOver{ours, over.replica_id, over.inc});
   };
   sink.others = [this, ours](const FairReport& report, const ReportsHeard& heard) {
     step(gateway::OthersReported{ours, report});

@@ -80,6 +80,7 @@ gateway::Recovered SimJournal::recover() const {
   for (const auto& [id, row] : rows_) rows.push_back(&row);
   std::sort(rows.begin(), rows.end(), [](const Row* a, const Row* b) { return a->order < b->order; });
   gateway::Recovered out;
+  out.managers = managers_;
   for (const Row* row : rows) {
     gateway::RecoveredJob job = row->job;
     job.age = world_.now() - row->admitted;

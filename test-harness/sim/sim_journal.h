@@ -41,6 +41,7 @@ class SimJournal {
   void take(const gateway::DispatchRecord& record);
   void take(const gateway::TokensRecord& record);
   void take(const gateway::AboardRecord& record);
+  void take(const gateway::ManagersRecord& record) { managers_ = record.managers; }
   void take(const gateway::EndRecord& record);
   void take(const gateway::EraseRecord& record);
   void take(const gateway::ProbeRecord&) {}
@@ -48,6 +49,7 @@ class SimJournal {
   World& world_;
   Node& node_;
   std::map<JobId, Row> rows_;
+  std::vector<gateway::LeasingManager> managers_;
   std::uint64_t last_order_ = 0;
   std::uint64_t opened_life_ = 0;
   std::uint64_t cut_life_ = 0;  // of the process: its later transactions are lost

@@ -203,6 +203,8 @@ void SimManager::execute(const pool::Effect& effect) {
         others->link,
         [message = others->others, heard = reports_](const LinkSink& sink) { sink.others(message, heard); },
         World::Copies::repeatable);
+  } else if (const auto* over = std::get_if<pool::SendEarlierOver>(&effect)) {
+    to_link(over->link, [message = *over](const LinkSink& sink) { sink.over(message); }, World::Copies::repeatable);
   } else if (const auto* revoke = std::get_if<pool::SendRevoke>(&effect)) {
     if (world_.tracing())
       world_.trace(node_.name, "revokes lease " + std::to_string(revoke->lease.counter) + ": " + revoke->reason);
@@ -258,6 +260,7 @@ void SimManager::spawn(const pool::SpawnWorker& effect) {
   worker.step = world_.between(Duration::milliseconds(10), Duration::milliseconds(120));
   worker.mutant = setup_.mutant;
   worker.history = setup_.history;
+  worker.attempts = setup_.attempts;
   worker.die = [this, key] { process_died(key, 0, 9); };
   worker.exit_lost = [this, key] { process_died(key, 69, 0); };
   Process process;

@@ -30,9 +30,10 @@ struct ManagerSetup {
   Mutant mutant = Mutant::none;
   bool memory = false;  // workers tell of theirs
   pool::Mutation mutation = pool::Mutation::none;
-  LeaseHistory* history = nullptr;  // of the run, outlives the manager
-  std::function<void()> die;        // the process dies here and now, and comes back later
-  std::function<void()> shut_down;  // it has nothing left and ends
+  LeaseHistory* history = nullptr;   // of the run, outlives the manager
+  AttemptWatch* attempts = nullptr;  // likewise
+  std::function<void()> die;         // the process dies here and now, and comes back later
+  std::function<void()> shut_down;   // it has nothing left and ends
 };
 
 // What a link of the manager delivers to its orchestrator.
@@ -45,6 +46,7 @@ struct LinkSink {
   std::function<void(const pool::SendGrant&)> granting;  // as it is sent, whatever the network does to it
   std::function<void(const pool::SendRevoke&)> revoke;
   std::function<void(const FairReport&, const ReportsHeard&)> others;
+  std::function<void(const pool::SendEarlierOver&)> over;
 };
 
 // Where a file of these weights lies; `copy` tells several of them apart.

@@ -270,6 +270,7 @@ bool SimWorker::generate(const StreamPtr& stream, const gateway::Dispatch& dispa
   if (!runs) return refuse(admitted.error());
   attempts_.insert(id);
   setup_.history->used(key(), dispatch.fence.lease, holder, id, local());
+  setup_.attempts->admitted(id, holder, world_.now());
   calls_.emplace(id, std::move(call));
   report();
   if (lost_) {
@@ -290,9 +291,10 @@ bool SimWorker::generate(const StreamPtr& stream, const gateway::Dispatch& dispa
 }
 
 void SimWorker::step(const DispatchId& id) {
-  world_.on_node(node_, world_.now() + setup_.step, [this, id] {
+  world_.on_node(node_, world_.now() + setup_.step, [this, id, began = world_.now()] {
     const auto it = calls_.find(id);
     if (it == calls_.end() || it->second.stopping || stalled_) return;
+    setup_.attempts->stepped(id, it->second.holder, began);
     if (dies_at(WorkerPoint::before_token)) return;
     ActiveCall& call = it->second;
     if (script_is_poison(id.job) && !world_.healed() && call.next >= id.job.value.lo % 3) {

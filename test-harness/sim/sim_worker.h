@@ -12,6 +12,7 @@
 
 #include "orchestratord/core/effects.h"
 #include "pool-managerd/core/events.h"
+#include "sim/attempt_watch.h"
 #include "sim/lease_history.h"
 #include "sim/mutant.h"
 #include "sim/world.h"
@@ -36,9 +37,10 @@ struct WorkerSetup {
   Duration orphan_grace = Duration::seconds(15);
   Duration step;  // one token
   Mutant mutant = Mutant::none;
-  LeaseHistory* history = nullptr;  // of the run, outlives the worker
-  std::function<void()> die;        // the process dies here and now
-  std::function<void()> exit_lost;  // likewise, with the exit code of a lost device
+  LeaseHistory* history = nullptr;   // of the run, outlives the worker
+  AttemptWatch* attempts = nullptr;  // likewise
+  std::function<void()> die;         // the process dies here and now
+  std::function<void()> exit_lost;   // likewise, with the exit code of a lost device
 };
 
 // What a worker says to the gateway about one call.
