@@ -54,6 +54,10 @@ struct ModelsChanged {
   std::optional<Failure> failure;  // nothing has changed
   ModelStandings standings;
 };
+// What an earlier change had left to do is done: the states are to be stored, and nobody is answered (OC-MODEL-1008).
+struct ModelsSettled {
+  ModelStandings standings;
+};
 struct TenantsReply {
   RequestId request;
   std::optional<Failure> failure;  // nullopt: they are in force
@@ -288,12 +292,12 @@ struct NotedRecovered {  // of one job an earlier life left
 // Drain is complete: the process may exit.
 struct Drained {};
 
-using Effect = std::variant<HeadReply, AdmissionReply, CancelReply, SessionEnded, ModelsChanged, TenantsReply,
-                            StreamOpened, StreamRefused, Deliver, AwaitReader, DeliverServedBy, StreamClosed, Dispatch,
-                            CancelDispatch, BeatWorker, ForgetWorker, CountTokens, SendUpdate, OperateReplica, SendFair,
-                            JournalWrite, NotedAdmitted, NotedRefused, NotedDispatched, NotedFirstToken, NotedEnded,
-                            NotedPoisoned, NotedWarmStart, NotedRecomputed, NotedPreempted, NotedQuota, NotedQueueDepth,
-                            NotedRetried, NotedJournal, NotedRecovered, Drained>;
+using Effect = std::variant<HeadReply, AdmissionReply, CancelReply, SessionEnded, ModelsChanged, ModelsSettled,
+                            TenantsReply, StreamOpened, StreamRefused, Deliver, AwaitReader, DeliverServedBy,
+                            StreamClosed, Dispatch, CancelDispatch, BeatWorker, ForgetWorker, CountTokens, SendUpdate,
+                            OperateReplica, SendFair, JournalWrite, NotedAdmitted, NotedRefused, NotedDispatched,
+                            NotedFirstToken, NotedEnded, NotedPoisoned, NotedWarmStart, NotedRecomputed, NotedPreempted,
+                            NotedQuota, NotedQueueDepth, NotedRetried, NotedJournal, NotedRecovered, Drained>;
 
 using Effects = std::vector<Effect>;
 

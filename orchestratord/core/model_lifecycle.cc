@@ -34,6 +34,11 @@ Failure fault(Outcome outcome, std::string message, std::string field) {
   return out;
 }
 
+// One that was retired is unloaded from then on, whichever way it leaves that state.
+bool unloaded_behind(const ModelStanding& from, ModelState to) {
+  return to != ModelState::retired && (from.unloaded || from.state == ModelState::retired);
+}
+
 }  // namespace
 
 const char* model_state_name(ModelState state) {
@@ -109,6 +114,7 @@ std::optional<Failure> ModelLifecycle::change(const ModelKey& model, ModelStandi
     }
   }
   before_[model.name] = now;
+  to.unloaded = unloaded_behind(from, to.state);
   standings_[model] = to;
   ++version_;
   return std::nullopt;
@@ -120,8 +126,21 @@ std::optional<Failure> ModelLifecycle::roll_back(const std::string& name) {
   if (before == before_.end()) return fault(Outcome::NOT_FOUND, "no change of '" + name + "' is known", "name");
   const ModelStandings now = of_name(name);
   replace_name(name, before->second);
+  for (auto& [model, standing] : standings_) {
+    if (model.name == name) standing.unloaded = false;
+  }
+  for (const auto& [model, from] : now) {
+    if (unloaded_behind(from, of(model).state)) standings_[model].unloaded = true;
+  }
   before->second = now;
   return std::nullopt;
+}
+
+void ModelLifecycle::loaded(const ModelKey& model) {
+  const auto standing = standings_.find(model);
+  if (standing == standings_.end()) return;
+  standing->second.unloaded = false;
+  if (standing->second == ModelStanding{}) standings_.erase(standing);  // as if nobody had set it
 }
 
 bool ModelLifecycle::wanted(const ModelKey& model) const {

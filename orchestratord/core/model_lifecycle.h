@@ -30,6 +30,7 @@ bool may_change(ModelState from, ModelState to);
 struct ModelStanding {
   ModelState state = ModelState::active;
   std::uint32_t percent = 0;  // of a canary: 1..100
+  bool unloaded = false;      // while it was retired, and not all of its replicas are known to be back (OC-MODEL-1008)
   auto operator<=>(const ModelStanding&) const = default;
 };
 struct ModelKey {
@@ -49,6 +50,8 @@ class ModelLifecycle {
   // Nullopt: done. A name has one canary at a time.
   std::optional<Failure> change(const ModelKey& model, ModelStanding to);
   std::optional<Failure> roll_back(const std::string& name);
+  // Its replicas are back.
+  void loaded(const ModelKey& model);
   // Grows with each change.
   std::uint64_t version() const { return version_; }
   const ModelStandings& all() const { return standings_; }

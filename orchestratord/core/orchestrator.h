@@ -154,6 +154,7 @@ class Orchestrator {
   void on(const SetModelState& event);
   void on(const RollBackModel& event);
   void load_and_unload();
+  void note_loaded();
   std::optional<Failure> route_model(const JobSpec& spec, std::string& version) const;
   void refuse(RequestId request, const JobSpec& spec, Failure failure);
   void refuse_admitting(Job& job, Failure failure);
@@ -402,6 +403,8 @@ class Orchestrator {
   OtherGateways other_gateways_;
   SessionBook sessions_;
   std::map<ReplicaKey, Instant> unloaded_;              // while retired; when to ask their managers again
+  std::set<ReplicaKey> loads_judged_;                   // replicas that this life has looked at
+  Instant loads_known_at_ = Instant::never();           // those of managers that come back are known then
   std::pair<std::uint64_t, std::uint64_t> loads_seen_;  // versions of fleet and life cycle
   Instant ask_again_at_ = Instant::never();
   DrainRates drains_;

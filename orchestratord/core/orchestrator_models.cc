@@ -38,18 +38,23 @@ std::optional<Failure> Orchestrator::route_model(const JobSpec& spec, std::strin
 
 // OC-MODEL-1008, ORCH-3070: a retired model is unloaded, and loaded when it is wanted again. By what is so, not by what
 // happened: a manager that attaches later, begins anew or refused for a rollout under way is asked like the others.
-// What an operator had drained of a retired model before is brought back too.
+// What an operator had drained of a retired model before is brought back too. In a later life the state says that a
+// model was unloaded: what is down when it is seen first was drained for that.
 void Orchestrator::load_and_unload() {
   const std::pair versions{fleet_.version(), lifecycle_.version()};
   const bool nothing_to_do = lifecycle_.all().empty() && unloaded_.empty();
   if (nothing_to_do || drain_end_ || (std::exchange(loads_seen_, versions) == versions && ask_again_at_ > now_)) return;
   ask_again_at_ = Instant::never();
   std::erase_if(unloaded_, [&](const auto& entry) { return fleet_.find(entry.first) == nullptr; });
+  std::erase_if(loads_judged_, [&](const auto& key) { return fleet_.find(key) == nullptr; });
   for (const auto& [manager, record] : fleet_.managers()) {
     for (const auto& [id, replica] : record.replicas) {
       const ReplicaKey key{manager, id};
-      const bool retired = lifecycle_.of({replica.model_name, replica.model_digest}).state == ModelState::retired;
+      const ModelStanding standing = lifecycle_.of({replica.model_name, replica.model_digest});
+      const bool retired = standing.state == ModelState::retired;
       const bool down = replica.state == ReplicaState::draining || replica.state == ReplicaState::stopped;
+      const bool is_new = loads_judged_.insert(key).second;
+      if (is_new && down && standing.unloaded) unloaded_.try_emplace(key);
       if (!retired && !unloaded_.contains(key)) continue;
       if (!retired && !down) {
         unloaded_.erase(key);
@@ -65,6 +70,32 @@ void Orchestrator::load_and_unload() {
       ask_again_at_ = std::min(ask_again_at_, ask_at);
     }
   }
+  note_loaded();
+}
+
+// Managers have the time of a recovery to come, with replicas that were drained.
+void Orchestrator::note_loaded() {
+  std::vector<ModelKey> unloaded;
+  for (const auto& [model, standing] : lifecycle_.all()) {
+    if (standing.unloaded) unloaded.push_back(model);
+  }
+  if (unloaded.empty()) return;
+  loads_known_at_ = std::min(loads_known_at_, now_ + config_.limits.recovery_wait);
+  if (now_ < loads_known_at_) {
+    ask_again_at_ = std::min(ask_again_at_, loads_known_at_);
+    return;
+  }
+  bool settled = false;
+  for (const ModelKey& model : unloaded) {
+    const bool waits = std::any_of(unloaded_.begin(), unloaded_.end(), [&](const auto& entry) {
+      const ReplicaView* replica = fleet_.find(entry.first);
+      return ModelKey{replica->model_name, replica->model_digest} == model;
+    });
+    if (waits) continue;
+    lifecycle_.loaded(model);
+    settled = true;
+  }
+  if (settled) emit(ModelsSettled{lifecycle_.all()});
 }
 
 void Orchestrator::on(const SetModelState& event) {

@@ -131,6 +131,51 @@ TEST(Models, OC_MODEL_1008_what_an_earlier_life_unloaded_is_brought_back_by_a_ro
   EXPECT_EQ(asked(bench.step(RollBackModel{RequestId{2}, "m"})), "undrain r1 ");
 }
 
+// It died behind the change and before its managers had brought the replicas back.
+TEST(Models, OC_MODEL_1008_a_later_life_brings_back_what_was_unloaded) {
+  ReplicaView down = ready_replica();
+  down.state = ReplicaState::stopped;
+  for (const bool rolled_back : {false, true}) {
+    Bench first;
+    first.manager_up({ready_replica(), newer()});
+    ASSERT_FALSE(move_model(first, kOld, ModelState::retired));
+    const Effects wanted = rolled_back ? first.step(RollBackModel{RequestId{2}, "m"})
+                                       : first.step(SetModelState{RequestId{2}, {"m", kOld}, {ModelState::draft, 0}});
+    Config config;
+    config.models = all_of<ModelsChanged>(wanted).at(0).standings;
+    Bench second{config};
+    EXPECT_EQ(asked(second.manager_up({down, newer()})), "undrain r1 ") << rolled_back;
+    EXPECT_EQ(asked(second.advance(Duration::seconds(5))), "undrain r1 ");
+    Effects later = second.step(ReplicaChanged{kLink, ready_replica()});
+    later = later + second.step(ReplicaChanged{kLink, down}) + second.advance(Duration::seconds(60));
+    EXPECT_EQ(asked(later), "") << "that is an operator's";
+    const auto settled = all_of<ModelsSettled>(later);
+    ASSERT_EQ(settled.size(), 1u);
+    const ModelStandings left =
+        rolled_back ? ModelStandings{} : ModelStandings{{{"m", kOld}, {ModelState::draft, 0, false}}};
+    EXPECT_EQ(settled[0].standings, left);
+    Config after;
+    after.models = left;
+    Bench third{after};
+    EXPECT_EQ(asked(third.manager_up({down, newer()})), "") << "and stays an operator's";
+  }
+}
+
+TEST(Models, OC_MODEL_1008_a_manager_that_comes_back_later_brings_back_its_replicas_too) {
+  Config config;
+  config.models[{"m", kOld}] = {ModelState::draft, 0, true};
+  Bench bench{config};
+  EXPECT_EQ(asked(bench.manager_up({ready_replica(), newer()})), "");
+  EXPECT_TRUE(all_of<ModelsSettled>(bench.advance(Duration::seconds(59))).empty());
+  ReplicaView down = ready_replica("o1");
+  down.state = ReplicaState::stopped;
+  const Effects late = bench.step(ManagerUp{LinkId{7}, ManagerId{{0xB0, 2}}, 1, {down}});
+  EXPECT_EQ(asked(late), "undrain o1 ");
+  EXPECT_TRUE(all_of<ModelsSettled>(bench.advance(Duration::seconds(5))).empty());
+  down.state = ReplicaState::starting;
+  EXPECT_EQ(all_of<ModelsSettled>(bench.step(ReplicaChanged{LinkId{7}, down})).size(), 1u);
+}
+
 TEST(Models, OC_MODEL_1003_a_full_canary_serves_and_one_that_cannot_fails_nobody) {
   Bench bench;
   bench.manager_up({ready_replica(), newer()});

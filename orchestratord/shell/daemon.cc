@@ -305,6 +305,7 @@ void Daemon::Parts::execute(const Effect& effect) {
                           if (journal) journal->write(each);  // else it is closed: the process is about to end
                         },
                         [this](const ModelsChanged& each) { store_models(each); },
+                        [this](const ModelsSettled& each) { store(kModelsFile, standings_json(each.standings)); },
                         [this](const TenantsReply& each) { store_tenants(each); },
                         [this](const SendFair& each) { managers.send(each); },
                         [this](const OperateReplica& each) { managers.send(each); },

@@ -14,19 +14,22 @@ namespace {
 
 using runtime::JsonObject;
 
-void append_model(std::string& out, const ModelKey& model, const ModelStanding& standing) {
+enum class Listed : std::uint8_t { for_people, for_the_next_start };
+
+void append_model(std::string& out, const ModelKey& model, const ModelStanding& standing, Listed listed) {
   JsonObject json(out);
   json.string("name", model.name).string("digest", model.digest).string("state", model_state_name(standing.state));
   if (standing.state == ModelState::canary) json.number("percent", std::uint64_t{standing.percent});
+  if (standing.unloaded && listed == Listed::for_the_next_start) json.boolean("unloaded", true);
   json.close();
 }
 
-std::string list_json(const ModelStandings& standings) {
+std::string list_json(const ModelStandings& standings, Listed listed) {
   std::string out = R"({"models":[)";
   bool first = true;
   for (const auto& [model, standing] : standings) {
     if (!std::exchange(first, false)) out.push_back(',');
-    append_model(out, model, standing);
+    append_model(out, model, standing, listed);
   }
   return out + "]}";
 }
@@ -52,7 +55,7 @@ std::pair<ModelKey, ModelStanding> read_model(JsonFields& fields) {
 
 }  // namespace
 
-std::string standings_json(const ModelStandings& standings) { return list_json(standings); }
+std::string standings_json(const ModelStandings& standings) { return list_json(standings, Listed::for_the_next_start); }
 
 Result<ModelStandings, std::string> parse_standings(std::string_view text) {
   auto document = parse_json_object(text);
@@ -64,7 +67,9 @@ Result<ModelStandings, std::string> parse_standings(std::string_view text) {
     const std::string path = "models[" + std::to_string(i) + "]";
     if (!(*models)[i].is_object()) return Err{path + " must be an object"};
     JsonFields model((*models)[i], path);
-    out.insert(read_model(model));
+    auto read = read_model(model);
+    read.second.unloaded = model.boolean("unloaded", false);
+    out.insert(std::move(read));
     if (const auto failure = model.finish()) return Err{failure->message};
   }
   if (const auto failure = fields.finish()) return Err{failure->message};
@@ -87,7 +92,7 @@ std::string admin_models_json(const Orchestrator& core) {
       if (!key.name.empty()) all.try_emplace(key, core.lifecycle().of(key));
     }
   }
-  return list_json(all);
+  return list_json(all, Listed::for_people);
 }
 
 Result<std::pair<ModelKey, ModelStanding>, Failure> parse_model_state(std::string_view body) {

@@ -177,6 +177,7 @@ void SimGateway::execute(const gateway::Effect& effect) {
   if (const auto* tenants = std::get_if<TenantsReply>(&effect); tenants != nullptr && !tenants->failure)
     setup_.config.tenants = core_->tenants().config();
   if (const auto* models = std::get_if<ModelsChanged>(&effect)) setup_.config.models = models->standings;
+  if (const auto* models = std::get_if<ModelsSettled>(&effect)) setup_.config.models = models->standings;
   if (for_clients(effect)) setup_.to_clients(effect);
   if (const auto* dispatching = std::get_if<Dispatch>(&effect)) return dispatch(*dispatching);
   if (const auto* canceling = std::get_if<CancelDispatch>(&effect)) return cancel(*canceling);
