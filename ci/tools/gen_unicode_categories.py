@@ -12,7 +12,7 @@ import itertools
 import platform
 import sys
 
-UNICODE = "15.1.0"  # that of llama.cpp's tables (ADR-0016)
+UNICODE = "15.1.0"  # that of llama.cpp's tables (ADR-0015)
 PER_LINE = 5
 
 
