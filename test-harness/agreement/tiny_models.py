@@ -30,6 +30,7 @@ class Variant:
     architecture: str
     type: str = "F32"
     value_and_down: str = ""  # the type of attn_v and ffn_down, where files mix types
+    merges: str = ""          # "classes": class_merges() instead of trained ones
     pre: str = "smollm"       # tokenizer.ggml.pre; or "spm", or "spm-prefix" that puts a space before texts
     scaling: str = ""         # "linear", "yarn" or "factors" (rope_freqs.weight)
     tied: bool = True
@@ -106,8 +107,15 @@ def pieces():
     return list(dict.fromkeys([a + b for a, b in merges] + sorted(set(text))))
 
 
-def add_byte_level(writer, pre):
-    symbols, merges = byte_symbols(), byte_level_merges()
+def class_merges():
+    """A letter, a digit, a sign and a space each join the first byte of what follows in the same word, so that the tokens of a text
+    tell the class of each code point: trained merges reach only a few of them."""
+    symbols = byte_symbols()
+    return [(symbols[ord(one)], symbols[first]) for one in "x7! " for first in (*range(0x80), *range(0xC2, 0xF5))]
+
+
+def add_byte_level(writer, pre, merges):
+    symbols = byte_symbols()
     tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<tool>"] + symbols + [a + b for a, b in merges]
     types = [CONTROL] * 3 + [USER_DEFINED] + [NORMAL] * (len(tokens) - 4)
     writer.add_tokenizer_model("gpt2")
@@ -220,7 +228,10 @@ def add_layer(w, v, layer):
 def make(path, variant, seed=1):
     w = Writer(path, variant, seed)
     add_metadata(w, variant)
-    tokens, types = add_spm(w.file, variant.pre == "spm-prefix") if variant.pre.startswith("spm") else add_byte_level(w.file, variant.pre)
+    if variant.pre.startswith("spm"):
+        tokens, types = add_spm(w.file, variant.pre == "spm-prefix")
+    else:
+        tokens, types = add_byte_level(w.file, variant.pre, class_merges() if variant.merges == "classes" else byte_level_merges())
     w.file.add_token_list(tokens)
     w.file.add_token_types(types)
     # Logits of order 2.
