@@ -26,6 +26,8 @@ BOUND = 0.999
 ROUNDED_BOUND = 0.998  # of a single text; the lowest of 28 measured on the default model is 0.99878 (ADR-0010)
 POOLINGS = ["mean", "cls", "last"]
 TINY = ["llama", "qwen2", "qwen3", "gemma3"]
+# Its tokenizer puts a token behind each text, which the pooling `last` reads (OC-ENGINE-1013).
+WITH_EOS = tiny_models.Variant("llama-eos", "llama", tied=False, add_eos=True)
 
 
 def texts(count):
@@ -81,7 +83,7 @@ def main():
     lines, report, wrong = texts(arguments.texts), {}, []
     with tempfile.TemporaryDirectory() as directory:
         models = {pathlib.Path(arguments.model).stem: arguments.model} if arguments.model else {}
-        for variant in (v for v in tiny_models.variants() if v.name in TINY):
+        for variant in [*(v for v in tiny_models.variants() if v.name in TINY), WITH_EOS]:
             models[variant.name] = str(pathlib.Path(directory) / f"{variant.name}.gguf")
             tiny_models.make(models[variant.name], variant)
         for name, path in models.items():

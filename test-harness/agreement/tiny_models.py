@@ -41,7 +41,9 @@ class Variant:
     kv_heads: int = 2
     head_dim: int = 32
     window: int = 0
+    window_base: float = 0    # of positions in layers with a window, where it is not the architecture's own
     context: int = 1024
+    add_eos: bool = False     # the tokenizer puts an end token behind each text
     chat_template: str = ""
 
 
@@ -51,6 +53,7 @@ def variants():
            Variant("qwen2-yarn", "qwen2", pre="qwen2", scaling="yarn"), Variant("qwen3", "qwen3", pre="qwen2", head_dim=64),
            # Untied: tied to scaled embeddings, the head would name the last token whatever the layers do.
            Variant("gemma3", "gemma3", pre="spm", layers=7, head_dim=64, window=24, tied=False),
+           Variant("gemma3-base", "gemma3", pre="spm", layers=6, window=16, window_base=300.0, tied=False),
            Variant("gemma3-linear", "gemma3", pre="spm", layers=6, window=16, scaling="linear", tied=False)]
     out += [Variant(f"llama-{t}", "llama", type=t) for t in TYPES[1:]]
     out += [Variant("qwen3-Q4_K-Q6_K", "qwen3", type="Q4_K", value_and_down="Q6_K", pre="qwen2", head_dim=64),
@@ -195,6 +198,8 @@ def add_metadata(w, v):
         f.add_chat_template(v.chat_template)
     if v.window:
         f.add_sliding_window(v.window)
+    if v.window_base:
+        f.add_rope_freq_base_swa(v.window_base)
     if v.scaling in ("linear", "yarn"):
         f.add_rope_scaling_type(gguf.RopeScalingType(v.scaling))
         f.add_rope_scaling_factor(4.0)
@@ -234,6 +239,8 @@ def make(path, variant, seed=1):
         tokens, types = add_byte_level(w.file, variant.pre, class_merges() if variant.merges == "classes" else byte_level_merges())
     w.file.add_token_list(tokens)
     w.file.add_token_types(types)
+    if variant.add_eos:
+        w.file.add_add_eos_token(True)
     # Logits of order 2.
     w.matrix("token_embd.weight", len(tokens), variant.embedding, deviation=2.0)
     w.vector("output_norm.weight", variant.embedding)

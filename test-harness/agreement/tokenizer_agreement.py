@@ -114,6 +114,10 @@ def compare_tiny(tool, cases):
             path = f"{directory}/{pre}.gguf"
             tiny_models.make(path, tiny_models.Variant(pre, "llama", pre=pre, layers=1))
             wrong += compare(tool, path, cases)
+        for pre in ("smollm", "spm"):
+            path = f"{directory}/{pre}-eos.gguf"
+            tiny_models.make(path, tiny_models.Variant(pre, "llama", pre=pre, add_eos=True, layers=1))
+            wrong += compare(tool, path, cases[:500])
         for pre in ("gpt-2", "smollm", "llama-bpe", "qwen2"):
             path = f"{directory}/{pre}-classes.gguf"
             tiny_models.make(path, tiny_models.Variant(pre, "llama", pre=pre, merges="classes", layers=1))

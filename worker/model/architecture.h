@@ -22,7 +22,7 @@ struct Architecture {
   bool post_norms = false;         // RMSNorm of what attention and feed-forward add, before it is added
   bool scaled_embedding = false;   // embeddings times the root of their width
   std::uint32_t window_every = 0;  // sliding windows in all layers but each n-th; 0: the architecture has none
-  float local_rope_base = 0;       // of layers with a window; they know no scaling
+  float local_rope_base = 0;       // of layers with a window, where the file names none; they know no scaling
 };
 
 // nullptr: not built.

@@ -323,6 +323,14 @@ TEST(Model, OC_ENGINE_1008_refuses_by_name) {
   more.add_tensor("blk.0.attn_sinks.weight", {8}, 0, std::vector<std::byte>(32));
   EXPECT_EQ(load(more).field, "blk.0.attn_sinks.weight");
 
+  GgufWriter both_ways = testing::tiny_model_writer(shape);
+  both_ways.add_bool("llama.attention.causal", false);
+  EXPECT_EQ(load(both_ways).field, "llama.attention.causal");
+  EXPECT_EQ(load(both_ways).kind, ModelErrorKind::unsupported);
+  GgufWriter one_way = testing::tiny_model_writer(shape);
+  one_way.add_bool("llama.attention.causal", true);
+  EXPECT_EQ(load(one_way).message, "");
+
   GgufWriter other;
   other.add_string("general.architecture", "llama").add_u32("llama.block_count", 1).add_u32("llama.context_length", 64);
   other.add_u32("llama.embedding_length", 256).add_u32("llama.feed_forward_length", 256);

@@ -14,6 +14,7 @@ constexpr std::uint64_t kWidthMax = 1U << 20;
 constexpr std::uint64_t kHeadsMax = 4096;
 constexpr std::uint64_t kContextMax = 1U << 20;  // the bound of numerics::sincos64
 constexpr std::uint64_t kVocabularyMax = 1U << 22;
+constexpr double kRopeBaseMax = 1e12;
 
 ModelError bad(std::string field, std::string message) {
   return {ModelErrorKind::bad_file, std::move(field), std::move(message)};
@@ -40,11 +41,34 @@ Status<ModelError> refuse_unbuilt(const GgufFile& file, const std::string& arch)
   if (experts.value_or(0) != 0) {
     return Err{ModelError{ModelErrorKind::unsupported, arch + ".expert_count", "mixture of experts is not built"}};
   }
+  ORCH_TRY(causal, file.bool_value(arch + ".attention.causal"));
+  if (!causal.value_or(true)) {
+    return Err{ModelError{ModelErrorKind::unsupported, arch + ".attention.causal",
+                          "false: attention to later tokens is not built"}};
+  }
   for (const char* key : {".attn_logit_softcapping", ".final_logit_softcapping"}) {
     ORCH_TRY(cap, file.float_value(arch + key));
     if (cap.value_or(0.0) != 0.0) {
       return Err{ModelError{ModelErrorKind::unsupported, arch + key, "soft-capping of logits is not built"}};
     }
+  }
+  return Ok{};
+}
+
+// Heads of layers with a window are those of the others. Behind read_attention().
+Status<ModelError> refuse_other_window_sizes(const GgufFile& file, const std::string& arch, const ModelConfig& config) {
+  struct Size {
+    const char* key;
+    std::uint32_t built;
+  };
+  for (const Size& size :
+       {Size{".attention.key_length_swa", config.head_dim}, Size{".attention.value_length_swa", config.head_dim},
+        Size{".rope.dimension_count_swa", config.rope_dims}}) {
+    ORCH_TRY(value, file.unsigned_value(arch + size.key));
+    if (value.value_or(size.built) == size.built) continue;
+    return Err{
+        ModelError{ModelErrorKind::unsupported, arch + size.key,
+                   std::to_string(*value) + "; built is that of the other layers, " + std::to_string(size.built)}};
   }
   return Ok{};
 }
@@ -57,6 +81,13 @@ Status<ModelError> read_window(const GgufFile& file, const std::string& arch, Mo
     return Err{bad(key, std::to_string(*window) + ", limit " + std::to_string(kContextMax))};
   }
   config.window = static_cast<std::uint32_t>(window.value_or(0));
+  const std::string base_key = arch + ".rope.freq_base_swa";
+  ORCH_TRY(base, file.float_value(base_key));
+  const double local_base = base.value_or(static_cast<double>(config.architecture.local_rope_base));
+  if (!(local_base >= 1.0) || local_base > kRopeBaseMax) return Err{bad(base_key, "outside [1, 1e12]")};
+  config.architecture.local_rope_base = static_cast<float>(local_base);
+  ORCH_TRY(sizes, refuse_other_window_sizes(file, arch, config));
+  static_cast<void>(sizes);
   const std::string pattern_key = key + "_pattern";
   if (file.find(pattern_key) == nullptr) return Ok{};
   ORCH_TRY(pattern, file.unsigned_value(pattern_key));
@@ -110,7 +141,7 @@ Status<ModelError> read_floats(const GgufFile& file, const std::string& arch, Mo
   if (!eps || !(*eps > 1e-12) || *eps > 1.0) return Err{bad(eps_key, "missing or outside (1e-12, 1]")};
   ORCH_TRY(base, file.float_value(arch + ".rope.freq_base"));
   const double rope_base = base.value_or(10000.0);
-  if (!(rope_base >= 1.0) || rope_base > 1e12) return Err{bad(arch + ".rope.freq_base", "outside [1, 1e12]")};
+  if (!(rope_base >= 1.0) || rope_base > kRopeBaseMax) return Err{bad(arch + ".rope.freq_base", "outside [1, 1e12]")};
   config.rms_epsilon = static_cast<float>(*eps);
   config.rope_base = static_cast<float>(rope_base);
   return Ok{};

@@ -80,13 +80,18 @@ Result<RopeScaling, ModelError> read_rope_scaling(const GgufFile& file, const st
   const std::string prefix = arch + ".rope.scaling.";
   RopeScaling scaling;
   ORCH_TRY(type, file.string_value(prefix + "type"));
-  if (!type || *type == "none") return scaling;
-  if (*type != "linear" && *type != "yarn") {
+  // As llama.cpp reads them: linear where only a factor is named, by its name or by an older one.
+  const std::string older_key = arch + ".rope.scale_linear";
+  const std::string factor_key =
+      file.find(prefix + "factor") == nullptr && file.find(older_key) != nullptr ? older_key : prefix + "factor";
+  if (!type && file.find(factor_key) == nullptr) return scaling;
+  if (type && *type == "none") return scaling;
+  if (type && *type != "linear" && *type != "yarn") {
     return Err{ModelError{ModelErrorKind::unsupported, prefix + "type",
                           "'" + std::string(type->substr(0, 40)) + "' is not built; supported: none, linear, yarn"}};
   }
-  scaling.kind = *type == "yarn" ? RopeScalingKind::yarn : RopeScalingKind::linear;
-  ORCH_TRY(factor, bounded(file, prefix + "factor", 1.0, 1.0, kFactorMax));
+  scaling.kind = type && *type == "yarn" ? RopeScalingKind::yarn : RopeScalingKind::linear;
+  ORCH_TRY(factor, bounded(file, factor_key, 1.0, 1.0, kFactorMax));
   scaling.factor = factor;
   if (scaling.kind == RopeScalingKind::linear) return scaling;
   ORCH_TRY(original, file.unsigned_value(prefix + "original_context_length"));

@@ -38,6 +38,7 @@ Result<VocabularyData, ModelError> read_vocabulary(const GgufFile& file) {
   ORCH_TRY(unknown, token_id(file, "tokenizer.ggml.unknown_token_id"));
   ORCH_TRY(scores, file.float_array("tokenizer.ggml.scores"));
   ORCH_TRY(add_bos, file.bool_value("tokenizer.ggml.add_bos_token"));
+  ORCH_TRY(add_eos, file.bool_value("tokenizer.ggml.add_eos_token"));
   ORCH_TRY(add_space_prefix, file.bool_value("tokenizer.ggml.add_space_prefix"));
   out.model = model;
   out.pre = pre;
@@ -55,6 +56,7 @@ Result<VocabularyData, ModelError> read_vocabulary(const GgufFile& file) {
   // What files of these kinds mean when they do not say it.
   const bool pieces = out.model == "llama";
   out.add_bos = add_bos.value_or(pieces || pre_tokenizer_by_name(out.pre) == PreTokenizer::llama3);
+  out.add_eos = add_eos.value_or(false);
   out.add_space_prefix = pieces && add_space_prefix.value_or(true);
   return out;
 }

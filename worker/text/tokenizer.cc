@@ -59,6 +59,9 @@ Result<Tokenizer, std::string> Tokenizer::create(VocabularyData data) {
   if (data.add_bos && !data.bos) {
     return Err{std::string("tokenizer.ggml.add_bos_token is true and tokenizer.ggml.bos_token_id is missing")};
   }
+  if (data.add_eos && !data.eos) {
+    return Err{std::string("tokenizer.ggml.add_eos_token is true and tokenizer.ggml.eos_token_id is missing")};
+  }
   auto merges = BytePairMerges::create(data.merges);
   if (!merges.ok()) return Err{merges.error()};
   Tokenizer out(std::move(data), std::move(merges.value()));
@@ -187,6 +190,8 @@ std::vector<TokenId> Tokenizer::encode(std::span<const TextSegment> segments) co
     }
     after_special = false;
   }
+  const bool has_eos = !fragments.empty() && fragments.back().token && fragments.back().token == data_.eos;
+  if (data_.add_eos && !has_eos) out.push_back(*data_.eos);
   return out;
 }
 

@@ -24,8 +24,8 @@ namespace orch::worker {
 
 using TokenId = std::uint32_t;
 
-// OC-ENGINE-1031: what makes the ids of one request, as far as it is not in the model file. Bumped when the tokenizer or
-// the template language gives other ids for the same request; the Unicode version stands behind it.
+// OC-ENGINE-1031: what makes the ids of one request, as far as it is not in the model file. Bumped when the tokenizer
+// or the template language gives other ids for the same request; the Unicode version stands behind it.
 inline constexpr std::uint32_t kTokensVersion = 1;
 std::string tokens_version();
 
@@ -45,6 +45,7 @@ struct VocabularyData {
   std::optional<TokenId> eot;
   std::optional<TokenId> unknown;
   bool add_bos = false;
+  bool add_eos = false;
   bool add_space_prefix = false;  // llama: a space before the text and after each special token
 };
 
@@ -58,8 +59,9 @@ class Tokenizer {
   // Error: names the key and what is wrong with it.
   static Result<Tokenizer, std::string> create(VocabularyData data);
 
-  // The segments are one text: merges cross their borders. Puts BOS in front when the vocabulary asks for it and the
-  // text does not begin with it. A byte the vocabulary has no token for is left out, as llama.cpp does.
+  // The segments are one text: merges cross their borders. Puts BOS in front and EOS behind when the vocabulary asks
+  // for it and the text does not begin or end with it. A byte the vocabulary has no token for is left out, as llama.cpp
+  // does.
   std::vector<TokenId> encode(std::span<const TextSegment> segments) const;
   std::vector<TokenId> encode(std::string_view text, bool allow_special) const;
 
@@ -67,7 +69,7 @@ class Tokenizer {
   // What the token adds to the visible text: nothing for control tokens. `id` < size().
   const std::string& bytes_of(TokenId id) const { return visible_[id]; }
   const std::string& text_of(TokenId id) const { return data_.tokens[id]; }
-  // Tokens of a text are never more than its bytes, BOS apart.
+  // Tokens of a text are never more than its bytes, BOS and EOS apart.
   bool never_more_tokens_than_bytes() const;
   // No text of so many bytes has fewer tokens. 0: nothing is known.
   std::uint64_t tokens_at_least(std::uint64_t bytes) const {

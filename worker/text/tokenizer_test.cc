@@ -122,6 +122,22 @@ TEST(Tokenizer, puts_bos_in_front_once) {
   EXPECT_EQ(tokenizer.encode("<|im_start|>", true), std::vector<TokenId>{1});
 }
 
+TEST(Tokenizer, OC_ENGINE_1013_puts_eos_behind_once) {
+  VocabularyData data = small_vocabulary();
+  data.add_eos = true;
+  const Tokenizer tokenizer = make(data);
+  const std::vector<TokenId> ids = tokenizer.encode("hello", false);
+  ASSERT_EQ(ids.size(), 2u);
+  EXPECT_EQ(ids.back(), 2u);
+  EXPECT_EQ(tokenizer.encode("hello<|im_end|>", true), ids);
+  EXPECT_EQ(tokenizer.encode("", false), std::vector<TokenId>{2});
+  EXPECT_EQ(tokenizer.encode("<|im_end|>", false).back(), 2u) << "what a user writes is no token of control";
+  EXPECT_GT(tokenizer.encode("<|im_end|>", false).size(), 2u);
+  data.eos.reset();
+  EXPECT_EQ(Tokenizer::create(data).error(),
+            "tokenizer.ggml.add_eos_token is true and tokenizer.ggml.eos_token_id is missing");
+}
+
 TEST(Tokenizer, knows_the_tokens_that_end_a_generation) {
   const Tokenizer tokenizer = make();
   EXPECT_TRUE(tokenizer.ends_generation(0));

@@ -1,0 +1,72 @@
+// Keys of a model file that change results (OC-ENGINE-1013).
+#include "worker/model/model_config.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <utility>
+
+#include "worker/model/gguf_file.h"
+#include "worker/testing/gguf_writer.h"
+#include "worker/testing/tiny_model.h"
+
+namespace orch::worker {
+namespace {
+
+using testing::GgufWriter;
+
+Result<ModelConfig, ModelError> config_of(const GgufWriter& writer) {
+  const std::vector<std::byte> bytes = writer.finish();
+  auto file = GgufFile::parse(bytes);
+  if (!file.ok()) return Err{file.error()};
+  return read_model_config(**file);
+}
+
+TEST(Model, OC_ENGINE_1013_keys_of_windowed_layers_are_obeyed_or_refused) {
+  testing::TinyShape shape;
+  shape.architecture = "gemma3";
+  shape.window = 16;
+  shape.layers = 1;
+  EXPECT_EQ(config_of(testing::tiny_model_writer(shape))->architecture.local_rope_base, 10000.0F);
+  GgufWriter based = testing::tiny_model_writer(shape);
+  based.add_f32("gemma3.rope.freq_base_swa", 500.0F);
+  const auto config = config_of(based);
+  EXPECT_EQ(config->architecture.local_rope_base, 500.0F);
+  EXPECT_EQ(config->rope_base, 10000.0F) << "that of the layers without a window";
+  const RopeTable local = make_local_rope_table(*config, 8);
+  const RopeTable usual = make_local_rope_table(*config_of(testing::tiny_model_writer(shape)), 8);
+  EXPECT_NE(testing::hash_floats(local.cosine), testing::hash_floats(usual.cosine));
+  GgufWriter flat = testing::tiny_model_writer(shape);
+  flat.add_f32("gemma3.rope.freq_base_swa", 0.5F);
+  EXPECT_EQ(config_of(flat).error().field, "gemma3.rope.freq_base_swa");
+  for (const char* key :
+       {"gemma3.attention.key_length_swa", "gemma3.attention.value_length_swa", "gemma3.rope.dimension_count_swa"}) {
+    GgufWriter same = testing::tiny_model_writer(shape);
+    same.add_u32(key, shape.head_dim);
+    EXPECT_TRUE(config_of(same).ok()) << key;
+    GgufWriter smaller = testing::tiny_model_writer(shape);
+    smaller.add_u32(key, shape.head_dim / 2);
+    EXPECT_EQ(config_of(smaller).error().field, key);
+    EXPECT_EQ(config_of(smaller).error().kind, ModelErrorKind::unsupported);
+  }
+}
+
+TEST(Model, OC_ENGINE_1013_a_factor_of_positions_without_its_kind_is_linear) {
+  const auto scaling_of = [](const char* key, const char* type) {
+    GgufWriter writer = testing::tiny_model_writer(testing::TinyShape());
+    if (key != nullptr) writer.add_f32(key, 4.0F);
+    if (type != nullptr) writer.add_string("llama.rope.scaling.type", type);
+    const RopeScaling scaling = config_of(writer)->rope_scaling;
+    return std::pair(scaling.kind, scaling.factor);
+  };
+  constexpr const char* kFactor = "llama.rope.scaling.factor";
+  constexpr const char* kOlder = "llama.rope.scale_linear";
+  EXPECT_EQ(scaling_of(kFactor, nullptr), (std::pair(RopeScalingKind::linear, 4.0)));
+  EXPECT_EQ(scaling_of(kOlder, nullptr), (std::pair(RopeScalingKind::linear, 4.0)));
+  EXPECT_EQ(scaling_of(kOlder, "linear"), (std::pair(RopeScalingKind::linear, 4.0)));
+  EXPECT_EQ(scaling_of(kFactor, "none"), (std::pair(RopeScalingKind::none, 1.0)));
+  EXPECT_EQ(scaling_of(nullptr, nullptr), (std::pair(RopeScalingKind::none, 1.0)));
+}
+
+}  // namespace
+}  // namespace orch::worker
