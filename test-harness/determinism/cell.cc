@@ -4,6 +4,7 @@
 #include <array>
 
 #include "common/base/prng.h"
+#include "determinism/hashed_mask.h"
 #include "worker/core/kv_pages.h"
 
 namespace orch::determinism {
@@ -38,7 +39,8 @@ std::vector<std::uint32_t> prompt_tokens(Prng& prng, std::uint32_t count, const 
   return out;
 }
 
-void draw_sampling(Prng& prng, SequenceRequest& job) {
+// `tokens`: of the tokenizer.
+void draw_sampling(Prng& prng, std::uint32_t tokens, SequenceRequest& job) {
   worker::SamplerParams& params = job.sampling;
   params.temperature = prng.below(4) == 0 ? 0.0F : static_cast<float>(0.2 + 1.6 * prng.unit());
   if (prng.below(3) == 0) params.top_k = 1 + below(prng, 60);
@@ -52,25 +54,33 @@ void draw_sampling(Prng& prng, SequenceRequest& job) {
   if (prng.below(3) == 0) params.logit_bias = {{1 + below(prng, kTokens - 1), 2.5F}};
   if (prng.below(3) == 0) job.log_probs = below(prng, 4);
   job.seed = prng.next();
+  if (job.seed % 4 == 0) job.mask = std::make_shared<HashedMask>(job.seed, tokens);
 }
 
 }  // namespace
 
 namespace {
 
+constexpr std::array kTypes = {TensorType::f32,  TensorType::f16,  TensorType::bf16, TensorType::q8_0,
+                               TensorType::q6_k, TensorType::q5_k, TensorType::q5_1, TensorType::q5_0,
+                               TensorType::q4_k, TensorType::q4_1, TensorType::q4_0};
+
+// Eleven seeds have every type of matrices, 44 each with every architecture; the rest is drawn.
 worker::testing::TinyShape tiny_shape(std::uint64_t seed) {
   constexpr std::array kArchitectures = {"llama", "qwen2", "qwen3", "gemma3"};
-  constexpr std::array kTypes = {TensorType::f32,  TensorType::f16,  TensorType::bf16, TensorType::q8_0,
-                                 TensorType::q6_k, TensorType::q5_k, TensorType::q5_1, TensorType::q5_0,
-                                 TensorType::q4_k, TensorType::q4_1, TensorType::q4_0};
+  Prng prng(~seed);
   worker::testing::TinyShape shape;
   shape.architecture = kArchitectures[seed % kArchitectures.size()];
-  if (shape.architecture == std::string("gemma3")) shape.window = 64;
+  if (shape.architecture == std::string("gemma3")) {  // the sixth layer has no window
+    shape.window = 64;
+    shape.layers = 7;
+  }
   shape.matrices = kTypes[seed % kTypes.size()];
-  shape.embedding_type = TensorType::q8_0;
-  const bool wide =
-      shape.matrices == TensorType::q6_k || shape.matrices == TensorType::q5_k || shape.matrices == TensorType::q4_k;
-  if (wide) {  // rows of whole groups of 256
+  shape.embedding_type = kTypes[prng.below(kTypes.size())];
+  if (prng.below(2) == 0) shape.value_and_down = kTypes[prng.below(kTypes.size())];
+  shape.tied = prng.below(2) == 0;
+  if (worker::is_wide(shape.matrices) || worker::is_wide(shape.embedding_type) ||
+      worker::is_wide(shape.value_and_down.value_or(shape.matrices))) {  // rows of whole groups of 256
     shape.embedding = 256;
     shape.feed_forward = 256;
     shape.heads = 16;
@@ -81,6 +91,8 @@ worker::testing::TinyShape tiny_shape(std::uint64_t seed) {
   shape.seed = seed;
   return shape;
 }
+
+std::uint32_t tokens_of(const Case& of) { return of.file == nullptr ? kTokens : of.file->tokenizer().size(); }
 
 }  // namespace
 
@@ -95,7 +107,7 @@ Case make_case(std::uint64_t seed, const FileModel* file) {
   const std::uint32_t length = at_split ? 240 + below(prng, 61) : 1 + below(prng, prng.below(3) == 0 ? 140 : 60);
   out.job.prompt = prompt_tokens(prng, length, file);
   out.job.max_tokens = 4 + below(prng, 20);
-  draw_sampling(prng, out.job);
+  draw_sampling(prng, tokens_of(out), out.job);
   // A tiny model draws noise; one that may hardly leave its words repeats them, so that drafts are accepted too.
   if (seed % 3 == 0) out.job.sampling.logit_bias = {{1 + 'q', 6.0F}, {1 + 'r', 6.0F}};
   if (prng.below(4) == 0) out.job.prompt_log_probs = 1;
@@ -167,7 +179,7 @@ SequenceRequest make_neighbour(const Case& of, const Cell& cell, std::uint32_t n
   const std::vector<std::uint32_t> rest = prompt_tokens(prng, 1 + below(prng, 40), of.file);
   out.prompt.insert(out.prompt.end(), rest.begin(), rest.end());
   out.max_tokens = 1 + below(prng, 24);
-  draw_sampling(prng, out);
+  draw_sampling(prng, tokens_of(of), out);
   if (cell.crowded) {
     out.max_tokens = of.context() - static_cast<std::uint32_t>(out.prompt.size());
     out.sampling.logit_bias.push_back({kEndToken, kNever});

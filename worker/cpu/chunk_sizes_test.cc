@@ -24,8 +24,7 @@ std::vector<float> logits_of(const TinyShape& shape, const CpuKernels& kernels, 
 }
 
 // Those of `chunks` whose logits are not those of the largest step, with the name of the kernels.
-std::vector<std::string> differing(const std::vector<std::uint32_t>& chunks) {
-  const TinyShape shape;
+std::vector<std::string> differing(const TinyShape& shape, const std::vector<std::uint32_t>& chunks) {
   const std::uint64_t expected = testing::hash_floats(logits_of(shape, scalar_kernels(), kLargest));
   std::vector<std::string> out;
   for (const CpuKernels* kernels : {&scalar_kernels(), avx2_kernels(), avx512vnni_kernels()}) {
@@ -54,13 +53,33 @@ TEST(ChunkSizes, OC_NUM_1001_bytes_are_the_same_for_every_prime_and_beside_every
     if (beside || is_prime(chunk)) chunks.push_back(chunk);
   }
   EXPECT_GT(chunks.size(), 60U);
-  EXPECT_EQ(differing(chunks), std::vector<std::string>{});
+  EXPECT_EQ(differing({}, chunks), std::vector<std::string>{});
+}
+
+// Groups of 256 activations, and windows that begin within a chunk: beside tiles, pages and splits.
+TEST(ChunkSizes, OC_NUM_1001_bytes_of_k_quants_and_of_windows_do_not_depend_on_the_chunk) {
+  const std::vector<std::uint32_t> chunks = {1, 5, 15, 17, 31, 33, 63, 65, 129, 250};
+  const TinyShape k_quants{.embedding = 256,
+                           .feed_forward = 256,
+                           .heads = 16,
+                           .kv_heads = 4,
+                           .matrices = TensorType::q4_k,
+                           .embedding_type = TensorType::q5_k,
+                           .value_and_down = TensorType::q6_k,
+                           .tied = false};
+  const TinyShape windows{.architecture = "gemma3",
+                          .window = 40,
+                          .layers = 7,
+                          .matrices = TensorType::q5_0,
+                          .value_and_down = TensorType::q8_0};
+  EXPECT_EQ(differing(k_quants, chunks), std::vector<std::string>{});
+  EXPECT_EQ(differing(windows, chunks), std::vector<std::string>{});
 }
 
 TEST(ChunkSizes, OC_NUM_1001_bytes_are_the_same_for_all_256) {
   std::vector<std::uint32_t> chunks;
   for (std::uint32_t chunk = 1; chunk <= kLargest; ++chunk) chunks.push_back(chunk);
-  EXPECT_EQ(differing(chunks), std::vector<std::string>{});
+  EXPECT_EQ(differing({}, chunks), std::vector<std::string>{});
 }
 
 }  // namespace
