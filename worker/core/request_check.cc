@@ -56,13 +56,14 @@ Status<EngineFailure> check_sampling(const SamplerParams& sampling, std::uint32_
   return check_penalties(sampling, vocabulary);
 }
 
+}  // namespace
+
 Status<EngineFailure> check_ids(const std::vector<TokenId>& ids, const std::string& field, std::uint32_t vocabulary) {
   const auto over = std::find_if(ids.begin(), ids.end(), [&](TokenId id) { return id >= vocabulary; });
   if (over == ids.end()) return Ok{};
-  return invalid(field, "token id " + std::to_string(*over) + "; the vocabulary has " + std::to_string(vocabulary));
+  return invalid(field, "token_id_exceeds_vocab: token id " + std::to_string(*over) + "; the vocabulary has " +
+                            std::to_string(vocabulary));
 }
-
-}  // namespace
 
 Status<EngineFailure> check_request(const SequenceRequest& request, const RequestBounds& bounds) {
   if (request.prompt.empty()) return invalid("prompt", "the prompt has no tokens");

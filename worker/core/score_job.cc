@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "worker/core/numerics.h"
+#include "worker/core/request_check.h"
 
 namespace orch::worker {
 
@@ -18,7 +19,7 @@ double exp_of(double x) { return x < -700.0 ? 0.0 : numerics::exp64(x); }
 
 }  // namespace
 
-Status<EngineFailure> check_score(const ScoreRequest& request) {
+Status<EngineFailure> check_score(const ScoreRequest& request, std::uint32_t vocabulary) {
   const bool text_query = !request.query_text.empty();
   const bool id_query = !request.query_ids.empty();
   const bool text_items = !request.item_texts.empty();
@@ -30,14 +31,20 @@ Status<EngineFailure> check_score(const ScoreRequest& request) {
   }
   const std::size_t items = request.item_texts.size() + request.item_ids.size();
   if (items > kScoreItemsMax) {
-    return invalid("items", std::to_string(items) + " items; at most " + std::to_string(kScoreItemsMax));
+    return invalid("items",
+                   "too_many_items: " + std::to_string(items) + " items; at most " + std::to_string(kScoreItemsMax));
   }
   if (request.labels.empty()) {
     return invalid("label_token_ids", "empty_label_token_ids: at least one label is needed");
   }
   if (request.labels.size() > kScoreLabelsMax) {
-    return invalid("label_token_ids",
-                   std::to_string(request.labels.size()) + " labels; at most " + std::to_string(kScoreLabelsMax));
+    return invalid("label_token_ids", "too_many_labels: " + std::to_string(request.labels.size()) +
+                                          " labels; at most " + std::to_string(kScoreLabelsMax));
+  }
+  if (auto bad = check_ids(request.labels, "label_token_ids", vocabulary); !bad.ok()) return bad;
+  if (auto bad = check_ids(request.query_ids, "query_ids", vocabulary); !bad.ok()) return bad;
+  for (const std::vector<TokenId>& item : request.item_ids) {
+    if (auto bad = check_ids(item, "item_ids", vocabulary); !bad.ok()) return bad;
   }
   return Ok{};
 }
@@ -66,16 +73,16 @@ Result<std::vector<std::vector<TokenId>>, EngineFailure> make_prompts(
   const auto too_long = [&](std::uint64_t tokens) {
     return tokens < bounds.context
                ? std::string()
-               : "item " + std::to_string(out.size()) + " makes a prompt of at least " + std::to_string(tokens) +
-                     " tokens; the context is " + std::to_string(bounds.context);
+               : "prompt_too_long: item " + std::to_string(out.size()) + " makes a prompt of at least " +
+                     std::to_string(tokens) + " tokens; the context is " + std::to_string(bounds.context);
   };
   const auto overflow = [](std::string message) {
     return invalid("items", std::move(message), Outcome::CONTEXT_OVERFLOW);
   };
   // Of all that is known before anything is made.
   for (const std::vector<TokenId>& item : request.item_ids) sum += request.query_ids.size() + item.size();
-  const std::string most = "; all prompts together may have " + std::to_string(kScoreTokensMax) + " tokens";
-  if (sum > kScoreTokensMax) return overflow(std::to_string(sum) + " tokens" + most);
+  const std::string most = " tokens; all prompts together may have " + std::to_string(kScoreTokensMax) + " tokens";
+  if (sum > kScoreTokensMax) return overflow("too_many_tokens: " + std::to_string(sum) + most);
   for (const std::vector<TokenId>& item : request.item_ids) {
     if (auto why = too_long(request.query_ids.size() + item.size()); !why.empty()) return overflow(std::move(why));
     out.push_back(request.item_first ? item : request.query_ids);
@@ -88,7 +95,7 @@ Result<std::vector<std::vector<TokenId>>, EngineFailure> make_prompts(
     auto prompt = encode(request.item_first ? item + request.query_text : request.query_text + item);
     if (auto why = too_long(prompt.size()); !why.empty()) return overflow(std::move(why));
     sum += prompt.size();
-    if (sum > kScoreTokensMax) return overflow("more than " + std::to_string(kScoreTokensMax) + " tokens" + most);
+    if (sum > kScoreTokensMax) return overflow("too_many_tokens: " + std::to_string(sum) + most);
     out.push_back(std::move(prompt));
   }
   return out;

@@ -21,8 +21,8 @@ inline constexpr std::size_t kScoreLabelsMax = 128;
 inline constexpr std::size_t kScorePromptsAtOnce = 32;
 inline constexpr std::size_t kScoreTokensMax = std::size_t{1} << 22;  // of all prompts together
 
-// The violation, its kind first, by field: missing_query, empty_items, mixed_input_types and so on.
-Status<EngineFailure> check_score(const ScoreRequest& request);
+// The violation, its kind first, by field, as proto/orch/v1/worker.proto lists them. Token ids are below `vocabulary`.
+Status<EngineFailure> check_score(const ScoreRequest& request, std::uint32_t vocabulary);
 
 // Probabilities of the labels from their log-probabilities: over the vocabulary, or, with softmax, over the labels,
 // max-subtracted, in double, by the contract's own exp.

@@ -51,6 +51,7 @@ TEST(ScorePrompts, OC_ENGINE_1021_the_first_prompt_that_does_not_fit_refuses_the
   ASSERT_FALSE(long_query.ok());
   EXPECT_EQ(long_query.error().outcome, Outcome::CONTEXT_OVERFLOW);
   EXPECT_EQ(long_query.error().field, "items");
+  EXPECT_EQ(long_query.error().message.rfind("prompt_too_long: item 0 ", 0), 0u) << long_query.error().message;
   EXPECT_EQ(counted.encoded, 1);
   ScoreRequest long_item = texts(500, 1024);
   long_item.item_texts[3].assign(12, 'i');
@@ -72,6 +73,7 @@ TEST(ScorePrompts, OC_ENGINE_1021_all_prompts_together_are_bounded) {
       return std::vector<TokenId>(text.size(), 1);
     });
     if (encoded != nullptr) *encoded = count;
+    if (!out.ok()) EXPECT_EQ(out.error().message.rfind("too_many_tokens: ", 0), 0u) << out.error().message;
     return out.ok();
   };
   constexpr std::size_t kShare = kScoreTokensMax / 4;

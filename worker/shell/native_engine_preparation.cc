@@ -188,8 +188,8 @@ NativeEngine::Prepared NativeEngine::prepare(const EmbedRequest& request, Instan
 NativeEngine::Prepared NativeEngine::prepare(ScoreRequest request, Instant deadline) const {
   const auto ready = loaded();
   if (!ready.ok()) return ready.error();
-  if (const auto checked = check_score(request); !checked.ok()) return checked.error();
   const Tokenizer& tokenizer = *ready->texts.tokenizer;
+  if (const auto checked = check_score(request, tokenizer.size()); !checked.ok()) return checked.error();
   const ScoreBounds bounds{ready->context,
                            [&tokenizer](std::uint64_t bytes) { return tokenizer.tokens_at_least(bytes); }};
   auto prompts =
