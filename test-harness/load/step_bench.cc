@@ -1,8 +1,9 @@
-// step_bench [--model=FILE] [--threads=N] [--rounds=5] [--device=vulkan[:index|:uuid]]
+// step_bench [--model=FILE] [--threads=N] [--rounds=5] [--rows=64] [--device=vulkan[:index|:uuid]] [--own-inputs=N]
 // What `threads` threads read from memory, bytes/s; then, of a model, what a step of so many rows takes, as one
 // sequence (a prompt, or drafts that are verified) and as sequences of their own (a batch). With --device, which
 // `step_bench_vulkan` knows, the steps run on that device and the bandwidth is left to `vulkan_facts`; plain `vulkan`
-// is a hardware device or none. Lines for bench.py:
+// is a hardware device or none. --own-inputs: steps of up to so many rows have the inputs of their matmuls made inside
+// them, whatever suits the device (1 to 4; 0: none). --rows: no step of more. Lines for bench.py:
 //   bandwidth BEST MEDIAN WORST PASSES         bytes/s of all threads together
 //   device NAME
 //   step ROWS ONE_SEQUENCE_MS SEQUENCES_MS     the fastest of five a round
@@ -35,18 +36,21 @@
 namespace orch::bench {
 namespace {
 
+constexpr std::array<std::uint32_t, 13> kRows = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 32, 64};
+constexpr unsigned kAsSuits = ~0U;
+
 struct Options {
   std::string model;
   std::string device;  // empty: the CPU
   unsigned threads = std::max(1U, std::thread::hardware_concurrency());
   unsigned rounds = 5;
+  unsigned rows = kRows.back();
+  unsigned own_inputs = kAsSuits;
 };
 
 constexpr unsigned kPassesPerRound = 5;  // over the memory
 
 constexpr std::uint32_t kPosition = 64;  // where the measured rows begin
-constexpr std::uint32_t kSequences = 64;
-constexpr std::array<std::uint32_t, 13> kRows = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 32, 64};
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -54,9 +58,10 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 
 class StepTimer {
  public:
-  StepTimer(worker::Backend& backend, std::uint32_t vocabulary) : backend_(backend), vocabulary_(vocabulary) {
+  StepTimer(worker::Backend& backend, std::uint32_t vocabulary, std::uint32_t sequences)
+      : backend_(backend), vocabulary_(vocabulary) {
     const std::uint32_t each = worker::pages_for(kPosition + kRows.back());
-    for (std::uint32_t s = 0; s < kSequences; ++s) {
+    for (std::uint32_t s = 0; s < sequences; ++s) {
       tables_.emplace_back();
       for (std::uint32_t page = 0; page < each; ++page) tables_.back().push_back(s * each + page);
       std::vector<worker::Row> rows;
@@ -108,8 +113,11 @@ Result<std::unique_ptr<worker::Backend>, Failure> on_vulkan(worker::Model model,
                                                             std::uint32_t pages) {
   const auto selection = worker::parse_vulkan_selection(options.device);
   if (!selection) return Err{Failure{64, "--device: vulkan, vulkan:INDEX or vulkan:UUID"}};
-  auto backend = worker::create_vulkan_backend(
-      std::move(model), {.device = *selection, .context = 256, .pages = pages, .pipeline_cache_directory = {}});
+  worker::VulkanBackendOptions vulkan{
+      .device = *selection, .context = 256, .pages = pages, .pipeline_cache_directory = {}, .own_inputs = {}};
+  if (options.own_inputs != kAsSuits)
+    vulkan.own_inputs = worker::OwnInputLimits{.rows = options.own_inputs, .splits = 1};
+  auto backend = worker::create_vulkan_backend(std::move(model), vulkan);
   if (!backend.ok()) return Err{Failure{69, backend.error().message}};
   return std::move(backend).value();
 }
@@ -137,32 +145,34 @@ int time_steps(const Options& options) {
   auto model = worker::load_model(**file, {}, options.threads);
   if (!model.ok()) return fail({65, model.error().message});
   const std::uint32_t vocabulary = model->config.vocabulary;
-  const std::uint32_t pages = kSequences * worker::pages_for(kPosition + kRows.back());
+  const std::uint32_t pages = options.rows * worker::pages_for(kPosition + kRows.back());
   auto backend = make_backend(std::move(model).value(), options, pages);
   if (!backend.ok()) return fail(backend.error());
   std::printf("device %s\n", (*backend)->info().device_name.c_str());
-  StepTimer timer(**backend, vocabulary);
+  StepTimer timer(**backend, vocabulary, options.rows);
   std::array<std::vector<double>, kRows.size()> one;
   std::array<std::vector<double>, kRows.size()> many;
+  std::size_t sizes = 0;
+  while (sizes < kRows.size() && kRows[sizes] <= options.rows) ++sizes;
   for (unsigned round = 0; round < options.rounds; ++round) {  // interleaved, so that a busy moment hits all alike
-    for (std::size_t i = 0; i < kRows.size(); ++i) {
+    for (std::size_t i = 0; i < sizes; ++i) {
       for (int again = 0; again < 5; ++again) {
         one[i].push_back(timer.one_sequence(kRows[i]));
         many[i].push_back(timer.sequences(kRows[i]));
       }
     }
   }
-  for (std::size_t i = 0; i < kRows.size(); ++i) {
+  for (std::size_t i = 0; i < sizes; ++i) {
     std::printf("step %u %.3f %.3f\n", kRows[i], least(one[i]) * 1e3, least(many[i]) * 1e3);
   }
   return 0;
 }
 
-bool read_number(std::string_view argument, std::string_view name, unsigned& out) {
+bool read_number(std::string_view argument, std::string_view name, unsigned& out, unsigned least = 1) {
   if (!argument.starts_with(name)) return false;
   const std::string_view digits = argument.substr(name.size());
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), out);
-  return error == std::errc() && end == digits.data() + digits.size() && out > 0 && out <= 256;
+  return error == std::errc() && end == digits.data() + digits.size() && out >= least && out <= 256;
 }
 
 int main_of(int argc, char** argv) {
@@ -174,9 +184,10 @@ int main_of(int argc, char** argv) {
 #ifdef ORCH_VULKAN
     } else if (argument.starts_with("--device=")) {
       options.device = argument.substr(9);
+    } else if (read_number(argument, "--own-inputs=", options.own_inputs, 0)) {
 #endif
     } else if (!read_number(argument, "--threads=", options.threads) &&
-               !read_number(argument, "--rounds=", options.rounds)) {
+               !read_number(argument, "--rounds=", options.rounds) && !read_number(argument, "--rows=", options.rows)) {
       return fail({64, "unknown argument " + std::string(argument)});
     }
   }

@@ -18,47 +18,20 @@
 #include "step.glsl"
 #include "numerics.glsl"
 
-layout(constant_id = 1) const uint kTokens = 1;
-layout(constant_id = 2) const uint kRows = 2;
-layout(constant_id = 3) const uint kType = 1;     // 0 q4_0, 1 q4_1, 2 q8_0, 6 q5_0, 7 q5_1
-layout(constant_id = 4) const uint kShuffle = 0;  // 1: lanes fetch different texels and exchange words
-
-const uint kTokensMax = 8;
-const uint kRowsMax = 4;
-const uint kCells = kTokensMax * kRowsMax;
-
-layout(set = 0, binding = 1) uniform usamplerBuffer weights;  // 4 words a texel
-layout(set = 0, binding = 2) uniform usamplerBuffer scales;   // 1 word a texel
-layout(set = 0, binding = 3) uniform usamplerBuffer records;  // 4 words a texel
-layout(set = 0, binding = 4) uniform usamplerBuffer residuals;  // 1 word a texel: the activation rows
-layout(set = 0, binding = 5) uniform usamplerBuffer biases;     // 1 word a texel
-layout(set = 0, binding = 6) writeonly buffer Out { float results[]; };
-
-layout(push_constant) uniform Push {
-  uint blocks;
-  uint rows;             // of the weight
-  uint out_stride;       // floats
-  uint out_offset;
-  uint residual_stride;  // floats
-  uint residual_offset;
-  uint record_base;      // texels
-  uint count_word;       // word of the step that holds the number of activation rows
-  uint flags;            // 1 bias, 2 residual
-};
+layout(constant_id = 3) const uint kType = 1;  // 0 q4_0, 1 q4_1, 2 q8_0, 6 q5_0, 7 q5_1
 
 const bool kFiveBits = kType == 6 || kType == 7;
 const bool kHasMinimum = kType == 1 || kType == 7;
 const uint kScaleWords = kFiveBits ? 2 : 1;
 const uint kRecordTexels = kType == 2 ? 3 : 5;
 const uint kTail = kRecordTexels - 1;
-
-uvec4 record_texel(uint token, uint block, uint i) {
-  return texelFetch(records, int(record_base + (token * blocks + block) * kRecordTexels + i));
-}
+const uint kBlockGroups = 1;
+const uint kOutputs = kType == 2 ? 2 : 1;
+#include "matmul.glsl"
 
 // Texel i of a token's record. With kShuffle the lane's own fetch was texel `lane`.
-uvec4 shared_texel(uvec4 own, uint token, uint block, uint i) {
-  if (kShuffle == 0) return record_texel(token, block, i);
+uvec4 shared_texel(uvec4 own, uint t, uint block, uint i) {
+  if (kShuffle == 0) return record_texel(t, block, i);
   return uvec4(subgroupShuffle(own.x, i), subgroupShuffle(own.y, i), subgroupShuffle(own.z, i),
                subgroupShuffle(own.w, i));
 }
@@ -72,15 +45,11 @@ float block_term(float d, float m, float dx, float s, int idot) {
   return t;
 }
 
-float plus(float a, float b) {
-  precise float sum = a + b;
-  return sum;
-}
-
 void main() {
   uint first_row = gl_WorkGroupID.x * (WIDTH * kRows) + gl_LocalInvocationID.x;
   uint first_token = gl_WorkGroupID.y * kTokens;
   uint count = step_word(count_word);
+  if (kMakes) make_input(first_token, count);
   uint last_row = (rows + 15u) / 16u * 16u - 1u;  // the last stored one, padding included
 
   float tot[kCells];
@@ -99,7 +68,7 @@ void main() {
   for (uint b = 0u; b < blocks; ++b) {
     uvec4 own[kTokensMax];
     [[unroll]] for (uint t = 0u; t < kTokens; ++t) {
-      own[t] = kShuffle != 0 ? record_texel(first_token + t, b, own_texel) : uvec4(0u);
+      own[t] = kShuffle != 0 ? record_texel(t, b, own_texel) : uvec4(0u);
     }
     int dot_low[kCells];
     int dot_high[kCells];
@@ -119,7 +88,7 @@ void main() {
           w[i] = texelFetch(weights, int(((at >> 4) * 2u + half_block) * 16u + (at & 15u)));
         }
         [[unroll]] for (uint t = 0u; t < kTokens; ++t) {
-          uvec4 x = shared_texel(own[t], first_token + t, b, half_block);
+          uvec4 x = shared_texel(own[t], t, b, half_block);
           [[unroll]] for (uint j = 0u; j < 4u; ++j) {
             [[unroll]] for (int byte = 0; byte < 4; ++byte) {
               int xq = bitfieldExtract(int(x[j]), 8 * byte, 8);
@@ -139,7 +108,7 @@ void main() {
       }
       [[unroll]] for (uint j = 0u; j < 4u; ++j) {
         [[unroll]] for (uint t = 0u; t < kTokens; ++t) {
-          uvec4 x = shared_texel(own[t], first_token + t, b, j);
+          uvec4 x = shared_texel(own[t], t, b, j);
           [[unroll]] for (uint i = 0u; i < kRows; ++i) {
             int products = 0x8000;
             [[unroll]] for (uint n = 0u; n < 4u; ++n) {
@@ -156,7 +125,7 @@ void main() {
       [[unroll]] for (uint i = 0u; i < kRows; ++i) w[i] = texelFetch(weights, int(tile_row[i] + b * 16u));
       [[unroll]] for (uint j = 0u; j < 4u; ++j) {
         [[unroll]] for (uint t = 0u; t < kTokens; ++t) {
-          uvec4 x = shared_texel(own[t], first_token + t, b, j);
+          uvec4 x = shared_texel(own[t], t, b, j);
           [[unroll]] for (uint n = 0u; n < 4u; ++n) {
             [[unroll]] for (uint i = 0u; i < kRows; ++i) {
               int product = int((w[i][j] >> (4u * n)) & 0x000F000Fu) * int(x[n]);
@@ -169,7 +138,7 @@ void main() {
     }
     bool split_ends = (b & 7u) == 7u || b + 1u == blocks;
     [[unroll]] for (uint t = 0u; t < kTokens; ++t) {
-      uvec4 tail = shared_texel(own[t], first_token + t, b, kTail);
+      uvec4 tail = shared_texel(own[t], t, b, kTail);
       [[unroll]] for (uint i = 0u; i < kRows; ++i) {
         uint c = t * kRows + i;
         int idot = kType == 2 || kFiveBits ? dot_low[c] : (dot_low[c] >> 16) + (dot_high[c] >> 16);

@@ -15,35 +15,13 @@
 #include "step.glsl"
 #include "numerics.glsl"
 
-layout(constant_id = 1) const uint kTokens = 1;
-layout(constant_id = 2) const uint kRows = 2;
-layout(constant_id = 3) const uint kType = 0;     // 0 q4_k, 1 q5_k, 2 q6_k
-layout(constant_id = 4) const uint kShuffle = 0;  // 1: lanes fetch different texels and exchange words; 8 lanes or more
-
-const uint kTokensMax = 8;
-const uint kRowsMax = 4;
-const uint kCells = kTokensMax * kRowsMax;
-
-layout(set = 0, binding = 1) uniform usamplerBuffer weights;  // 4 words a texel
-layout(set = 0, binding = 2) uniform usamplerBuffer scales;   // 1 word a texel
-layout(set = 0, binding = 3) uniform usamplerBuffer records;  // 4 words a texel
-layout(set = 0, binding = 4) uniform usamplerBuffer residuals;  // 1 word a texel: the activation rows
-layout(set = 0, binding = 5) uniform usamplerBuffer biases;     // 1 word a texel
-layout(set = 0, binding = 6) writeonly buffer Out { float results[]; };
-
-layout(push_constant) uniform Push {
-  uint blocks;           // of 256 columns
-  uint rows;             // of the weight
-  uint out_stride;       // floats
-  uint out_offset;
-  uint residual_stride;  // floats
-  uint residual_offset;
-  uint record_base;      // texels
-  uint count_word;       // word of the step that holds the number of activation rows
-  uint flags;            // 1 bias, 2 residual
-};
+layout(constant_id = 3) const uint kType = 0;  // 0 q4_k, 1 q5_k, 2 q6_k
 
 const uint kRecordTexels = 35;
+const uint kBlockGroups = 8;
+const uint kOutputs = 8;
+#include "matmul.glsl"
+
 const uint kSixBits = kType == 2 ? 1 : 0;
 const uint kTileTexels = kType == 0 ? 9 : (kType == 1 ? 11 : 13);
 const uint kUpperMask = kType == 2 ? 0x00030003u : 0x00010001u;
@@ -52,13 +30,9 @@ uvec4 weight_texel(uint tile_row, uint t) {
   return texelFetch(weights, int(((tile_row >> 4) * kTileTexels + t) * 16u + (tile_row & 15u)));
 }
 
-uvec4 record_texel(uint token, uint block, uint i) {
-  return texelFetch(records, int(record_base + (token * blocks + block) * kRecordTexels + i));
-}
-
-// Texel `at` of a record. With kShuffle it is the own one of lane `lane`.
-uvec4 shared_texel(uvec4 own, uint token, uint block, uint at, uint lane) {
-  if (kShuffle == 0) return record_texel(token, block, at);
+// Texel `at` of a record. With kShuffle (8 lanes or more) it is the own one of lane `lane`.
+uvec4 shared_texel(uvec4 own, uint t, uint block, uint at, uint lane) {
+  if (kShuffle == 0) return record_texel(t, block, at);
   return uvec4(subgroupShuffle(own.x, lane), subgroupShuffle(own.y, lane), subgroupShuffle(own.z, lane),
                subgroupShuffle(own.w, lane));
 }
@@ -80,25 +54,16 @@ int four_products(uint even, uint odd, uint x_even, uint x_odd) {
   return (0x8000 + int(even * x_even) + int(odd * x_odd)) >> 16;
 }
 
-float plus(float a, float b) {
-  precise float sum = a + b;
-  return sum;
-}
-
 float scaled(float d, float dx, int i) {
   precise float t = (d * dx) * float(i);
   return t;
-}
-
-float minus(float a, float b) {
-  precise float difference = a - b;
-  return difference;
 }
 
 void main() {
   uint first_row = gl_WorkGroupID.x * (WIDTH * kRows) + gl_LocalInvocationID.x;
   uint first_token = gl_WorkGroupID.y * kTokens;
   uint count = step_word(count_word);
+  if (kMakes) make_input(first_token, count);
   uint last_row = (rows + 15u) / 16u * 16u - 1u;  // the last stored one, padding included
 
   float tot[kCells];
@@ -119,7 +84,7 @@ void main() {
       uint lane = min(gl_SubgroupInvocationID, 7u);
       uint own_at = lane < 4u ? low_texel(part) + lane : high_texel(part) + lane - 4u;
       [[unroll]] for (uint t = 0u; t < kTokens; ++t) {
-        own[t] = kShuffle != 0 ? record_texel(first_token + t, b, own_at) : uvec4(0u);
+        own[t] = kShuffle != 0 ? record_texel(t, b, own_at) : uvec4(0u);
       }
       for (uint half_part = 0u; half_part < 2u; ++half_part) {
         uvec4 w[kRowsMax];
@@ -156,8 +121,8 @@ void main() {
           }
           [[unroll]] for (uint t = 0u; t < kTokens; ++t) {
             uint at = 2u * half_part + (j >> 1);
-            uvec4 x_low = shared_texel(own[t], first_token + t, b, low_texel(part) + at, at);
-            uvec4 x_high = shared_texel(own[t], first_token + t, b, high_texel(part) + at, 4u + at);
+            uvec4 x_low = shared_texel(own[t], t, b, low_texel(part) + at, at);
+            uvec4 x_high = shared_texel(own[t], t, b, high_texel(part) + at, 4u + at);
             uvec2 low = (j & 1u) == 0u ? x_low.xy : x_low.zw;
             uvec2 high = (j & 1u) == 0u ? x_high.xy : x_high.zw;
             [[unroll]] for (uint i = 0u; i < kRows; ++i) {
@@ -172,7 +137,7 @@ void main() {
           int low_offset = 0;
           int high_offset = 0;
           if (kSixBits != 0) {
-            uvec4 sums = record_texel(first_token + t, b, 33u + (part >> 1));
+            uvec4 sums = record_texel(t, b, 33u + (part >> 1));
             uint pair = part & 1u;  // words of the low nibbles' sums: pair; of the high ones': pair + 2
             low_offset = 32 * half_of(sums[pair], half_part);
             high_offset = 32 * half_of(sums[pair + 2u], half_part);
@@ -188,8 +153,8 @@ void main() {
     uint scale_words[kRowsMax];
     [[unroll]] for (uint i = 0u; i < kRows; ++i) scale_words[i] = texelFetch(scales, int(tile_row[i] + b * 16u)).x;
     [[unroll]] for (uint t = 0u; t < kTokens; ++t) {
-      float dx = uintBitsToFloat(record_texel(first_token + t, b, 32u).x);
-      uvec4 sums[2] = {record_texel(first_token + t, b, 33u), record_texel(first_token + t, b, 34u)};
+      float dx = uintBitsToFloat(record_texel(t, b, 32u).x);
+      uvec4 sums[2] = {record_texel(t, b, 33u), record_texel(t, b, 34u)};
       [[unroll]] for (uint i = 0u; i < kRows; ++i) {
         uint c = t * kRows + i;
         vec2 d = unpackHalf2x16(scale_words[i]);

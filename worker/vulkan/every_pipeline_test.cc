@@ -26,7 +26,7 @@ TEST_F(EveryPipelineTest, OC_DEVICE_1003_every_variant_compiles_under_silent_val
   auto opened = KernelDevice::Create(options);
   ASSERT_TRUE(opened.ok()) << opened.error().message;
   KernelDevice& device = **opened;
-  const std::vector<KernelVariant> all = every_variant(device.tuning(), {64, 80, 128, 256});
+  const std::vector<KernelVariant> all = every_variant(device.tuning(), {{64, 80, 128, 256}, {576, 4096}});
   std::set<Kernel> kernels;
   for (const KernelVariant& variant : all) {
     const auto made = device.pipeline(variant);
@@ -60,9 +60,11 @@ TEST_F(VariantsTest, OC_DEVICE_1003_programs_use_listed_variants_only) {
     Model model = testing::tiny_model(shape);
     WeightStore weights(*device, model.weights);
     const auto buffers = must(StepBuffers::Create(*device, model.config, model.weights, {128, 4, 512, true}));
-    must(StepProgram::Create(*device, weights, *buffers, model, kTileTokens[0]));
+    for (const OwnInputs own : {OwnInputs::none, OwnInputs::norms_and_joins}) {
+      must(StepProgram::Create(*device, weights, *buffers, model, {kTileTokens[0], own}));
+    }
   }
-  const std::vector<KernelVariant> all = every_variant(device->tuning(), {16, 32});
+  const std::vector<KernelVariant> all = every_variant(device->tuning(), {{16, 32}, {96, 256}});
   for (const KernelVariant& used : device->compiled()) {
     EXPECT_NE(std::find(all.begin(), all.end(), used), all.end()) << "kernel " << static_cast<int>(used.kernel);
   }

@@ -114,7 +114,8 @@ void print_limits(const PhysicalDeviceFacts& facts, const Tuning& tuning) {
   }
   fact("tuning", "width " + std::to_string(tuning.width) + ", rows a lane " + std::to_string(tuning.rows_per_lane) +
                      ", keys a lane " + std::to_string(tuning.keys_per_lane) + ", shuffle " +
-                     std::to_string(tuning.shuffle));
+                     std::to_string(tuning.shuffle) + ", own inputs up to " + std::to_string(tuning.own_inputs.rows) +
+                     " rows, " + std::to_string(tuning.own_inputs.splits) + " splits");
 }
 
 bool among(const std::vector<VkExtensionProperties>& extensions, const char* name) {

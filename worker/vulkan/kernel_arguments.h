@@ -6,15 +6,21 @@
 #include <cstring>
 #include <vector>
 
+#include "worker/core/numerics.h"
 #include "worker/model/q_tensor.h"
 #include "worker/vulkan/kernel_set.h"
 
 namespace orch::worker::vulkan {
 
-struct PreparePush {
-  std::uint32_t groups, stride, source, second, nibble_base, byte_base, wide_base, wanted;
+// What a matmul's input is made of (matmul_input.glsl).
+struct InputPush {
+  std::uint32_t stride, source, second;
   float inverse, eps;
   std::uint32_t head_texels, splits_max, window;
+};
+struct PreparePush {
+  std::uint32_t groups, nibble_base, byte_base, wide_base, wanted;
+  InputPush input;
 };
 struct NormPush {
   std::uint32_t texels, stride, source, target, residual;
@@ -22,7 +28,13 @@ struct NormPush {
 };
 struct MatmulPush {
   std::uint32_t blocks, rows, out_stride, out_offset, residual_stride, residual_offset, record_base, count_word, flags;
+  InputPush input;  // of a matmul that makes its input itself
+  std::uint32_t target;
 };
+// Bits of MatmulPush::flags.
+inline constexpr std::uint32_t kAddsBias = 1;
+inline constexpr std::uint32_t kAddsResidual = 2;
+inline constexpr std::uint32_t kWritesJoined = 4;
 struct EmbedPush {
   std::uint32_t blocks, columns, out_stride, out_offset;
   float scale;
@@ -43,7 +55,7 @@ std::vector<std::byte> bytes_of(const T& push) {
   return bytes;
 }
 
-// kSource of prepare.comp.
+// kSource of matmul_input.glsl.
 enum class MatmulSource : std::uint32_t {
   plain = 0,
   silu_mul = 1,
@@ -53,7 +65,7 @@ enum class MatmulSource : std::uint32_t {
   joined_norm = 5  // of the residual stream and a normed half of a layer, which join first
 };
 
-// kOutputs of prepare.comp: the forms in which a weight type reads the activations.
+// kOutputs of matmul_input.glsl: the forms in which a weight type reads the activations.
 inline constexpr std::uint32_t kNibbleRecords = 1;
 inline constexpr std::uint32_t kByteRecords = 2;
 inline constexpr std::uint32_t kFloats = 4;
@@ -68,6 +80,12 @@ constexpr std::uint32_t record_kind(TensorType type) {
   if (!is_quantised(type)) return kFloats;
   if (is_wide(type)) return kWideRecords;
   return type == TensorType::q8_0 ? kByteRecords : kNibbleRecords;
+}
+
+// Texels of the records of a row of `groups` groups of 32, as a quantised type reads them.
+constexpr std::uint32_t row_record_texels(TensorType type, std::uint32_t groups) {
+  if (is_wide(type)) return groups * numerics::kQuantBlock / numerics::kWideGroup * kWideRecordTexels;
+  return groups * (type == TensorType::q8_0 ? kByteRecordTexels : kNibbleRecordTexels);
 }
 
 // kType of embed.comp; matmul_quant.comp and matmul_float.comp know the same numbers.

@@ -17,6 +17,9 @@ constexpr std::uint32_t kRowsPerGroup = 32;   // weight rows of a matmul workgro
 constexpr std::uint32_t kRowsPerLaneMax = 4;  // matmul_quant.comp
 constexpr std::uint32_t kKeysPerPass = 32;    // one page
 constexpr std::uint32_t kRecordTexels = 5;    // matmul_quant.comp: lanes needed to hold one record
+// Each further row of a step, and each split of 256 keys, is done again by every workgroup of a matmul, where a
+// dispatch of its own spreads it over the device: beyond these that costs more than a dispatch. README.md has the sum.
+constexpr OwnInputLimits kHardwareOwnInputs{.rows = 1, .splits = 4};
 
 }  // namespace
 
@@ -27,6 +30,8 @@ Tuning tuning_for(const PhysicalDeviceFacts& facts) {
   tuning.keys_per_lane = std::max(kKeysPerPass / tuning.width, 1U);
   const bool one_subgroup = tuning.width == facts.entry.subgroup_size;
   tuning.shuffle = facts.entry.software && facts.shuffle && one_subgroup && tuning.width >= kRecordTexels ? 1 : 0;
+  tuning.shared_bytes = facts.shared_bytes_max;
+  if (!facts.entry.software) tuning.own_inputs = kHardwareOwnInputs;
   return tuning;
 }
 
@@ -54,6 +59,8 @@ Status<VulkanError> KernelDevice::open(const KernelDeviceOptions& options) {
   if (!device.ok()) return Err{device.error()};
   device_ = std::move(device).value();
   tuning_ = tuning_for(device_->facts());
+  tuning_.own_inputs = options.own_inputs.value_or(tuning_.own_inputs);
+  tuning_.shared_bytes = options.shared_bytes.value_or(tuning_.shared_bytes);
   auto layout = BindingLayout::Create(*device_);
   if (!layout.ok()) return Err{layout.error()};
   layout_ = std::move(layout).value();

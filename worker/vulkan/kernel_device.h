@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -33,6 +34,9 @@ struct KernelDeviceOptions {
   KernelSet kernels = embedded_kernels();
   bool compiles_only = false;            // no memory and no submissions; for drivers of hardware that is not there
   std::string pipeline_cache_directory;  // empty: compiled pipelines are not kept between starts
+  // Instead of what suits the device, for tests and measurements.
+  std::optional<OwnInputLimits> own_inputs;
+  std::optional<std::uint32_t> shared_bytes;
 };
 
 class KernelDevice {

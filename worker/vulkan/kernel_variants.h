@@ -40,6 +40,25 @@ inline KernelVariant matmul_variant(TensorType type, std::uint32_t tile_tokens, 
   return {kernel, {tile_tokens, tuning.rows_per_lane, matmul_type_code(type), tuning.shuffle}};
 }
 
+// A matmul of a quantised type that makes its input itself.
+struct OwnInput {
+  MatmulSource source = MatmulSource::rms_norm;  // rms_norm, joined_norm or attention_splits
+  std::uint32_t groups = 0;                      // of 32 elements in a row
+};
+
+inline KernelVariant matmul_variant(TensorType type, std::uint32_t tile_tokens, const Tuning& tuning, OwnInput own) {
+  KernelVariant variant = matmul_variant(type, tile_tokens, tuning);
+  variant.constants.insert(variant.constants.end(), {static_cast<std::uint32_t>(own.source), own.groups});
+  return variant;
+}
+
+// What such a matmul takes of a workgroup's shared memory: records, and for a norm the sums of its leaves.
+constexpr std::uint64_t own_input_bytes(TensorType type, std::uint32_t tile_tokens, OwnInput own) {
+  const std::uint64_t records = std::uint64_t{tile_tokens} * row_record_texels(type, own.groups) * 16;
+  const std::uint64_t leaves = own.source == MatmulSource::attention_splits ? 1 : own.groups;
+  return records + leaves * sizeof(float);
+}
+
 // `query_norm`, `key_norm`: the heads are normed first.
 inline KernelVariant rope_variant(RopePairing pairing, bool query_norm, bool key_norm) {
   return {Kernel::rope_store_kv,
@@ -52,7 +71,14 @@ inline KernelVariant attention_variant(std::uint32_t heads_here, std::uint32_t h
 
 inline KernelVariant probe_variant() { return {Kernel::probe, {}}; }
 
-// Every variant that models with heads of `head_dims` elements use.
-std::vector<KernelVariant> every_variant(const Tuning& tuning, const std::vector<std::uint32_t>& head_dims);
+// The widths of models: elements of a head, and of the rows that a matmul may take as its own input (the residual
+// stream, all heads).
+struct ModelWidths {
+  std::vector<std::uint32_t> heads;
+  std::vector<std::uint32_t> rows;
+};
+
+// Every variant that models of those widths use, whatever the number of rows of a step that make their own inputs.
+std::vector<KernelVariant> every_variant(const Tuning& tuning, const ModelWidths& widths);
 
 }  // namespace orch::worker::vulkan

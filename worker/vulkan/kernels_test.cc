@@ -84,12 +84,12 @@ std::array<Words, kWriteBindings> prepare(KernelDevice& device, const std::vecto
   call.writes[0] = Words(std::size_t{rows} * (groups * 8 + groups / 8 * kWideRecordTexels) * 4);
   call.writes[1] = Words(std::size_t{rows} * cols);
   call.push = {groups,
-               cols / 4,
-               0,
-               0,
                0,
                rows * groups * kNibbleRecordTexels,
                rows * groups * (kNibbleRecordTexels + kByteRecordTexels),
+               0,
+               cols / 4,
+               0,
                0,
                std::bit_cast<std::uint32_t>(1.0F / static_cast<float>(cols)),
                std::bit_cast<std::uint32_t>(1e-5F),

@@ -1,5 +1,7 @@
 #include "worker/vulkan/program_builder.h"
 
+#include <algorithm>
+
 #include "worker/core/numerics.h"
 #include "worker/vulkan/step_layout.h"
 
@@ -38,7 +40,8 @@ Result<std::vector<PlannedDispatch>, VulkanError> ProgramBuilder::build() {
     ORCH_TRY(added, add(op));
     static_cast<void>(added);
   }
-  ORCH_CHECK(!activation_ && !attention_ && !joining_);  // an operation whose result nothing reads
+  ORCH_CHECK(!activation_ && !attention_ && !joining_);      // an operation whose result nothing reads
+  ORCH_CHECK(stream_ == buffers_.offset(Buffer::residual));  // where the backend reads hidden states
   return std::move(dispatches_);
 }
 
@@ -99,46 +102,68 @@ Status<VulkanError> ProgramBuilder::add_embed(const Op& op) {
   return push_back(embed_variant(matrix->type), bindings, std::move(dispatch));
 }
 
-void ProgramBuilder::set_source(const MatmulInput& input, PreparePush& push) const {
+VkBufferView ProgramBuilder::source_of(const MatmulInput& input) {
+  return input.source == MatmulSource::attention_splits ? buffers_.partials().texels()
+                                                        : buffers_.activations().texels();
+}
+
+// The norm of the row, and behind it that of what joins first.
+Result<VkBufferView, VulkanError> ProgramBuilder::norms_of(const MatmulInput& input) {
+  if (input.norm == kNoTensor) return VkBufferView{VK_NULL_HANDLE};
+  std::vector<TensorId> ids{input.norm};
+  if (input.added_norm != kNoTensor) ids.push_back(input.added_norm);
+  ORCH_TRY(norms, weights_.vector(ids));
+  return norms->texels();
+}
+
+InputPush ProgramBuilder::push_of(const MatmulInput& input) const {
+  InputPush push{};
   push.stride = buffers_.row_words() / 4;
-  push.source = buffers_.offset(input.in) / 4;
-  push.second = input.second == Buffer::none ? push.source : buffers_.offset(input.second) / 4;
+  push.source = place(input.in) / 4;
+  push.second = input.second == Buffer::none ? push.source : place(input.second) / 4;
   push.inverse = 1.0F / static_cast<float>(buffer_width(model_.config, input.in));
   push.eps = model_.config.rms_epsilon;
   push.head_texels = model_.config.head_dim / 4;
   push.splits_max = buffers_.splits_max();
   push.window = input.window;
+  return push;
 }
 
 Status<VulkanError> ProgramBuilder::add_prepare(const MatmulInput& input, const Op& op) {
   std::uint32_t outputs = 0;
   for (const MatmulPart& part : op.parts) outputs |= record_kind(weights_.tensor(part.weight).type);
   Bindings bindings;
-  bindings.reads[1] =
-      input.source == MatmulSource::attention_splits ? buffers_.partials().texels() : buffers_.activations().texels();
-  if (input.norm != kNoTensor) {
-    ORCH_TRY(norm, weights_.vector({input.norm}));
-    bindings.reads[2] = norm->texels();
-  }
-  if (input.added_norm != kNoTensor) {
-    ORCH_TRY(norm, weights_.vector({input.added_norm}));
-    bindings.reads[3] = norm->texels();
-    bindings.writes[2] = buffers_.activations().handle();
-  }
+  bindings.reads[1] = source_of(input);
+  ORCH_TRY(norms, norms_of(input));
+  bindings.reads[2] = norms;
   bindings.writes[0] = buffers_.records().handle();
   bindings.writes[1] = buffers_.floats().handle();
+  if (input.source == MatmulSource::joined_norm) bindings.writes[2] = buffers_.activations().handle();
   PreparePush push{};
-  set_source(input, push);
   push.groups = buffer_width(model_.config, input.in) / numerics::kQuantBlock;
   push.byte_base = buffers_.byte_record_base();
   push.wide_base = buffers_.wide_record_base();
   push.wanted = op.wanted_rows_only ? 1 : 0;
+  push.input = push_of(input);
   PlannedDispatch dispatch;
   dispatch.push = bytes_of(push);
   const bool row_at_once = input.source == MatmulSource::rms_norm || input.source == MatmulSource::joined_norm;
   dispatch.x = row_at_once ? 1 : lanes(push.groups);
   dispatch.y = op.wanted_rows_only ? RowRule::wanted : RowRule::rows;
   return push_back(prepare_variant(input.source, outputs), bindings, std::move(dispatch));
+}
+
+// OC-DEVICE-1006. The head is left out: one dispatch of a step, before the most workgroups.
+bool ProgramBuilder::makes_own_input(const MatmulInput& input, const Op& op) const {
+  const bool norm = input.source == MatmulSource::rms_norm || input.source == MatmulSource::joined_norm;
+  const bool join = input.source == MatmulSource::attention_splits;
+  if (op.wanted_rows_only || !(norm || join) || form_.own == OwnInputs::none) return false;
+  if (join && form_.own == OwnInputs::norms) return false;
+  const OwnInput own{input.source, buffer_width(model_.config, input.in) / numerics::kQuantBlock};
+  return std::all_of(op.parts.begin(), op.parts.end(), [&](const MatmulPart& part) {
+    const TensorType type = weights_.tensor(part.weight).type;
+    return is_quantised(type) && own_input_bytes(type, form_.tile_tokens, own) <= device_.tuning().shared_bytes;
+  });
 }
 
 std::uint32_t ProgramBuilder::record_base(TensorType type) const {
@@ -164,8 +189,24 @@ bool ProgramBuilder::can_join(const std::vector<MatmulPart>& parts) const {
   return weights_.can_join(ids);
 }
 
+Status<VulkanError> ProgramBuilder::add_own_input(const MatmulInput& input, bool first, Bindings& bindings,
+                                                  MatmulPush& push) {
+  bindings.reads[3] = source_of(input);
+  ORCH_TRY(norms, norms_of(input));
+  if (norms != VK_NULL_HANDLE) {
+    ORCH_CHECK(bindings.reads[4] == VK_NULL_HANDLE);  // matmul.glsl: nothing is added to what a norm feeds
+    bindings.reads[4] = norms;
+  }
+  push.input = push_of(input);
+  if (input.source == MatmulSource::joined_norm && first) {
+    push.flags |= kWritesJoined;
+    push.target = other_place() / 4;
+  }
+  return Ok{};
+}
+
 Status<VulkanError> ProgramBuilder::add_matmul(const std::vector<MatmulPart>& parts, const Op& op,
-                                               bool barrier_before) {
+                                               const MatmulInput* own, bool first) {
   std::vector<TensorId> ids;
   std::vector<TensorId> biases;
   for (const MatmulPart& part : parts) {
@@ -190,18 +231,26 @@ Status<VulkanError> ProgramBuilder::add_matmul(const std::vector<MatmulPart>& pa
   push.blocks = matrix->blocks;
   push.rows = matrix->rows;
   push.out_stride = to_logits ? model_.config.vocabulary : buffers_.row_words();
-  push.out_offset = to_logits ? 0 : buffers_.offset(parts[0].out);
+  push.out_offset = to_logits ? 0 : place(parts[0].out);
   push.residual_stride = buffers_.row_words();
-  push.residual_offset = op.residual == Buffer::none ? 0 : buffers_.offset(op.residual);
+  push.residual_offset = op.residual == Buffer::none ? 0 : place(op.residual);
   push.record_base = record_base(matrix->type);
   push.count_word = op.wanted_rows_only ? kWantedCountWord : kRowsCountWord;
-  push.flags = (biases.empty() ? 0U : 1U) | (op.residual == Buffer::none ? 0U : 2U);
+  push.flags = (biases.empty() ? 0U : kAddsBias) | (op.residual == Buffer::none ? 0U : kAddsResidual);
 
   const Tuning& tuning = device_.tuning();
+  KernelVariant variant = matmul_variant(matrix->type, form_.tile_tokens, tuning);
+  if (own != nullptr) {
+    ORCH_TRY(added, add_own_input(*own, first, bindings, push));
+    static_cast<void>(added);
+    variant = matmul_variant(matrix->type, form_.tile_tokens, tuning,
+                             {own->source, buffer_width(model_.config, own->in) / numerics::kQuantBlock});
+  }
   PlannedDispatch dispatch;
   dispatch.push = bytes_of(push);
-  dispatch.barrier_before = barrier_before;
-  const KernelVariant variant = matmul_variant(matrix->type, tokens_per_group_, tuning);
+  // The second of two that read the activation rows would do so while the first writes other places of them: apart,
+  // so that the synchronisation layer, which knows buffers and no places, can vouch for the program.
+  dispatch.barrier_before = first || own != nullptr;
   if (!quantised) {
     dispatch.x = lanes(matrix->rows);
     dispatch.y = op.wanted_rows_only ? RowRule::wanted : RowRule::rows;
@@ -212,26 +261,34 @@ Status<VulkanError> ProgramBuilder::add_matmul(const std::vector<MatmulPart>& pa
   return push_back(variant, bindings, std::move(dispatch));
 }
 
-Status<VulkanError> ProgramBuilder::add_norm_matmul(const Op& op) {
+// The input of a norm_matmul; what cannot join the stream there joins in a dispatch in front.
+Result<MatmulInput, VulkanError> ProgramBuilder::norm_input(const Op& op) {
   MatmulInput input;
   input.source = MatmulSource::rms_norm;
   input.in = op.in;
   input.norm = op.norm;
-  if (joining_.has_value()) {
-    const Op joining = *joining_;
-    joining_.reset();
-    if (op.wanted_rows_only || joining.out != op.in || joining.residual != joining.out) {
-      ORCH_TRY(joined, add_norm(joining));
-      static_cast<void>(joined);
-    } else {
-      input.source = MatmulSource::joined_norm;
-      input.in = joining.in;
-      input.second = joining.residual;
-      input.added_norm = joining.norm;
-    }
+  if (!joining_.has_value()) return input;
+  const Op joining = *joining_;
+  joining_.reset();
+  if (op.wanted_rows_only || joining.out != op.in || joining.residual != joining.out) {
+    ORCH_TRY(joined, add_norm(joining));
+    static_cast<void>(joined);
+    return input;
   }
-  ORCH_TRY(prepared, add_prepare(input, op));
-  static_cast<void>(prepared);
+  input.source = MatmulSource::joined_norm;
+  input.in = joining.in;
+  input.second = joining.residual;
+  input.added_norm = joining.norm;
+  return input;
+}
+
+Status<VulkanError> ProgramBuilder::add_norm_matmul(const Op& op) {
+  ORCH_TRY(input, norm_input(op));
+  const MatmulInput* own = makes_own_input(input, op) ? &input : nullptr;
+  if (own == nullptr) {
+    ORCH_TRY(prepared, add_prepare(input, op));
+    static_cast<void>(prepared);
+  }
   bool first = true;
   std::vector<MatmulPart> run;
   for (const MatmulPart& part : op.parts) {
@@ -241,12 +298,15 @@ Status<VulkanError> ProgramBuilder::add_norm_matmul(const Op& op) {
       run = std::move(longer);
       continue;
     }
-    ORCH_TRY(added, add_matmul(run, op, first));
+    ORCH_TRY(added, add_matmul(run, op, own, first));
     static_cast<void>(added);
     run = {part};
     first = false;
   }
-  return add_matmul(run, op, first);
+  ORCH_TRY(added, add_matmul(run, op, own, first));
+  static_cast<void>(added);
+  if (own != nullptr && input.source == MatmulSource::joined_norm) stream_ = other_place();
+  return Ok{};
 }
 
 MatmulInput ProgramBuilder::input_of(const Op& op) {
@@ -269,9 +329,11 @@ MatmulInput ProgramBuilder::input_of(const Op& op) {
 
 Status<VulkanError> ProgramBuilder::add_matmul_residual(const Op& op) {
   ORCH_CHECK(!joining_.has_value());
-  ORCH_TRY(prepared, add_prepare(input_of(op), op));
+  const MatmulInput input = input_of(op);
+  if (makes_own_input(input, op)) return add_matmul(op.parts, op, &input, true);
+  ORCH_TRY(prepared, add_prepare(input, op));
   static_cast<void>(prepared);
-  return add_matmul(op.parts, op, true);
+  return add_matmul(op.parts, op, nullptr, true);
 }
 
 Status<VulkanError> ProgramBuilder::add_norm(const Op& op) {
@@ -283,8 +345,9 @@ Status<VulkanError> ProgramBuilder::add_norm(const Op& op) {
   const std::uint32_t width = buffer_width(model_.config, op.in);
   PlannedDispatch dispatch;
   dispatch.push =
-      bytes_of(NormPush{width / 4, buffers_.row_words() / 4, buffers_.offset(op.in) / 4, buffers_.offset(op.out) / 4,
-                        buffers_.offset(op.residual) / 4, 1.0F / static_cast<float>(width), model_.config.rms_epsilon});
+      bytes_of(NormPush{width / 4, buffers_.row_words() / 4, place(op.in) / 4, buffers_.offset(op.out) / 4,
+                        place(op.residual) / 4, 1.0F / static_cast<float>(width), model_.config.rms_epsilon});
+  if (op.out == Buffer::residual) stream_ = buffers_.offset(op.out);  // home again
   return push_back(norm_variant(), bindings, std::move(dispatch));
 }
 

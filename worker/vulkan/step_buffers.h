@@ -27,6 +27,7 @@ class StepBuffers {
   // Words of an activation row and where a buffer begins in it; both multiples of 4. Not for Buffer::logits.
   std::uint32_t row_words() const { return sizes_.row_words; }
   std::uint32_t offset(Buffer buffer) const { return sizes_.offsets[static_cast<std::size_t>(buffer)]; }
+  std::uint32_t joined_offset() const { return sizes_.joined_offset; }
 
   std::uint32_t rows_max() const { return sizes_.rows_max; }  // of one submission; a longer step takes several
   std::uint32_t splits_max() const { return sizes_.splits_max; }

@@ -6,9 +6,9 @@ namespace orch::worker::vulkan {
 
 Result<std::unique_ptr<StepProgram>, VulkanError> StepProgram::Create(KernelDevice& device, WeightStore& weights,
                                                                       StepBuffers& buffers, const Model& model,
-                                                                      std::uint32_t tokens_per_group) {
-  std::unique_ptr<StepProgram> program(new StepProgram(device, tokens_per_group));
-  ProgramBuilder builder(device, weights, buffers, model, tokens_per_group);
+                                                                      ProgramForm form) {
+  std::unique_ptr<StepProgram> program(new StepProgram(device, form.tile_tokens));
+  ProgramBuilder builder(device, weights, buffers, model, form);
   auto dispatches = builder.build();
   if (!dispatches.ok()) return Err{dispatches.error()};
   program->dispatches_ = std::move(dispatches).value();
@@ -43,9 +43,9 @@ std::uint32_t StepProgram::groups_y(RowRule rule, const StepCounts& counts) cons
     case RowRule::wanted:
       return counts.wanted;
     case RowRule::row_tiles:
-      return (counts.rows + tokens_per_group_ - 1) / tokens_per_group_;
+      return (counts.rows + tile_tokens_ - 1) / tile_tokens_;
     case RowRule::wanted_tiles:
-      return (counts.wanted + tokens_per_group_ - 1) / tokens_per_group_;
+      return (counts.wanted + tile_tokens_ - 1) / tile_tokens_;
   }
   return 0;
 }

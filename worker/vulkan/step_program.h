@@ -10,6 +10,7 @@
 #include "worker/model/model_config.h"
 #include "worker/model/plan.h"
 #include "worker/vulkan/kernel_device.h"
+#include "worker/vulkan/program_form.h"
 #include "worker/vulkan/step_buffers.h"
 #include "worker/vulkan/weight_store.h"
 
@@ -36,22 +37,20 @@ struct PlannedDispatch {
 
 class StepProgram {
  public:
-  // `tokens_per_group`: activation rows that a matmul workgroup takes, 1 to 8.
   static Result<std::unique_ptr<StepProgram>, VulkanError> Create(KernelDevice& device, WeightStore& weights,
                                                                   StepBuffers& buffers, const Model& model,
-                                                                  std::uint32_t tokens_per_group);
+                                                                  ProgramForm form);
 
   // Runs one submission over what the step buffer holds and waits for it.
   Status<VulkanError> run(const StepCounts& counts);
 
  private:
-  StepProgram(KernelDevice& device, std::uint32_t tokens_per_group)
-      : device_(device), tokens_per_group_(tokens_per_group) {}
+  StepProgram(KernelDevice& device, std::uint32_t tile_tokens) : device_(device), tile_tokens_(tile_tokens) {}
   Status<VulkanError> record();
   std::uint32_t groups_y(RowRule rule, const StepCounts& counts) const;
 
   KernelDevice& device_;
-  std::uint32_t tokens_per_group_;
+  std::uint32_t tile_tokens_;
   std::vector<PlannedDispatch> dispatches_;
   std::unique_ptr<DeviceBuffer> arguments_;
   std::unique_ptr<CommandRecorder> recorder_;

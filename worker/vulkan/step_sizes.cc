@@ -35,6 +35,8 @@ StepSizes step_sizes(const ModelConfig& config, const StepShape& shape, std::uin
     sizes.offsets[static_cast<std::size_t>(buffer)] = sizes.row_words;
     sizes.row_words += buffer_width(config, buffer);
   }
+  sizes.joined_offset = sizes.row_words;
+  sizes.row_words += buffer_width(config, Buffer::branch);
   const std::uint64_t limit = std::min(kScratchBytesMax, range_max);
   sizes.splits_max = (shape.context + numerics::kAttentionSplit - 1) / numerics::kAttentionSplit;
   sizes.pages_per_sequence = (shape.context + kPageTokens - 1) / kPageTokens;

@@ -18,6 +18,7 @@ struct StepShape {
 
 struct StepSizes {
   std::array<std::uint32_t, kBuffers> offsets{};  // of a buffer in an activation row; multiples of 4
+  std::uint32_t joined_offset = 0;  // the residual stream's other place, where halves of a layer are normed
   std::uint32_t row_words = 0;
   std::uint32_t rows_max = 0;  // of one submission
   std::uint32_t splits_max = 0;

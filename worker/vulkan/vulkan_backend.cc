@@ -17,13 +17,6 @@ namespace orch::worker {
 namespace vulkan {
 namespace {
 
-std::uint32_t tile_for(std::uint32_t rows) {
-  for (const std::uint32_t tile : kTileTokens) {
-    if (rows <= tile) return tile;
-  }
-  return kTileTokens.back();
-}
-
 BackendFaultKind kind_of(VulkanErrorKind kind) {
   if (kind == VulkanErrorKind::device_lost) return BackendFaultKind::device_lost;
   return kind == VulkanErrorKind::out_of_memory ? BackendFaultKind::out_of_memory : BackendFaultKind::broken;
@@ -52,7 +45,10 @@ class VulkanBackend final : public Backend {
   Status<BackendFault> copy_page(PageId source, PageId target) override;
 
  private:
-  Result<StepProgram*, VulkanError> program(std::uint32_t tile);
+  Status<VulkanError> record(ProgramForm form);
+  Status<VulkanError> forms_agree();
+  // Of the first positions of a text of low token ids, on page 0, by that program.
+  Result<std::vector<std::uint32_t>, VulkanError> first_logits(StepProgram& program, std::uint32_t rows);
   // How much of a step's output is written.
   struct Done {
     std::size_t logits = 0;
@@ -69,7 +65,7 @@ class VulkanBackend final : public Backend {
   std::unique_ptr<KernelDevice> device_;
   std::unique_ptr<WeightStore> weights_;
   std::unique_ptr<StepBuffers> buffers_;
-  std::map<std::uint32_t, std::unique_ptr<StepProgram>> programs_;  // by tile
+  std::map<ProgramForm, std::unique_ptr<StepProgram>> programs_;
   std::unique_ptr<CommandRecorder> copier_;
   std::vector<float> output_norm_;  // for the rows whose hidden state is wanted: the host norms them
   std::uint32_t context_ = 0;
@@ -86,10 +82,12 @@ Status<VulkanError> VulkanBackend::open(const VulkanBackendOptions& options) {
   auto copier = device_->make_recorder();
   if (!copier.ok()) return Err{copier.error()};
   copier_ = std::move(copier).value();
-  for (const std::uint32_t tile : kTileTokens) {
-    ORCH_TRY(made, program(tile));
-    static_cast<void>(made);
+  for (const ProgramForm form : every_form(device_->tuning().own_inputs, buffers_->splits_max())) {
+    ORCH_TRY(recorded, record(form));
+    static_cast<void>(recorded);
   }
+  ORCH_TRY(agreed, forms_agree());
+  static_cast<void>(agreed);
   device_->keep_pipelines();
   const float* norm = model_.weights.tensors[model_.weights.output_norm].plain();
   output_norm_.assign(norm, norm + model_.config.embedding);
@@ -97,14 +95,43 @@ Status<VulkanError> VulkanBackend::open(const VulkanBackendOptions& options) {
   return Ok{};
 }
 
-Result<StepProgram*, VulkanError> VulkanBackend::program(std::uint32_t tile) {
-  auto& slot = programs_[tile];
-  if (slot == nullptr) {
-    auto made = StepProgram::Create(*device_, *weights_, *buffers_, model_, tile);
-    if (!made.ok()) return Err{made.error()};
-    slot = std::move(made).value();
+Status<VulkanError> VulkanBackend::record(ProgramForm form) {
+  auto made = StepProgram::Create(*device_, *weights_, *buffers_, model_, form);
+  if (!made.ok()) return Err{made.error()};
+  programs_[form] = std::move(made).value();
+  return Ok{};
+}
+
+Result<std::vector<std::uint32_t>, VulkanError> VulkanBackend::first_logits(StepProgram& program, std::uint32_t rows) {
+  std::vector<Row> text;
+  for (std::uint32_t i = 0; i < rows; ++i) text.push_back({i % model_.config.vocabulary, i, 0, true});
+  const std::vector<std::vector<PageId>> tables{{0}};
+  ORCH_TRY(ran, program.run(fill_step({text, tables}, 0, rows)));
+  static_cast<void>(ran);
+  std::vector<std::uint32_t> logits(std::size_t{rows} * model_.config.vocabulary);
+  ORCH_TRY(read, device_->read(buffers_->logits(), 0, std::as_writable_bytes(std::span(logits))));
+  static_cast<void>(read);
+  return logits;
+}
+
+// OC-DEVICE-1006: matmuls that make their inputs answer to the dispatches that make them, before the device serves.
+Status<VulkanError> VulkanBackend::forms_agree() {
+  if (device_->tuning().own_inputs.rows == 0) return Ok{};
+  const std::uint32_t most = std::min({buffers_->rows_max(), context_, kPageTokens});
+  for (const auto& [form, own] : programs_) {
+    if (form.own == OwnInputs::none) continue;
+    const std::uint32_t rows = std::min(form.tile_tokens, most);
+    ORCH_TRY(want, first_logits(*programs_.at({kTileTokens.back(), OwnInputs::none}), rows));
+    ORCH_TRY(got, first_logits(*own, rows));
+    if (got == want) continue;
+    return Err{VulkanError{VulkanErrorKind::self_test,
+                           device_->facts().entry.name + " failed the class-X self-test: steps of " +
+                               std::to_string(rows) + " rows whose matmuls make their inputs give other bytes"}};
   }
-  return slot.get();
+  // What the steps above counted is no step's.
+  const std::uint32_t zero = 0;
+  return device_->write(buffers_->activations(), std::uint64_t{buffers_->saturated_word()} * sizeof(zero),
+                        std::as_bytes(std::span(&zero, 1)));
 }
 
 BackendInfo VulkanBackend::info() const {
@@ -157,9 +184,10 @@ StepCounts VulkanBackend::fill_step(const StepInput& input, std::size_t first, s
 
 Status<VulkanError> VulkanBackend::submit(const StepInput& input, std::size_t first, std::size_t count,
                                           const StepOutput& out, Done& done) {
-  ORCH_TRY(chosen, program(tile_for(static_cast<std::uint32_t>(count))));
   const StepCounts counts = fill_step(input, first, count);
-  ORCH_TRY(ran, chosen->run(counts));
+  const auto chosen = programs_.find(form_for(counts.rows, counts.splits, device_->tuning().own_inputs));
+  ORCH_CHECK(chosen != programs_.end());
+  ORCH_TRY(ran, chosen->second->run(counts));
   static_cast<void>(ran);
   const std::size_t floats = std::size_t{counts.wanted} * model_.config.vocabulary;
   ORCH_CHECK(done.logits + floats <= out.logits.size());
@@ -255,6 +283,7 @@ Result<std::unique_ptr<Backend>, VulkanError> create_vulkan_backend(Model model,
   vulkan::KernelDeviceOptions device_options;
   device_options.device = options.device;
   device_options.pipeline_cache_directory = options.pipeline_cache_directory;
+  device_options.own_inputs = options.own_inputs;
   auto device = vulkan::KernelDevice::Create(device_options);
   if (!device.ok()) return Err{device.error()};
   return vulkan::create_backend_on(std::move(model), std::move(device).value(), options);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "common/base/result.h"
@@ -11,15 +12,17 @@
 #include "worker/model/gguf_file.h"
 #include "worker/model/weights.h"
 #include "worker/vulkan/device_list.h"
+#include "worker/vulkan/own_input_limits.h"
 #include "worker/vulkan/vulkan_error.h"
 
 namespace orch::worker {
 
 struct VulkanBackendOptions {
   VulkanSelection device;
-  std::uint32_t context = 0;             // positions of one sequence, for the RoPE table
-  std::uint32_t pages = 0;               // KV pages of 32 tokens
-  std::string pipeline_cache_directory;  // compiled pipelines are kept here between starts; empty: nowhere
+  std::uint32_t context = 0;                 // positions of one sequence, for the RoPE table
+  std::uint32_t pages = 0;                   // KV pages of 32 tokens
+  std::string pipeline_cache_directory;      // compiled pipelines are kept here between starts; empty: nowhere
+  std::optional<OwnInputLimits> own_inputs;  // none: what suits the device
 };
 
 // Opens the device, runs the self-test of the numerics on it, takes the weights out of `model` and compiles the

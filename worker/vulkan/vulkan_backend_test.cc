@@ -15,82 +15,12 @@
 #include "gen/kernels/mutant_sub_scale.h"
 #include "gen/kernels/mutant_unprotected_exp.h"
 #include "gen/kernels/mutant_window.h"
-#include "worker/cpu/cpu_backend.h"
-#include "worker/testing/tiny_model.h"
-#include "worker/vulkan/test_device.h"
-#include "worker/vulkan/vulkan_backend_parts.h"
+#include "worker/vulkan/backend_comparison.h"
 
 namespace orch::worker::vulkan {
 namespace {
 
-using ::orch::worker::testing::TinyShape;
-
-constexpr std::uint32_t kPages = 40;
-
-std::unique_ptr<Backend> scalar_backend(Model model, std::uint32_t context) {
-  cpu::CpuBackendOptions options;
-  options.context = context;
-  options.pages = kPages;
-  return std::move(cpu::create_cpu_backend(std::move(model), cpu::scalar_kernels(), options)).value();
-}
-
-std::unique_ptr<Backend> scalar_backend(const TinyShape& shape) {
-  return scalar_backend(testing::tiny_model(shape), shape.context);
-}
-
-std::unique_ptr<Backend> vulkan_backend(Model model, std::uint32_t context,
-                                        const KernelSet& kernels = embedded_kernels()) {
-  KernelDeviceOptions device;
-  device.device = software_allowed();
-  device.kernels = kernels;
-  VulkanBackendOptions options;
-  options.context = context;
-  options.pages = kPages;
-  auto opened = KernelDevice::Create(device);
-  if (!opened.ok()) {
-    ADD_FAILURE() << opened.error().message;
-    return nullptr;
-  }
-  auto made = create_backend_on(std::move(model), std::move(opened).value(), options);
-  if (!made.ok()) ADD_FAILURE() << made.error().message;
-  return made.ok() ? std::move(made).value() : nullptr;
-}
-
-std::unique_ptr<Backend> vulkan_backend(const TinyShape& shape, const KernelSet& kernels = embedded_kernels()) {
-  return vulkan_backend(testing::tiny_model(shape), shape.context, kernels);
-}
-
-// The first differing float, or npos.
-std::size_t difference(const std::vector<float>& a, const std::vector<float>& b) {
-  if (a.size() != b.size()) return 0;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    if (std::memcmp(&a[i], &b[i], sizeof(float)) != 0) return i;
-  }
-  return std::string::npos;
-}
-
-std::size_t compare(const TinyShape& shape, std::size_t tokens, std::uint32_t chunk, Backend& device) {
-  const auto ids = testing::tiny_tokens(shape, tokens, 7);
-  const auto reference = scalar_backend(shape);
-  const auto want = testing::run_tokens(*reference, ids, 64, shape.vocabulary);
-  const auto got = testing::run_tokens(device, ids, chunk, shape.vocabulary);
-  return difference(want, got);
-}
-
 class VulkanBackendTest : public DeviceTest {};
-
-// Widths that K-quants can have, and a mixture of types as files hold them.
-TinyShape wide_shape(TensorType matrices, TensorType embedding, TensorType value_and_down) {
-  TinyShape shape;
-  shape.embedding = 256;
-  shape.feed_forward = 512;
-  shape.heads = 8;
-  shape.head_dim = 32;
-  shape.matrices = matrices;
-  shape.embedding_type = embedding;
-  shape.value_and_down = value_and_down;
-  return shape;
-}
 
 TEST_F(VulkanBackendTest, OC_NUM_1501_logits_equal_the_scalar_reference_for_every_weight_type) {
   for (const TensorType type : kTensorTypes) {
@@ -253,23 +183,19 @@ TEST_F(VulkanBackendTest, OC_NUM_1305_saturated_keys_and_values_are_counted_as_o
     }
     return model;
   };
-  VulkanBackendOptions options;
-  options.device = software_allowed();
-  options.context = shape.context;
-  options.pages = kPages;
-  auto device = create_vulkan_backend(loud_model(), options);
-  ASSERT_TRUE(device.ok()) << device.error().message;
-  cpu::CpuBackendOptions cpu_options;
-  cpu_options.context = shape.context;
-  cpu_options.pages = kPages;
-  const auto reference = std::move(cpu::create_cpu_backend(loud_model(), cpu::scalar_kernels(), cpu_options)).value();
-  EXPECT_EQ((*device)->info().kv_saturated_total, 0U);
-  const auto ids = testing::tiny_tokens(shape, 12, 5);
-  const auto got = testing::run_tokens(**device, ids, 8, shape.vocabulary);
-  const auto want = testing::run_tokens(*reference, ids, 8, shape.vocabulary);
-  EXPECT_EQ(difference(want, got), std::string::npos);
-  EXPECT_GT((*device)->info().kv_saturated_total, 0U);
-  EXPECT_EQ((*device)->info().kv_saturated_total, reference->info().kv_saturated_total);
+  for (const std::uint32_t rows : {0U, 4U}) {  // with own inputs, a start takes steps that are not counted
+    const auto device =
+        vulkan_backend(loud_model(), shape.context, {.own_inputs = OwnInputLimits{.rows = rows, .splits = 4}});
+    ASSERT_NE(device, nullptr);
+    const auto reference = scalar_backend(loud_model(), shape.context);
+    EXPECT_EQ(device->info().kv_saturated_total, 0U);
+    const auto ids = testing::tiny_tokens(shape, 12, 5);
+    const auto got = testing::run_tokens(*device, ids, 8, shape.vocabulary);
+    const auto want = testing::run_tokens(*reference, ids, 8, shape.vocabulary);
+    EXPECT_EQ(difference(want, got), std::string::npos);
+    EXPECT_GT(device->info().kv_saturated_total, 0U);
+    EXPECT_EQ(device->info().kv_saturated_total, reference->info().kv_saturated_total);
+  }
 }
 
 struct Mutant {
@@ -280,9 +206,10 @@ struct Mutant {
 
 void expect_red(const TinyShape& shape, const std::vector<Mutant>& mutants) {
   for (const Mutant& mutant : mutants) {
-    KernelSet kernels = embedded_kernels();
-    kernels.code[static_cast<std::size_t>(mutant.kernel)] = mutant.code;
-    const auto device = vulkan_backend(shape, kernels);
+    Opening opening;
+    opening.kernels.code[static_cast<std::size_t>(mutant.kernel)] = mutant.code;
+    opening.own_inputs = OwnInputLimits{};  // a start that compares forms would see some of them first
+    const auto device = vulkan_backend(shape, opening);
     ASSERT_NE(device, nullptr);
     EXPECT_NE(compare(shape, 64, 64, *device), std::string::npos) << mutant.name;
   }
@@ -325,10 +252,7 @@ TEST_F(VulkanBackendTest, OC_NUM_1001_validation_and_synchronisation_layers_stay
   gemma3.window = 90;
   for (const TinyShape& shape :
        {TinyShape{}, qwen3, gemma3, wide_shape(TensorType::q4_k, TensorType::q6_k, TensorType::q6_k)}) {
-    KernelDeviceOptions options;
-    options.device = software_allowed();
-    options.validation = Validation::synchronization;
-    auto device = KernelDevice::Create(options);
+    auto device = open_device({.validation = Validation::synchronization});
     if (!device.ok() && device.error().kind == VulkanErrorKind::unsuitable) GTEST_SKIP() << device.error().message;
     ASSERT_TRUE(device.ok()) << device.error().message;
     const KernelDevice& watched = *device.value();
