@@ -1,4 +1,4 @@
-// Who owns which KV page (ENGINE-RULES interface 2): reference counts, a prefix index of full pages, and per-sequence
+// Who owns which KV page (ENGINE-RULES interface 2): reference counts, what of them can be found, and per-sequence
 // tables. Pages themselves live in the backend; this is bookkeeping by number. Pure; one engine thread owns it.
 //
 // A page is free (in nobody's table), live (count >= 1), or cached (count 0 but findable until it is reused, oldest
