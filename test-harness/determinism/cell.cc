@@ -131,8 +131,9 @@ const char* device_name(Device device) {
 std::string Cell::describe() const {
   return std::string(device_name(device)) + " threads=" + std::to_string(threads) +
          " rows=" + std::to_string(rows_max) + " pages=" + std::to_string(pages) + (share_prefixes ? " shared" : "") +
-         (crowded ? " crowded" : "") + (speculates ? " speculates" : "") + " neighbours=" + std::to_string(neighbours) +
-         " preempt=" + std::to_string(preempt_percent) + "% resume=" + std::to_string(resume_behind);
+         (crowded ? " crowded" : "") + (speculates ? " speculates" : "") + (own_inputs ? " own-inputs" : "") +
+         " neighbours=" + std::to_string(neighbours) + " preempt=" + std::to_string(preempt_percent) +
+         "% resume=" + std::to_string(resume_behind);
 }
 
 Cell make_cell(std::uint64_t seed, std::uint32_t number, const CellChoice& choice) {
@@ -143,6 +144,7 @@ Cell make_cell(std::uint64_t seed, std::uint32_t number, const CellChoice& choic
   // Where both are there, cells that AVX2 would compute elsewhere are shared out by number; the draws stay the same.
   if (choice.avx512vnni && number % 2 == 0 && out.device == Device::avx2) out.device = Device::avx512vnni;
   if (choice.vulkan && prng.below(2) == 0) out.device = Device::vulkan;
+  out.own_inputs = out.device == Device::vulkan && out.seed % 2 == 0;
   out.threads = 1 + below(prng, 3);
   // A few neighbours mostly, now and then a full batch.
   constexpr std::array<std::uint32_t, 9> kNeighbours = {0, 1, 2, 3, 5, 7, 15, 31, 63};

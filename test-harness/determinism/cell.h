@@ -44,6 +44,7 @@ struct Cell {
   bool speculates = false;            // puts drafted tokens into its steps
   std::uint64_t seed = 0;             // of the neighbours and of when things happen
   bool hardware = false;              // of the Vulkan device: a software device is refused
+  bool own_inputs = false;            // of the Vulkan device: matmuls of small steps make their inputs themselves
   std::string describe() const;
 };
 

@@ -49,6 +49,7 @@ Result<std::unique_ptr<Backend>, std::string> make_backend(const Case& of, const
     options.device.software = cell.hardware ? worker::SoftwareDevices::refuse : worker::SoftwareDevices::allow;
     options.context = of.context();
     options.pages = cell.pages;
+    options.own_inputs = cell.own_inputs ? worker::OwnInputLimits{.rows = 4, .splits = 1} : worker::OwnInputLimits{};
     auto made = worker::create_vulkan_backend(std::move(model), options);
     if (!made.ok()) return Err{made.error().message};
     return std::move(made).value();

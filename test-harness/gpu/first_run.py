@@ -184,6 +184,13 @@ def read_rate(run):
     return float(found.group(1)) * 1e9 if found else None
 
 
+def times_of_steps(run, model, *options):
+    """{rows: (milliseconds as one sequence, as a batch)}."""
+    out = run.command(binary_dir() / "step_bench_vulkan", f"--model={model}", f"--device={run.device}", f"--rounds={1 if run.rehearsal else 5}",
+                      *options, stdout=subprocess.PIPE, text=True).stdout
+    return {int(f[1]): (float(f[2]), float(f[3])) for f in (line.split() for line in out.splitlines()) if f[0] == "step"}
+
+
 def speed(run):
     import tiny_models  # needs the gguf package, the other parts do not
     roof = None if run.rehearsal else read_rate(run)  # a tiny model lies in the cache
@@ -193,14 +200,15 @@ def speed(run):
             path = pathlib.Path(folder) / "model.gguf"
             tiny_models.make(path, tiny_models.Variant(f"random-{shape}-{kind}", "llama", type=kind, context=2048, **SHAPES[shape]))
             size = path.stat().st_size
-            out = run.command(binary_dir() / "step_bench_vulkan", f"--model={path}", f"--device={run.device}", f"--rounds={1 if run.rehearsal else 5}",
-                              stdout=subprocess.PIPE, text=True).stdout
-        steps = {int(f[1]): (float(f[2]), float(f[3])) for f in (line.split() for line in out.splitlines()) if f[0] == "step"}
+            steps = times_of_steps(run, path)
+            apart, inside = (times_of_steps(run, path, f"--own-inputs={rows}", "--rows=4") for rows in (0, 4))
         for batch in BATCHES:
             rate = 1e3 * batch / steps[batch][1]
             share = f", {rate / batch * size / roof:.0%} of what reading its {size / 1e9:.2f} GB of weights allows" if roof else ""
             lines.append(f"{shape} {kind}\tdecode of {batch}: {rate:.0f} tokens/s{share}")
         lines.append(f"{shape} {kind}\tprefill of 64 rows: {64e3 / steps[64][0]:.0f} tokens/s")
+        for rows in (1, 2, 4):
+            lines.append(f"{shape} {kind}\tstep of {rows}: {apart[rows][1]:.3f} ms, {inside[rows][1]:.3f} ms with own inputs")
     run.keep("speed.txt", "\n".join(lines) + "\n")
     for line in lines:
         run.say(line.replace("\t", ", "))
