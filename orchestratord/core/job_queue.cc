@@ -146,6 +146,13 @@ std::size_t JobQueue::size_of(const std::string& model, Priority priority, const
   return lines == nullptr ? 0 : lines->all.size();
 }
 
+std::size_t JobQueue::size_of(const Lane& lane, Priority priority, const std::string& tenant) const {
+  const TenantLines* lines = find(lane.model, priority, tenant);
+  if (lines == nullptr) return 0;
+  const auto line = lines->lanes.find(lane);
+  return line == lines->lanes.end() ? 0 : line->second.size();
+}
+
 std::vector<std::string> JobQueue::models() const {
   std::vector<std::string> out;
   out.reserve(models_.size());

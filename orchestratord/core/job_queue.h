@@ -86,6 +86,7 @@ class JobQueue {
   std::vector<std::string> models() const;
   // Lanes of the model and class that have waiting jobs, and how many tenants wait in them.
   const std::map<Lane, std::size_t>& lanes(const std::string& model, Priority priority) const;
+  std::size_t size_of(const Lane& lane, Priority priority, const std::string& tenant) const;
   // Lanes of one tenant, the one with the first head first.
   std::vector<Lane> lanes_of(const std::string& model, Priority priority, const std::string& tenant) const;
   // The first `max` jobs of a lane of a tenant, in order.

@@ -227,7 +227,7 @@ class Orchestrator {
   void send_update(LinkId id, Link& link, bool renew);
   std::vector<PoolBid> bids_for(ManagerId manager) const;
   std::vector<LeaseUse> beyond_of(ManagerId manager) const;
-  std::vector<TenantBid> waiting_of(const std::string& model) const;
+  void add_waiting(const std::string& model, const std::vector<const ReplicaView*>& replicas, PoolBid& bid) const;
   void beat_workers();
 
   // workers (orchestrator_workers.cc)

@@ -176,28 +176,45 @@ void Orchestrator::on(const LeaseRevoked& event) {
 
 // --- bids and renewals (S1, L4) ---
 
-// S1: the backlogged tenants in the order in which they are served, kBidTenantsMax at most.
-std::vector<TenantBid> Orchestrator::waiting_of(const std::string& model) const {
+// S1: what of the model's waiting work may run on these replicas, tenant by tenant in the order in which they are
+// served, kBidTenantsMax at most. Work that may not would win slots with its tenant's low counter, and others of this
+// gateway would use them.
+void Orchestrator::add_waiting(const std::string& model, const std::vector<const ReplicaView*>& replicas,
+                               PoolBid& bid) const {
   const auto tokens = [](std::int64_t units) { return static_cast<double>(units) / static_cast<double>(kUnit); };
-  std::vector<TenantBid> out;
   for (const Priority priority : scheduler_.order(model)) {
+    std::set<Lane> served;
+    for (const auto& [lane, tenants] : queue_.lanes(model, priority)) {
+      if (std::any_of(replicas.begin(), replicas.end(), [&](const ReplicaView* each) { return serves(*each, lane); }))
+        served.insert(lane);
+    }
+    if (served.empty()) continue;
+    std::size_t waiting = 0;
+    if (served.size() == queue_.lanes(model, priority).size()) {
+      waiting = queue_.depth(model, priority);
+    } else {
+      for (const Lane& lane : served) waiting += queue_.jobs_in(lane, priority).size();
+    }
+    bid.waiting += static_cast<std::uint32_t>(waiting);
     const FlowId of{model, priority, {}};
     const double class_v = tokens(scheduler_.v(of) + scheduler_.rho(of));
     scheduler_.in_order(model, priority, [&](const std::string& tenant) {
-      if (out.size() >= kBidTenantsMax) return true;
+      if (bid.tenants.size() >= kBidTenantsMax) return true;
       const FlowId flow{model, priority, tenant};
       TenantBid entry;
       entry.priority = priority;
       entry.class_v = class_v;
       entry.tenant_v = tokens(scheduler_.v(flow) + scheduler_.rho(flow));
-      entry.waiting = static_cast<std::uint32_t>(queue_.size_of(model, priority, tenant));
-      const auto first = queue_.first_of(model, priority, tenant);
-      if (first) entry.age = now_ - jobs_.at(first->job).admitted_at;
-      out.push_back(entry);
+      for (const Lane& lane : queue_.lanes_of(model, priority, tenant)) {
+        if (!served.contains(lane)) continue;
+        const JobId first = queue_.heads(lane, priority, tenant, 1).at(0);
+        if (entry.waiting == 0) entry.age = now_ - jobs_.at(first).admitted_at;
+        entry.waiting += static_cast<std::uint32_t>(queue_.size_of(lane, priority, tenant));
+      }
+      if (entry.waiting > 0) bid.tenants.push_back(entry);
       return false;
     });
   }
-  return out;
 }
 
 std::vector<PoolBid> Orchestrator::bids_for(ManagerId manager) const {
@@ -216,20 +233,13 @@ std::vector<PoolBid> Orchestrator::bids_for(ManagerId manager) const {
     ++bid.running;
   }
   for (const std::string& model : queue_.models()) {
-    std::set<std::string> of_model;
+    std::map<std::string, std::vector<const ReplicaView*>> of_model;  // by pool
     for (const auto& [id, replica] : record.replicas) {
       const bool wanted =
           lifecycle_.all().empty() || lifecycle_.wanted({model, replica.model_digest});  // OC-MODEL-1005
-      if (replica.model_name == model && wanted) of_model.insert(replica.pool_id);
+      if (replica.model_name == model && wanted) of_model[replica.pool_id].push_back(&replica);
     }
-    if (of_model.empty()) continue;
-    const std::size_t depth = queue_.depth(model, Priority::interactive) + queue_.depth(model, Priority::batch);
-    for (const TenantBid& entry : waiting_of(model)) {
-      for (const std::string& pool : of_model) {
-        if (pools[pool].tenants.size() < kBidTenantsMax) pools[pool].tenants.push_back(entry);
-      }
-    }
-    for (const std::string& pool : of_model) pools[pool].waiting += static_cast<std::uint32_t>(depth);
+    for (const auto& [pool, replicas] : of_model) add_waiting(model, replicas, pools[pool]);
   }
   std::vector<PoolBid> out;
   out.reserve(pools.size());
