@@ -1,6 +1,6 @@
-// What gateways tell each other of service and use, through the pool managers (DESIGN-RULES F4). A manager adds such
-// reports up and knows nothing of their meaning. All counters but `waiting`, `inside` and `live` only grow while a
-// gateway lives.
+// What gateways tell each other of service and use, through the pool managers (DESIGN-RULES F4). A manager hands such
+// reports on, start by start, and knows nothing of their meaning; who hears them adds them up. All counters but
+// `waiting`, `inside` and `live` only grow while a gateway lives.
 #pragma once
 
 #include <algorithm>
@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "common/base/ids.h"
 #include "common/base/time.h"
 
 namespace orch {
@@ -69,11 +70,27 @@ inline Duration rest_of(std::uint64_t ms) {
       static_cast<std::int64_t>(std::min(ms, static_cast<std::uint64_t>(kRefusedRestMax.ms()))));
 }
 
+// What one start of a gateway says of itself.
 struct FairReport {
   std::vector<FairRow> rows;           // whole; at most kFairRowsMax
   std::vector<UseRow> uses;            // whole; at most kFairRowsMax
-  std::vector<RefusedPrompt> refused;  // of a gateway its own, at most kRefusedPromptsMax; of a manager those of all
+  std::vector<RefusedPrompt> refused;  // its own, at most kRefusedPromptsMax
+  std::uint64_t number = 0;            // of what it says, to whomever: of two that differ the later has the higher
   bool operator==(const FairReport&) const = default;
+};
+
+// What a manager says of one start: what has changed since it last spoke of it on that link.
+struct StartReport {
+  Holder start;
+  std::uint64_t number = 0;  // of the newest report of it that the manager has
+  bool over = false;         // nothing of it is reserved, waits or lives
+  std::vector<FairRow> rows;
+  std::vector<UseRow> uses;
+  bool operator==(const StartReport&) const = default;
+};
+struct OthersReport {
+  std::vector<StartReport> starts;
+  std::vector<RefusedPrompt> refused;  // those of all
 };
 
 inline constexpr std::size_t kFairRowsMax = 16'384;

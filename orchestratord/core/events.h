@@ -172,10 +172,10 @@ struct LeaseRevoked {
   bool stop = false;
 };
 
-// F4: service and use of all other gateways, as this manager knows them.
+// F4: what this manager has heard of other starts since it last said so.
 struct OthersReported {
   LinkId link;
-  FairReport others;
+  OthersReport others;
 };
 
 // OC-JOB-1016: where gateways are reached, all that this manager knows.

@@ -289,8 +289,8 @@ void FairScheduler::others_say(const FlowId& flow, const FlowCounters& others, s
   const auto merge = [&](Share& share) {
     FlowCounters& known = share.others;
     known.delivered = std::max(known.delivered, others.delivered);
-    known.reserved = std::max(known.reserved, others.reserved);
-    known.released = std::min(std::max(known.released, others.released), known.reserved);
+    known.reserved = others.reserved;
+    known.released = std::min(others.released, others.reserved);
     known.waiting = others.waiting;
     known.inside = others.inside;
     share.lift = std::max(share.lift, others.lift);

@@ -134,7 +134,7 @@ class FairScheduler {
 
   // F4. Counters of every flow of this gateway; with an empty tenant: the class.
   std::vector<std::pair<FlowId, FlowCounters>> own_counters() const;
-  // The sum over all other gateways, as one manager knows it; nothing ever shrinks by it but their reservations.
+  // The sum over all other gateways; nothing ever shrinks by it but their reservations.
   void others_say(const FlowId& flow, const FlowCounters& others, std::uint32_t weight);
 
   // Grows with every change of what own_counters() says.

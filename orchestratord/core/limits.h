@@ -142,6 +142,7 @@ enum class Mutation : std::uint8_t {
   forget_others_service,      // what other gateways have served is not counted (F4, F6)
   forget_others_refusals,     // a prompt that another gateway refuses is taken (M6)
   skip_recovered_fence,       // a recovered job is sent on while its last attempt may still run (M1)
+  confuse_starts,             // other starts of gateways are taken for one (F4)
 };
 inline constexpr std::uint8_t kMutations = 26;
 

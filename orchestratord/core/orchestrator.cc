@@ -15,6 +15,7 @@ Orchestrator::Orchestrator(const Config& config)
       leases_(config.limits, config.mutation),
       queue_(config.queue),
       scheduler_(config.limits.interactive_weight, config.limits.batch_weight, 256, config.mutation),
+      others_(config.mutation),
       tenants_(config.tenants),
       budgets_(config.budgets),
       streams_(config.streams, config.mutation),

@@ -40,6 +40,7 @@
 #include "orchestratord/core/on_time.h"
 #include "orchestratord/core/open_requests.h"
 #include "orchestratord/core/other_gateways.h"
+#include "orchestratord/core/other_starts.h"
 #include "orchestratord/core/overtaking.h"
 #include "orchestratord/core/prefix_index.h"
 #include "orchestratord/core/quarantine.h"
@@ -189,6 +190,7 @@ class Orchestrator {
   void on(const TenantsChanged& event);
   void on(const OthersReported& event);
   void on(const GatewaysTold& event);
+  void hear_start(const OthersNews& news);
   FairReport own_report() const;
   void send_fair();
   std::uint64_t fair_version() const {  // each only grows
@@ -383,6 +385,7 @@ class Orchestrator {
   LeaseTable leases_;
   JobQueue queue_;
   FairScheduler scheduler_;
+  OtherStarts others_;
   Tenants tenants_;
   QuotaBook quotas_;
   QuotaHold asking_;  // of the Submit under way, until its job has it

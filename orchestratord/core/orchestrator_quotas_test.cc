@@ -42,7 +42,9 @@ TEST(SharedQuota, OC_QUOTA_1005_after_a_restart_the_past_of_the_own_start_takes_
   Bench bench{config};
   bench.ready();
   OthersReported past{kLink, {}};
-  past.others.uses.push_back({"default", 100'000, 5'000'000, 0});
+  StartReport& own = past.others.starts.emplace_back();
+  own.over = true;
+  own.uses.push_back({"default", 100'000, 5'000'000, 0});
   bench.step(past);
   EXPECT_FALSE(refusal(bench.submit(spec_of(1))));
   bench.advance(ms(200));

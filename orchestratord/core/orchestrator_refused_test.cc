@@ -32,7 +32,7 @@ struct Gateway : Bench {
     grant(1, {1, 2}, "r2");
   }
   Effects hears(const std::string& text, Duration rest) {
-    FairReport others;
+    OthersReport others;
     others.refused.push_back({digest_of(text), rest});
     return step(OthersReported{kLink, std::move(others)});
   }

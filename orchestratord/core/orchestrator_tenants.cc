@@ -116,6 +116,7 @@ FairReport Orchestrator::own_report() const {
   for (const auto& [tenant, use] : quotas_.own_use())
     report.uses.push_back({tenant, use.requests, use.tokens, use.live});
   report.refused = quarantine_.told(now_);
+  report.number = fair_version();
   return report;
 }
 
@@ -137,19 +138,24 @@ void Orchestrator::on(const OthersReported& event) {
   }
   others_heard_at_ = now_;
   hear_refused(event.others.refused);
-  for (const FairRow& row : event.others.rows) {
+  for (const StartReport& start : event.others.starts) hear_start(others_.hear(start));
+  // What it does not name has not changed: that is a word too.
+  if (!mutated(Mutation::forget_others_use)) quotas_.merge(now_);
+  ++load_version_;
+}
+
+void Orchestrator::hear_start(const OthersNews& news) {
+  for (const FairRow& row : news.rows) {
     if (mutated(Mutation::forget_others_service)) break;
     const std::string tenant = row.tenant.empty() ? std::string() : tenants_.admit(row.tenant);
     const FlowCounters counters{row.delivered, row.reserved, row.released, row.lift, row.waiting, row.inside};
     scheduler_.others_say({row.domain, row.batch ? Priority::batch : Priority::interactive, tenant}, counters,
                           weight_of(tenant));
   }
-  for (const UseRow& row : event.others.uses) {
+  for (const OthersUse& use : news.uses) {
     if (mutated(Mutation::forget_others_use)) break;
-    quotas_.others_use(*fleet_.manager_of(event.link), tenants_.admit(row.tenant), tenants_,
-                       {row.requests, row.tokens, row.live}, now_);
+    quotas_.others_use(tenants_.admit(use.tenant), tenants_, use, now_);
   }
-  ++load_version_;
 }
 
 // --- changes at run time (OC-TENANT-1003) ---

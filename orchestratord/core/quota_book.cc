@@ -153,7 +153,7 @@ QuotaBook::Account& QuotaBook::account(const std::string& tenant, const Tenants&
 // (limit - merged use) / K since the last merge.
 bool QuotaBook::may_start(const Account& account, std::int64_t limit, std::int64_t gateways) {
   if (gateways <= 1) return account.live < limit;
-  const std::int64_t left = limit - account.others_live - account.live_at_merge;
+  const std::int64_t left = limit - account.others.live - account.live_at_merge;
   return account.live < limit && account.live - account.live_at_merge < left / gateways;
 }
 
@@ -250,39 +250,31 @@ void QuotaBook::replace(const Tenants& tenants, Instant now) {
   for (auto& [name, of] : accounts_) fit(of, tenants.policy(name).quotas, tenants.config().gateways, now);
 }
 
-// The first word of all has no last one to be measured against: it counts as far as the others' share goes, which is
-// right where all begin together and costs no more than a share where they do not.
-void QuotaBook::hear(Account& account, ManagerId manager, const QuotaUse& said) {
-  const bool first_of_all = account.heard.empty();
-  const auto known = account.heard.find(manager);
-  if (known == account.heard.end()) {
-    if (account.heard.size() >= kManagersMax) account.heard.erase(account.heard.begin());
-    Heard heard{said, account.others};
-    if (first_of_all && account.requests)
-      heard.counted.requests = std::min(said.requests, account.requests->share_of_others());
-    if (first_of_all && account.tokens) heard.counted.tokens = std::min(said.tokens, account.tokens->share_of_others());
-    account.others = heard.counted;
-    account.heard.emplace(manager, heard);
-    return;
-  }
-  Heard& heard = known->second;
-  heard.counted.requests = plus(heard.counted.requests, grown(heard.said.requests, said.requests));
-  heard.counted.tokens = plus(heard.counted.tokens, grown(heard.said.tokens, said.tokens));
-  heard.said = said;
-  account.others.requests = std::max(account.others.requests, heard.counted.requests);
-  account.others.tokens = std::max(account.others.tokens, heard.counted.tokens);
+// The first word of a start has no last one to be measured against: it counts as far as the others' share goes, which
+// is right where all begin together and costs no more than a share where they do not.
+void QuotaBook::others_use(const std::string& tenant, const Tenants& tenants, const OthersUse& news, Instant now) {
+  Account& of = account(tenant, tenants, now);
+  const auto count = [&](const std::optional<TokenBucket>& bucket, std::int64_t QuotaUse::* kind, std::int64_t grown) {
+    if (news.first) {
+      const std::int64_t share = bucket ? bucket->share_of_others() : 0;
+      grown = std::min(grown, std::max<std::int64_t>(share - of.history.*kind, 0));
+      of.history.*kind += grown;
+    }
+    of.others.*kind = plus(of.others.*kind, grown);
+  };
+  count(of.requests, &QuotaUse::requests, news.requests);
+  count(of.tokens, &QuotaUse::tokens, news.tokens);
+  of.others.live = news.live;
+  of.shared = true;
 }
 
-void QuotaBook::others_use(ManagerId manager, const std::string& tenant, const Tenants& tenants, const QuotaUse& others,
-                           Instant now) {
-  Account& of = account(tenant, tenants, now);
-  const QuotaUse said{std::max<std::int64_t>(others.requests, 0), std::max<std::int64_t>(others.tokens, 0),
-                      std::max<std::int64_t>(others.live, 0)};
-  hear(of, manager, said);
-  of.others_live = said.live;
-  of.live_at_merge = of.live;
-  if (of.requests) of.requests->merge(of.others.requests, now);
-  if (of.tokens) of.tokens->merge(of.others.tokens, now);
+void QuotaBook::merge(Instant now) {
+  for (auto& [tenant, of] : accounts_) {
+    if (!of.shared) continue;
+    of.live_at_merge = of.live;
+    if (of.requests) of.requests->merge(of.others.requests, now);
+    if (of.tokens) of.tokens->merge(of.others.tokens, now);
+  }
 }
 
 std::map<std::string, QuotaUse> QuotaBook::own_use() const {

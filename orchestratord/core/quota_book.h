@@ -14,8 +14,8 @@
 #include <optional>
 #include <string>
 
-#include "common/base/ids.h"
 #include "common/base/time.h"
+#include "orchestratord/core/other_starts.h"
 #include "orchestratord/core/tenants.h"
 
 namespace orch::gateway {
@@ -74,7 +74,7 @@ struct QuotaRefusal {
   bool never = false;                   // the request alone is more than the quota
 };
 
-// F4's sibling: what one gateway says of its use, and what others together have used.
+// F4's sibling: what one gateway says of its use.
 struct QuotaUse {
   std::int64_t requests = 0;
   std::int64_t tokens = 0;
@@ -100,10 +100,10 @@ class QuotaBook {
   void assume(const std::string& tenant, const Tenants& tenants, QuotaHold& hold, Instant now);
 
   void replace(const Tenants& tenants, Instant now);
-  // What `manager` says of the others. Managers know different pasts, and one that has restarted says less than before:
-  // what each says is measured against its own last word.
-  void others_use(ManagerId manager, const std::string& tenant, const Tenants& tenants, const QuotaUse& others,
-                  Instant now);
+  // What another start has used since its last word; counts with the next merge.
+  void others_use(const std::string& tenant, const Tenants& tenants, const OthersUse& news, Instant now);
+  // A manager has said what it knows: of every tenant that others have ever spoken of.
+  void merge(Instant now);
   std::map<std::string, QuotaUse> own_use() const;  // requests and tokens: ever
   // Grows with every change of what own_use() says.
   std::uint64_t version() const { return version_; }
@@ -112,22 +112,16 @@ class QuotaBook {
   std::optional<double> tokens_left(const std::string& tenant, Instant now) const;
 
  private:
-  struct Heard {
-    QuotaUse said;     // last
-    QuotaUse counted;  // by this manager's words, since the first one
-  };
   struct Account {
     std::int64_t live = 0;
     std::int64_t live_at_merge = 0;
-    std::int64_t others_live = 0;
     std::optional<TokenBucket> requests;
     std::optional<TokenBucket> tokens;
-    QuotaUse before;                   // used in buckets that a change of the quotas took away
-    std::map<ManagerId, Heard> heard;  // kManagersMax
-    QuotaUse others;                   // the most that any manager counted
+    QuotaUse before;      // used in buckets that a change of the quotas took away
+    bool shared = false;  // others have spoken of it
+    QuotaUse others;      // what they used, counted since their first words
+    QuotaUse history;     // what of it is from before those
   };
-  static constexpr std::size_t kManagersMax = 64;
-  static void hear(Account& account, ManagerId manager, const QuotaUse& said);
   Account& account(const std::string& tenant, const Tenants& tenants, Instant now);
   static void fit(Account& account, const TenantQuotas& quotas, std::int64_t gateways, Instant now);
   std::optional<QuotaRefusal> take_request(Account& of, const TenantQuotas& quotas, bool dry, QuotaHold& hold,

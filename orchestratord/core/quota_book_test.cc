@@ -12,9 +12,6 @@ namespace orch::gateway {
 namespace {
 
 const Instant kStart{1'000'000'000};
-const ManagerId kFirst{{1, 1}};
-const ManagerId kSecond{{2, 2}};
-const ManagerId kThird{{3, 3}};
 Duration ms(std::int64_t value) { return Duration::milliseconds(value); }
 
 Tenants tenants_with(TenantQuotas quotas, std::int64_t gateways = 1, bool dry_run = false) {
@@ -137,13 +134,20 @@ TEST(TokenBucket, OC_QUOTA_1005_an_absurd_word_of_others_costs_one_capacity) {
   EXPECT_NEAR(bucket.level(kStart + Duration::seconds(2)), 100, 0.01);
 }
 
+// A word of another start, and the merge behind it.
+void heard(QuotaBook& book, const Tenants& tenants, OthersUse news) {
+  news.tenant = "a";
+  book.others_use("a", tenants, news, kStart);
+  book.merge(kStart);
+}
+
 TEST(QuotaBook, OC_QUOTA_1005_what_was_used_before_the_first_word_is_history) {
   const Tenants tenants = tenants_with({.requests_per_second = 10, .tokens_per_minute = 1000});
   QuotaBook book;
-  book.others_use(kFirst, "a", tenants, {100'000, 5'000'000, 0}, kStart);  // the own past among them
+  heard(book, tenants, {.requests = 100'000, .tokens = 5'000'000, .first = true});  // the own past among them
   EXPECT_EQ(*book.tokens_left("a", kStart), 1000);
   EXPECT_EQ(*book.requests_left("a", kStart), 10);
-  book.others_use(kFirst, "a", tenants, {100'004, 5'000'300, 0}, kStart);
+  heard(book, tenants, {.requests = 4, .tokens = 300});
   EXPECT_EQ(*book.tokens_left("a", kStart), 700);
   EXPECT_EQ(*book.requests_left("a", kStart), 6);
 }
@@ -151,47 +155,40 @@ TEST(QuotaBook, OC_QUOTA_1005_what_was_used_before_the_first_word_is_history) {
 TEST(QuotaBook, OC_QUOTA_1005_a_quota_that_is_set_later_counts_from_then_on) {
   Tenants tenants = tenants_with({});
   QuotaBook book;
-  book.others_use(kFirst, "a", tenants, {100, 50'000, 0}, kStart);
-  book.others_use(kFirst, "a", tenants, {200, 90'000, 0}, kStart);
+  heard(book, tenants, {.requests = 100, .tokens = 50'000, .first = true});
+  heard(book, tenants, {.requests = 100, .tokens = 40'000});
   TenantsConfig config;
   config.defaults.quotas = {.requests_per_second = 10, .tokens_per_minute = 1000};
   tenants.replace(config);
   book.replace(tenants, kStart);
-  book.others_use(kFirst, "a", tenants, {201, 90'100, 0}, kStart);
+  heard(book, tenants, {.requests = 1, .tokens = 100});
   EXPECT_EQ(*book.tokens_left("a", kStart), 900);
   EXPECT_EQ(*book.requests_left("a", kStart), 9);
 }
 
 // Of what they used before its first word each gateway assumes no more than their shares: a burst is shared from the
 // start.
-TEST(QuotaBook, OC_QUOTA_1005_the_first_word_of_others_counts_up_to_their_share) {
+TEST(QuotaBook, OC_QUOTA_1005_the_first_words_of_others_count_up_to_their_share) {
   const Tenants tenants = tenants_with({.tokens_per_minute = 1000}, 2);
   QuotaBook together;
-  together.others_use(kFirst, "a", tenants, {0, 400, 0}, kStart);
+  heard(together, tenants, {.tokens = 400, .first = true});
   EXPECT_EQ(*together.tokens_left("a", kStart), 300);  // (1000 - 400) / 2
+  heard(together, tenants, {.tokens = 400, .first = true});
+  EXPECT_EQ(*together.tokens_left("a", kStart), 250);  // (1000 - 500) / 2
   QuotaBook restarted;
-  restarted.others_use(kFirst, "a", tenants, {0, 5'000'000, 0}, kStart);
-  EXPECT_EQ(*restarted.tokens_left("a", kStart), 250);  // (1000 - 500) / 2
+  heard(restarted, tenants, {.tokens = 5'000'000, .first = true});
+  EXPECT_EQ(*restarted.tokens_left("a", kStart), 250);
 }
 
-// Managers know different pasts: one that has restarted says less than before, or than another.
-TEST(QuotaBook, OC_QUOTA_1005_a_manager_that_says_less_than_before_goes_on_from_there) {
-  const Tenants tenants = tenants_with({.tokens_per_minute = 1000});
+TEST(QuotaBook, OC_QUOTA_1005_a_word_that_does_not_name_a_tenant_is_one_of_it_too) {
+  const Tenants tenants = tenants_with({.requests_per_second = 10}, 2);
   QuotaBook book;
-  const auto said = [&](ManagerId manager, std::int64_t tokens) {
-    book.others_use(manager, "a", tenants, {0, tokens, 0}, kStart);
-    return *book.tokens_left("a", kStart);
-  };
-  EXPECT_EQ(said(kFirst, 5000), 1000);
-  EXPECT_EQ(said(kSecond, 40), 1000);
-  EXPECT_EQ(said(kFirst, 5100), 900);
-  EXPECT_EQ(said(kSecond, 140), 900);  // the same use
-  EXPECT_EQ(said(kSecond, 150), 890);
-  EXPECT_EQ(said(kFirst, 5110), 890);
-  EXPECT_EQ(said(kFirst, 200), 890);  // it has restarted
-  EXPECT_EQ(said(kFirst, 260), 830);
-  EXPECT_EQ(said(kThird, 7), 830);
-  EXPECT_EQ(said(kThird, 37), 800);  // level with the others from its first word on
+  QuotaHold hold;
+  heard(book, tenants, {.requests = 1, .first = true});
+  for (int i = 0; i < 4; ++i) ASSERT_FALSE(book.begin("a", tenants, hold, kStart)) << i;
+  ASSERT_TRUE(book.begin("a", tenants, hold, kStart)) << "a half of nine";
+  book.merge(kStart);
+  EXPECT_EQ(*book.requests_left("a", kStart), 2.5);  // (10 - 1 - 4) / 2
 }
 
 TEST(QuotaBook, OC_QUOTA_1005_what_is_told_of_the_own_use_never_shrinks_with_a_quota_that_comes_and_goes) {
@@ -282,7 +279,7 @@ TEST(QuotaBook, OC_QUOTA_1005_concurrent_jobs_are_shared) {
   std::size_t started = 0;
   while (!book.begin("a", tenants, holds[started], kStart)) ++started;
   EXPECT_EQ(started, 5u);  // (10 - 0) / 2
-  book.others_use(kFirst, "a", tenants, {0, 0, 1}, kStart);
+  heard(book, tenants, {.live = 1});
   while (!book.begin("a", tenants, holds[started], kStart)) ++started;
   EXPECT_EQ(started, 7u);  // (10 - 6) / 2 more
   const Tenants fewer = tenants_with({.concurrent_jobs = 3}, 2);

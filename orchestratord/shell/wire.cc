@@ -16,6 +16,22 @@ std::optional<Secret> read_secret(const std::string& bytes) {
 
 Incarnation read_inc(const v1::Incarnation& message) { return {message.boot(), message.counter()}; }
 LeaseId read_lease(const v1::LeaseId& message) { return {message.boot(), message.counter()}; }
+// Of what names no start nothing is made.
+std::optional<StartReport> read_start(const v1::StartReport& message) {
+  const std::optional<Uuid> orch = Uuid::parse(message.start().orch_id());
+  if (!orch) return std::nullopt;
+  StartReport out;
+  out.start = {OrchId{*orch}, message.start().orch_boot()};
+  out.number = message.number();
+  out.over = message.over();
+  for (const v1::FairRow& row : message.rows()) {
+    out.rows.push_back({row.domain(), row.job_class() == v1::JOB_CLASS_BATCH, row.tenant(), row.delivered(),
+                        row.reserved(), row.released(), row.lift(), row.waiting(), row.inside()});
+  }
+  for (const v1::UseRow& row : message.uses())
+    out.uses.push_back({row.tenant(), row.requests(), row.tokens(), row.live()});
+  return out;
+}
 
 void write_fence(const Fence& fence, v1::Fence* out) {
   out->set_manager_id(fence.manager.to_string());
@@ -198,6 +214,7 @@ v1::AttachRequest attach_fair(const SendFair& fair) {
     each->set_prompt(digest_bytes(refused.prompt));
     each->set_rest_ms(static_cast<std::uint64_t>(std::max<std::int64_t>(refused.rest.ms_ceil(), 0)));
   }
+  report->set_number(fair.report.number);
   return out;
 }
 
@@ -299,12 +316,9 @@ std::optional<Event> read_attach_event(LinkId link, const v1::AttachEvent& messa
   }
   if (message.has_others()) {
     OthersReported event{link, {}};
-    for (const v1::FairRow& row : message.others().rows()) {
-      event.others.rows.push_back({row.domain(), row.job_class() == v1::JOB_CLASS_BATCH, row.tenant(), row.delivered(),
-                                   row.reserved(), row.released(), row.lift(), row.waiting(), row.inside()});
+    for (const v1::StartReport& each : message.others().starts()) {
+      if (auto start = read_start(each)) event.others.starts.push_back(std::move(*start));
     }
-    for (const v1::UseRow& row : message.others().uses())
-      event.others.uses.push_back({row.tenant(), row.requests(), row.tokens(), row.live()});
     for (const v1::RefusedPrompt& each : message.others().refused()) {
       if (const auto prompt = digest_in(each.prompt()))
         event.others.refused.push_back({*prompt, rest_of(each.rest_ms())});

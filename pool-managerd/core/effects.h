@@ -147,10 +147,10 @@ struct SendEarlierOver {
   Incarnation inc;
 };
 
-// F4: the sum of all other starts; at most every fair_interval.
+// F4: what is new of all other starts; at most every fair_interval, in parts where it is much.
 struct SendOthers {
   LinkId link;
-  FairReport others;
+  OthersReport others;
 };
 
 // OC-JOB-1016: all addresses that are known.

@@ -146,22 +146,20 @@ void Manager::on(const FairReported& event, Instant now, Effects& out) {
 void Manager::tell_others(Instant now, Effects& out) {
   ledger_.expire(now);
   fair_wakeup_ = ledger_.next_expiry();
-  if (attachments_.links().size() < 2 && !ledger_.has_past()) return;    // there are no others
-  const std::uint64_t version = ledger_.version() + refused_.version();  // both only grow
-  for (const auto& [link, known] : attachments_.links()) {
-    if (known.others_told == version) continue;
+  const auto& links = attachments_.links();
+  if (links.size() == 1 && !ledger_.knows_others(links.begin()->second.holder)) return;
+  for (const auto& [link, known] : links) {
+    if (known.others_told == ledger_.version() && known.refused_told == refused_.version()) continue;
     const Instant due = known.others_told == 0 ? now : known.others_told_at + settings_.limits.fair_interval;
     if (due > now) {
       fair_wakeup_ = std::min(fair_wakeup_, due);
       continue;
     }
     Attachment& attachment = *attachments_.find(link);
-    attachment.others_told = version;
+    send_others(link, ledger_.others(attachment.holder, attachment.others_told), now, out);
+    attachment.others_told = ledger_.version();
+    attachment.refused_told = refused_.version();
     attachment.others_told_at = now;
-    FairReport others = ledger_.others(attachment.holder);
-    others.refused = refused_.all(now);
-    if (!others.rows.empty() || !others.uses.empty() || !others.refused.empty())
-      out.push_back(SendOthers{.link = link, .others = std::move(others)});
   }
 }
 
@@ -176,6 +174,22 @@ void Manager::tell_over(Effects& out) {
       out.push_back(SendEarlierOver{.link = link, .replica_id = id, .inc = replica->inc()});
     }
   }
+}
+
+// A message has room for what one start may report, or for several that report less.
+void Manager::send_others(LinkId link, std::vector<StartReport> starts, Instant now, Effects& out) {
+  SendOthers message{.link = link, .others = {{}, refused_.all(now)}};
+  std::size_t entries = 0;
+  for (StartReport& start : starts) {
+    const std::size_t more = start.rows.size() + start.uses.size();
+    if (entries > 0 && entries + more > kFairRowsMax) {
+      out.push_back(std::exchange(message, {.link = link, .others = {{}, message.others.refused}}));
+      entries = 0;
+    }
+    entries += more;
+    message.others.starts.push_back(std::move(start));
+  }
+  if (!message.others.starts.empty() || !message.others.refused.empty()) out.push_back(std::move(message));
 }
 
 void Manager::on(const HolderUpdate& event, Instant now, Effects& out) {

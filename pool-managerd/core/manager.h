@@ -125,6 +125,7 @@ class Manager {
   void report_loads(Instant now, Effects& out);
   void tell_others(Instant now, Effects& out);
   void tell_over(Effects& out);
+  void send_others(LinkId link, std::vector<StartReport> starts, Instant now, Effects& out);
   Secret new_secret();
 
   Settings settings_;

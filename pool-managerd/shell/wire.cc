@@ -49,6 +49,32 @@ Outcome outcome_named(const std::string& code) {
   return Outcome::INTERNAL;
 }
 
+void write_start(const StartReport& start, v1::StartReport* out) {
+  out->mutable_start()->set_orch_id(start.start.orch.to_string());
+  out->mutable_start()->set_orch_boot(start.start.boot);
+  out->set_number(start.number);
+  out->set_over(start.over);
+  for (const FairRow& row : start.rows) {
+    v1::FairRow* each = out->add_rows();
+    each->set_domain(row.domain);
+    each->set_job_class(row.batch ? v1::JOB_CLASS_BATCH : v1::JOB_CLASS_INTERACTIVE);
+    each->set_tenant(row.tenant);
+    each->set_delivered(row.delivered);
+    each->set_reserved(row.reserved);
+    each->set_released(row.released);
+    each->set_lift(row.lift);
+    each->set_waiting(row.waiting);
+    each->set_inside(row.inside);
+  }
+  for (const UseRow& row : start.uses) {
+    v1::UseRow* each = out->add_uses();
+    each->set_tenant(row.tenant);
+    each->set_requests(row.requests);
+    each->set_tokens(row.tokens);
+    each->set_live(row.live);
+  }
+}
+
 }  // namespace
 
 Result<AttachOpened, BadMessage> parse_attach_hello(LinkId link, const v1::AttachHello& message) {
@@ -105,31 +131,14 @@ FairReport parse_fair(const v1::FairReport& message) {
   for (const v1::RefusedPrompt& each : message.refused()) {
     if (const auto prompt = digest_in(each.prompt())) report.refused.push_back({*prompt, rest_of(each.rest_ms())});
   }
+  report.number = message.number();
   return report;
 }
 
 v1::AttachEvent others_event(const SendOthers& effect) {
   v1::AttachEvent out;
-  v1::FairReport* report = out.mutable_others();
-  for (const FairRow& row : effect.others.rows) {
-    v1::FairRow* each = report->add_rows();
-    each->set_domain(row.domain);
-    each->set_job_class(row.batch ? v1::JOB_CLASS_BATCH : v1::JOB_CLASS_INTERACTIVE);
-    each->set_tenant(row.tenant);
-    each->set_delivered(row.delivered);
-    each->set_reserved(row.reserved);
-    each->set_released(row.released);
-    each->set_lift(row.lift);
-    each->set_waiting(row.waiting);
-    each->set_inside(row.inside);
-  }
-  for (const UseRow& row : effect.others.uses) {
-    v1::UseRow* each = report->add_uses();
-    each->set_tenant(row.tenant);
-    each->set_requests(row.requests);
-    each->set_tokens(row.tokens);
-    each->set_live(row.live);
-  }
+  v1::OthersReport* report = out.mutable_others();
+  for (const StartReport& start : effect.others.starts) write_start(start, report->add_starts());
   for (const RefusedPrompt& refused : effect.others.refused) {
     v1::RefusedPrompt* each = report->add_refused();
     each->set_prompt(digest_bytes(refused.prompt));

@@ -62,6 +62,8 @@ constexpr const char* mutation_name(gateway::Mutation mutation) {
       return "forget_others_refusals";
     case Mutation::skip_recovered_fence:
       return "skip_recovered_fence";
+    case Mutation::confuse_starts:
+      return "confuse_starts";
   }
   return "?";
 }

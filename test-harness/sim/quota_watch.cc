@@ -119,26 +119,35 @@ void QuotaWatch::ended(const gateway::NotedEnded& ended, Instant now) {
   if (rate > 0 && !config_.dry_run && written > allowed) fault(was.tenant, "tokens_per_minute", written, allowed);
 }
 
-void QuotaWatch::heard(const UseRow& row, const ManagerId& manager, Instant now) {
-  Tenant& of = tenant(row.tenant, now);
-  const auto [it, fresh] = of.heard.try_emplace(manager, Heard{row.requests, of.others});
-  Heard& by = it->second;
-  const std::int64_t before = of.others;
-  by.counted += std::max<std::int64_t>(row.requests - by.said, 0);
-  by.said = row.requests;
-  of.others = std::max(of.others, by.counted);
-  const double most = burst(of.quotas);
-  const auto rate = static_cast<double>(of.quotas.requests_per_second);
-  const auto used = static_cast<double>(of.requests - of.requests_then + of.others - before);
-  of.left = std::max(std::min(most, of.left + rate * seconds(now - of.then)) - used, -most);
-  of.requests_then = of.requests;
-  of.then = now;
+// With its first word a start tells of all its past, of which nothing is counted here.
+void QuotaWatch::heard(const StartReport& report, Instant now) {
+  const bool first = starts_.insert(report.start).second;
+  for (const UseRow& row : report.uses) {
+    Tenant& of = tenant(row.tenant, now);
+    std::int64_t& said = of.said[report.start];
+    if (!first) of.others += std::max<std::int64_t>(row.requests - said, 0);
+    said = std::max(said, row.requests);
+    of.shared = true;
+  }
+}
+
+void QuotaWatch::heard_all(Instant now) {
+  for (auto& [name, of] : tenants_) {
+    if (!of.shared) continue;
+    const double most = burst(of.quotas);
+    const auto rate = static_cast<double>(of.quotas.requests_per_second);
+    const auto used = static_cast<double>(of.requests - of.requests_then + std::exchange(of.others, 0));
+    of.left = std::max(std::min(most, of.left + rate * seconds(now - of.then)) - used, -most);
+    of.requests_then = of.requests;
+    of.then = now;
+  }
 }
 
 void QuotaWatch::after(const gateway::Event& event, const gateway::Effects& effects, const gateway::Orchestrator& core,
-                       const std::optional<ManagerId>& manager, Instant now) {
-  if (const auto* others = std::get_if<gateway::OthersReported>(&event); others != nullptr && manager) {
-    for (const UseRow& row : others->others.uses) heard(row, *manager, now);
+                       bool attached, Instant now) {
+  if (const auto* others = std::get_if<gateway::OthersReported>(&event); others != nullptr && attached) {
+    for (const StartReport& start : others->others.starts) heard(start, now);
+    heard_all(now);
   }
   if (const auto* head = std::get_if<gateway::RequestHead>(&event)) let_in(*head, effects, now);
   if (const auto* submit = std::get_if<gateway::Submit>(&event)) submitted(*submit, core, now);

@@ -113,7 +113,7 @@ void SimGateway::step(const gateway::Event& event) {
   if (!fault.empty()) return world_.violation(node_.name + ": " + fault);
   watch_->after(event, effects, *core_, local);
   const auto* others = std::get_if<gateway::OthersReported>(&event);
-  quota_watch_->after(event, effects, *core_, others == nullptr ? std::nullopt : manager_of(others->link), local);
+  quota_watch_->after(event, effects, *core_, others != nullptr && manager_of(others->link), local);
   setup_.gaps->after(setup_.index);
   // The hot path changes no lease.
   if (!std::holds_alternative<gateway::DispatchTokens>(event)) {
@@ -250,7 +250,7 @@ void SimGateway::attach(std::size_t index) {
     if (world_.tracing()) world_.trace(node_.name, "hears that nothing earlier is left at " + over.replica_id);
     step(gateway::EarlierOver{ours, over.replica_id, over.inc});
   };
-  sink.others = [this, ours](const FairReport& report, const ReportsHeard& heard) {
+  sink.others = [this, ours](const OthersReport& report, const ReportsHeard& heard) {
     step(gateway::OthersReported{ours, report});
     if (core_) setup_.gaps->heard(setup_.index, heard);
   };

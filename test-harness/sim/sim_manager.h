@@ -45,7 +45,7 @@ struct LinkSink {
   std::function<void(const pool::SendGrant&)> grant;
   std::function<void(const pool::SendGrant&)> granting;  // as it is sent, whatever the network does to it
   std::function<void(const pool::SendRevoke&)> revoke;
-  std::function<void(const FairReport&, const ReportsHeard&)> others;
+  std::function<void(const OthersReport&, const ReportsHeard&)> others;
   std::function<void(const pool::SendEarlierOver&)> over;
 };
 

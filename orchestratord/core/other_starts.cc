@@ -1,0 +1,149 @@
+#include "orchestratord/core/other_starts.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+namespace orch::gateway {
+namespace {
+
+constexpr std::size_t kMovedMax = 1024;
+
+// Counters come from other processes: a sum of absurd ones must not wrap, nor one of it and what was served here.
+constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max() / 4;
+std::int64_t plus(std::int64_t a, std::int64_t b) { return std::min(std::min(a, kMost) + std::min(b, kMost), kMost); }
+std::int64_t larger(std::int64_t kept, std::int64_t told) { return std::max({kept, told, std::int64_t{0}}); }
+
+// Of one that is over v stays and rho is dropped.
+void add(FairRow& sum, const FairRow& row, bool over) {
+  sum.delivered = plus(sum.delivered, row.delivered);
+  sum.reserved = plus(sum.reserved, row.reserved);
+  sum.released = plus(sum.released, over ? row.reserved : row.released);
+  sum.lift = std::min(std::max(sum.lift, row.lift), kMost);
+  sum.waiting = sum.waiting || (row.waiting && !over);
+  sum.inside = sum.inside || (row.inside && !over);
+}
+
+}  // namespace
+
+void OtherStarts::Changed::add(const Start& start) {
+  for (const auto& [flow, known] : start.rows) flows.insert(flow);
+  for (const auto& [tenant, known] : start.uses) tenants.insert(tenant);
+}
+
+// False: more gateways at a time than are served.
+bool OtherStarts::make_room() {
+  if (starts_.size() < starts_max_) return true;
+  auto oldest = starts_.end();
+  for (auto it = starts_.begin(); it != starts_.end(); ++it) {
+    if (!it->second.over()) continue;
+    const auto age = [](const Start& start) { return std::pair(!start.replaced, start.serial); };
+    if (oldest == starts_.end() || age(it->second) < age(oldest->second)) oldest = it;
+  }
+  if (oldest == starts_.end()) return false;
+  for (const auto& [flow, known] : oldest->second.rows) {
+    if (past_.size() < kFairRowsMax || past_.contains(flow)) add(past_[flow], known.row, true);
+  }
+  if (moved_.size() >= kMovedMax) moved_.erase(moved_.begin());
+  moved_.insert(oldest->first);
+  starts_.erase(oldest);
+  return true;
+}
+
+OtherStarts::Start* OtherStarts::find_or_add(const Holder& holder) {
+  const auto known = starts_.find(holder);
+  if (known != starts_.end()) return &known->second;
+  if (moved_.contains(holder) || !make_room()) return nullptr;
+  Start& fresh = starts_[holder];
+  fresh.replaced = std::any_of(starts_.begin(), starts_.end(), [&](const auto& each) {
+    return each.first.orch == holder.orch && each.first.boot > holder.boot;
+  });
+  return &fresh;
+}
+
+// L7: an earlier start is over, whatever a manager says that has not seen the later one.
+void OtherStarts::replace_older(const Holder& holder, Changed& changed) {
+  for (auto& [each, start] : starts_) {
+    if (each.orch != holder.orch || each.boot >= holder.boot || start.replaced) continue;
+    start.replaced = true;
+    changed.add(start);
+  }
+}
+
+void OtherStarts::take_rows(Start& start, const StartReport& report, Changed& changed) {
+  for (const FairRow& row : report.rows) {
+    const Flow flow{row.domain, row.batch, row.tenant};
+    if (start.rows.size() >= kFairRowsMax && !start.rows.contains(flow)) continue;
+    auto& [kept, number] = start.rows[flow];
+    kept.delivered = larger(kept.delivered, row.delivered);
+    kept.reserved = larger(kept.reserved, row.reserved);
+    kept.released = larger(kept.released, row.released);
+    kept.lift = larger(kept.lift, row.lift);
+    if (report.number >= number) {
+      number = report.number;
+      kept.waiting = row.waiting;
+      kept.inside = row.inside;
+    }
+    changed.flows.insert(flow);
+  }
+}
+
+void OtherStarts::take_uses(Start& start, const StartReport& report, bool first, OthersNews& news) {
+  for (const UseRow& row : report.uses) {
+    if (start.uses.size() >= kFairRowsMax && !start.uses.contains(row.tenant)) continue;
+    auto& [kept, number] = start.uses[row.tenant];
+    const UseRow before = kept;
+    kept.requests = larger(kept.requests, row.requests);
+    kept.tokens = larger(kept.tokens, row.tokens);
+    if (report.number >= number) {
+      number = report.number;
+      kept.live = std::max<std::int64_t>(row.live, 0);
+    }
+    news.uses.push_back({row.tenant, kept.requests - before.requests, kept.tokens - before.tokens, 0, first});
+  }
+}
+
+OthersNews OtherStarts::hear(const StartReport& report) {
+  OthersNews news;
+  const Holder holder = mutation_ == Mutation::confuse_starts ? Holder{} : report.start;
+  Start* start = find_or_add(holder);
+  if (start == nullptr) return news;
+  const bool first = start->serial == 0;
+  start->serial = ++serial_;
+  Changed changed;
+  replace_older(holder, changed);
+  take_rows(*start, report, changed);
+  take_uses(*start, report, first, news);
+  if (report.number >= start->number) {
+    start->number = report.number;
+    if (std::exchange(start->lapsed, report.over) != report.over && !start->replaced) changed.add(*start);
+  }
+  for (const OthersUse& use : news.uses) changed.tenants.erase(use.tenant);
+  for (const std::string& tenant : changed.tenants) news.uses.push_back({tenant, 0, 0, 0, false});
+  for (OthersUse& use : news.uses) use.live = live_of(use.tenant);
+  news.rows.reserve(changed.flows.size());
+  for (const Flow& flow : changed.flows) news.rows.push_back(sum_of(flow));
+  return news;
+}
+
+FairRow OtherStarts::sum_of(const Flow& flow) const {
+  FairRow sum;
+  if (const auto past = past_.find(flow); past != past_.end()) sum = past->second;
+  std::tie(sum.domain, sum.batch, sum.tenant) = flow;
+  for (const auto& [holder, start] : starts_) {
+    const auto known = start.rows.find(flow);
+    if (known != start.rows.end()) add(sum, known->second.row, start.over());
+  }
+  return sum;
+}
+
+std::int64_t OtherStarts::live_of(const std::string& tenant) const {
+  std::int64_t live = 0;
+  for (const auto& [holder, start] : starts_) {
+    const auto known = start.uses.find(tenant);
+    if (known != start.uses.end() && !start.over()) live = plus(live, known->second.row.live);
+  }
+  return live;
+}
+
+}  // namespace orch::gateway

@@ -1,0 +1,85 @@
+// Purpose: what every other start of a gateway has served and used, whichever manager told it, and the sums over them
+// (F4). Of each start the largest of each counter counts, and of what grows and shrinks the word with the highest
+// number: managers know different pasts, and one that has begun anew knows less than it said before; start by start
+// nothing of that hides what anybody serves now. A start that is over has nothing reserved, waiting or living; so has
+// one whose orchestrator has begun anew since.
+//
+// Threads: owned by the core's loop. Bounds: starts_max starts, each with kFairRowsMax rows; the one that is over for
+// longest makes room: its service stays in the sums, and no more is heard of it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <set>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "common/base/fair_report.h"
+#include "orchestratord/core/limits.h"
+
+namespace orch::gateway {
+
+// What other gateways used of a tenant's quotas since they were heard last.
+struct OthersUse {
+  std::string tenant;
+  std::int64_t requests = 0;
+  std::int64_t tokens = 0;
+  std::int64_t live = 0;  // now, of all
+  bool first = false;     // the first word of its start: all of its past
+};
+
+// What a report has changed.
+struct OthersNews {
+  std::vector<FairRow> rows;  // each a sum over all starts
+  std::vector<OthersUse> uses;
+};
+
+class OtherStarts {
+ public:
+  explicit OtherStarts(Mutation mutation = Mutation::none, std::size_t starts_max = 128)
+      : mutation_(mutation), starts_max_(starts_max) {}
+
+  OthersNews hear(const StartReport& report);
+  std::size_t starts() const { return starts_.size(); }
+
+ private:
+  using Flow = std::tuple<std::string, bool, std::string>;  // domain, class, tenant
+  template <typename Row>
+  struct Known {
+    Row row;
+    std::uint64_t number = 0;  // of the report that its words are of
+  };
+  struct Start {
+    std::map<Flow, Known<FairRow>> rows;
+    std::map<std::string, Known<UseRow>> uses;
+    std::uint64_t number = 0;
+    std::uint64_t serial = 0;  // grows with every report of any start
+    bool lapsed = false;
+    bool replaced = false;
+
+    bool over() const { return lapsed || replaced; }
+  };
+  struct Changed {
+    std::set<Flow> flows;
+    std::set<std::string> tenants;
+    void add(const Start& start);  // all of it
+  };
+  Start* find_or_add(const Holder& holder);
+  bool make_room();
+  void replace_older(const Holder& holder, Changed& changed);
+  static void take_rows(Start& start, const StartReport& report, Changed& changed);
+  static void take_uses(Start& start, const StartReport& report, bool first, OthersNews& news);
+  FairRow sum_of(const Flow& flow) const;
+  std::int64_t live_of(const std::string& tenant) const;
+
+  Mutation mutation_;
+  std::size_t starts_max_;
+  std::map<Holder, Start> starts_;
+  std::map<Flow, FairRow> past_;  // of starts that made room
+  std::set<Holder> moved_;        // into the past
+  std::uint64_t serial_ = 0;
+};
+
+}  // namespace orch::gateway
