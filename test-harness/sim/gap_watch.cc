@@ -1,6 +1,7 @@
 #include "sim/gap_watch.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 namespace orch::sim {
@@ -18,7 +19,9 @@ void GapTotals::add(const GapTotals& other) {
   contests += other.contests;
   widest = std::max(widest, other.widest);
   widest_later = std::max(widest_later, other.widest_later);
-  beyond_later += other.beyond_later;
+  contended = contended + other.contended;
+  judged = judged + other.judged;
+  judged_later = judged_later + other.judged_later;
   oldest = std::max(oldest, other.oldest);
 }
 
@@ -153,9 +156,20 @@ bool GapWatch::stands() const {
 }
 
 void GapWatch::note_standing() {
-  const bool now = stands();
-  if (stood_ && !now) ++epoch_;
-  stood_ = now;
+  const bool before = stood_;
+  stood_ = stands();
+  note_time();
+  if (before && !stood_) ++epoch_;
+}
+
+// The time since the last look, as it was then.
+void GapWatch::note_time() {
+  const Duration passed = world_.now() - std::exchange(noted_, world_.now());
+  if (std::none_of(classes_.begin(), classes_.end(), [](const Class& of) { return of.contended; })) return;
+  totals_.contended = totals_.contended + passed;
+  if (!stood_) return;
+  Duration& judged = epoch_ == 0 ? totals_.judged : totals_.judged_later;
+  judged = judged + passed;
 }
 
 bool GapWatch::has_heard(std::size_t gateway, const Holder& of, std::uint64_t report) const {
@@ -177,6 +191,8 @@ void GapWatch::look(Class& of) {
   of.in_flight_max = std::max(of.in_flight_max, in_flight);
   if (of.tenants.size() < 2) return;
   note_standing();
+  of.contended =
+      std::count_if(of.tenants.begin(), of.tenants.end(), [](const Tenant& tenant) { return tenant.inside(); }) > 1;
   if (!stood_) return;
   const Duration old = age();
   totals_.oldest = std::max(totals_.oldest, old);
@@ -206,10 +222,16 @@ GapWatch::Contest GapWatch::begin(const Class& of, const Tenant& a, const Tenant
   out.epoch = epoch_;
   out.weight = std::min(a.weight(), b.weight());
   if (epoch_ == 0) return out;
-  const double gap = tokens(a.v() - b.v());
-  out.more = gap + believed_lead(of, b, a);
-  out.less = -gap + believed_lead(of, a, b);
+  out.more = out.less = std::numeric_limits<double>::infinity();
+  allow_no_more(of, a, b, out);
   return out;
+}
+
+// What was apart when the claim stood again, and what any gateway took for apart, is allowed until it has closed.
+void GapWatch::allow_no_more(const Class& of, const Tenant& a, const Tenant& b, Contest& contest) const {
+  const double gap = tokens(a.v() - b.v());
+  if (contest.more > 0) contest.more = std::clamp(gap + believed_lead(of, b, a), 0.0, contest.more);
+  if (contest.less > 0) contest.less = std::clamp(-gap + believed_lead(of, a, b), 0.0, contest.less);
 }
 
 void GapWatch::compare(Class& of, std::size_t a, std::size_t b) {
@@ -232,14 +254,11 @@ void GapWatch::compare(Class& of, std::size_t a, std::size_t b) {
   const double bound = (b1 + apart) / contest.weight;
   const double gap = tokens(first.v() - second.v());
   const double over = std::max(gap - contest.more, -gap - contest.less);
+  allow_no_more(of, first, second, contest);
   ++totals_.looks;
   double& widest = epoch_ == 0 ? totals_.widest : totals_.widest_later;
   widest = std::max(widest, over / bound);
   if (over <= bound) return;
-  if (epoch_ > 0) {
-    totals_.beyond_later += std::exchange(contest.beyond, true) ? 0 : 1;
-    return;
-  }
   world_.violation("F6: tenants " + first.name + " and " + second.name + " of " + of.flow.domain + " are " +
                    std::to_string(gap) + " apart over all gateways; the bound is " + std::to_string(bound) + " (S " +
                    std::to_string(of.in_flight_max) + ", C " + std::to_string(of.charge_max) + ", R x D " +

@@ -7,8 +7,8 @@
 // The claim stands while all gateways are up and attached to every manager, none holds a job back for a fence (M1) or
 // as a suspect (M6), which may run nowhere or keep a replica for themselves, and nothing has disturbed the fleet for
 // kSettled: F6 itself is void while counters do not travel. When it stands again, two tenants may be as far apart as
-// they were then, and as any gateway took one of them to be behind; what is beyond that is counted and shown, and no
-// violation yet: TODO.md says why. Until the first disturbance nothing is added, and the bound is the bound.
+// they were then, and as any gateway takes one of them to be behind, until that has closed. Until the first disturbance
+// nothing is added, and the bound is the bound.
 //
 // v is counted here from what each core says of its own deliveries, those of lives that are over included; D from the
 // numbers of the reports that the simulator's managers have heard. Units: tokens over weight.
@@ -32,12 +32,14 @@ namespace orch::sim {
 using ReportsHeard = std::map<Holder, std::uint64_t>;
 
 struct GapTotals {
-  std::uint64_t looks = 0;         // at two tenants that the claim held for
-  std::uint64_t contests = 0;      // times that two of them began to be compared
-  double widest = 0;               // gap over bound, until the first disturbance
-  double widest_later = 0;         // and when the claim stood again
-  std::uint64_t beyond_later = 0;  // contests in which it was more than 1
-  Duration oldest;                 // D
+  std::uint64_t looks = 0;     // at two tenants that the claim held for
+  std::uint64_t contests = 0;  // times that two of them began to be compared
+  double widest = 0;           // gap over bound, until the first disturbance
+  double widest_later = 0;     // and when the claim stood again
+  Duration contended;          // tenants waited that can be compared
+  Duration judged;             // and the claim stood, until the first disturbance
+  Duration judged_later;       // and behind it
+  Duration oldest;             // D
   void add(const GapTotals& other);
 };
 
@@ -97,7 +99,6 @@ class GapWatch {
     std::uint32_t weight = 1;  // the least of both since it began
     double more = 0;           // v of the first over the second, allowed beyond the bound
     double less = 0;
-    bool beyond = false;
   };
   struct Class {
     gateway::FlowId flow;  // without a tenant
@@ -110,16 +111,19 @@ class GapWatch {
     double charged_max = 0;  // R, per interval
     std::map<std::pair<std::size_t, std::size_t>, Contest> contests;
     bool touched = false;
+    bool contended = false;
   };
   Class& class_of(const gateway::FlowGlance& seen);
   Tenant& tenant_of(Class& of, const std::string& name) const;
   void read(std::size_t gateway);
   void charge(Class& of, double tokens);
   void note_standing();
+  void note_time();
   Duration age() const;
   void look(Class& of);
   void compare(Class& of, std::size_t a, std::size_t b);
   Contest begin(const Class& of, const Tenant& a, const Tenant& b) const;
+  void allow_no_more(const Class& of, const Tenant& a, const Tenant& b, Contest& contest) const;
   double believed_lead(const Class& of, const Tenant& ahead, const Tenant& behind) const;
 
   World& world_;
@@ -128,6 +132,7 @@ class GapWatch {
   std::vector<Class> classes_;
   std::uint64_t epoch_ = 0;  // 0: nothing has disturbed the fleet yet
   bool stood_ = true;
+  Instant noted_;  // when the times were
   GapTotals totals_;
 };
 

@@ -230,9 +230,15 @@ void Tally::print(const Arguments& arguments, double seconds) {
       show(work_.taken_over));
   std::printf(
       "tenants of all gateways compared (F6): %llu times in %llu contests, widest %.2f of the bound until a first "
-      "disturbance, later %.2f, beyond it in %llu contests; counters at most %lld ms old\n",
-      show(gaps_.looks), show(gaps_.contests), gaps_.widest, gaps_.widest_later, show(gaps_.beyond_later),
+      "disturbance, later %.2f; counters at most %lld ms old\n",
+      show(gaps_.looks), show(gaps_.contests), gaps_.widest, gaps_.widest_later,
       static_cast<long long>(gaps_.oldest.ms()));
+  const auto part = [&](Duration of) {
+    return 100 * static_cast<double>(of.ns) / static_cast<double>(std::max<std::int64_t>(gaps_.contended.ns, 1));
+  };
+  std::printf(
+      "of %.0f s in which such tenants waited %.1f %% were judged before a first disturbance, %.1f %% behind one\n",
+      static_cast<double>(gaps_.contended.ns) / 1e9, part(gaps_.judged), part(gaps_.judged_later));
   std::printf(
       "poison prompts (M6): %llu, at several gateways %llu, most workers lost to one %llu, jobs that another's "
       "word spared %llu\n",
