@@ -30,7 +30,7 @@ struct QueueLimits {
 struct StreamLimits {
   Duration reconnect_grace = Duration::seconds(5);  // from the last reader's leaving to the cancel
   std::uint64_t buffer_bytes_max = 4u << 20;        // events kept per job, as EventLog counts them
-  std::uint64_t replay_bytes = 16u << 10;           // of them at once to a reader that comes late (OC-JOB-1016)
+  std::uint64_t replay_bytes = 16u << 10;           // of them at once to a reader that comes late (OC-JOB-1017)
   std::uint32_t readers_per_job_max = 8;
 };
 

@@ -100,7 +100,7 @@ TEST(Readers, a_full_buffer_that_nobody_reads_ends_in_slow_consumer) {
   EXPECT_EQ(bench.ends[0].failure->outcome, Outcome::SLOW_CONSUMER);
 }
 
-TEST(Readers, OC_JOB_1016_a_task_that_nobody_reads_keeps_a_whole_context) {
+TEST(Readers, OC_JOB_1017_a_task_that_nobody_reads_keeps_a_whole_context) {
   LongBench bench;
   ReplicaView large = ready_replica();
   large.ctx_max = 131'072;

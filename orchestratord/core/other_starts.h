@@ -23,7 +23,7 @@ namespace orch::gateway {
 
 // What other gateways used of a tenant's quotas since they were heard last.
 struct OthersUse {
-  std::string tenant;
+  std::string tenant = {};
   std::int64_t requests = 0;
   std::int64_t tokens = 0;
   std::int64_t live = 0;  // now, of all

@@ -185,7 +185,10 @@ TEST(QuotaBook, OC_QUOTA_1005_a_word_that_does_not_name_a_tenant_is_one_of_it_to
   QuotaBook book;
   QuotaHold hold;
   heard(book, tenants, {.requests = 1, .first = true});
-  for (int i = 0; i < 4; ++i) ASSERT_FALSE(book.begin("a", tenants, hold, kStart)) << i;
+  for (int i = 0; i < 4; ++i) {
+    QuotaHold each;
+    ASSERT_FALSE(book.begin("a", tenants, each, kStart)) << i;
+  }
   ASSERT_TRUE(book.begin("a", tenants, hold, kStart)) << "a half of nine";
   book.merge(kStart);
   EXPECT_EQ(*book.requests_left("a", kStart), 2.5);  // (10 - 1 - 4) / 2

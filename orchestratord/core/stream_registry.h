@@ -8,7 +8,7 @@
 // without one a publish that would exceed it is refused and the caller ends the job with SLOW_CONSUMER. Terminals
 // always fit.
 //
-// What was there before a reader comes is given to it in portions (OC-JOB-1016): after each it is behind, and hears
+// What was there before a reader comes is given to it in portions (OC-JOB-1017): after each it is behind, and hears
 // nothing, until drained() says that it has taken what it was given. It is never waited for: where the buffer needs the
 // room, or is given up, the reader gets the rest at once, and whoever writes to it judges whether that is too much.
 //

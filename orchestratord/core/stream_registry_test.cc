@@ -102,7 +102,7 @@ TEST(StreamRegistry, readers_of_one_job_are_bounded) {
   EXPECT_EQ(registry.add_reader(ReaderId{99}, job_id(1), std::nullopt, out), StreamRegistry::Opened::too_many_readers);
 }
 
-TEST(StreamRegistry, OC_JOB_1016_an_event_is_charged_what_it_takes) {
+TEST(StreamRegistry, OC_JOB_1017_an_event_is_charged_what_it_takes) {
   StreamRegistry registry{roomy(), Mutation::none};
   registry.open(job_id(1));
   Effects out;
@@ -116,7 +116,7 @@ TEST(StreamRegistry, OC_JOB_1016_an_event_is_charged_what_it_takes) {
   EXPECT_EQ(registry.check_invariants(), "");
 }
 
-TEST(StreamRegistry, OC_JOB_1016_a_late_reader_is_given_portions) {
+TEST(StreamRegistry, OC_JOB_1017_a_late_reader_is_given_portions) {
   StreamLimits limits;
   limits.replay_bytes = 12;  // two tokens
   StreamRegistry registry{limits, Mutation::none};
@@ -143,7 +143,7 @@ TEST(StreamRegistry, OC_JOB_1016_a_late_reader_is_given_portions) {
   EXPECT_TRUE(out.empty());
 }
 
-TEST(StreamRegistry, OC_JOB_1016_nobody_waits_for_a_reader_that_is_behind) {
+TEST(StreamRegistry, OC_JOB_1017_nobody_waits_for_a_reader_that_is_behind) {
   StreamLimits limits;
   limits.buffer_bytes_max = 400;
   limits.replay_bytes = 1;

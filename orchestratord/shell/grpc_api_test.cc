@@ -132,7 +132,10 @@ TEST_F(GrpcApiTest, a_full_mailbox_refuses_calls_with_RESOURCE_EXHAUSTED_and_ser
 TEST_F(GrpcApiTest, OC_ADMIT_1002_rate_and_concurrency_come_before_what_a_message_says) {
   std::atomic<bool> done = false;
   const v1::SubmitRequest empty;  // no field of it is right
-  head_answer_ = Failure{.outcome = Outcome::ADMISSION_REJECT, .message = "the quota concurrent_jobs"};
+  Failure busy;
+  busy.outcome = Outcome::ADMISSION_REJECT;
+  busy.message = "the quota concurrent_jobs";
+  head_answer_ = std::move(busy);
   std::thread loop([&] { loop_.run_until(done); });
   const grpc::Status full = submit(empty);
   EXPECT_EQ(full.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED) << full.error_message();

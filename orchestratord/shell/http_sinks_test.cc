@@ -101,7 +101,7 @@ TEST(TaskSink, ORCH_1101_the_end_names_what_served_the_task_last) {
 }
 
 // The core gives the next portion when the connection has taken the last, and to nobody who has left.
-TEST(ClientDesk, OC_JOB_1016_a_reader_asks_for_more_when_its_connection_is_drained) {
+TEST(ClientDesk, OC_JOB_1017_a_reader_asks_for_more_when_its_connection_is_drained) {
   std::vector<Event> told;
   ClientDesk desk([&](Event event) { told.push_back(std::move(event)); });
   const auto exchange = std::make_shared<RecordingExchange>();

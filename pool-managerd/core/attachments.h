@@ -24,7 +24,7 @@ struct Attachment {
   std::map<std::string, Instant> hungry_since;   // by pool: an unbroken bid with work waiting (S5)
   std::map<std::string, Incarnation> over_told;  // by replica: L7, that nothing of an earlier boot is left there
   std::uint64_t others_told = 0;                 // version of the ledger that was told
-  std::uint64_t refused_told = 0;               // likewise of the refused prompts
+  std::uint64_t refused_told = 0;                // likewise of the refused prompts
   Instant others_told_at;
   std::uint64_t grants_sent = 0;
   std::deque<std::pair<std::uint64_t, Instant>> grants_in_flight;  // at most kGrantsTimed, ascending

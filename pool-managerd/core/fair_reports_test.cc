@@ -38,6 +38,7 @@ struct FairReports : ::testing::Test {
 };
 
 TEST_F(FairReports, OC_FAIR_F4_a_link_hears_what_is_new_at_most_every_interval) {
+  world.run(Duration::milliseconds(100));  // when they attached they were told, if of nothing
   reports(1, 5);
   ASSERT_EQ(told(2).size(), 1u);
   EXPECT_TRUE(told(1).empty());

@@ -50,8 +50,8 @@ class Sse(unittest.TestCase):
             (b'"decode_ms":5', b'"ms":5', "missing"),
             (b"\xc3\xa4", b"\xc3", "not UTF-8"),
             (GOOD[GOOD.index(b"id: 4") :], b"", "no terminal"),
-            (b'"decode_ms":5}\n\n', b'"decode_ms":5}\n', "ends inside"),
-            (b'"decode_ms":5}\n\n', b'"decode_ms":5}\n\nid: 5\nevent: token\ndata: {"t":"x","i":2}\n\n', "after the terminal"),
+            (b'"numeric_class":"X"}\n\n', b'"numeric_class":"X"}\n', "ends inside"),
+            (b'"numeric_class":"X"}\n\n', b'"numeric_class":"X"}\n\nid: 5\nevent: token\ndata: {"t":"x","i":2}\n\n', "after the terminal"),
             (GOOD[: GOOD.index(b": keep")], b"", "`started` must be first"),
             (b"event: end\n", b"evnt: end\n", "unknown field"),
         ]

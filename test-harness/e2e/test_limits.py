@@ -257,7 +257,7 @@ def wait_ended(cluster, task_id):
     wait_until(lambda: request("GET", f"{cluster.url}/v1/tasks/{task_id}/explain").json()["state"] == "ended", 60, "the task has ended")
 
 
-def test_OC_JOB_1016_a_long_answer_that_nobody_read_is_read_from_its_start(tmp_path):
+def test_OC_JOB_1017_a_long_answer_that_nobody_read_is_read_from_its_start(tmp_path):
     tokens = 6000
     script = {"text": " ".join(f"w{i}" for i in range(100)), "repeat": 100, "token_delay_ms": 0, "ctx_max": 16384}
     with cluster_with(tmp_path, script, {"streams": {"reader_bytes_max": 65536}}) as cluster:

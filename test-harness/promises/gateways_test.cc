@@ -23,6 +23,8 @@ constexpr std::uint32_t kTokens = 20;  // of each job
 constexpr std::uint32_t kSlots = 2;    // of each gateway
 constexpr int kTickMs = 10;            // a token of each running job
 constexpr int kTicks = 3000;
+constexpr int kBegunAnew = 700;  // the tick at which they are
+constexpr int kLeased = 1300;    // until the first one's lease ends
 
 Config config_of(const std::map<std::string, std::int64_t>& weights) {
   Config config;
@@ -123,7 +125,7 @@ struct Seen {
 };
 enum class Exchange : std::uint8_t { none, steady, begun_anew };
 
-// `f` waits at the first gateway, `h` at the second, `g` at both. Begun anew: after a third of the time the second
+// `f` waits at the first gateway, `h` at the second, `g` at both. Begun anew: while their leases last the second
 // gateway and the manager do, and nobody but the first gateway knows what was before; the gap is that of `f` and `g`,
 // which it could always know.
 Seen run(Exchange exchange) {
@@ -141,8 +143,9 @@ Seen run(Exchange exchange) {
   std::uint64_t in_window = 0;
   std::uint64_t peak = 0;  // R x D: the most that was charged in one D
   Seen seen;
-  for (int tick = 0; tick < kTicks; ++tick) {
-    if (exchange == Exchange::begun_anew && tick == kTicks / 3) {
+  const int ticks = exchange == Exchange::begun_anew ? kLeased : kTicks;
+  for (int tick = 0; tick < ticks; ++tick) {
+    if (exchange == Exchange::begun_anew && tick == kBegunAnew) {
       past_of_g = delivered_by(*gateways[1], "g");
       gateways[1] = second(2);
       ledger = pool::FairLedger{Duration::seconds(15)};

@@ -71,7 +71,7 @@ class QuotaWatch {
   std::map<std::string, Tenant> tenants_;
   std::map<RequestId, Taken> requests_;  // whose bodies are not here
   std::map<JobId, Taken> jobs_;          // live ones
-  std::set<Holder> starts_;    // heard of
+  std::set<Holder> starts_;              // heard of
 };
 
 }  // namespace orch::sim

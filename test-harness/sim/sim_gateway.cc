@@ -13,12 +13,11 @@ bool for_clients(const gateway::Effect& effect) {
   return std::holds_alternative<HeadReply>(effect) || std::holds_alternative<AdmissionReply>(effect) ||
          std::holds_alternative<CancelReply>(effect) || std::holds_alternative<StreamOpened>(effect) ||
          std::holds_alternative<StreamRefused>(effect) || std::holds_alternative<Deliver>(effect) ||
-         std::holds_alternative<AwaitReader>(effect) ||
-         std::holds_alternative<StreamClosed>(effect) || std::holds_alternative<NotedEnded>(effect) ||
-         std::holds_alternative<NotedRetried>(effect) || std::holds_alternative<NotedPreempted>(effect) ||
-         std::holds_alternative<NotedRecovered>(effect) || std::holds_alternative<SessionEnded>(effect) ||
-         std::holds_alternative<TenantsReply>(effect) || std::holds_alternative<ModelsChanged>(effect) ||
-         std::holds_alternative<Drained>(effect);
+         std::holds_alternative<AwaitReader>(effect) || std::holds_alternative<StreamClosed>(effect) ||
+         std::holds_alternative<NotedEnded>(effect) || std::holds_alternative<NotedRetried>(effect) ||
+         std::holds_alternative<NotedPreempted>(effect) || std::holds_alternative<NotedRecovered>(effect) ||
+         std::holds_alternative<SessionEnded>(effect) || std::holds_alternative<TenantsReply>(effect) ||
+         std::holds_alternative<ModelsChanged>(effect) || std::holds_alternative<Drained>(effect);
 }
 
 }  // namespace

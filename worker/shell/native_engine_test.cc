@@ -220,7 +220,7 @@ TEST(NativeEngine, OC_POOL_3044_the_longest_step_is_predicted_before_there_is_on
 }
 
 TEST(NativeEngine, OC_NUM_1305_values_that_saturate_are_counted_with_the_step_they_came_in) {
-  Setup setup;
+  struct Setup setup;
   setup.prepare = [](RememberingBackend& backend) { backend.before_step = [&backend] { backend.kv_saturated += 3; }; };
   World world(std::move(setup));
   world.wait_ready();
