@@ -72,7 +72,7 @@ struct Limits {
   Duration wall_max = Duration::seconds(1800);        // one dispatch (ORCH-3016)
   Duration first_token_max = Duration::seconds(180);  // prompt processing on a slow device
   Duration idle_max = Duration::seconds(60);          // between tokens
-  std::uint32_t finished_max = 65'536;                // finished jobs kept for late readers
+  std::uint32_t finished_max = 16'384;                // finished jobs kept for late readers
   std::uint64_t finished_bytes_max = 256ull << 20;    // of their buffered events
   std::uint32_t placement_candidates_max = 16;        // kept in one explanation
   std::uint32_t scan_ahead_max = 32;                  // jobs looked at behind a head that fits no replica of its lane

@@ -93,14 +93,14 @@ std::string ManagerProcess::errors() const {
 }
 
 std::optional<std::string> ManagerProcess::http_get(const std::string& path) const {
-  return http("GET " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+  return http("GET " + path + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
 }
 
 std::pair<int, json> ManagerProcess::http_post(const std::string& path, const json& body,
                                                const std::string& content_type) const {
   const std::string text = body.is_null() ? std::string() : body.dump();
   const auto reply =
-      http("POST " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: " + content_type +
+      http("POST " + path + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: " + content_type +
            "\r\nContent-Length: " + std::to_string(text.size()) + "\r\n\r\n" + text);
   if (!reply || reply->size() < 12) return {0, json::object()};
   const std::size_t begin = reply->find("\r\n\r\n");

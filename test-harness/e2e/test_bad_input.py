@@ -116,7 +116,8 @@ def test_OC_CTRL_2075_without_keys_no_page_but_our_own_address_asks_for_anything
         reply = request("POST", cluster.url + "/v1/chat/completions", chat, page)
         assert reply.status == 400 and reply.json()["error"]["param"] == "Origin", reply.body
         reply = request("POST", cluster.manager_url + "/v1/pools/default/undrain", {}, page)
-        assert reply.status == 400 and reply.json()["field"] == "Origin", reply.body
+        named = "Host" if host == "evil.example" else "Origin"  # a manager, which knows no keys, asks for the name first
+        assert reply.status == 400 and reply.json()["field"] == named, reply.body
     assert request("POST", cluster.url + "/v1/chat/completions", chat, {"origin": cluster.url}).status == 200
     assert request("POST", cluster.url + "/v1/chat/completions", chat, {"content-type": "application/x-www-form-urlencoded"}).status == 200, "curl -d"
 
