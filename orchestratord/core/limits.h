@@ -39,7 +39,7 @@ struct Limits {
   Duration lease_ttl_assumed = Duration::seconds(15);  // until the first grant tells
   Duration update_interval_min = Duration::milliseconds(20);
   std::uint32_t updates_remembered_max = 1024;  // sent HolderUpdates whose instants a grant may refer to, per link
-  std::uint32_t managers_max = 1024;            // attached, at most the 1,000 of the configuration, or recently detached
+  std::uint32_t managers_max = 1024;            // attached (1,000 can be configured) or recently detached
   std::uint32_t replicas_per_manager_max = 1024;
   std::uint32_t leases_max = 4096;
   Duration manager_forget = Duration::seconds(600);  // after detaching: its models turn from 503 to 404

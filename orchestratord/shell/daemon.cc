@@ -410,6 +410,7 @@ void Daemon::run() {
   });
   runtime::log_info("started", {{"orch_id", parts.holder.orch.to_string()}, {"boot", parts.holder.boot}});
   std::vector<std::string> endpoints;
+  endpoints.reserve(parts.config.managers.size());
   for (const auto& manager : parts.config.managers) endpoints.push_back(manager.endpoint);
   parts.loop.post([&parts, endpoints] { parts.managers.start(endpoints); });
   parts.loop.run();

@@ -19,6 +19,7 @@ bool KnownGateways::told(const OrchId& orch, const std::string& url) {
 
 std::vector<GatewayAddress> KnownGateways::all() const {
   std::vector<GatewayAddress> out;
+  out.reserve(gateways_.size());
   for (const auto& [orch, told] : gateways_) out.push_back({orch, told.url});
   return out;
 }

@@ -68,16 +68,16 @@ struct Daemon::Parts {
         timer(loop, [this] { handle(Tick{}); }),
         hello_timer(loop, [this] { expect_hellos(); }),
         probe(manager),
-        links(manager.settings().manager, sender(mailbox), [this](Event event) { handle(event); }),
+        links(manager.settings().manager, sender(mailbox), [this](const Event& event) { handle(event); }),
         attach(manager.settings().manager, state_dir.boot(), sender(mailbox), sender(client_mailbox),
-               {.on_event = [this](Event event) { handle(event); },
+               {.on_event = [this](const Event& event) { handle(event); },
                 .replicas = [this] { return manager.replicas(runtime::now()); },
                 .operate =
                     [this](StartOperation operation, OperationDesk::Replied replied) {
                       desk.start(std::move(operation), std::move(replied));
                     },
                 .operation = [this](OperationId id) { return manager.operation(id); }}),
-        desk([this](Event event) { handle(event); }),
+        desk([this](const Event& event) { handle(event); }),
         admin(loop, manager, desk, config.http.hosts, [this] { return probe.text(runtime::now()); }) {}
 
   Settings first_settings(const Config& config) const {

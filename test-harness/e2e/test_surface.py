@@ -370,4 +370,4 @@ def test_ORCH_2104_3007_3022_OC_CTRL_2004_OC_NUM_1003_replicas_that_differ_in_th
             return any(len(each) == 2 and 0 < max(each) <= 1 for each in told)
         wait_until(told_while_a_story_is_told, 60, "pages in use are exported")
         assert request("POST", f"{cluster.manager_url}/v1/pools/small/drain?wait=true", {"deadline_ms": 2000}).status == 200
-        wait_until(lambda: sum(slots for _, _, _, slots in rows()) == 1, 20, "slots of a replica that is not ready do not count")
+        wait_until(lambda: sum(slots for _, _, _, _, slots in rows()) == 1, 20, "slots of a replica that is not ready do not count")
