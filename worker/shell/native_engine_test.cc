@@ -115,12 +115,15 @@ TEST(NativeEngine, X_a_real_model_gives_the_same_ids_alone_and_in_a_batch) {
 TEST(NativeEngine, cancel_frees_slot_and_pages) {
   Gate gate;
   std::promise<void> both_posted;  // they are prepared one after another
+  std::promise<void> counted;      // the third is kept from the engine until the slot was seen free
   World world({.slots = 1,
                .pages = 16,
                .prepare = [&](RememberingBackend& backend) { backend.before_step = [&] { gate.pass(); }; },
                .on_preparation =
                    [&](const DispatchId& id) {
-                     if (id == job(9)) both_posted.set_value();
+                     if (id != job(9)) return;
+                     both_posted.set_value();
+                     counted.get_future().wait();
                    }});
   world.wait_ready();
   gate.allow(0);
@@ -143,6 +146,8 @@ TEST(NativeEngine, cancel_frees_slot_and_pages) {
   EXPECT_EQ(world.engine->counters().running, 0u);
   EXPECT_EQ(world.engine->counters().kv_pages_used, 0u);
   EXPECT_EQ(world.engine->counters().canceled_total, 1u);
+  counted.set_value();
+  behind->wait_end();
   const auto next = world.submit(3, "abc", 10);
   next->wait_end();
   EXPECT_TRUE(next->result_.has_value());
