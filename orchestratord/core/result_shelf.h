@@ -18,7 +18,7 @@ namespace orch::gateway {
 
 class ResultShelf {
  public:
-  static constexpr std::size_t kDroppedMax = 262'144;
+  static constexpr std::size_t kDroppedMax = 32'768;
   struct Result {
     std::string tenant;
     Instant ended;
