@@ -50,8 +50,9 @@ function(orch_executable name)
 endfunction()
 
 # orch_test(name SOURCES... [LINK ...] [LABELS fast|io|sim|model|e2e...] [ARGS ...] [TIMEOUT seconds] [COMPUTES])
-# One gtest binary, one ctest entry; LABELS default to fast. Its own sources are compiled without the optimiser, which took half of
-# their compile time and won nothing in tests that call a library; COMPUTES keeps it for tests that do the work themselves.
+# One gtest binary, one ctest entry; LABELS default to fast. Its own sources are compiled without the optimiser and without debug
+# information, which took half of their compile time and won nothing in tests that call a library; COMPUTES keeps both for tests that do
+# the work themselves.
 function(orch_test name)
   cmake_parse_arguments(ARG "COMPUTES" "TIMEOUT" "SOURCES;LINK;LABELS;ARGS" ${ARGN})
   find_package(GTest REQUIRED)
@@ -59,7 +60,7 @@ function(orch_test name)
   target_link_libraries(${name} PRIVATE ${ARG_LINK} GTest::gmock_main GTest::gmock GTest::gtest orch_flags)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   if(NOT ARG_COMPUTES)
-    target_compile_options(${name} PRIVATE $<$<CONFIG:Release>:-O0>)
+    target_compile_options(${name} PRIVATE "$<$<CONFIG:Release>:-O0;-g0>")
   endif()
   add_test(NAME ${name} COMMAND ${name} ${ARG_ARGS} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
   if(NOT ARG_LABELS)

@@ -6,10 +6,13 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <variant>
 #include <vector>
 
 #include "common/base/ids.h"
+#include "common/base/kind_of.h"
 #include "common/base/lease_table.h"
 #include "common/base/time.h"
 #include "orchestratord/core/budget.h"
@@ -292,12 +295,24 @@ struct NotedRecovered {  // of one job an earlier life left
 // Drain is complete: the process may exit.
 struct Drained {};
 
-using Effect = std::variant<HeadReply, AdmissionReply, CancelReply, SessionEnded, ModelsChanged, ModelsSettled,
-                            TenantsReply, StreamOpened, StreamRefused, Deliver, AwaitReader, DeliverServedBy,
-                            StreamClosed, Dispatch, CancelDispatch, BeatWorker, ForgetWorker, CountTokens, SendUpdate,
-                            OperateReplica, SendFair, JournalWrite, NotedAdmitted, NotedRefused, NotedDispatched,
-                            NotedFirstToken, NotedEnded, NotedPoisoned, NotedWarmStart, NotedRecomputed, NotedPreempted,
-                            NotedQuota, NotedQueueDepth, NotedRetried, NotedJournal, NotedRecovered, Drained>;
+using EffectKinds =
+    std::variant<HeadReply, AdmissionReply, CancelReply, SessionEnded, ModelsChanged, ModelsSettled, TenantsReply,
+                 StreamOpened, StreamRefused, Deliver, AwaitReader, DeliverServedBy, StreamClosed, Dispatch,
+                 CancelDispatch, BeatWorker, ForgetWorker, CountTokens, SendUpdate, OperateReplica, SendFair,
+                 JournalWrite, NotedAdmitted, NotedRefused, NotedDispatched, NotedFirstToken, NotedEnded, NotedPoisoned,
+                 NotedWarmStart, NotedRecomputed, NotedPreempted, NotedQuota, NotedQueueDepth, NotedRetried,
+                 NotedJournal, NotedRecovered, Drained>;
+// One of them. A struct of its own so that copies, moves and destruction are compiled once, in effects.cc: what a
+// variant of so many kinds needs for them took half of the compile time of whoever names it.
+struct Effect : EffectKinds {
+  template <KindOf<EffectKinds> Kind>
+  Effect(Kind&& kind) : EffectKinds(std::in_place_type<std::remove_cvref_t<Kind>>, std::forward<Kind>(kind)) {}
+  Effect(const Effect& other);
+  Effect(Effect&& other) noexcept;
+  Effect& operator=(const Effect& other);
+  Effect& operator=(Effect&& other) noexcept;
+  ~Effect();
+};
 
 using Effects = std::vector<Effect>;
 

@@ -174,19 +174,19 @@ std::vector<Coverage::Count> Coverage::edges() const {
 
 std::vector<Coverage::Count> Coverage::effects() const {
   std::vector<Count> out;
-  append_types<gateway::Effect>("orchestratord ", gateway_effects_,
-                                std::make_index_sequence<std::variant_size_v<gateway::Effect>>(), out);
-  append_types<pool::Effect>("pool-managerd ", manager_effects_,
-                             std::make_index_sequence<std::variant_size_v<pool::Effect>>(), out);
+  append_types<gateway::EffectKinds>("orchestratord ", gateway_effects_,
+                                     std::make_index_sequence<std::variant_size_v<gateway::EffectKinds>>(), out);
+  append_types<pool::EffectKinds>("pool-managerd ", manager_effects_,
+                                  std::make_index_sequence<std::variant_size_v<pool::EffectKinds>>(), out);
   return out;
 }
 
 std::vector<Coverage::Count> Coverage::boundaries() const {
   std::vector<Count> out;
-  append_types<gateway::Effect>("orchestratord ", gateway_boundaries_,
-                                std::make_index_sequence<std::variant_size_v<gateway::Effect>>(), out);
-  append_types<pool::Effect>("pool-managerd ", manager_boundaries_,
-                             std::make_index_sequence<std::variant_size_v<pool::Effect>>(), out);
+  append_types<gateway::EffectKinds>("orchestratord ", gateway_boundaries_,
+                                     std::make_index_sequence<std::variant_size_v<gateway::EffectKinds>>(), out);
+  append_types<pool::EffectKinds>("pool-managerd ", manager_boundaries_,
+                                  std::make_index_sequence<std::variant_size_v<pool::EffectKinds>>(), out);
   for (std::size_t i = 0; i < kWorkerPoints; ++i)
     out.push_back({std::string("worker ") + point_name(static_cast<WorkerPoint>(i)), worker_points_[i]});
   return out;

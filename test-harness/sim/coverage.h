@@ -135,10 +135,10 @@ class Coverage {
   Matrix<kBookPhases> books_{};
   Matrix<pool::kReplicaStates> replicas_{};
   Matrix<4> operations_{};  // kind, state
-  std::array<std::uint64_t, std::variant_size_v<gateway::Effect>> gateway_effects_{};
-  std::array<std::uint64_t, std::variant_size_v<pool::Effect>> manager_effects_{};
-  std::array<std::uint64_t, std::variant_size_v<gateway::Effect>> gateway_boundaries_{};
-  std::array<std::uint64_t, std::variant_size_v<pool::Effect>> manager_boundaries_{};
+  std::array<std::uint64_t, std::variant_size_v<gateway::EffectKinds>> gateway_effects_{};
+  std::array<std::uint64_t, std::variant_size_v<pool::EffectKinds>> manager_effects_{};
+  std::array<std::uint64_t, std::variant_size_v<gateway::EffectKinds>> gateway_boundaries_{};
+  std::array<std::uint64_t, std::variant_size_v<pool::EffectKinds>> manager_boundaries_{};
   std::array<std::uint64_t, kWorkerPoints> worker_points_{};
 };
 

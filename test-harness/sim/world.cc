@@ -10,8 +10,8 @@ constexpr std::int64_t kMillion = 1'000'000;
 // Half of the relative rate error of two clocks (L4 allows a tenth); the other half lies between the runs.
 constexpr std::int64_t kSpreadPpm = 49'000;
 
-constexpr std::size_t kGatewayEffects = std::variant_size_v<gateway::Effect>;
-constexpr std::size_t kManagerEffects = std::variant_size_v<pool::Effect>;
+constexpr std::size_t kGatewayEffects = std::variant_size_v<gateway::EffectKinds>;
+constexpr std::size_t kManagerEffects = std::variant_size_v<pool::EffectKinds>;
 constexpr std::size_t kBoundaries = kGatewayEffects + kManagerEffects + kWorkerPoints;
 
 }  // namespace
