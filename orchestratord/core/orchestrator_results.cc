@@ -6,7 +6,8 @@
 namespace orch::gateway {
 
 void Orchestrator::trim_finished() {
-  while (const std::optional<JobId> job = results_.surplus()) {
+  const auto being_read = [this](JobId job) { return streams_.readers(job) > 0; };
+  while (const std::optional<JobId> job = results_.surplus(being_read)) {
     const ResultShelf::Result& result = results_.all().at(*job);
     results_.note_dropped(*job, result.tenant, result.ended + config_.result_ttl);
     forget(*job);

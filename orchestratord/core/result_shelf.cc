@@ -39,13 +39,18 @@ void ResultShelf::remove(JobId job) {
   results_.erase(found);
 }
 
-std::optional<JobId> ResultShelf::surplus() const {
+std::optional<JobId> ResultShelf::surplus(const std::function<bool(JobId)>& being_read) const {
   if (results_.size() <= results_max_ && (bytes_ <= bytes_max_ || results_.empty())) return std::nullopt;
-  if (!read_.empty()) return read_.begin()->second;
+  const auto first_of = [&](const ByAge& results) {
+    const auto free =
+        std::find_if(results.begin(), results.end(), [&](const auto& each) { return !being_read(each.second); });
+    return (free == results.end() ? results.begin() : free)->second;
+  };
+  if (!read_.empty()) return first_of(read_);
   const auto most = std::max_element(unread_.begin(), unread_.end(), [](const auto& left, const auto& right) {
     return left.second.size() < right.second.size();
   });
-  return most->second.begin()->second;
+  return first_of(most->second);
 }
 
 void ResultShelf::note_dropped(JobId job, std::string tenant, Instant until) {

@@ -1,10 +1,12 @@
 // The tasks that have ended and are kept for readers to come (OC-JOB-J7): bounded in number and in bytes of their
 // events. Past a bound those go first whose end a reader was given, oldest first, then the oldest of the tenant that
-// keeps the most, so that nobody's flood costs another tenant an answer. Of one that went, it is remembered until its
-// time would have been over that it did, kDroppedMax at most. Threads: owned by one loop.
+// keeps the most, so that nobody's flood costs another tenant an answer; of either those last that somebody is being
+// given, for they would get the rest at once. Of one that went, it is remembered until its time would have been over
+// that it did, kDroppedMax at most. Threads: owned by one loop.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -35,8 +37,8 @@ class ResultShelf {
   std::size_t size() const { return results_.size(); }
   const std::map<JobId, Result>& all() const { return results_; }
 
-  // What has to go next; nullopt: the bounds hold.
-  std::optional<JobId> surplus() const;
+  // What has to go next; nullopt: the bounds hold. Each result that is being read is asked for at most once.
+  std::optional<JobId> surplus(const std::function<bool(JobId)>& being_read) const;
   // It is gone and missed until then.
   void note_dropped(JobId job, std::string tenant, Instant until);
   // Whose it was; null: not known (any more).

@@ -10,6 +10,7 @@ namespace {
 
 using namespace testing;
 
+const auto nobody = [](JobId) { return false; };  // is reading
 Instant at(std::int64_t second) { return Instant{} + Duration::seconds(second); }
 
 TEST(ResultShelf, OC_JOB_J7_read_ones_go_first_then_the_oldest_of_whoever_keeps_the_most) {
@@ -17,20 +18,31 @@ TEST(ResultShelf, OC_JOB_J7_read_ones_go_first_then_the_oldest_of_whoever_keeps_
   shelf.add(job_id(1), {"quiet", at(1), 10, false});
   shelf.add(job_id(2), {"loud", at(2), 10, false});
   shelf.add(job_id(3), {"loud", at(3), 10, false});
-  EXPECT_FALSE(shelf.surplus());
+  EXPECT_FALSE(shelf.surplus(nobody));
   shelf.add(job_id(4), {"loud", at(4), 10, false});
-  EXPECT_EQ(shelf.surplus(), job_id(2)) << "not the oldest of all";
+  EXPECT_EQ(shelf.surplus(nobody), job_id(2)) << "not the oldest of all";
   shelf.note_read(job_id(4));
-  EXPECT_EQ(shelf.surplus(), job_id(4));
+  EXPECT_EQ(shelf.surplus(nobody), job_id(4));
   shelf.remove(job_id(4));
-  EXPECT_FALSE(shelf.surplus());
+  EXPECT_FALSE(shelf.surplus(nobody));
   shelf.add(job_id(5), {"quiet", at(5), 995, false});
-  EXPECT_TRUE(shelf.surplus()) << "too many, and too many bytes";
+  EXPECT_TRUE(shelf.surplus(nobody)) << "too many, and too many bytes";
   shelf.remove(job_id(1));
   shelf.remove(job_id(2));
-  EXPECT_TRUE(shelf.surplus()) << "1,005 bytes";
+  EXPECT_TRUE(shelf.surplus(nobody)) << "1,005 bytes";
   shelf.remove(job_id(3));
-  EXPECT_FALSE(shelf.surplus());
+  EXPECT_FALSE(shelf.surplus(nobody));
+}
+
+TEST(ResultShelf, OC_JOB_J7_what_is_being_read_goes_last) {
+  ResultShelf shelf(1, 1'000);
+  for (std::uint64_t n = 1; n <= 3; ++n) shelf.add(job_id(n), {"t", at(static_cast<std::int64_t>(n)), 10, n == 3});
+  const auto is = [](std::uint64_t n) { return [n](JobId job) { return job == job_id(n); }; };
+  EXPECT_EQ(shelf.surplus(is(1)), job_id(3));
+  EXPECT_EQ(shelf.surplus(is(3)), job_id(3)) << "somebody has had it, and nobody the others";
+  shelf.remove(job_id(3));
+  EXPECT_EQ(shelf.surplus(is(1)), job_id(2));
+  EXPECT_EQ(shelf.surplus([](JobId) { return true; }), job_id(1)) << "the bound holds";
 }
 
 TEST(ResultShelf, OC_JOB_J7_what_was_dropped_is_known_until_its_time_is_over) {

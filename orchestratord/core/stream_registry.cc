@@ -90,11 +90,23 @@ bool StreamRegistry::make_room(Stream& stream, std::uint64_t bytes, Effects& out
   const auto fits = [&] { return stream.kept.bytes() + bytes <= limits_.buffer_bytes_max; };
   if (fits()) return true;
   if (stream.readers.empty() || bytes > limits_.buffer_bytes_max) return false;
-  for (Reader& reader : stream.readers) {
-    if (reader.behind) give(stream, reader, kEverything, out);
-  }
-  while (!stream.kept.empty() && stream.kept.first_id() <= told(stream) && !fits()) stream.kept.drop_first();
+  while (!stream.kept.empty() && stream.kept.first_id() <= told(stream) && !fits()) drop_first(stream, out);
   return fits();
+}
+
+// OC-JOB-1017: who is behind is given this event and no more, and what it was given before is still awaited. All the
+// rest at once would be more than its connection may hold, however fast it reads.
+void StreamRegistry::drop_first(Stream& stream, Effects& out) {
+  const std::uint64_t first = stream.kept.first_id();
+  for (Reader& reader : stream.readers) {
+    if (!reader.behind || reader.after >= first) continue;
+    stream.kept.read(reader.after, [&](const EventLog::Event& event, std::uint64_t) {
+      reader.after = event->id;
+      out.push_back(Deliver{reader.id, event});
+      return event->id < first;
+    });
+  }
+  stream.kept.drop_first();
 }
 
 void StreamRegistry::hold(JobId job) {

@@ -10,7 +10,8 @@
 //
 // What was there before a reader comes is given to it in portions (OC-JOB-1017): after each it is behind, and hears
 // nothing, until drained() says that it has taken what it was given. It is never waited for: where the buffer needs the
-// room, or is given up, the reader gets the rest at once, and whoever writes to it judges whether that is too much.
+// room the reader gets what goes, as fast as others write, and where the buffer is given up the rest at once; whoever
+// writes to it judges whether that is too much.
 //
 // A held stream keeps what is published and tells nobody, until release(): its journal entry is not durable yet (J1,
 // J4).
@@ -100,6 +101,7 @@ class StreamRegistry {
   static std::uint64_t told(const Stream& stream);  // id of the last event that may be told
   void close_readers(Stream& stream, bool all, Effects& out);
   bool make_room(Stream& stream, std::uint64_t bytes, Effects& out);
+  static void drop_first(Stream& stream, Effects& out);
 
   StreamLimits limits_;
   Mutation mutation_;
