@@ -138,8 +138,8 @@ void Orchestrator::tell_end(Job& job) {
   job.ended_at = now_;
   settle_needed_ = true;
 
-  const bool watched = streams_.readers(job.spec.id) > 0;
   streams_.release(job.spec.id, *out_);
+  const bool read = streams_.heard(job.spec.id);  // OC-JOB-J7: who is behind is given the end later
   decltype(StreamEvent::body) terminal = conclusion.end;
   if (conclusion.failure) terminal = ErrorEvent{*conclusion.failure};
   streams_.publish(job.spec.id, terminal, *out_);
@@ -178,7 +178,7 @@ void Orchestrator::tell_end(Job& job) {
   job.spec.payload.reset();  // prompts are not kept longer than they are needed
   job.journal.unsaved.clear();
   job.journal.unsaved_bytes = 0;
-  results_.add(job.spec.id, {job.spec.tenant, now_, streams_.bytes(job.spec.id), watched});
+  results_.add(job.spec.id, {job.spec.tenant, now_, streams_.bytes(job.spec.id), read});
   arm(job);
 }
 

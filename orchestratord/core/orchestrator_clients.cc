@@ -295,7 +295,9 @@ void Orchestrator::on(const OpenStream& event) {
       arm(job);
       return;
     }
-    case StreamRegistry::Opened::replayed_whole:
+    case StreamRegistry::Opened::replaying:
+      return;
+    case StreamRegistry::Opened::replayed_whole:  // OC-JOB-J7
       results_.note_read(event.job);
       return;
     case StreamRegistry::Opened::unknown_job:
@@ -344,7 +346,7 @@ bool Orchestrator::left_before_admission(Job& job, ReaderId reader) {
 
 void Orchestrator::on(const ReaderDrained& event) {
   settle_needed_ = false;
-  streams_.drained(event.reader, *out_);
+  if (const std::optional<JobId> read = streams_.drained(event.reader, *out_)) results_.note_read(*read);  // OC-JOB-J7
 }
 
 void Orchestrator::on(const ReaderGone& event) {

@@ -102,6 +102,44 @@ TEST(Results, OC_JOB_J7_an_id_that_was_dropped_names_a_new_task_when_it_is_poste
   EXPECT_EQ(answer_to(bench, 2), "refused RESULT_DROPPED");
 }
 
+// Its connection breaks behind the first portion of three.
+TEST(Results, OC_JOB_J7_read_is_what_was_given_to_its_end) {
+  Config config;
+  config.limits.finished_max = 2;
+  config.streams.replay_bytes = 1;
+  Bench bench{config};
+  bench.ready();
+  for (std::uint64_t n = 1; n <= 2; ++n) finish_one(bench, n);
+  EXPECT_EQ(answer_to(bench, 2), "opened, 1 started");
+  bench.step(ReaderGone{ReaderId{77}, false});
+  finish_one(bench, 3);
+  EXPECT_EQ(answer_to(bench, 1), "refused RESULT_DROPPED") << "the oldest: nobody has been given the end of one";
+  EXPECT_EQ(answer_to(bench, 2), "opened, 1 started");
+  EXPECT_EQ(shown(bench.step(ReaderDrained{ReaderId{77}}), ReaderId{77}), "2 end, closed");
+  finish_one(bench, 4);
+  EXPECT_EQ(answer_to(bench, 2), "refused RESULT_DROPPED") << "now it has been read";
+}
+
+TEST(Results, OC_JOB_J7_a_reader_that_is_behind_at_the_end_has_not_read_it) {
+  Config config;
+  config.limits.finished_max = 1;
+  config.streams.replay_bytes = 1;
+  Bench bench{config};
+  bench.ready();
+  bench.submit(spec_of(1));
+  bench.token(bench.dispatches.back(), 0, "a");
+  bench.step(OpenStream{ReaderId{1}, job_id(1), std::nullopt, {}});
+  bench.finished(bench.dispatches.back(), 1);
+  bench.step(ReaderGone{ReaderId{1}, false});
+  EXPECT_FALSE(bench.core.find_job(job_id(1)) == nullptr);
+  bench.submit(spec_of(2));
+  bench.step(OpenStream{ReaderId{2}, job_id(2), std::nullopt, {}});
+  bench.now = bench.now + ms(1);
+  bench.finished(bench.dispatches.back(), 1);
+  EXPECT_EQ(answer_to(bench, 2), "refused RESULT_DROPPED") << "its reader has had it all";
+  EXPECT_EQ(answer_to(bench, 1), "opened, 1 started");
+}
+
 // Ten minutes of a busy small model: two thousand answers that nobody has read yet.
 TEST(Results, OC_JOB_J7_two_thousand_unread_answers_are_kept) {
   LongBench bench;

@@ -74,15 +74,18 @@ void StreamRegistry::give(const Stream& stream, Reader& reader, std::uint64_t by
   });
 }
 
-void StreamRegistry::drained(ReaderId id, Effects& out) {
-  const auto job = readers_.find(id);
-  if (job == readers_.end()) return;
-  Stream& stream = streams_.at(job->second);
+std::optional<JobId> StreamRegistry::drained(ReaderId id, Effects& out) {
+  const auto found = readers_.find(id);
+  if (found == readers_.end()) return std::nullopt;
+  const JobId job = found->second;
+  Stream& stream = streams_.at(job);
   const auto reader =
       std::find_if(stream.readers.begin(), stream.readers.end(), [id](const Reader& each) { return each.id == id; });
-  if (!reader->behind) return;
+  if (!reader->behind) return std::nullopt;
   give(stream, *reader, limits_.replay_bytes, out);
-  if (stream.closed) close_readers(stream, false, out);
+  if (!stream.closed || reader->behind) return std::nullopt;
+  close_readers(stream, false, out);
+  return job;
 }
 
 // What readers have been told may go; what is held for them, or what nobody has read, may not.
@@ -199,6 +202,7 @@ StreamRegistry::Opened StreamRegistry::add_reader(ReaderId reader, JobId job,
   readers_.emplace(reader, job);
   give(stream, stream.readers.back(), crowded ? kEverything : limits_.replay_bytes, out);
   if (!stream.closed) return Opened::live;
+  if (stream.readers.back().behind) return Opened::replaying;
   close_readers(stream, false, out);
   return Opened::replayed_whole;
 }
@@ -215,6 +219,12 @@ std::optional<JobId> StreamRegistry::remove_reader(ReaderId reader) {
 std::size_t StreamRegistry::readers(JobId job) const {
   const auto it = streams_.find(job);
   return it == streams_.end() ? 0 : it->second.readers.size();
+}
+
+bool StreamRegistry::heard(JobId job) const {
+  const auto it = streams_.find(job);
+  return it != streams_.end() && std::any_of(it->second.readers.begin(), it->second.readers.end(),
+                                             [](const Reader& reader) { return !reader.behind; });
 }
 
 std::uint64_t StreamRegistry::bytes(JobId job) const {

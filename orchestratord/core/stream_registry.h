@@ -38,7 +38,16 @@ class StreamRegistry {
   StreamRegistry(const StreamLimits& limits, Mutation mutation) : limits_(limits), mutation_(mutation) {}
 
   enum class Published : std::uint8_t { delivered, buffer_full, closed };
-  enum class Opened : std::uint8_t { live, replayed_whole, unknown_job, too_many_readers, gone, beyond, reader_exists };
+  enum class Opened : std::uint8_t {
+    live,
+    replaying,       // closed; the end comes with a later portion
+    replayed_whole,  // closed, and its end was given
+    unknown_job,
+    too_many_readers,
+    gone,
+    beyond,
+    reader_exists
+  };
 
   void open(JobId job);
   bool exists(JobId job) const { return streams_.contains(job); }
@@ -65,12 +74,13 @@ class StreamRegistry {
 
   // Emits StreamOpened and the replay, or its first portion; the caller turns every refusal into StreamRefused.
   Opened add_reader(ReaderId reader, JobId job, std::optional<std::uint64_t> last_event_id, Effects& out);
-  // Answers AwaitReader; nothing of a reader that is gone.
-  void drained(ReaderId reader, Effects& out);
+  // Answers AwaitReader; nothing of a reader that is gone. The job whose end it has been given by that.
+  std::optional<JobId> drained(ReaderId reader, Effects& out);
   // The job the reader was reading; nullopt when it reads nothing (any more).
   std::optional<JobId> remove_reader(ReaderId reader);
 
   std::size_t readers(JobId job) const;
+  bool heard(JobId job) const;  // by a reader that is not behind
   std::uint64_t bytes(JobId job) const;
   std::uint64_t first_kept(JobId job) const;  // smallest event id still in the buffer
   std::uint64_t last_id(JobId job) const;
