@@ -204,7 +204,7 @@ struct Daemon::Parts {
         http(loop, holder.orch, config, keys, core, desk,
              {.metrics_text = [this] { return probe.text(desk.readers(), managers.attached()); },
               .on_answered = [this](std::string_view route, int status) { probe.http_answered(route, status); }}),
-        grpc(desk, keys, sender(client_mailbox)) {}
+        grpc(desk, keys, {.call = sender(client_mailbox), .news = sender(mailbox)}) {}
 
   using Tasks = runtime::LoopMailbox<std::function<void()>>;
   static std::function<bool(std::function<void()>)> sender(Tasks& box) {

@@ -1,5 +1,6 @@
 #include "orchestratord/shell/grpc_api.h"
 
+#include <atomic>
 #include <optional>
 #include <string>
 #include <utility>
@@ -102,8 +103,8 @@ void submit(ClientDesk& desk, const std::string& tenant, std::string_view key, c
 }  // namespace
 
 struct GrpcApi::Shared {
-  Shared(ClientDesk& client_desk, const runtime::KeyRing& key_ring, Post poster)
-      : desk(&client_desk), keys(key_ring), post(std::move(poster)) {}
+  Shared(ClientDesk& client_desk, const runtime::KeyRing& key_ring, Posts ways)
+      : desk(&client_desk), keys(key_ring), posts(std::move(ways)) {}
 
   // nullopt: a key is missing or wrong.
   std::optional<runtime::KeyRing::Caller> caller_of(const grpc::CallbackServerContext& context) const {
@@ -131,7 +132,7 @@ struct GrpcApi::Shared {
 
   ClientDesk* desk;  // loop only; null once closed
   const runtime::KeyRing& keys;
-  const Post post;
+  const Posts posts;
 };
 
 class GrpcApi::Service final : public v1::Orchestrator::CallbackService {
@@ -155,17 +156,17 @@ class GrpcApi::Service final : public v1::Orchestrator::CallbackService {
 
   grpc::ServerWriteReactor<v1::TaskEvent>* Stream(grpc::CallbackServerContext* context,
                                                   const v1::StreamRequest* request) override {
-    // Set by the loop once the reader exists; read by the loop when the client leaves.
-    auto reader = std::make_shared<std::optional<ReaderId>>();
+    auto reading = std::make_shared<Reading>();
     const auto shared = shared_;
-    auto stream = GrpcSink::Stream::start({.on_cancel =
-                                               [shared, reader] {
-                                                 static_cast<void>(shared->post([shared, reader] {
-                                                   if (shared->desk != nullptr && *reader) shared->desk->gone(**reader);
-                                                 }));
-                                               },
-                                           .on_done = {}},
-                                          kStreamOutboxMax);
+    // However it ended: the client left, or was told an end that the core does not know of.
+    const auto on_done = [shared, reading] {
+      if (!reading->posted) return;
+      static_cast<void>(shared->posts.news([shared, reading] {
+        reading->over = true;
+        if (shared->desk != nullptr && reading->reader) shared->desk->gone(*reading->reader);
+      }));
+    };
+    auto stream = GrpcSink::Stream::start({.on_cancel = {}, .on_done = on_done}, kStreamOutboxMax);
     const auto job = Uuid::parse(request->task_id());
     if (const auto refused = refuse(*context)) {
       stream->finish(*refused);
@@ -173,17 +174,21 @@ class GrpcApi::Service final : public v1::Orchestrator::CallbackService {
       stream->finish(status_of(not_found()));
     } else {
       const auto last = request->has_last_event_id() ? std::optional(request->last_event_id()) : std::nullopt;
-      const bool posted =
-          shared_->post([shared, stream, reader, last, owner = shared_->owner_of(*context), id = JobId{*job}] {
-            if (shared->desk == nullptr) return stream->finish(shutting_down());
-            const auto to_loop = [shared](std::function<void()> task) {
-              return shared->post([shared, task = std::move(task)] {
-                if (shared->desk != nullptr) task();
-              });
-            };
-            *reader = shared->desk->open(id, last, owner, std::make_unique<GrpcSink>(stream, to_loop));
+      const auto open = [shared, stream, reading, last, owner = shared_->owner_of(*context), id = JobId{*job}] {
+        if (shared->desk == nullptr) return stream->finish(shutting_down());
+        if (reading->over) return;
+        const auto to_loop = [shared](std::function<void()> task) {
+          return shared->posts.news([shared, task = std::move(task)] {
+            if (shared->desk != nullptr) task();
           });
-      if (!posted) stream->finish(busy());
+        };
+        reading->reader = shared->desk->open(id, last, owner, std::make_unique<GrpcSink>(stream, to_loop));
+      };
+      reading->posted = true;
+      if (!shared_->posts.call(open)) {
+        reading->posted = false;
+        stream->finish(busy());
+      }
     }
     return stream.get();
   }
@@ -201,6 +206,13 @@ class GrpcApi::Service final : public v1::Orchestrator::CallbackService {
   }
 
  private:
+  // What is known of one stream's reader.
+  struct Reading {
+    std::atomic<bool> posted = false;  // to the loop; what is not costs it nothing
+    std::optional<ReaderId> reader;    // loop only, like `over`: the news may come before the call
+    bool over = false;
+  };
+
   std::optional<grpc::Status> refuse(const grpc::CallbackServerContext& context) const {
     if (shared_->allowed(context)) return std::nullopt;
     return grpc::Status(grpc::StatusCode::UNAUTHENTICATED, "UNAUTHENTICATED: a key is missing or wrong");
@@ -210,7 +222,7 @@ class GrpcApi::Service final : public v1::Orchestrator::CallbackService {
     return reactor;
   }
   grpc::ServerUnaryReactor* post(grpc::ServerUnaryReactor* reactor, std::function<void(ClientDesk&)> task) {
-    const bool posted = shared_->post([shared = shared_, reactor, task = std::move(task)] {
+    const bool posted = shared_->posts.call([shared = shared_, reactor, task = std::move(task)] {
       if (shared->desk == nullptr) return reactor->Finish(shutting_down());
       task(*shared->desk);
     });
@@ -221,8 +233,8 @@ class GrpcApi::Service final : public v1::Orchestrator::CallbackService {
   std::shared_ptr<Shared> shared_;
 };
 
-GrpcApi::GrpcApi(ClientDesk& desk, const runtime::KeyRing& keys, Post post)
-    : shared_(std::make_shared<Shared>(desk, keys, std::move(post))), service_(std::make_unique<Service>(shared_)) {}
+GrpcApi::GrpcApi(ClientDesk& desk, const runtime::KeyRing& keys, Posts posts)
+    : shared_(std::make_shared<Shared>(desk, keys, std::move(posts))), service_(std::make_unique<Service>(shared_)) {}
 
 GrpcApi::~GrpcApi() = default;
 

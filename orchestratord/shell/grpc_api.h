@@ -1,5 +1,5 @@
 // Purpose: the gRPC service Orchestrator: the same jobs and events as the task routes. Threads: service methods run on
-// gRPC threads and only push to the loop through `post`; everything else loop only.
+// gRPC threads and only push to the loop through `Posts`; everything else loop only.
 #pragma once
 
 #include <functional>
@@ -17,7 +17,13 @@ namespace orch::gateway {
 class GrpcApi {
  public:
   using Post = std::function<bool(std::function<void()>)>;
-  GrpcApi(ClientDesk& desk, const runtime::KeyRing& keys, Post post);
+  // Ways to the loop; false: full.
+  struct Posts {
+    Post call;  // new calls, which may be refused
+    Post news;  // of streams that the loop has taken, two of each at most: a reader must not be left behind
+                // (OC-JOB-1017)
+  };
+  GrpcApi(ClientDesk& desk, const runtime::KeyRing& keys, Posts posts);
   ~GrpcApi();
   GrpcApi(const GrpcApi&) = delete;
   GrpcApi& operator=(const GrpcApi&) = delete;

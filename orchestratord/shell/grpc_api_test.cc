@@ -20,19 +20,30 @@ namespace {
 constexpr const char* kTask = "6a1d0c1e-52ba-4b7e-9b39-2f6f3f1c7f10";
 constexpr std::size_t kRoom = 2;
 
-// A mailbox of two calls whose consumer is the test's thread.
+// A mailbox of two calls, and of all news, whose consumer is the test's thread.
 class HandLoop {
  public:
   bool post(std::function<void()> task) {
     const std::lock_guard lock(mutex_);
-    if (tasks_.size() >= kRoom) return false;
-    tasks_.push_back(std::move(task));
+    if (calls_ >= kRoom) return false;
+    ++calls_;
+    tasks_.push_back({std::move(task), true});
+    changed_.notify_all();
+    return true;
+  }
+  bool news(std::function<void()> task) {
+    const std::lock_guard lock(mutex_);
+    tasks_.push_back({std::move(task), false});
     changed_.notify_all();
     return true;
   }
   bool wait_full() {
     std::unique_lock lock(mutex_);
-    return changed_.wait_for(lock, std::chrono::seconds(20), [this] { return tasks_.size() == kRoom; });
+    return changed_.wait_for(lock, std::chrono::seconds(20), [this] { return calls_ == kRoom; });
+  }
+  bool wait_news() {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, std::chrono::seconds(20), [this] { return tasks_.size() > calls_; });
   }
   // Until `done`; tasks may arrive meanwhile.
   void run_until(const std::atomic<bool>& done) {
@@ -42,7 +53,8 @@ class HandLoop {
         std::unique_lock lock(mutex_);
         changed_.wait_for(lock, std::chrono::milliseconds(20), [this] { return !tasks_.empty(); });
         if (tasks_.empty()) continue;
-        task = std::move(tasks_.front());
+        if (tasks_.front().is_call) --calls_;
+        task = std::move(tasks_.front().run);
         tasks_.pop_front();
       }
       task();
@@ -52,7 +64,12 @@ class HandLoop {
  private:
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<std::function<void()>> tasks_;
+  struct Task {
+    std::function<void()> run;
+    bool is_call = false;
+  };
+  std::deque<Task> tasks_;
+  std::size_t calls_ = 0;  // among them
 };
 
 class GrpcApiTest : public ::testing::Test {
@@ -92,10 +109,24 @@ class GrpcApiTest : public ::testing::Test {
   void turn(const Event& event) {
     if (const auto* asked = std::get_if<CancelJob>(&event)) desk_.execute(CancelReply{asked->request, false});
     if (const auto* head = std::get_if<RequestHead>(&event)) desk_.execute(HeadReply{head->request, head_answer_});
+    if (const auto* open = std::get_if<OpenStream>(&event)) opened(open->reader);
+    if (const auto* drained = std::get_if<ReaderDrained>(&event)) desk_.execute(StreamClosed{drained->reader});
+    if (std::holds_alternative<ReaderGone>(event)) gone_ = true;
     if (std::holds_alternative<RequestDropped>(event)) ++dropped_;
     if (std::holds_alternative<Submit>(event)) ++submitted_;
   }
 
+  // A reader that is behind, while as many calls wait as there is room for.
+  void opened(ReaderId reader) {
+    while (loop_.post([] {})) {
+    }
+    if (await_it_) desk_.execute(AwaitReader{reader});
+    opened_ = true;
+  }
+
+  bool await_it_ = true;
+  std::atomic<bool> opened_ = false;
+  std::atomic<bool> gone_ = false;
   std::optional<Failure> head_answer_;
   int dropped_ = 0;
   int submitted_ = 0;
@@ -103,7 +134,10 @@ class GrpcApiTest : public ::testing::Test {
   HandLoop loop_;
   ClientDesk desk_{[this](const Event& event) { turn(event); }};
   runtime::KeyRing keys_;
-  GrpcApi api_{desk_, keys_, [this](std::function<void()> task) { return loop_.post(std::move(task)); }};
+  GrpcApi api_{desk_,
+               keys_,
+               {.call = [this](std::function<void()> task) { return loop_.post(std::move(task)); },
+                .news = [this](std::function<void()> task) { return loop_.news(std::move(task)); }}};
   std::unique_ptr<runtime::GrpcServer> server_;
   std::unique_ptr<v1::Orchestrator::Stub> stub_;
 };
@@ -152,6 +186,32 @@ TEST_F(GrpcApiTest, OC_ADMIT_1002_rate_and_concurrency_come_before_what_a_messag
   loop.join();
   EXPECT_EQ(dropped_, 1) << "its reservation goes back";
   EXPECT_EQ(submitted_, 0);
+}
+
+// OC-JOB-1017: the next portion comes whatever calls wait.
+TEST_F(GrpcApiTest, OC_JOB_1017_a_reader_that_is_behind_goes_on_while_the_mailbox_is_full) {
+  std::atomic<bool> done = false;
+  std::thread loop([&] { loop_.run_until(done); });
+  const grpc::Status status = stream();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::OK) << status.error_message();
+  done = true;
+  loop.join();
+  EXPECT_EQ(desk_.readers(), 0u);
+}
+
+TEST_F(GrpcApiTest, OC_JOB_1001_a_client_that_leaves_is_noticed_while_the_mailbox_is_full) {
+  await_it_ = false;
+  grpc::ClientContext context;
+  v1::StreamRequest request;
+  request.set_task_id(kTask);
+  const auto reader = stub_->Stream(&context, request);
+  loop_.run_until(opened_);
+  EXPECT_EQ(desk_.readers(), 1u);
+  context.TryCancel();
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  EXPECT_TRUE(loop_.wait_news());
+  if (!::testing::Test::HasFailure()) loop_.run_until(gone_);
+  EXPECT_EQ(desk_.readers(), 0u);
 }
 
 // Calls that came too late for an answer end typed, so that the server's shutdown does not wait for them.
