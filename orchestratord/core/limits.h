@@ -175,6 +175,7 @@ struct Config {
   TenantsConfig tenants;
   BudgetConfig budgets;
   Duration result_ttl = Duration::seconds(600);
+  std::uint32_t managers = 1;  // that are to attach
   Limits limits;
   Mutation mutation = Mutation::none;
 };

@@ -407,7 +407,6 @@ class Orchestrator {
   SessionBook sessions_;
   std::map<ReplicaKey, Instant> unloaded_;              // while retired; when to ask their managers again
   std::set<ReplicaKey> loads_judged_;                   // replicas that this life has looked at
-  Instant loads_known_at_ = Instant::never();           // those of managers that come back are known then
   std::pair<std::uint64_t, std::uint64_t> loads_seen_;  // versions of fleet and life cycle
   Instant ask_again_at_ = Instant::never();
   DrainRates drains_;

@@ -73,18 +73,14 @@ void Orchestrator::load_and_unload() {
   note_loaded();
 }
 
-// Managers have the time of a recovery to come, with replicas that were drained.
+// A manager that is away may be back with drained replicas however late: until all that are configured are there it is
+// remembered that a model was unloaded.
 void Orchestrator::note_loaded() {
   std::vector<ModelKey> unloaded;
   for (const auto& [model, standing] : lifecycle_.all()) {
     if (standing.unloaded) unloaded.push_back(model);
   }
-  if (unloaded.empty()) return;
-  loads_known_at_ = std::min(loads_known_at_, now_ + config_.limits.recovery_wait);
-  if (now_ < loads_known_at_) {
-    ask_again_at_ = std::min(ask_again_at_, loads_known_at_);
-    return;
-  }
+  if (unloaded.empty() || fleet_.links().size() < config_.managers) return;
   bool settled = false;
   for (const ModelKey& model : unloaded) {
     const bool waits = std::any_of(unloaded_.begin(), unloaded_.end(), [&](const auto& entry) {

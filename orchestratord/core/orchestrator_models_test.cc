@@ -163,10 +163,11 @@ TEST(Models, OC_MODEL_1008_a_later_life_brings_back_what_was_unloaded) {
 
 TEST(Models, OC_MODEL_1008_a_manager_that_comes_back_later_brings_back_its_replicas_too) {
   Config config;
+  config.managers = 2;
   config.models[{"m", kOld}] = {ModelState::draft, 0, true};
   Bench bench{config};
   EXPECT_EQ(asked(bench.manager_up({ready_replica(), newer()})), "");
-  EXPECT_TRUE(all_of<ModelsSettled>(bench.advance(Duration::seconds(59))).empty());
+  EXPECT_TRUE(all_of<ModelsSettled>(bench.advance(Duration::seconds(3600))).empty()) << "however late";
   ReplicaView down = ready_replica("o1");
   down.state = ReplicaState::stopped;
   const Effects late = bench.step(ManagerUp{LinkId{7}, ManagerId{{0xB0, 2}}, 1, {down}});
@@ -174,6 +175,28 @@ TEST(Models, OC_MODEL_1008_a_manager_that_comes_back_later_brings_back_its_repli
   EXPECT_TRUE(all_of<ModelsSettled>(bench.advance(Duration::seconds(5))).empty());
   down.state = ReplicaState::starting;
   EXPECT_EQ(all_of<ModelsSettled>(bench.step(ReplicaChanged{LinkId{7}, down})).size(), 1u);
+}
+
+// The manager was away for so long that the gateway has forgotten it.
+TEST(Models, OC_MODEL_1008_a_forgotten_manager_brings_back_its_replicas_too) {
+  Config config;
+  config.managers = 2;
+  Bench bench{config};
+  const LinkId other{7};
+  ReplicaView far = ready_replica("o1");
+  bench.manager_up();
+  bench.step(ManagerUp{other, ManagerId{{0xB0, 2}}, 1, {far}});
+  ASSERT_FALSE(move_model(bench, kOld, ModelState::retired));
+  ReplicaView near = ready_replica();
+  near.state = far.state = ReplicaState::stopped;
+  bench.step(ReplicaChanged{kLink, near});
+  bench.step(ReplicaChanged{other, far});
+  bench.step(ManagerDown{other});
+  ASSERT_FALSE(move_model(bench, kOld, ModelState::draft));
+  bench.step(ReplicaChanged{kLink, ready_replica()});
+  bench.advance(config.limits.manager_forget + Duration::seconds(1));
+  ASSERT_EQ(bench.core.fleet().managers().size(), 1u);
+  EXPECT_EQ(asked(bench.step(ManagerUp{LinkId{8}, ManagerId{{0xB0, 2}}, 1, {far}})), "undrain o1 ");
 }
 
 TEST(Models, OC_MODEL_1003_a_full_canary_serves_and_one_that_cannot_fails_nobody) {

@@ -129,6 +129,7 @@ Config core_config(const gateway_config::Config& config, ModelStandings models, 
   out.result_ttl = Duration::milliseconds(config.result_ttl_ms);
   out.limits.finished_max = static_cast<std::uint32_t>(config.results.jobs_max);
   out.limits.finished_bytes_max = static_cast<std::uint64_t>(config.results.bytes_max);
+  out.managers = static_cast<std::uint32_t>(config.managers.size());
   out.journal.enabled = config.journal.enabled;
   out.journal.plain_openai = config.journal.plain_openai;
   out.journal.idempotency_ttl = Duration::milliseconds(config.journal.idempotency_ttl_ms);

@@ -183,6 +183,7 @@ void Scenario::build_gateway(std::uint64_t number) {
   setup.id = OrchId{{0x4F, number}};
   setup.config = draw_config();
   setup.managers = room_.managers;
+  setup.config.managers = static_cast<std::uint32_t>(room_.managers.size());
   setup.mutant = options_.mutant;
   setup.history = &history_;
   setup.gaps = &gaps_;
