@@ -57,7 +57,7 @@ struct HttpApi::Parts {
       : config(settings),
         keys(key_ring),
         core(orchestrator),
-        home(self, orchestrator.other_gateways()),
+        home(self, settings.http.public_url, orchestrator.other_gateways()),
         desk(client_desk),
         submissions(settings, orchestrator, home, client_desk),
         hooks(std::move(api_hooks)) {}

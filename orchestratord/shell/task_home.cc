@@ -61,6 +61,10 @@ std::optional<runtime::HttpResponse> TaskHome::elsewhere(const runtime::HttpRequ
     return refusal(Outcome::NOT_FOUND,
                    "the task is of gateway " + gateway->to_string() + ", whose address is not known here");
   }
+  if (*address == public_url_) {  // a client would be led in a circle
+    return refusal(Outcome::NOT_FOUND, "the task is of gateway " + gateway->to_string() + ", whose http.public_url, " +
+                                           *address + ", is this gateway's own and leads to neither of them");
+  }
   runtime::HttpResponse response = runtime::HttpResponse::empty(307);
   response.with("Location", *address + path + "?" + request.query);
   return response;

@@ -5,6 +5,7 @@
 
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "common/base/ids.h"
 #include "common/runtime/http_message.h"
@@ -14,7 +15,9 @@ namespace orch::gateway {
 
 class TaskHome {
  public:
-  TaskHome(OrchId self, const OtherGateways& others) : self_(self), others_(others) {}
+  // `public_url`: this gateway's own, empty when it does not say.
+  TaskHome(OrchId self, std::string public_url, const OtherGateways& others)
+      : self_(self), public_url_(std::move(public_url)), others_(others) {}
 
   // JSON object: the paths of the task's routes, with the gateway whose it is.
   std::string links(JobId task) const;
@@ -23,6 +26,7 @@ class TaskHome {
 
  private:
   OrchId self_;
+  std::string public_url_;
   const OtherGateways& others_;
 };
 

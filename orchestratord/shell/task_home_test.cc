@@ -26,7 +26,7 @@ struct Home {
   }
   std::string route(const char* name) const { return "/v1/tasks/" + kTask.to_string() + "/" + name; }
   OtherGateways others;
-  TaskHome home{kSelf, others};
+  TaskHome home{kSelf, "https://self:8443", others};
 };
 
 std::string location(const std::optional<runtime::HttpResponse>& response) {
@@ -71,6 +71,17 @@ TEST(TaskHome, OC_JOB_1016_an_unknown_gateway_and_no_id_are_told_apart) {
   const auto broken = with.ask(with.route("stream") + "?gateway=x");
   ASSERT_TRUE(broken);
   EXPECT_EQ(broken->status, 400);
+}
+
+// Both stand behind a load balancer and name that: a 307 would come back here, or to the other one, for ever.
+TEST(TaskHome, OC_JOB_1016_an_address_that_is_also_the_own_one_is_no_answer) {
+  Home with;
+  with.others.told(ManagerId{{4, 4}}, {{kOther, "https://self:8443"}});
+  const auto answer = with.ask(with.route("stream") + "?gateway=" + kOther.to_string());
+  ASSERT_TRUE(answer);
+  EXPECT_EQ(answer->status, 404);
+  EXPECT_NE(answer->body.find(kOther.to_string()), std::string::npos);
+  EXPECT_NE(answer->body.find("https://self:8443"), std::string::npos);
 }
 
 }  // namespace
