@@ -437,6 +437,12 @@ Result<std::unique_ptr<Daemon>, Daemon::StartFailure> Daemon::start(const Config
 
   const auto port = parts->admin.listen(*http_address);
   if (!port.ok()) return Err{StartFailure{port.error().exit_code(), "http.listen: " + port.error().message}};
+  // L8: before any gateway's hello, which is posted behind it: that would spawn workers where some live already.
+  parts->loop.post([first = parts.get()] {
+    first->adopt_workers();
+    first->handle(Tick{});
+    first->expect_hellos();
+  });
   auto server = runtime::GrpcServer::start(*grpc_address, {&parts->attach.grpc_service()});
   if (!server.ok()) return Err{StartFailure{server.error().exit_code(), "grpc.listen: " + server.error().message}};
   parts->grpc_server = std::move(server).value();
@@ -461,11 +467,6 @@ void Daemon::run() {
   runtime::log_info("started", {{"manager_id", parts.manager.settings().manager.to_string()},
                                 {"boot", parts.state_dir.boot()},
                                 {"replicas", parts.manager.settings().replicas.size()}});
-  parts.loop.post([&parts] {
-    parts.adopt_workers();
-    parts.handle(Tick{});
-    parts.expect_hellos();
-  });
   parts.loop.run();
   parts.attach.close();
   parts.admin.close();
