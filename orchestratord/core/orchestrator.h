@@ -173,6 +173,7 @@ class Orchestrator {
   // Of this tenant, or anybody's: it ended here and made room for others.
   bool was_dropped(JobId job, const std::optional<std::string>& tenant) const;
   Failure missing_task(const OpenStream& event) const;
+  std::string dropped_message() const;
 
   // preemption (orchestrator_preempt.cc)
   Job* next_of(const std::string& model, Priority priority);

@@ -24,6 +24,25 @@ TEST(Idempotency, J5_the_same_body_names_the_same_job_and_another_is_a_conflict)
   EXPECT_EQ(admissions(bench.commit()).at(0).job, job_id(4));
 }
 
+// Who asks for the answer itself, as a chat request does.
+TEST(Idempotency, OC_JOB_J7_a_repeat_is_told_that_the_result_was_dropped) {
+  Config config = journaled();
+  config.limits.finished_max = 1;
+  JournalBench bench{config};
+  bench.ready();
+  for (std::uint8_t n = 1; n <= 2; ++n) {
+    bench.submit(keyed(n, n, n));
+    bench.commit();
+    bench.now = bench.now + ms(1);
+    bench.finished(bench.dispatches.back(), 1);
+    bench.commit();
+  }
+  const auto again = [&] { return outcome_code(refusal(bench.submit(keyed(9, 1, 1), ReaderId{5}))); };
+  EXPECT_EQ(again(), "RESULT_DROPPED");
+  bench.advance(config.result_ttl);
+  EXPECT_EQ(again(), "NOT_FOUND") << "its time would have been over";
+}
+
 TEST(Idempotency, J5_a_repeat_during_the_commit_is_answered_with_the_first) {
   for (const bool committed : {true, false}) {
     JournalBench bench;

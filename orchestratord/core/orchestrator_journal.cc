@@ -79,8 +79,10 @@ void Orchestrator::answer_repeat(Job::Repeat repeat, const std::string& tenant, 
     failure.message = std::move(message);
     emit(AdmissionReply{repeat.request, std::move(failure)});
   };
-  if (repeat.reader && !streams_.exists(job))
+  if (repeat.reader && !streams_.exists(job)) {
+    if (was_dropped(job, tenant)) return refuse_it(Outcome::RESULT_DROPPED, dropped_message());  // OC-JOB-J7
     return refuse_it(Outcome::NOT_FOUND, "the result of this Idempotency-Key is no longer kept");
+  }
   if (repeat.reader && !streams_.closed(job) && streams_.readers(job) >= config_.streams.readers_per_job_max)
     return refuse_it(Outcome::CONFLICT, "the task has too many readers already");
   emit(AdmissionReply{repeat.request, Admitted{job,

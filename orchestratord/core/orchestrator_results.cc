@@ -27,11 +27,15 @@ Failure Orchestrator::missing_task(const OpenStream& event) const {
   failure.field = "task_id";
   if (was_dropped(event.job, event.tenant)) {
     failure.outcome = Outcome::RESULT_DROPPED;
-    failure.message = "the task has ended and its result was dropped: results.jobs_max = " +
-                      std::to_string(config_.limits.finished_max) +
-                      ", results.bytes_max = " + std::to_string(config_.limits.finished_bytes_max);
+    failure.message = dropped_message();
   }
   return failure;
+}
+
+std::string Orchestrator::dropped_message() const {
+  return "the task has ended and its result was dropped: results.jobs_max = " +
+         std::to_string(config_.limits.finished_max) +
+         ", results.bytes_max = " + std::to_string(config_.limits.finished_bytes_max);
 }
 
 }  // namespace orch::gateway
