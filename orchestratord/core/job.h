@@ -153,12 +153,13 @@ struct Job {
   std::uint32_t deaths = 0;                       // of them that died by themselves (M6)
   Instant lacks_memory_since = Instant::never();  // waiting: found slots, and no KV pages (OC-CORE-1017)
   std::optional<PrefixChain> prefix;              // of its prompt, once somebody asked
-  std::uint32_t anywhere = 0;     // the attempt of an earlier life of which nobody knows where it ran (M1); 0: none
-  bool taken_back = false;        // from an eviction that was not journaled: outside the queue's bounds
-  bool verdict_due = false;       // a suspect's stream broke, and whether its worker died is not known yet
-  bool computed = false;          // an attempt has begun to compute: the next one does it again (M7)
-  std::uint32_t preemptions = 0;  // dispatches taken from it
-  bool resumes = false;           // its last dispatch was taken from it, the next one is its resumption
+  std::uint32_t anywhere = 0;        // the attempt of an earlier life of which nobody knows where it ran (M1); 0: none
+  bool taken_back = false;           // from an eviction that was not journaled: outside the queue's bounds
+  bool verdict_due = false;          // a suspect's stream broke, and whether its worker died is not known yet
+  bool computed = false;             // an attempt has begun to compute: the next one does it again (M7)
+  std::uint64_t computed_again = 0;  // by the attempt under way, with what turns out to be cached
+  std::uint32_t preemptions = 0;     // dispatches taken from it
+  bool resumes = false;              // its last dispatch was taken from it, the next one is its resumption
   std::uint32_t prompt_tokens = 0;
   std::uint32_t cached_prompt_tokens = 0;
   std::uint32_t tokens_seen = 0;                 // ids accepted: before this attempt, then in it

@@ -119,6 +119,7 @@ void Orchestrator::conclude(Job& job, Conclusion conclusion) {
   ++load_version_;
   unqueue(job);
   stop_meter(job);
+  note_recomputed(job);
   if (job.in_flight()) {
     conclusion.held = now_ - job.dispatched_at;
     close_call(job.dispatch_id());

@@ -308,6 +308,7 @@ class Orchestrator {
   std::string check_suspects() const;
 
   void accept_tokens(Job& job, const DispatchTokens& event);
+  void note_recomputed(Job& job);
 
   bool show(Job& job, std::string text);
 

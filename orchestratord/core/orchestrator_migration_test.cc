@@ -173,9 +173,29 @@ TEST(Migration, M7_what_is_computed_again_is_told_without_what_was_cached) {
   fleet.failed(fleet.dispatches[0], Outcome::POOL_UNREADY);
   ASSERT_EQ(fleet.dispatches.size(), 2u);
   const Dispatch& second = fleet.dispatches[1];
-  const auto told = all_of<NotedRecomputed>(fleet.step(DispatchStarted{second.dispatch, second.fence, 7, 4}));
-  ASSERT_EQ(told.size(), 1u);
+  EXPECT_TRUE(all_of<NotedRecomputed>(fleet.step(DispatchStarted{second.dispatch, second.fence, 7, 4})).empty());
+  const auto told = all_of<NotedRecomputed>(fleet.failed(second, Outcome::POOL_UNREADY));
+  ASSERT_EQ(told.size(), 1u) << "when the attempt is over";
   EXPECT_EQ(told[0].tokens, 7u + 2u - 4u);
+}
+
+// OC-ENGINE-1026: pages that another job filled meanwhile.
+TEST(Migration, M7_what_was_found_while_the_prompt_was_fed_is_not_computed_again) {
+  Fleet2 fleet;
+  fleet.started(fleet.dispatches[0]);
+  fleet.failed(fleet.dispatches[0], Outcome::POOL_UNREADY);
+  ASSERT_EQ(fleet.dispatches.size(), 2u);
+  const Dispatch& second = fleet.dispatches[1];
+  fleet.step(DispatchStarted{second.dispatch, second.fence, 7, 4});
+  DispatchFinished end;
+  end.dispatch = second.dispatch;
+  end.fence = second.fence;
+  end.prompt_tokens = 7;
+  end.completion_tokens = 2;
+  end.cached_prompt_tokens = 6;
+  const auto told = all_of<NotedRecomputed>(fleet.step(end));
+  ASSERT_EQ(told.size(), 1u);
+  EXPECT_EQ(told[0].tokens, 7u + 2u - 6u);
 }
 
 TEST(Migration, M7_F2_tokens_are_charged_once_over_all_attempts) {

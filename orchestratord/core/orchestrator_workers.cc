@@ -206,11 +206,7 @@ void Orchestrator::on(const DispatchStarted& event) {
   if (job == nullptr || job->state != JobState::dispatching) return;
   job->move_to(JobState::running);
   job->progress_at = now_;
-  if (std::exchange(job->computed, true)) {
-    const std::uint64_t again = std::uint64_t{event.prompt_tokens} + job->resumed_from;
-    emit(NotedRecomputed{job->replica_id, job->pool_id, job->engine, job->engine_version,
-                         again - std::min<std::uint64_t>(again, event.cached_prompt_tokens)});
-  }
+  if (std::exchange(job->computed, true)) job->computed_again = std::uint64_t{event.prompt_tokens} + job->resumed_from;
   job->prompt_tokens = event.prompt_tokens;
   job->cached_prompt_tokens = event.cached_prompt_tokens;
   note_input(*job, event.prompt_tokens, event.cached_prompt_tokens);
@@ -221,6 +217,14 @@ void Orchestrator::on(const DispatchStarted& event) {
   const ReplicaView* replica = fleet_.find(call->second.replica);
   if (replica == nullptr) return;
   streams_.set_served_by(job->spec.id, served_by(*replica), *out_);
+}
+
+// M7. When the attempt ends: what of its prompt need not be computed is known only then (OC-ENGINE-1026).
+void Orchestrator::note_recomputed(Job& job) {
+  const std::uint64_t again = std::exchange(job.computed_again, 0);
+  if (again == 0) return;
+  emit(NotedRecomputed{job.replica_id, job.pool_id, job.engine, job.engine_version,
+                       again - std::min<std::uint64_t>(again, job.cached_prompt_tokens)});
 }
 
 void Orchestrator::on(const DispatchTokens& event) {
@@ -416,6 +420,7 @@ void Orchestrator::put_back(Job& job, Outcome outcome) {
 
 void Orchestrator::back_to_queue(Job& job) {
   stop_meter(job);
+  note_recomputed(job);
   job.held = job.held + (now_ - job.dispatched_at);  // OC-CORE-1022
   job.move_to(JobState::waiting);
   if (job.deaths > 0) suspects_.insert(job.spec.id);
