@@ -64,8 +64,8 @@ Result<LoadedBackend, ModelError> create_on_cpu(const GgufFile& file, const Back
   LoadedBackend loaded;
   ORCH_TRY(config, read_model_config(file));
   loaded.config = config;
-  ORCH_TRY(memory, estimate_memory(config, repacked_weight_bytes(file), options,
-                                   memory_budget(available_memory_bytes(), options)));
+  ORCH_TRY(memory,
+           estimate_memory(config, repacked_weight_bytes(file), options, memory_budget(host_memory(), options)));
   loaded.memory = memory;
   auto model = load_model(file, progress, options.threads != 0 ? options.threads : cpu::usable_cores());
   if (!model.ok()) return Err{model.error()};
@@ -106,7 +106,7 @@ Result<LoadedBackend, ModelError> create_on_vulkan(const GgufFile& file, const B
   ORCH_TRY(config, read_model_config(file));
   loaded.config = config;
   ORCH_TRY(memory, estimate_memory(config, vulkan_weight_bytes(file), options,
-                                   memory_budget(free_of_device(device, available_memory_bytes()), options),
+                                   memory_budget(memory_of_device(device, host_memory()), options),
                                    [&](std::uint32_t context) { return vulkan_scratch_bytes(file, config, context); }));
   loaded.memory = memory;
   auto model = load_model(file, progress, options.threads != 0 ? options.threads : cpu::usable_cores());
@@ -212,7 +212,7 @@ std::vector<DeviceLine> list_devices() {
   DeviceLine line;
   line.name = "cpu";
   line.description = std::to_string(cpu::usable_cores()) + " threads, kernels " + cpu::best_kernels().name;
-  line.memory_bytes = available_memory_bytes();
+  line.memory_bytes = host_memory().free_bytes;
   lines.push_back(std::move(line));
   return lines;
 }

@@ -34,8 +34,8 @@ Result<MutantBackend, ModelError> create_mutant_backend(const GgufFile& file, co
   MutantBackend out;
   ORCH_TRY(config, read_model_config(file));
   out.loaded.config = config;
-  ORCH_TRY(memory, estimate_memory(config, repacked_weight_bytes(file), options,
-                                   memory_budget(available_memory_bytes(), options)));
+  ORCH_TRY(memory,
+           estimate_memory(config, repacked_weight_bytes(file), options, memory_budget(host_memory(), options)));
   out.loaded.memory = memory;
   ORCH_TRY(model, load_model(file, {}));
   if (mutant->change_model != nullptr) mutant->change_model(model);

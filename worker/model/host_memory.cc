@@ -66,30 +66,39 @@ std::vector<std::string> cgroup_directories(const std::string& text, const Cgrou
   return {};
 }
 
-std::optional<std::uint64_t> cgroup_rest(const ReadText& read, const std::string& directory, const CgroupFiles& files) {
+std::optional<DeviceMemory> cgroup_memory(const ReadText& read, const std::string& directory,
+                                          const CgroupFiles& files) {
   const auto limit = number_of(read(directory + "/" + files.limit));
   const auto usage = number_of(read(directory + "/" + files.usage));
   if (!limit || !usage || *limit >= kNoLimit) return std::nullopt;
   const std::uint64_t inactive = line_number(read(directory + "/memory.stat"), files.inactive).value_or(0);
   const std::uint64_t held = *usage - std::min(*usage, inactive);
-  return *limit - std::min(*limit, held);
+  return DeviceMemory{.free_bytes = *limit - std::min(*limit, held), .total_bytes = *limit};
 }
 
-std::uint64_t free_host_memory(const ReadText& read) {
+DeviceMemory host_memory(const ReadText& read) {
   std::vector<std::uint64_t> rests;
-  if (const auto kib = line_number(read("/proc/meminfo"), "MemAvailable:")) rests.push_back(*kib * 1024);
+  std::vector<std::uint64_t> totals;
+  const std::optional<std::string> meminfo = read("/proc/meminfo");
+  if (const auto kib = line_number(meminfo, "MemAvailable:")) rests.push_back(*kib * 1024);
+  if (const auto kib = line_number(meminfo, "MemTotal:")) totals.push_back(*kib * 1024);
   const std::string groups = read("/proc/self/cgroup").value_or(std::string());
   for (const CgroupFiles& files : {kCgroup2, kCgroup1}) {
     for (const std::string& directory : cgroup_directories(groups, files)) {
-      if (const auto rest = cgroup_rest(read, directory, files)) rests.push_back(*rest);
+      const auto group = cgroup_memory(read, directory, files);
+      if (!group) continue;
+      rests.push_back(group->free_bytes);
+      totals.push_back(group->total_bytes);
     }
   }
-  if (rests.empty()) return 0;
-  return std::max<std::uint64_t>(1, *std::min_element(rests.begin(), rests.end()));
+  DeviceMemory memory;
+  if (!rests.empty()) memory.free_bytes = std::max<std::uint64_t>(1, *std::min_element(rests.begin(), rests.end()));
+  if (!totals.empty()) memory.total_bytes = *std::min_element(totals.begin(), totals.end());
+  return memory;
 }
 
-std::uint64_t available_memory_bytes() {
-  return free_host_memory([](const std::string& path) -> std::optional<std::string> {
+DeviceMemory host_memory() {
+  return host_memory([](const std::string& path) -> std::optional<std::string> {
     std::ifstream file(path);
     if (!file) return std::nullopt;
     return std::string(std::istreambuf_iterator<char>(file), {});

@@ -11,12 +11,13 @@ namespace {
 using Files = std::map<std::string, std::string>;
 using Directories = std::vector<std::string>;
 
-std::uint64_t free_of(const Files& files) {
-  return free_host_memory([&files](const std::string& path) {
+DeviceMemory memory_of(const Files& files) {
+  return host_memory([&files](const std::string& path) {
     const auto found = files.find(path);
     return found == files.end() ? std::nullopt : std::optional(found->second);
   });
 }
+std::uint64_t free_of(const Files& files) { return memory_of(files).free_bytes; }
 
 constexpr char kMeminfo[] =
     "MemTotal:       16384000 kB\nMemFree:         1000000 kB\nMemAvailable:    8000000 kB\nHugePages_Total:       0\n";
@@ -47,6 +48,16 @@ TEST(HostMemory, OC_DEVICE_1012_every_group_up_to_the_root_counts) {
   EXPECT_EQ(free_of(both), 1500u) << "the smaller rest, wherever it is";
   both["/sys/fs/cgroup/a/memory.max"] = "max\n";
   EXPECT_EQ(free_of(both), 4000u);
+}
+
+TEST(HostMemory, OC_DEVICE_1010_the_total_is_the_hosts_or_the_smallest_limit) {
+  EXPECT_EQ(memory_of({{"/proc/meminfo", kMeminfo}}).total_bytes, 16'384'000ULL * 1024);
+  EXPECT_EQ(memory_of({}).total_bytes, 0u);
+  Files both = limited(5000, 1000);
+  EXPECT_EQ(memory_of(both).total_bytes, 5000u);
+  both["/sys/fs/cgroup/a/memory.max"] = "3000\n";
+  both["/sys/fs/cgroup/a/memory.current"] = "100\n";
+  EXPECT_EQ(memory_of(both).total_bytes, 3000u) << "whatever is held of it";
 }
 
 TEST(HostMemory, OC_DEVICE_1012_pages_of_files_that_nobody_uses_are_free) {

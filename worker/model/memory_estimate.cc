@@ -17,6 +17,8 @@ constexpr std::uint32_t kSlotsMax = 1024;
 constexpr std::uint64_t kThreadsCounted = 16;
 constexpr std::uint64_t kHeadroomDivisor = 10;  // OC-DEVICE-1010 says what the tenth is for
 
+std::uint64_t less_headroom(std::uint64_t bytes) { return bytes - bytes / kHeadroomDivisor; }
+
 std::string mebibytes(std::uint64_t bytes) { return std::to_string((bytes + 1'048'575) / 1'048'576) + " MiB"; }
 
 // Activation buffers of one step, the RoPE table, and each thread's partial sums and attention workspace.
@@ -53,11 +55,14 @@ MemoryEstimate at_context(const ModelConfig& config, std::uint64_t weight_bytes,
 
 }  // namespace
 
-// OC-DEVICE-1010.
-MemoryBudget memory_budget(std::uint64_t free_bytes, const BackendOptions& options) {
-  const std::uint64_t usable = free_bytes - free_bytes / kHeadroomDivisor;
+// OC-DEVICE-1010. What is free lacks what other sharers hold already: dividing it would divide twice.
+MemoryBudget memory_budget(const DeviceMemory& memory, const BackendOptions& options) {
+  const std::uint64_t usable = less_headroom(memory.free_bytes);
   const std::uint64_t asked = options.memory_max_bytes;
-  if (asked == 0) return {.bytes = usable, .share_bytes = usable / options.memory_sharers};
+  if (asked == 0) {
+    const std::uint64_t divided = memory.total_bytes != 0 ? less_headroom(memory.total_bytes) : usable;
+    return {.bytes = usable, .share_bytes = std::min(usable, divided / options.memory_sharers)};
+  }
   const std::uint64_t bytes = usable != 0 && usable < asked ? usable : asked;
   return {.bytes = bytes, .share_bytes = bytes};
 }

@@ -7,6 +7,7 @@
 
 #include "common/base/result.h"
 #include "worker/model/backend_options.h"
+#include "worker/model/device_memory.h"
 #include "worker/model/model_config.h"
 #include "worker/model/model_error.h"
 
@@ -33,7 +34,7 @@ struct MemoryBudget {
   std::uint64_t bytes = 0;        // refused above; 0: not known
   std::uint64_t share_bytes = 0;  // what the model's own context is shrunk to; 0: bytes
 };
-MemoryBudget memory_budget(std::uint64_t free_bytes, const BackendOptions& options);
+MemoryBudget memory_budget(const DeviceMemory& memory, const BackendOptions& options);
 
 std::uint64_t kv_page_bytes(const ModelConfig& config);  // K and V of 32 tokens, all layers
 

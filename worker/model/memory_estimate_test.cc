@@ -86,24 +86,36 @@ TEST(MemoryEstimate, OC_ENGINE_1006_refuses_contexts_above_the_models_and_zero_s
   EXPECT_EQ(estimate_memory(config(), 0, options, {}).error().field, "slots");
 }
 
+constexpr DeviceMemory kEmpty{.free_bytes = 1000 * kMiB, .total_bytes = 1000 * kMiB};
+
 TEST(MemoryBudget, OC_DEVICE_1010_leaves_a_tenth_and_divides_the_rest_by_the_sharers) {
   BackendOptions options;
-  EXPECT_EQ(memory_budget(1000 * kMiB, options).bytes, 900 * kMiB);
-  EXPECT_EQ(memory_budget(1000 * kMiB, options).share_bytes, 900 * kMiB);
+  EXPECT_EQ(memory_budget(kEmpty, options).bytes, 900 * kMiB);
+  EXPECT_EQ(memory_budget(kEmpty, options).share_bytes, 900 * kMiB);
   options.memory_sharers = 3;
-  EXPECT_EQ(memory_budget(1000 * kMiB, options).bytes, 900 * kMiB);
-  EXPECT_EQ(memory_budget(1000 * kMiB, options).share_bytes, 300 * kMiB);
-  EXPECT_EQ(memory_budget(0, options).bytes, 0u) << "not known";
+  EXPECT_EQ(memory_budget(kEmpty, options).bytes, 900 * kMiB);
+  EXPECT_EQ(memory_budget(kEmpty, options).share_bytes, 300 * kMiB);
+  EXPECT_EQ(memory_budget({}, options).bytes, 0u) << "not known";
+}
+
+// A replica that is started again finds less free, as others hold their shares of it already.
+TEST(MemoryBudget, OC_DEVICE_1010_a_share_is_not_divided_again_by_what_others_hold) {
+  BackendOptions options;
+  options.memory_sharers = 2;
+  EXPECT_EQ(memory_budget({550 * kMiB, 1000 * kMiB}, options).share_bytes, 450 * kMiB) << "as at the first start";
+  EXPECT_EQ(memory_budget({700 * kMiB, 1000 * kMiB}, options).share_bytes, 450 * kMiB) << "the other one loads";
+  EXPECT_EQ(memory_budget({300 * kMiB, 1000 * kMiB}, options).share_bytes, 270 * kMiB) << "no more than there is";
+  EXPECT_EQ(memory_budget({600 * kMiB, 0}, options).share_bytes, 270 * kMiB) << "the total is not known";
 }
 
 TEST(MemoryBudget, OC_DEVICE_1010_a_limit_is_not_divided_and_no_more_than_there_is) {
   BackendOptions options;
   options.memory_sharers = 3;
   options.memory_max_bytes = 700 * kMiB;
-  EXPECT_EQ(memory_budget(1000 * kMiB, options).bytes, 700 * kMiB);
-  EXPECT_EQ(memory_budget(1000 * kMiB, options).share_bytes, 700 * kMiB);
-  EXPECT_EQ(memory_budget(0, options).bytes, 700 * kMiB);
-  EXPECT_EQ(memory_budget(600 * kMiB, options).bytes, 540 * kMiB);
+  EXPECT_EQ(memory_budget(kEmpty, options).bytes, 700 * kMiB);
+  EXPECT_EQ(memory_budget(kEmpty, options).share_bytes, 700 * kMiB);
+  EXPECT_EQ(memory_budget({}, options).bytes, 700 * kMiB);
+  EXPECT_EQ(memory_budget({600 * kMiB, 1000 * kMiB}, options).bytes, 540 * kMiB);
 }
 
 // Two replicas that load at once must not both take all of the host, however often they are started.
@@ -112,7 +124,7 @@ TEST(MemoryBudget, OC_DEVICE_1010_the_contexts_of_all_sharers_fit_together) {
     BackendOptions options;
     options.memory_sharers = sharers;
     const std::uint64_t free = 1600 * kMiB;
-    const auto estimate = estimate_memory(config(), 100 * kMiB, options, memory_budget(free, options));
+    const auto estimate = estimate_memory(config(), 100 * kMiB, options, memory_budget({free, free}, options));
     ASSERT_TRUE(estimate.ok());
     EXPECT_TRUE(estimate->shrunk() || sharers == 1);
     EXPECT_LE(sharers * estimate->total_bytes(), free - free / 10);
@@ -122,7 +134,7 @@ TEST(MemoryBudget, OC_DEVICE_1010_the_contexts_of_all_sharers_fit_together) {
 TEST(MemoryBudget, OC_DEVICE_1010_a_share_shrinks_and_the_budget_refuses) {
   BackendOptions options;
   options.memory_sharers = 8;
-  const MemoryBudget budget = memory_budget(1000 * kMiB, options);
+  const MemoryBudget budget = memory_budget(kEmpty, options);
   const auto small = estimate_memory(config(), 300 * kMiB, options, budget);
   ASSERT_TRUE(small.ok()) << "the weights alone are more than the share, and there is room for them";
   EXPECT_EQ(small->context, 512u);

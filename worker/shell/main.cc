@@ -66,7 +66,7 @@ std::optional<int> parse_flags(int argc, char** argv, Flags& flags) {
   app.add_option("--speculation", flags.speculation, "drafts from the text itself: on | off")
       ->check(CLI::IsMember({"on", "off"}));
   app.add_option("--memory-max-bytes", flags.native.backend.memory_max_bytes,
-                 "0: nine tenths of what the device has free, divided by --memory-sharers");
+                 "0: nine tenths of what the device has free, shared with --memory-sharers");
   app.add_option("--memory-sharers", flags.native.backend.memory_sharers, "replicas that may take from that memory")
       ->check(CLI::Range(1, 4096));
   app.add_option("--lifeline-fd", flags.lifeline_fd, "read end of the manager's pipe");
@@ -117,7 +117,7 @@ int print_estimate(const GgufFile& file, const BackendOptions& options) {
   const auto config = read_model_config(file);
   if (!config.ok()) return fail(config.error());
   const auto estimate = estimate_memory(config.value(), repacked_weight_bytes(file), options,
-                                        memory_budget(available_memory_bytes(), options));
+                                        memory_budget(host_memory(), options));
   if (!estimate.ok()) return fail(estimate.error());
   std::printf("%s\n", describe(estimate.value()).c_str());
   return 0;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/base/result.h"
+#include "worker/model/device_memory.h"
 #include "worker/vulkan/vulkan_error.h"
 
 namespace orch::worker {
@@ -40,8 +41,8 @@ struct VulkanSelection {
 
 // OC-DEVICE-1013. What a heap's budget leaves beside what this process holds of it. Budget 0: the driver tells none.
 std::uint64_t free_of_heap(std::uint64_t size, std::uint64_t budget, std::uint64_t usage);
-// OC-DEVICE-1010: the heap of an integrated or software device is the host's memory, whoever has it by now. 0: unknown.
-std::uint64_t free_of_device(const VulkanDeviceEntry& device, std::uint64_t host_free);
+// OC-DEVICE-1010: the heap of an integrated or software device is the host's memory, whoever has it by now.
+DeviceMemory memory_of_device(const VulkanDeviceEntry& device, const DeviceMemory& host);
 
 // OC-DEVICE-1011: discrete before integrated before others before software, then by index, which no two have in common.
 bool goes_before(const VulkanDeviceEntry& one, const VulkanDeviceEntry& other);

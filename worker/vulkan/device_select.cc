@@ -32,6 +32,12 @@ int rank(const VulkanDeviceEntry& device) {
   return device.type == "discrete-gpu" ? 0 : device.type == "integrated-gpu" ? 1 : 2;
 }
 
+// 0: not known.
+std::uint64_t smaller_known(std::uint64_t one, std::uint64_t other) {
+  if (one == 0 || other == 0) return std::max(one, other);
+  return std::min(one, other);
+}
+
 }  // namespace
 
 std::uint64_t free_of_heap(std::uint64_t size, std::uint64_t budget, std::uint64_t usage) {
@@ -40,10 +46,11 @@ std::uint64_t free_of_heap(std::uint64_t size, std::uint64_t budget, std::uint64
   return std::max<std::uint64_t>(1, allowed - std::min(allowed, usage));  // 0 would say that nothing is known
 }
 
-std::uint64_t free_of_device(const VulkanDeviceEntry& device, std::uint64_t host_free) {
+DeviceMemory memory_of_device(const VulkanDeviceEntry& device, const DeviceMemory& host) {
   const bool of_host = device.software || device.type == "integrated-gpu";
-  if (!of_host || host_free == 0) return device.free_bytes;
-  return device.free_bytes == 0 ? host_free : std::min(host_free, device.free_bytes);
+  if (!of_host) return {.free_bytes = device.free_bytes, .total_bytes = device.memory_bytes};
+  return {.free_bytes = smaller_known(device.free_bytes, host.free_bytes),
+          .total_bytes = smaller_known(device.memory_bytes, host.total_bytes)};
 }
 
 bool goes_before(const VulkanDeviceEntry& one, const VulkanDeviceEntry& other) {

@@ -92,15 +92,27 @@ TEST(VulkanMemory, OC_DEVICE_1013_what_the_driver_leaves_is_free_and_without_its
 TEST(VulkanMemory, OC_DEVICE_1010_a_device_in_the_hosts_memory_has_no_more_than_the_host) {
   VulkanDeviceEntry device = entry_of(0, "discrete-gpu");
   device.free_bytes = 700;
-  EXPECT_EQ(free_of_device(device, 300), 700U);
+  device.memory_bytes = 1000;
+  const auto free_of = [&device](std::uint64_t host_free) {
+    return memory_of_device(device, {.free_bytes = host_free}).free_bytes;
+  };
+  const auto total_of = [&device](std::uint64_t host_total) {
+    return memory_of_device(device, {.total_bytes = host_total}).total_bytes;
+  };
+  EXPECT_EQ(free_of(300), 700U);
+  EXPECT_EQ(total_of(800), 1000U);
   for (const char* type : {"integrated-gpu", "cpu"}) {
     device = entry_of(0, type);
     device.free_bytes = 700;
-    EXPECT_EQ(free_of_device(device, 300), 300U) << type;
-    EXPECT_EQ(free_of_device(device, 900), 700U) << type;
-    EXPECT_EQ(free_of_device(device, 0), 700U) << type << ": nothing is known of the host";
+    device.memory_bytes = 1000;
+    EXPECT_EQ(total_of(800), 800U) << type;
+    EXPECT_EQ(total_of(2000), 1000U) << type << ": the heap is a part of the host's memory";
+    EXPECT_EQ(total_of(0), 1000U) << type;
+    EXPECT_EQ(free_of(300), 300U) << type;
+    EXPECT_EQ(free_of(900), 700U) << type;
+    EXPECT_EQ(free_of(0), 700U) << type << ": nothing is known of the host";
     device.free_bytes = 0;
-    EXPECT_EQ(free_of_device(device, 300), 300U) << type;
+    EXPECT_EQ(free_of(300), 300U) << type;
   }
 }
 
