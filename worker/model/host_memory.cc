@@ -71,8 +71,10 @@ std::optional<DeviceMemory> cgroup_memory(const ReadText& read, const std::strin
   const auto limit = number_of(read(directory + "/" + files.limit));
   const auto usage = number_of(read(directory + "/" + files.usage));
   if (!limit || !usage || *limit >= kNoLimit) return std::nullopt;
-  const std::uint64_t inactive = line_number(read(directory + "/memory.stat"), files.inactive).value_or(0);
-  const std::uint64_t held = *usage - std::min(*usage, inactive);
+  const std::optional<std::string> pages = read(directory + "/memory.stat");
+  const std::uint64_t of_files =
+      line_number(pages, files.inactive).value_or(0) + line_number(pages, files.active).value_or(0);
+  const std::uint64_t held = *usage - std::min(*usage, of_files);
   return DeviceMemory{.free_bytes = *limit - std::min(*limit, held), .total_bytes = *limit};
 }
 

@@ -27,7 +27,10 @@ struct CgroupFiles {
   const char* mount;
   const char* limit;
   const char* usage;
-  const char* inactive;  // line of memory.stat: pages of files that the kernel takes back before it ends anybody
+  // Lines of memory.stat: pages of files that the kernel takes back before it ends anybody. Those that were read twice
+  // lately are active; the load hashes its whole file just before the estimate.
+  const char* inactive;
+  const char* active;
 };
 
 // The directories to look at, the process's own first, from the text of /proc/self/cgroup.
@@ -35,8 +38,13 @@ std::vector<std::string> cgroup_directories(const std::string& text, const Cgrou
 // Its limit, and what it leaves of it. nullopt: this group has no limit, or its files say nothing.
 std::optional<DeviceMemory> cgroup_memory(const ReadText& read, const std::string& directory, const CgroupFiles& files);
 
-inline constexpr CgroupFiles kCgroup2{2, "/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"};
-inline constexpr CgroupFiles kCgroup1{1, "/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes",
-                                      "total_inactive_file"};
+inline constexpr CgroupFiles kCgroup2{
+    2, "/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file", "active_file"};
+inline constexpr CgroupFiles kCgroup1{1,
+                                      "/sys/fs/cgroup/memory",
+                                      "memory.limit_in_bytes",
+                                      "memory.usage_in_bytes",
+                                      "total_inactive_file",
+                                      "total_active_file"};
 
 }  // namespace orch::worker

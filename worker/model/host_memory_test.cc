@@ -60,10 +60,12 @@ TEST(HostMemory, OC_DEVICE_1010_the_total_is_the_hosts_or_the_smallest_limit) {
   EXPECT_EQ(memory_of(both).total_bytes, 3000u) << "whatever is held of it";
 }
 
-TEST(HostMemory, OC_DEVICE_1012_pages_of_files_that_nobody_uses_are_free) {
+TEST(HostMemory, OC_DEVICE_1012_pages_of_files_are_free) {
   Files files = limited(5000, 4000);
-  files["/sys/fs/cgroup/a/b/memory.stat"] = "anon 1\nactive_file 9\ninactive_file 2500\ninactive_file_x 1\n";
+  files["/sys/fs/cgroup/a/b/memory.stat"] = "anon 1\nactive_file 700\ninactive_file 1800\ninactive_file_x 1\n";
   EXPECT_EQ(free_of(files), 3500u);
+  files["/sys/fs/cgroup/a/b/memory.stat"] = "active_file 2500\n";
+  EXPECT_EQ(free_of(files), 3500u) << "all of it was read a moment ago";
   files["/sys/fs/cgroup/a/b/memory.stat"] = "inactive_file 9999\n";
   EXPECT_EQ(free_of(files), 5000u) << "read at another moment than the use";
 }
@@ -79,7 +81,8 @@ TEST(HostMemory, OC_DEVICE_1012_version_1_has_files_and_lines_of_its_own) {
               {"/proc/self/cgroup", "12:cpuset:/x\n5:hugetlb,memory:/docker/f00\n1:name=systemd:/y\n0::/z\n"},
               {"/sys/fs/cgroup/memory/docker/f00/memory.limit_in_bytes", "9000\n"},
               {"/sys/fs/cgroup/memory/docker/f00/memory.usage_in_bytes", "6000\n"},
-              {"/sys/fs/cgroup/memory/docker/f00/memory.stat", "inactive_file 1\ntotal_inactive_file 500\n"}};
+              {"/sys/fs/cgroup/memory/docker/f00/memory.stat",
+               "inactive_file 1\nactive_file 1\ntotal_inactive_file 300\ntotal_active_file 200\n"}};
   EXPECT_EQ(free_of(files), 3500u);
   files["/sys/fs/cgroup/memory/docker/f00/memory.limit_in_bytes"] = "9223372036854771712\n";
   EXPECT_EQ(free_of(files), kAvailable) << "no limit";
