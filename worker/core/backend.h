@@ -62,7 +62,6 @@ struct BackendInfo {
   std::uint64_t weight_bytes = 0;
   std::uint64_t kv_bytes = 0;
   std::uint64_t scratch_bytes = 0;
-  std::uint64_t kv_saturated_total = 0;  // K and V values that were beyond f16 and stored as +-65504
 };
 
 // Not thread-safe: one engine thread calls it.
@@ -70,6 +69,8 @@ class Backend {
  public:
   virtual ~Backend() = default;
   virtual BackendInfo info() const = 0;
+  // K and V values that were beyond f16 and stored as +-65504. Asked after every step, so that it costs nothing.
+  virtual std::uint64_t kv_saturated_total() const = 0;
   virtual std::uint32_t rows_max() const = 0;  // of one step
 
   // Writes K and V of every row into its page, then the output. Sizes are checked by ORCH_CHECK: the caller owns them.

@@ -49,12 +49,13 @@ class RememberingBackend final : public Backend {
         script_(std::move(script)) {}
 
   BackendInfo info() const override {
+    ++info_calls;
     BackendInfo out;
     out.name = "remembering";
     out.pages_total = pages_;
-    out.kv_saturated_total = kv_saturated;
     return out;
   }
+  std::uint64_t kv_saturated_total() const override { return kv_saturated; }
   std::uint32_t rows_max() const override { return rows_max_; }
 
   Status<BackendFault> step(const StepInput& input, const StepOutput& out) override {
@@ -85,7 +86,8 @@ class RememberingBackend final : public Backend {
   }
 
   std::vector<std::uint32_t> rows_of_steps;
-  std::uint64_t kv_saturated = 0;  // what info() says; set it in before_step
+  std::uint64_t kv_saturated = 0;  // set it in before_step
+  mutable std::uint32_t info_calls = 0;
   std::function<void()> before_step;
   std::int64_t fault_after_steps = std::numeric_limits<std::int64_t>::max();
   BackendFaultKind fault = BackendFaultKind::device_lost;

@@ -80,16 +80,17 @@ class CpuBackend final : public Backend {
     BackendInfo info;
     info.name = kernels_.name;
     info.accelerator = "cpu";
-    info.device_name = cpu_name();
+    info.device_name = cpu_name_;
     info.numeric_class = "X";
     info.pages_total = kv_.pages();
     info.weight_bytes = model_.weights.byte_size();
     info.kv_bytes = kv_.byte_size();
     const std::size_t rope_values = rope_.cosine.size() + local_rope_.cosine.size();
     info.scratch_bytes = scratch_.byte_size() + rope_values * 2 * sizeof(float);
-    info.kv_saturated_total = kv_saturated_.load(std::memory_order_relaxed);
     return info;
   }
+
+  std::uint64_t kv_saturated_total() const override { return kv_saturated_.load(std::memory_order_relaxed); }
 
   std::uint32_t rows_max() const override { return kStepRowsMax; }
 
@@ -147,6 +148,7 @@ class CpuBackend final : public Backend {
   RopeTable local_rope_;
   StepScratch scratch_;
   const std::vector<Phase> phases_;  // of model_.plan
+  const std::string cpu_name_ = cpu_name();
   ThreadPool pool_;
   std::atomic<std::uint64_t> kv_saturated_{0};
 

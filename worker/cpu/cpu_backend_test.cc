@@ -293,9 +293,9 @@ TEST(CpuBackend, OC_NUM_1305_saturated_keys_and_values_are_counted) {
     }
   }
   const std::unique_ptr<Backend> backend = backend_of(std::move(model), best_kernels());
-  EXPECT_EQ(backend->info().kv_saturated_total, 0u);
+  EXPECT_EQ(backend->kv_saturated_total(), 0u);
   static_cast<void>(run_tokens(*backend, tiny_tokens({}, 8, 5), 8, 203));
-  EXPECT_GT(backend->info().kv_saturated_total, 0u);
+  EXPECT_GT(backend->kv_saturated_total(), 0u);
 }
 
 TEST(CpuBackend, OC_ENGINE_1006_the_estimate_covers_what_is_allocated) {

@@ -200,7 +200,7 @@ void NativeEngine::run_step() {
   }
   batch_->complete(logits_, hidden_, ended, events_);
   ++tally_.steps_done;
-  tally_.kv_saturated_total = model_.backend->info().kv_saturated_total;
+  tally_.kv_saturated_total = model_.backend->kv_saturated_total();
   tally_.step_longest_ms = std::max(tally_.step_longest_ms, static_cast<std::uint64_t>((ended - begun).ms_ceil()));
   conclude();
 }

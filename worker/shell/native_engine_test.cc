@@ -236,6 +236,16 @@ TEST(NativeEngine, OC_NUM_1305_values_that_saturate_are_counted_with_the_step_th
   EXPECT_EQ(counters.kv_saturated_total, 3u * 3) << "the self-test's step is one too";
 }
 
+// A backend finds out about its device there; a worker of the CPU read the host's /proc/cpuinfo at each token.
+TEST(NativeEngine, OC_NUM_1305_no_step_asks_what_its_device_is) {
+  World world;
+  world.wait_ready();
+  const std::uint32_t at_load = world.backend->info_calls;
+  world.submit(1, "hello", 5)->wait_end();
+  EXPECT_EQ(world.engine->counters().steps_done, 5u);
+  EXPECT_EQ(world.backend->info_calls, at_load);
+}
+
 TEST(NativeEngine, messages_go_through_the_template_and_user_text_spells_no_control_token) {
   World world({.chat_template = "{% for m in messages %}{{ m.content + '<|im_end|>' }}{% endfor %}"});
   world.wait_ready();

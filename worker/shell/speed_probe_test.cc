@@ -9,6 +9,7 @@ namespace {
 class TimedBackend final : public Backend {
  public:
   BackendInfo info() const override { return {}; }
+  std::uint64_t kv_saturated_total() const override { return 0; }
   std::uint32_t rows_max() const override { return 256; }
   Status<BackendFault> step(const StepInput& input, const StepOutput& out) override {
     ++steps;

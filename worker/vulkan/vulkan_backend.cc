@@ -40,6 +40,7 @@ class VulkanBackend final : public Backend {
   Status<VulkanError> open(const VulkanBackendOptions& options);
 
   BackendInfo info() const override;
+  std::uint64_t kv_saturated_total() const override { return kv_saturated_.load(std::memory_order_relaxed); }
   std::uint32_t rows_max() const override { return kStepRowsMax; }
   Status<BackendFault> step(const StepInput& input, const StepOutput& out) override;
   Status<BackendFault> copy_page(PageId source, PageId target) override;
@@ -69,7 +70,7 @@ class VulkanBackend final : public Backend {
   std::unique_ptr<CommandRecorder> copier_;
   std::vector<float> output_norm_;  // for the rows whose hidden state is wanted: the host norms them
   std::uint32_t context_ = 0;
-  std::atomic<std::uint64_t> kv_saturated_{0};  // info() may be called from another thread
+  std::atomic<std::uint64_t> kv_saturated_{0};  // may be asked for from another thread
   std::optional<BackendFault> fault_;           // why the device is of no more use; none: it works
 };
 
@@ -144,7 +145,6 @@ BackendInfo VulkanBackend::info() const {
   info.weight_bytes = weights_->bytes();
   info.kv_bytes = buffers_->kv_bytes();
   info.scratch_bytes = buffers_->scratch_bytes();
-  info.kv_saturated_total = kv_saturated_.load(std::memory_order_relaxed);
   return info;
 }
 

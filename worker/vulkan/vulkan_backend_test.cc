@@ -188,13 +188,13 @@ TEST_F(VulkanBackendTest, OC_NUM_1305_saturated_keys_and_values_are_counted_as_o
         vulkan_backend(loud_model(), shape.context, {.own_inputs = OwnInputLimits{.rows = rows, .splits = 4}});
     ASSERT_NE(device, nullptr);
     const auto reference = scalar_backend(loud_model(), shape.context);
-    EXPECT_EQ(device->info().kv_saturated_total, 0U);
+    EXPECT_EQ(device->kv_saturated_total(), 0U);
     const auto ids = testing::tiny_tokens(shape, 12, 5);
     const auto got = testing::run_tokens(*device, ids, 8, shape.vocabulary);
     const auto want = testing::run_tokens(*reference, ids, 8, shape.vocabulary);
     EXPECT_EQ(difference(want, got), std::string::npos);
-    EXPECT_GT(device->info().kv_saturated_total, 0U);
-    EXPECT_EQ(device->info().kv_saturated_total, reference->info().kv_saturated_total);
+    EXPECT_GT(device->kv_saturated_total(), 0U);
+    EXPECT_EQ(device->kv_saturated_total(), reference->kv_saturated_total());
   }
 }
 
