@@ -48,8 +48,12 @@ std::uint64_t process_start_time(std::int64_t pid) {
 
 std::string command_digest(const std::vector<std::string>& arguments) {
   std::uint64_t hash = 0xcbf29ce484222325ull;
-  for (const std::string& argument : arguments) {
-    for (const char each : argument + '\n') hash = (hash ^ static_cast<unsigned char>(each)) * 0x100000001b3ull;
+  for (std::size_t i = 0; i < arguments.size(); ++i) {
+    if (arguments[i] == kMemorySharersFlag) {
+      ++i;
+      continue;
+    }
+    for (const char each : arguments[i] + '\n') hash = (hash ^ static_cast<unsigned char>(each)) * 0x100000001b3ull;
   }
   return std::to_string(hash);
 }

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/base/ids.h"
@@ -41,6 +42,8 @@ class KnownWorkers {
 
 // 0: no such process.
 std::uint64_t process_start_time(std::int64_t pid);
+// OC-POOL-3065: without the number of sharers. Other pools make it, and a worker that is found has loaded.
+inline constexpr std::string_view kMemorySharersFlag = "--memory-sharers";
 std::string command_digest(const std::vector<std::string>& arguments);
 // A pidfd of exactly that process, or -1 when it is gone.
 int open_process(const KnownWorker& worker);

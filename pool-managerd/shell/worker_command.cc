@@ -9,6 +9,7 @@
 
 #include "common/base/check.h"
 #include "pool-managerd/core/memory_sharers.h"
+#include "pool-managerd/shell/known_workers.h"
 
 namespace orch::pool {
 namespace {
@@ -110,7 +111,7 @@ std::vector<std::string> WorkerCommands::arguments(const SpawnWorker& what) cons
     if (of->memory_max_bytes != 0) {
       add("--memory-max-bytes", std::to_string(of->memory_max_bytes));
     } else {
-      add("--memory-sharers", std::to_string(what.memory_sharers));
+      add(kMemorySharersFlag, std::to_string(what.memory_sharers));
     }
     add("--log-level", std::string(to_string(config_.log.level)));
   } else {
