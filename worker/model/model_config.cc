@@ -46,6 +46,11 @@ Status<ModelError> refuse_unbuilt(const GgufFile& file, const std::string& arch)
     return Err{ModelError{ModelErrorKind::unsupported, arch + ".attention.causal",
                           "false: attention to later tokens is not built"}};
   }
+  ORCH_TRY(rope_attention, file.float_value(arch + ".rope.scaling.attn_factor"));
+  if (rope_attention.value_or(1.0) != 1.0) {
+    return Err{ModelError{ModelErrorKind::unsupported, arch + ".rope.scaling.attn_factor",
+                          std::to_string(*rope_attention) + "; built is 1"}};
+  }
   for (const char* key : {".attn_logit_softcapping", ".final_logit_softcapping"}) {
     ORCH_TRY(cap, file.float_value(arch + key));
     if (cap.value_or(0.0) != 0.0) {

@@ -73,5 +73,15 @@ TEST(Model, OC_ENGINE_1013_a_factor_of_positions_without_its_kind_is_linear) {
   EXPECT_EQ(scaling_of(nullptr, nullptr), (std::pair(RopeScalingKind::none, 1.0)));
 }
 
+TEST(Model, OC_ENGINE_1013_a_factor_on_rotated_heads_is_refused_by_name) {
+  for (const float factor : {1.0F, 0.5F, 0.0F}) {
+    GgufWriter writer = testing::tiny_model_writer(testing::TinyShape());
+    writer.add_f32("llama.rope.scaling.attn_factor", factor);
+    const ModelError error = error_of(writer);
+    EXPECT_EQ(error.field, factor == 1.0F ? "" : "llama.rope.scaling.attn_factor") << factor;
+    if (factor != 1.0F) EXPECT_EQ(error.kind, ModelErrorKind::unsupported);
+  }
+}
+
 }  // namespace
 }  // namespace orch::worker
