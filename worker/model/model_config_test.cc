@@ -73,6 +73,32 @@ TEST(Model, OC_ENGINE_1013_a_factor_of_positions_without_its_kind_is_linear) {
   EXPECT_EQ(scaling_of(nullptr, nullptr), (std::pair(RopeScalingKind::none, 1.0)));
 }
 
+TEST(Model, OC_ENGINE_1013_a_factor_of_positions_of_0_scales_none) {
+  for (const char* type : {"linear", ""}) {
+    GgufWriter writer = testing::tiny_model_writer(testing::TinyShape());
+    writer.add_f32("llama.rope.scaling.factor", 0.0F);
+    if (*type != '\0') writer.add_string("llama.rope.scaling.type", type);
+    const auto config = config_of(writer);
+    ASSERT_TRUE(config.ok()) << type << ": " << config.error().message;
+    const Weights weights;
+    const RopeTable none = make_rope_table(*config_of(testing::tiny_model_writer(testing::TinyShape())), weights, 40);
+    const RopeTable read = make_rope_table(*config, weights, 40);
+    EXPECT_EQ(testing::hash_floats(read.cosine), testing::hash_floats(none.cosine)) << type;
+    EXPECT_EQ(testing::hash_floats(read.sine), testing::hash_floats(none.sine)) << type;
+  }
+  GgufWriter yarn = testing::tiny_model_writer(testing::TinyShape());
+  yarn.add_string("llama.rope.scaling.type", "yarn");
+  yarn.add_f32("llama.rope.scaling.factor", 0.0F);
+  yarn.add_u32("llama.rope.scaling.original_context_length", 512);
+  const auto config = config_of(yarn);
+  ASSERT_TRUE(config.ok()) << config.error().message;
+  EXPECT_EQ(config->rope_scaling.factor, 1.0);
+  EXPECT_EQ(config->rope_scaling.attention_factor, 1.0);
+  GgufWriter half = testing::tiny_model_writer(testing::TinyShape());
+  half.add_f32("llama.rope.scaling.factor", 0.5F);
+  EXPECT_EQ(error_of(half).field, "llama.rope.scaling.factor");
+}
+
 TEST(Model, OC_ENGINE_1013_a_factor_on_rotated_heads_is_refused_by_name) {
   for (const float factor : {1.0F, 0.5F, 0.0F}) {
     GgufWriter writer = testing::tiny_model_writer(testing::TinyShape());

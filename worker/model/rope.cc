@@ -91,8 +91,11 @@ Result<RopeScaling, ModelError> read_rope_scaling(const GgufFile& file, const st
                           "'" + std::string(type->substr(0, 40)) + "' is not built; supported: none, linear, yarn"}};
   }
   scaling.kind = type && *type == "yarn" ? RopeScalingKind::yarn : RopeScalingKind::linear;
-  ORCH_TRY(factor, bounded(file, factor_key, 1.0, 1.0, kFactorMax));
-  scaling.factor = factor;
+  ORCH_TRY(written, file.float_value(factor_key));
+  if (written.value_or(1.0) != 0.0) {  // 0 says that positions are not scaled, as llama.cpp reads it
+    ORCH_TRY(factor, bounded(file, factor_key, 1.0, 1.0, kFactorMax));
+    scaling.factor = factor;
+  }
   if (scaling.kind == RopeScalingKind::linear) return scaling;
   ORCH_TRY(original, file.unsigned_value(prefix + "original_context_length"));
   if (!original || *original == 0 || *original > (1U << 20)) {
