@@ -60,8 +60,8 @@ class Tokenizer {
   static Result<Tokenizer, std::string> create(VocabularyData data);
 
   // The segments are one text: merges cross their borders. Puts BOS in front and EOS behind when the vocabulary asks
-  // for it and the text does not begin or end with it. A byte the vocabulary has no token for is left out, as llama.cpp
-  // does.
+  // for it and the text does not begin or end with it (OC-NUM-1505). A byte the vocabulary has no token for is left
+  // out, as llama.cpp does.
   std::vector<TokenId> encode(std::span<const TextSegment> segments) const;
   std::vector<TokenId> encode(std::string_view text, bool allow_special) const;
 

@@ -45,7 +45,7 @@ std::string own_vocabulary(Prng& prng) {
 std::string make_seed(Prng& prng) {
   std::string out;
   const bool own = prng.chance(1, 3);
-  out += own ? 'v' : static_cast<char>('a' + prng.below(12));
+  out += own ? 'v' : static_cast<char>('A' + prng.below(24));
   out += static_cast<char>(prng.below(256));
   if (own) out += own_vocabulary(prng);
   for (std::uint64_t i = prng.below(16); i > 0; --i) out += kPieces[prng.below(kPieces.size())];
@@ -61,8 +61,14 @@ using namespace orch::worker;
 
 constexpr std::array kPreTokenizers = {"gpt-2", "smollm", "llama-bpe", "qwen2"};
 
+// What is put around each text.
+struct Ends {
+  bool bos;
+  bool eos;
+};
+
 // Control tokens, a user-defined one, the 256 bytes, and merges of which some have no token of their own.
-VocabularyData byte_level(const char* pre, bool add_bos) {
+VocabularyData byte_level(const char* pre, Ends ends) {
   VocabularyData data;
   data.model = "gpt2";
   data.pre = pre;
@@ -75,11 +81,12 @@ VocabularyData byte_level(const char* pre, bool add_bos) {
   data.types.resize(data.tokens.size(), 1);
   data.eos = 2;
   data.bos = 1;
-  data.add_bos = add_bos;
+  data.add_bos = ends.bos;
+  data.add_eos = ends.eos;
   return data;
 }
 
-VocabularyData pieces(bool add_space_prefix, bool add_bos) {
+VocabularyData pieces(bool add_space_prefix, Ends ends) {
   VocabularyData data;
   data.model = "llama";
   data.tokens = {"<unk>", "<s>", "</s>", "<tag>"};
@@ -96,7 +103,8 @@ VocabularyData pieces(bool add_space_prefix, bool add_bos) {
   data.unknown = 0;
   data.bos = 1;
   data.eos = 2;
-  data.add_bos = add_bos;
+  data.add_bos = ends.bos;
+  data.add_eos = ends.eos;
   data.add_space_prefix = add_space_prefix;
   return data;
 }
@@ -104,9 +112,9 @@ VocabularyData pieces(bool add_space_prefix, bool add_bos) {
 const std::vector<VocabularyData>& vocabularies() {
   static const std::vector<VocabularyData> all = [] {
     std::vector<VocabularyData> out;
-    for (const bool add_bos : {false, true}) {
-      for (const char* pre : kPreTokenizers) out.push_back(byte_level(pre, add_bos));
-      for (const bool prefix : {false, true}) out.push_back(pieces(prefix, add_bos));
+    for (const Ends ends : {Ends{false, false}, Ends{true, false}, Ends{false, true}, Ends{true, true}}) {
+      for (const char* pre : kPreTokenizers) out.push_back(byte_level(pre, ends));
+      for (const bool prefix : {false, true}) out.push_back(pieces(prefix, ends));
     }
     return out;
   }();
@@ -156,13 +164,17 @@ VocabularyData read_vocabulary(std::string_view& text) {
   if ((bits & 4U) != 0) data.bos = 0;
   if ((bits & 8U) != 0) data.eos = (bits >> 4U) & 3U;
   if ((bits & 16U) != 0) data.unknown = 0;
+  data.add_eos = (bits & 32U) != 0;
   return data;
 }
 
-void check_ids(const Tokenizer& tokenizer, const std::vector<TokenId>& ids, std::size_t bytes) {
+void check_ids(const Tokenizer& tokenizer, const std::vector<TokenId>& ids, Ends ends, std::size_t bytes) {
   for (const TokenId id : ids) ORCH_CHECK(id < tokenizer.size());
-  if (tokenizer.never_more_tokens_than_bytes()) ORCH_CHECK(ids.size() <= bytes + 1);  // 1: BOS
-  ORCH_CHECK(ids.size() <= 3 * bytes + 2);  // a space's piece of three bytes, a prefix, BOS
+  ORCH_CHECK(!ends.bos || (!ids.empty() && ids.front() == tokenizer.bos()));
+  ORCH_CHECK(!ends.eos || (!ids.empty() && ids.back() == tokenizer.eos()));
+  const std::size_t around = (ends.bos ? 1U : 0U) + (ends.eos ? 1U : 0U);
+  if (tokenizer.never_more_tokens_than_bytes()) ORCH_CHECK(ids.size() <= bytes + around);
+  ORCH_CHECK(ids.size() <= 3 * bytes + 1 + around);  // a space's piece of three bytes, a prefix
 }
 
 std::string visible(const Tokenizer& tokenizer, const std::vector<TokenId>& ids) {
@@ -183,7 +195,9 @@ void check_round_trip(const VocabularyData& data, const Tokenizer& tokenizer, st
   const std::string seen = visible(tokenizer, ids);
   ORCH_CHECK(data.add_space_prefix ? without_spaces(seen) == without_spaces(expected) : seen == expected);
   for (std::size_t i = 0; i < ids.size(); ++i) {
-    ORCH_CHECK(!tokenizer.is_control(ids[i]) || (i == 0 && data.add_bos && ids[i] == data.bos));
+    const bool begins = i == 0 && data.add_bos && ids[i] == data.bos;
+    const bool ends = i + 1 == ids.size() && data.add_eos && ids[i] == data.eos;
+    ORCH_CHECK(!tokenizer.is_control(ids[i]) || begins || ends);
   }
 }
 
@@ -196,11 +210,11 @@ std::vector<TextSegment> cut(std::string_view text, std::uint8_t how, bool all_d
   return out;
 }
 
-void check_text(const Tokenizer& tokenizer, std::string_view text, std::uint8_t how) {
+void check_text(const Tokenizer& tokenizer, Ends ends, std::string_view text, std::uint8_t how) {
   const std::vector<TokenId> denied = tokenizer.encode(text, false);
-  check_ids(tokenizer, denied, text.size());
-  check_ids(tokenizer, tokenizer.encode(text, true), text.size());
-  check_ids(tokenizer, tokenizer.encode(cut(text, how, false)), text.size());
+  check_ids(tokenizer, denied, ends, text.size());
+  check_ids(tokenizer, tokenizer.encode(text, true), ends, text.size());
+  check_ids(tokenizer, tokenizer.encode(cut(text, how, false)), ends, text.size());
   ORCH_CHECK(tokenizer.encode(cut(text, how, true)) == denied);  // the segments are one text
 }
 
@@ -249,17 +263,20 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::uint8_t how = data[1];
   std::string_view text = testing::text_of(data + 2, size - 2);
   if (data[0] == 'v') {
-    const auto made = Tokenizer::create(read_vocabulary(text));
+    VocabularyData vocabulary = read_vocabulary(text);
+    const Ends ends{vocabulary.add_bos, vocabulary.add_eos};
+    const auto made = Tokenizer::create(std::move(vocabulary));
     if (!made.ok()) {
       ORCH_CHECK(made.error().find("tokenizer.ggml.") != std::string::npos);
       return 0;
     }
-    check_text(made.value(), text, how);
+    check_text(made.value(), ends, text, how);
     return 0;
   }
   const std::size_t number = data[0] % tokenizers().size();
-  check_text(tokenizers()[number], text, how);
-  check_round_trip(vocabularies()[number], tokenizers()[number], text);
+  const VocabularyData& vocabulary = vocabularies()[number];
+  check_text(tokenizers()[number], {vocabulary.add_bos, vocabulary.add_eos}, text, how);
+  check_round_trip(vocabulary, tokenizers()[number], text);
   check_words(text);
   check_stream(text, how);
   return 0;
