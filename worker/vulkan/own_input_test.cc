@@ -1,8 +1,11 @@
 // Steps whose matmuls make their inputs themselves against the scalar reference, to the byte, on generated models.
 #include <gtest/gtest.h>
 
+#include "gen/kernels/mutant_own_first_split_quant.h"
+#include "gen/kernels/mutant_own_first_split_wide.h"
 #include "gen/kernels/mutant_own_joined.h"
 #include "gen/kernels/mutant_own_row.h"
+#include "gen/kernels/mutant_own_three_splits.h"
 #include "gen/kernels/mutant_own_wide_row.h"
 #include "worker/vulkan/backend_comparison.h"
 
@@ -11,6 +14,7 @@ namespace {
 
 // Rows up to the tile, and more splits than any test has.
 constexpr OwnInputLimits kFewRows{.rows = 4, .splits = 100};
+constexpr OwnInputLimits kHardware{.rows = 1, .splits = 4};
 
 TinyShape gemma3_shape() {
   TinyShape shape;
@@ -119,14 +123,19 @@ TEST_F(OwnInputTest, OC_DEVICE_1006_a_start_refuses_matmuls_that_make_a_wrong_in
     TinyShape shape;
     Kernel kernel;
     SpirvWords code;
+    OwnInputLimits limits = kFewRows;
   };
+  const TinyShape wide = wide_shape(TensorType::q4_k, TensorType::q8_0, TensorType::q6_k);
   for (const Mutant& mutant :
        {Mutant{"every row the first of its tile", {}, Kernel::matmul_quant, SpirvWords(mutant_own_row)},
-        Mutant{"likewise of K-quants", wide_shape(TensorType::q4_k, TensorType::q8_0, TensorType::q6_k),
-               Kernel::matmul_wide, SpirvWords(mutant_own_wide_row)},
+        Mutant{"likewise of K-quants", wide, Kernel::matmul_wide, SpirvWords(mutant_own_wide_row)},
         Mutant{"a joined stream over the one that is read", gemma3_shape(), Kernel::matmul_quant,
-               SpirvWords(mutant_own_joined)}}) {
-    Opening opening{.own_inputs = kFewRows};
+               SpirvWords(mutant_own_joined)},
+        Mutant{"likewise, one row", gemma3_shape(), Kernel::matmul_quant, SpirvWords(mutant_own_joined), kHardware},
+        Mutant{"the first split alone", {}, Kernel::matmul_quant, SpirvWords(mutant_own_first_split_quant), kHardware},
+        Mutant{"likewise of K-quants", wide, Kernel::matmul_wide, SpirvWords(mutant_own_first_split_wide), kHardware},
+        Mutant{"three of four splits", {}, Kernel::matmul_quant, SpirvWords(mutant_own_three_splits), kHardware}}) {
+    Opening opening{.own_inputs = mutant.limits};
     opening.kernels.code[static_cast<std::size_t>(mutant.kernel)] = mutant.code;
     const auto made = open_backend(testing::tiny_model(mutant.shape), mutant.shape.context, opening);
     ASSERT_FALSE(made.ok()) << mutant.name;

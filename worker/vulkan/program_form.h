@@ -24,6 +24,18 @@ struct ProgramForm {
 // `splits`: of attention, of the furthest row.
 ProgramForm form_for(std::uint32_t rows, std::uint32_t splits, OwnInputLimits limits);
 
+// Rows of one step, at adjacent positions.
+struct StepRows {
+  std::uint32_t first = 0;  // position
+  std::uint32_t rows = 0;
+
+  friend bool operator==(const StepRows&, const StepRows&) = default;
+};
+
+// The steps by which a form that makes inputs itself is compared with one that does not: the first positions one after
+// the other, then one step behind each number of splits that it joins, or leaves to a dispatch first.
+std::vector<StepRows> compared_steps(ProgramForm form, OwnInputLimits limits, std::uint32_t context);
+
 // All that form_for answers while no row has more than `splits_max`.
 std::vector<ProgramForm> every_form(OwnInputLimits limits, std::uint32_t splits_max);
 

@@ -35,5 +35,22 @@ TEST(ProgramFormTest, OC_DEVICE_1006_a_program_is_recorded_for_every_step_and_no
   }
 }
 
+TEST(ProgramFormTest, OC_DEVICE_1006_forms_are_compared_at_several_positions_and_behind_every_number_of_splits) {
+  const OwnInputLimits hardware{.rows = 1, .splits = 4};
+  const std::vector<StepRows> near{{0, 1}, {1, 1}, {2, 1}, {3, 1}, {4, 1}, {5, 1}, {6, 1}, {7, 1}, {8, 1}};
+  const auto behind_near = [&](std::vector<StepRows> more) {
+    more.insert(more.begin(), near.begin(), near.end());
+    return more;
+  };
+  const ProgramForm joins{1, OwnInputs::norms_and_joins};
+  EXPECT_EQ(compared_steps(joins, hardware, 4096), behind_near({{263, 1}, {519, 1}, {775, 1}}));
+  EXPECT_EQ(compared_steps(joins, hardware, 519), behind_near({{263, 1}}));
+  EXPECT_EQ(compared_steps({1, OwnInputs::norms}, hardware, 4096), behind_near({{1031, 1}}));
+  EXPECT_EQ(compared_steps({1, OwnInputs::norms}, hardware, 1024), near);
+  EXPECT_EQ(compared_steps(joins, hardware, 1), (std::vector<StepRows>{{0, 1}}));
+  EXPECT_EQ(compared_steps({4, OwnInputs::norms_and_joins}, {.rows = 4, .splits = 100}, 265),
+            (std::vector<StepRows>{{0, 4}, {4, 4}, {8, 1}, {263, 2}}));
+}
+
 }  // namespace
 }  // namespace orch::worker::vulkan

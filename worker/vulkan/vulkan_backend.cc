@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <map>
+#include <numeric>
 #include <optional>
 
 #include "worker/core/numerics.h"
@@ -21,6 +22,10 @@ BackendFaultKind kind_of(VulkanErrorKind kind) {
   if (kind == VulkanErrorKind::device_lost) return BackendFaultKind::device_lost;
   return kind == VulkanErrorKind::out_of_memory ? BackendFaultKind::out_of_memory : BackendFaultKind::broken;
 }
+
+// Of the text by which forms are compared.
+constexpr std::uint64_t kTokenStride = 7919;
+constexpr std::uint32_t kDistinctPages = 4;
 
 StepShape shape_of(const Model& model, const VulkanBackendOptions& options) {
   StepShape shape{options.context, options.pages, 0, false};
@@ -48,8 +53,13 @@ class VulkanBackend final : public Backend {
  private:
   Status<VulkanError> record(ProgramForm form);
   Status<VulkanError> forms_agree();
-  // Of the first positions of a text of low token ids, on page 0, by that program.
-  Result<std::vector<std::uint32_t>, VulkanError> first_logits(StepProgram& program, std::uint32_t rows);
+  StepProgram& plain_program() { return *programs_.at({kTileTokens.back(), OwnInputs::none}); }
+  // Of a text whose positions lie in those pages. Empty logits: no row wants any.
+  Status<VulkanError> run_text(StepProgram& program, StepRows step, std::vector<PageId> pages,
+                               std::span<std::uint32_t> logits);
+  // Of those steps, one after the other, behind a few pages of keys that the plain program has made.
+  Result<std::vector<std::uint32_t>, VulkanError> compared_logits(StepProgram& program,
+                                                                  const std::vector<StepRows>& steps);
   // How much of a step's output is written.
   struct Done {
     std::size_t logits = 0;
@@ -103,31 +113,59 @@ Status<VulkanError> VulkanBackend::record(ProgramForm form) {
   return Ok{};
 }
 
-Result<std::vector<std::uint32_t>, VulkanError> VulkanBackend::first_logits(StepProgram& program, std::uint32_t rows) {
-  std::vector<Row> text;
-  for (std::uint32_t i = 0; i < rows; ++i) text.push_back({i % model_.config.vocabulary, i, 0, true});
-  const std::vector<std::vector<PageId>> tables{{0}};
-  ORCH_TRY(ran, program.run(fill_step({text, tables}, 0, rows)));
+Status<VulkanError> VulkanBackend::run_text(StepProgram& program, StepRows step, std::vector<PageId> pages,
+                                            std::span<std::uint32_t> logits) {
+  std::vector<Row> rows;
+  for (std::uint32_t at = step.first; at < step.first + step.rows; ++at) {
+    const std::uint64_t token = (at + 1) * kTokenStride % model_.config.vocabulary;
+    rows.push_back({static_cast<std::uint32_t>(token), at, 0, !logits.empty()});
+  }
+  const std::vector<std::vector<PageId>> tables{std::move(pages)};
+  ORCH_TRY(ran, program.run(fill_step({rows, tables}, 0, rows.size())));
   static_cast<void>(ran);
-  std::vector<std::uint32_t> logits(std::size_t{rows} * model_.config.vocabulary);
-  ORCH_TRY(read, device_->read(buffers_->logits(), 0, std::as_writable_bytes(std::span(logits))));
-  static_cast<void>(read);
+  if (logits.empty()) return Ok{};
+  return device_->read(buffers_->logits(), 0, std::as_writable_bytes(logits));
+}
+
+Result<std::vector<std::uint32_t>, VulkanError> VulkanBackend::compared_logits(StepProgram& program,
+                                                                               const std::vector<StepRows>& steps) {
+  const std::uint32_t distinct = std::min(kDistinctPages, buffers_->pages());
+  const std::uint32_t text = std::min(context_, distinct * kPageTokens);
+  std::vector<PageId> pages(distinct);
+  std::iota(pages.begin(), pages.end(), 0U);
+  for (std::uint32_t at = 0; at < text; at += buffers_->rows_max()) {
+    ORCH_TRY(filled, run_text(plain_program(), {at, std::min(buffers_->rows_max(), text - at)}, pages, {}));
+    static_cast<void>(filled);
+  }
+  std::vector<std::uint32_t> logits;
+  for (const StepRows& step : steps) {
+    const std::size_t done = logits.size();
+    logits.resize(done + std::size_t{step.rows} * model_.config.vocabulary);
+    // Each split of attention has a page of its own, again and again: a long text need not be fed.
+    pages.assign((step.first + step.rows) / kPageTokens + 1, 0);
+    for (std::uint32_t i = 0; i < pages.size(); ++i) {
+      pages[i] = i / (numerics::kAttentionSplit / kPageTokens) % distinct;
+    }
+    ORCH_TRY(ran, run_text(program, step, pages, std::span(logits).subspan(done)));
+    static_cast<void>(ran);
+  }
   return logits;
 }
 
 // OC-DEVICE-1006: matmuls that make their inputs answer to the dispatches that make them, before the device serves.
 Status<VulkanError> VulkanBackend::forms_agree() {
   if (device_->tuning().own_inputs.rows == 0) return Ok{};
-  const std::uint32_t most = std::min({buffers_->rows_max(), context_, kPageTokens});
   for (const auto& [form, own] : programs_) {
     if (form.own == OwnInputs::none) continue;
-    const std::uint32_t rows = std::min(form.tile_tokens, most);
-    ORCH_TRY(want, first_logits(*programs_.at({kTileTokens.back(), OwnInputs::none}), rows));
-    ORCH_TRY(got, first_logits(*own, rows));
+    std::vector<StepRows> steps = compared_steps(form, device_->tuning().own_inputs, context_);
+    for (StepRows& step : steps) step.rows = std::min(step.rows, buffers_->rows_max());
+    ORCH_TRY(want, compared_logits(plain_program(), steps));
+    ORCH_TRY(got, compared_logits(*own, steps));
     if (got == want) continue;
-    return Err{VulkanError{VulkanErrorKind::self_test,
-                           device_->facts().entry.name + " failed the class-X self-test: steps of " +
-                               std::to_string(rows) + " rows whose matmuls make their inputs give other bytes"}};
+    return Err{VulkanError{VulkanErrorKind::self_test, device_->facts().entry.name +
+                                                           " failed the class-X self-test: steps of " +
+                                                           std::to_string(form.tile_tokens) +
+                                                           " rows whose matmuls make their inputs give other bytes"}};
   }
   // What the steps above counted is no step's.
   const std::uint32_t zero = 0;
