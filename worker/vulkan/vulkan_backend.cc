@@ -284,6 +284,7 @@ Status<BackendFault> VulkanBackend::copy_page(PageId source, PageId target) {
   if (fault_) return Err{*fault_};
   auto begun = settle(copier_->begin());
   if (!begun.ok()) return begun;
+  copier_->barrier();  // what a step wrote there is not visible to a later submission because its fence was waited for
   const std::uint64_t bytes = buffers_->page_layer_bytes();
   for (std::uint32_t layer = 0; layer < model_.config.layers; ++layer) {
     DeviceBuffer& kv = buffers_->kv(layer);

@@ -264,6 +264,8 @@ TEST_F(VulkanBackendTest, OC_NUM_1001_validation_and_synchronisation_layers_stay
     const auto backend = std::move(made).value();
     EXPECT_EQ(compare(shape, 300, 128, *backend), std::string::npos) << shape.architecture;
     ASSERT_TRUE(backend->copy_page(1, 2).ok());
+    ASSERT_TRUE(backend->copy_page(2, 3).ok());  // what a copy wrote
+    EXPECT_EQ(compare(shape, 100, 4, *backend), std::string::npos) << shape.architecture;
     EXPECT_EQ(watched.validation_messages(), std::vector<std::string>()) << shape.architecture;
   }
 }
