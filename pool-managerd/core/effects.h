@@ -150,7 +150,7 @@ struct SendEarlierOver {
   Incarnation inc;
 };
 
-// F4: what is new of all other starts; at most every fair_interval, in parts where it is much.
+// F4: what is new of all other starts, and be it nothing; at most every fair_interval, in parts where it is much.
 struct SendOthers {
   LinkId link;
   OthersReport others;

@@ -41,7 +41,7 @@ TEST_F(FairReports, OC_FAIR_F4_a_link_hears_what_is_new_at_most_every_interval) 
   world.run(Duration::milliseconds(100));  // when they attached they were told, if of nothing
   reports(1, 5);
   ASSERT_EQ(told(2).size(), 1u);
-  EXPECT_TRUE(told(1).empty());
+  EXPECT_TRUE(told(1).empty()) << "nobody else has said anything yet";
   reports(3, 7);
   EXPECT_TRUE(told(2).empty()) << "the interval is not over";
   world.run(Duration::milliseconds(100));
@@ -53,6 +53,23 @@ TEST_F(FairReports, OC_FAIR_F4_a_link_hears_what_is_new_at_most_every_interval) 
   const auto all = told(4);
   ASSERT_EQ(all.size(), 1u);
   EXPECT_EQ(all[0].size(), 2u) << "a new link hears everything";
+}
+
+// It merges on that: what the others do not use is not held back (OC-QUOTA-1005).
+TEST_F(FairReports, OC_FAIR_F4_a_report_is_answered_also_when_the_others_are_quiet) {
+  reports(2, 5);
+  world.run(Duration::milliseconds(200));
+  told(1);
+  reports(1, 7);
+  const auto answer = told(1);
+  ASSERT_EQ(answer.size(), 1u);
+  EXPECT_TRUE(answer[0].empty());
+  reports(1, 8);
+  EXPECT_TRUE(told(1).empty()) << "the interval is not over";
+  world.run(Duration::milliseconds(100));
+  EXPECT_EQ(told(1).size(), 1u);
+  world.run(Duration::seconds(60));
+  EXPECT_TRUE(told(1).empty()) << "nobody has said anything since";
 }
 
 TEST_F(FairReports, OC_FAIR_F4_the_only_gateway_hears_of_its_own_past) {

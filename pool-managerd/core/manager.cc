@@ -142,7 +142,8 @@ void Manager::on(const FairReported& event, Instant now, Effects& out) {
                     .field = list});
 }
 
-// F4. A link hears at most every fair_interval, and only what is new.
+// F4. A link hears at most every fair_interval, and only what is new. Where that is the holder's own report alone it
+// hears that nothing else is: what it did not use since is its to share again (OC-QUOTA-1005).
 void Manager::tell_others(Instant now, Effects& out) {
   ledger_.expire(now);
   fair_wakeup_ = ledger_.next_expiry();
@@ -189,7 +190,8 @@ void Manager::send_others(LinkId link, std::vector<StartReport> starts, Instant 
     entries += more;
     message.others.starts.push_back(std::move(start));
   }
-  if (!message.others.starts.empty() || !message.others.refused.empty()) out.push_back(std::move(message));
+  const bool says = !message.others.starts.empty() || !message.others.refused.empty();
+  if (says || ledger_.knows_others(attachments_.find(link)->holder)) out.push_back(std::move(message));
 }
 
 void Manager::on(const HolderUpdate& event, Instant now, Effects& out) {
