@@ -52,6 +52,27 @@ TEST(SharedQuota, OC_QUOTA_1005_after_a_restart_the_past_of_the_own_start_takes_
   EXPECT_FALSE(refusal(bench.submit(spec_of(2))));
 }
 
+TEST(SharedQuota, OC_QUOTA_1005_a_word_of_a_manager_that_knows_nobody_leaves_nothing) {
+  Config config;
+  config.tenants.gateways = 2;
+  config.tenants.defaults.quotas.concurrent_jobs = 10;
+  Bench bench{config};
+  bench.ready();
+  std::uint64_t job = 0;
+  const auto let_in = [&] {
+    std::uint64_t count = 0;
+    while (!refusal(bench.submit(spec_of(++job)))) ++count;
+    return count;
+  };
+  EXPECT_EQ(let_in(), 5u);
+  bench.step(OthersReported{kLink, {}});
+  EXPECT_EQ(let_in(), 0u);
+  OthersReported quiet{kLink, {}};
+  quiet.others.starts.push_back({Holder{{{9, 9}}, 1}, 1, false, {}, {}});
+  bench.step(quiet);
+  EXPECT_EQ(let_in(), 2u) << "it has never had the tenant: (10 - 5) / 2";
+}
+
 TEST(TenantsChange, OC_TENANT_1002_names_beyond_the_bound_are_refused_whole) {
   Bench bench;
   bench.ready();

@@ -265,12 +265,10 @@ void QuotaBook::others_use(const std::string& tenant, const Tenants& tenants, co
   count(of.requests, &QuotaUse::requests, news.requests);
   count(of.tokens, &QuotaUse::tokens, news.tokens);
   of.others.live = news.live;
-  of.shared = true;
 }
 
 void QuotaBook::merge(Instant now) {
   for (auto& [tenant, of] : accounts_) {
-    if (!of.shared) continue;
     of.live_at_merge = of.live;
     if (of.requests) of.requests->merge(of.others.requests, now);
     if (of.tokens) of.tokens->merge(of.others.tokens, now);

@@ -102,7 +102,7 @@ class QuotaBook {
   void replace(const Tenants& tenants, Instant now);
   // What another start has used since its last word; counts with the next merge.
   void others_use(const std::string& tenant, const Tenants& tenants, const OthersUse& news, Instant now);
-  // A manager has said what it knows: of every tenant that others have ever spoken of.
+  // A manager that knows others has said what is new: of every tenant, those included that others have never had.
   void merge(Instant now);
   std::map<std::string, QuotaUse> own_use() const;  // requests and tokens: ever
   // Grows with every change of what own_use() says.
@@ -117,10 +117,9 @@ class QuotaBook {
     std::int64_t live_at_merge = 0;
     std::optional<TokenBucket> requests;
     std::optional<TokenBucket> tokens;
-    QuotaUse before;      // used in buckets that a change of the quotas took away
-    bool shared = false;  // others have spoken of it
-    QuotaUse others;      // what they used, counted since their first words
-    QuotaUse history;     // what of it is from before those
+    QuotaUse before;   // used in buckets that a change of the quotas took away
+    QuotaUse others;   // what other starts used, counted since their first words
+    QuotaUse history;  // what of it is from before those
   };
   Account& account(const std::string& tenant, const Tenants& tenants, Instant now);
   static void fit(Account& account, const TenantQuotas& quotas, std::int64_t gateways, Instant now);

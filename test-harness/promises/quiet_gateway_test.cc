@@ -114,6 +114,14 @@ TEST(QuietGateway, OC_QUOTA_1005_a_rate_that_it_does_not_use_is_the_other_s) {
   EXPECT_LE(taken, 220);
 }
 
+TEST(QuietGateway, OC_QUOTA_1005_a_tenant_that_it_never_had_is_no_exception) {
+  TwoGateways pair{{.concurrent_jobs = 16, .requests_per_second = 20}};
+  std::int64_t live = 0;
+  for (int round = 0; round < 10; ++round, pair.run(ms(200))) live += pair.let_in(0);
+  EXPECT_GE(live, 15);
+  EXPECT_LE(live, 16);
+}
+
 // OC-FAIR-F6: the age of the others' counters is that of the last word, also when there was nothing to say.
 TEST(QuietGateway, OC_FAIR_F4_each_report_is_answered_at_most_once) {
   TwoGateways pair{{.concurrent_jobs = 1000}};

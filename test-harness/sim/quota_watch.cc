@@ -127,13 +127,12 @@ void QuotaWatch::heard(const StartReport& report, Instant now) {
     std::int64_t& said = of.said[report.start];
     if (!first) of.others += std::max<std::int64_t>(row.requests - said, 0);
     said = std::max(said, row.requests);
-    of.shared = true;
   }
 }
 
 void QuotaWatch::heard_all(Instant now) {
+  if (starts_.empty()) return;
   for (auto& [name, of] : tenants_) {
-    if (!of.shared) continue;
     const double most = burst(of.quotas);
     const auto rate = static_cast<double>(of.quotas.requests_per_second);
     const auto used = static_cast<double>(of.requests - of.requests_then + std::exchange(of.others, 0));

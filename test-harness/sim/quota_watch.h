@@ -42,7 +42,6 @@ class QuotaWatch {
     std::int64_t tokens_out = 0;
     std::int64_t live = 0;
     std::map<Holder, std::int64_t> said;  // requests, by start
-    bool shared = false;                  // others have spoken of it
     std::int64_t others = 0;              // requests of theirs since the last word
     // At the last word, or when the quotas came into force.
     double left = 0;
