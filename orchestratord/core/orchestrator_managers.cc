@@ -13,6 +13,7 @@ void Orchestrator::on(const ManagerUp& event) {
   const auto known = fleet_.managers().find(event.manager);
   if (known != fleet_.managers().end()) {
     for (const auto& [id, replica] : known->second.replicas) before.emplace(id, replica.inc);
+    if (known->second.link) hear_start(others_.ended(*known->second.link));
   }
   // Replaced while no life of this gateway was there to hear of it.
   for (const auto& [job, wait] : fence_waits_) {
@@ -69,6 +70,7 @@ void Orchestrator::on(const ManagerDown& event) {
     ++ignored_.unknown_link;
     return;
   }
+  hear_start(others_.ended(event.link));
   fleet_changed_ = true;
 }
 

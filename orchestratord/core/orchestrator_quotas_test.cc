@@ -52,6 +52,41 @@ TEST(SharedQuota, OC_QUOTA_1005_after_a_restart_the_past_of_the_own_start_takes_
   EXPECT_FALSE(refusal(bench.submit(spec_of(2))));
 }
 
+// One manager may have lost its link to a gateway that lives, and another may be gone together with one that does not.
+TEST(SharedQuota, OC_QUOTA_1005_who_is_gone_is_for_the_managers_to_say_that_are_there) {
+  Config config;
+  config.tenants.gateways = 2;
+  config.tenants.defaults.quotas.concurrent_jobs = 10;
+  Bench bench{config};
+  bench.ready();
+  const LinkId second{2};
+  bench.step(ManagerUp{second, ManagerId{{0xB0, 2}}, 1, {}});
+  std::uint64_t job = 0;
+  const auto let_in = [&] {
+    std::uint64_t count = 0;
+    while (!refusal(bench.submit(spec_of(++job)))) ++count;
+    return count;
+  };
+  const auto hears = [&](LinkId link, bool over, std::vector<UseRow> uses) {
+    OthersReported word{link, {}};
+    word.others.starts.push_back({Holder{{{9, 9}}, 1}, 7, over, {}, std::move(uses)});
+    bench.step(word);
+  };
+  hears(kLink, false, {{"default", 1, 1, 6}});
+  hears(second, false, {{"default", 1, 1, 6}});
+  EXPECT_EQ(let_in(), 2u);  // (10 - 6) / 2
+  hears(kLink, true, {});
+  EXPECT_EQ(let_in(), 1u);  // (10 - 6 - 2) / 2
+  bench.step(ManagerDown{second});
+  EXPECT_EQ(let_in(), 3u);  // (10 - 2) / 2, and one of them is in
+  bench.step(ManagerUp{second, ManagerId{{0xB0, 2}}, 1, {}});
+  bench.step(ManagerUp{LinkId{3}, ManagerId{{0xB0, 2}}, 1, {}});
+  hears(LinkId{3}, false, {{"default", 1, 1, 6}});
+  EXPECT_EQ(let_in(), 0u);
+  bench.step(ManagerUp{LinkId{4}, ManagerId{{0xB0, 2}}, 1, {}});  // the loss of the link before is not noticed
+  EXPECT_EQ(let_in(), 2u);                                        // (10 - 6) / 2
+}
+
 TEST(SharedQuota, OC_QUOTA_1005_a_word_of_a_manager_that_knows_nobody_leaves_nothing) {
   Config config;
   config.tenants.gateways = 2;

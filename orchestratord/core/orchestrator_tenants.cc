@@ -138,7 +138,7 @@ void Orchestrator::on(const OthersReported& event) {
   }
   others_heard_at_ = now_;
   hear_refused(event.others.refused);
-  for (const StartReport& start : event.others.starts) hear_start(others_.hear(start));
+  for (const StartReport& start : event.others.starts) hear_start(others_.hear(event.link, start));
   // OC-QUOTA-1005. What it does not name has not changed: that is a word too. Of one that knows nobody it is none.
   if (others_.starts() > 0 && !mutated(Mutation::forget_others_use)) quotas_.merge(now_);
   ++load_version_;

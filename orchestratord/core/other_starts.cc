@@ -70,6 +70,16 @@ void OtherStarts::replace_older(const Holder& holder, Changed& changed) {
   }
 }
 
+// A manager that has an older report of it may not have noticed yet that it came no further.
+void OtherStarts::judge(Start& start, Changed& changed) {
+  if (start.words.empty()) return;
+  std::uint64_t newest = 0;
+  for (const auto& [link, word] : start.words) newest = std::max(newest, word.number);
+  const bool lapsed = std::all_of(start.words.begin(), start.words.end(),
+                                  [&](const auto& each) { return each.second.number < newest || each.second.over; });
+  if (std::exchange(start.lapsed, lapsed) != lapsed && !start.replaced) changed.add(start);
+}
+
 void OtherStarts::take_rows(Start& start, const StartReport& report, Changed& changed) {
   for (const FairRow& row : report.rows) {
     const Flow flow{row.domain, row.batch, row.tenant};
@@ -103,7 +113,7 @@ void OtherStarts::take_uses(Start& start, const StartReport& report, bool first,
   }
 }
 
-OthersNews OtherStarts::hear(const StartReport& report) {
+OthersNews OtherStarts::hear(LinkId link, const StartReport& report) {
   OthersNews news;
   const Holder holder = mutation_ == Mutation::confuse_starts ? Holder{} : report.start;
   Start* start = find_or_add(holder);
@@ -114,16 +124,29 @@ OthersNews OtherStarts::hear(const StartReport& report) {
   replace_older(holder, changed);
   take_rows(*start, report, changed);
   take_uses(*start, report, first, news);
-  if (report.number >= start->number) {
-    start->number = report.number;
-    if (std::exchange(start->lapsed, report.over) != report.over && !start->replaced) changed.add(*start);
+  if (Word& word = start->words[link]; report.number >= word.number) word = {report.number, report.over};
+  judge(*start, changed);
+  add_sums(changed, news);
+  return news;
+}
+
+OthersNews OtherStarts::ended(LinkId link) {
+  OthersNews news;
+  Changed changed;
+  for (auto& [holder, start] : starts_) {
+    if (start.words.erase(link) > 0) judge(start, changed);
   }
-  for (const OthersUse& use : news.uses) changed.tenants.erase(use.tenant);
-  for (const std::string& tenant : changed.tenants) news.uses.push_back({tenant, 0, 0, 0, false});
+  add_sums(changed, news);
+  return news;
+}
+
+void OtherStarts::add_sums(const Changed& changed, OthersNews& news) const {
+  std::set<std::string> unnamed = changed.tenants;
+  for (const OthersUse& use : news.uses) unnamed.erase(use.tenant);
+  for (const std::string& tenant : unnamed) news.uses.push_back({tenant, 0, 0, 0, false});
   for (OthersUse& use : news.uses) use.live = live_of(use.tenant);
   news.rows.reserve(changed.flows.size());
   for (const Flow& flow : changed.flows) news.rows.push_back(sum_of(flow));
-  return news;
 }
 
 FairRow OtherStarts::sum_of(const Flow& flow) const {

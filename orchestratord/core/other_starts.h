@@ -2,10 +2,11 @@
 // (F4). Of each start the largest of each counter counts, and of what grows and shrinks the word with the highest
 // number: managers know different pasts, and one that has begun anew knows less than it said before; start by start
 // nothing of that hides what anybody serves now. A start that is over has nothing reserved, waiting or living; so has
-// one whose orchestrator has begun anew since.
+// one whose orchestrator has begun anew since. It is over when all managers say so that have its newest report, of
+// those that are attached: one alone may have lost its link to it.
 //
-// Threads: owned by the core's loop. Bounds: starts_max starts, each with kFairRowsMax rows; the one that is over for
-// longest makes room: its service stays in the sums, and no more is heard of it.
+// Threads: owned by the core's loop. Bounds: starts_max starts, each with kFairRowsMax rows and a word of each attached
+// manager; the one that is over for longest makes room: its service stays in the sums, and no more is heard of it.
 #pragma once
 
 #include <cstddef>
@@ -41,7 +42,9 @@ class OtherStarts {
   explicit OtherStarts(Mutation mutation = Mutation::none, std::size_t starts_max = 128)
       : mutation_(mutation), starts_max_(starts_max) {}
 
-  OthersNews hear(const StartReport& report);
+  OthersNews hear(LinkId link, const StartReport& report);
+  // What its manager has said is no word on who is over any more; when it comes back it tells all anew.
+  OthersNews ended(LinkId link);
   std::size_t starts() const { return starts_.size(); }
 
  private:
@@ -51,10 +54,14 @@ class OtherStarts {
     Row row;
     std::uint64_t number = 0;  // of the report that its words are of
   };
+  struct Word {
+    std::uint64_t number = 0;  // of the newest report that the manager has
+    bool over = false;
+  };
   struct Start {
     std::map<Flow, Known<FairRow>> rows;
     std::map<std::string, Known<UseRow>> uses;
-    std::uint64_t number = 0;
+    std::map<LinkId, Word> words;
     std::uint64_t serial = 0;  // grows with every report of any start
     bool lapsed = false;
     bool replaced = false;
@@ -69,8 +76,10 @@ class OtherStarts {
   Start* find_or_add(const Holder& holder);
   bool make_room();
   void replace_older(const Holder& holder, Changed& changed);
+  static void judge(Start& start, Changed& changed);
   static void take_rows(Start& start, const StartReport& report, Changed& changed);
   static void take_uses(Start& start, const StartReport& report, bool first, OthersNews& news);
+  void add_sums(const Changed& changed, OthersNews& news) const;
   FairRow sum_of(const Flow& flow) const;
   std::int64_t live_of(const std::string& tenant) const;
 
