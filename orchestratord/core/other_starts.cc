@@ -70,46 +70,113 @@ void OtherStarts::replace_older(const Holder& holder, Changed& changed) {
   }
 }
 
+// --- what managers said last ---
+
+void OtherStarts::set(FairRow& row, const Gauges& gauges) {
+  row.waiting = gauges.waiting;
+  row.inside = gauges.inside;
+}
+
+template <typename Row>
+void OtherStarts::Known<Row>::take(LinkId link, const Gauges& gauges) {
+  const auto known = std::find_if(said.begin(), said.end(), [&](const auto& each) { return each.first == link; });
+  if (known == said.end()) {
+    said.emplace_back(link, gauges);
+  } else {
+    known->second = gauges;
+  }
+}
+
+template <typename Row>
+void OtherStarts::Known<Row>::forget(LinkId link) {
+  std::erase_if(said, [&](const auto& each) { return each.first == link; });
+}
+
+// Who has never named the row knows of nothing in it.
+template <typename Row>
+bool OtherStarts::Known<Row>::follow(LinkId link) {
+  const auto known = std::find_if(said.begin(), said.end(), [&](const auto& each) { return each.first == link; });
+  const Gauges gauges = known == said.end() ? Gauges{} : known->second;
+  if (gauges == gauges_of(row)) return false;
+  set(row, gauges);
+  return true;
+}
+
+// True: another than before. Of equal ones the first stays, so that rows are not gone through for nothing; one whose
+// link has ended gives way to its equal, since it hears no more.
+bool OtherStarts::choose_best(Start& start) {
+  std::optional<LinkId> best = start.best;
+  for (const auto& [link, word] : start.words) {
+    const Word& than = best ? start.words.at(*best) : word;
+    if (!best || word.number > than.number || (word.number == than.number && than.ended && !word.ended)) best = link;
+  }
+  const std::optional<LinkId> before = std::exchange(start.best, best);
+  if (before == best) return false;
+  if (before && start.words.at(*before).ended) drop(start, *before);
+  return true;
+}
+
+void OtherStarts::drop(Start& start, LinkId link) {
+  start.words.erase(link);
+  for (auto& [flow, known] : start.rows) known.forget(link);
+  for (auto& [tenant, known] : start.uses) known.forget(link);
+}
+
 // A manager that has an older report of it may not have noticed yet that it came no further.
 void OtherStarts::judge(Start& start, Changed& changed) {
-  if (start.words.empty()) return;
   std::uint64_t newest = 0;
-  for (const auto& [link, word] : start.words) newest = std::max(newest, word.number);
-  const bool lapsed = std::all_of(start.words.begin(), start.words.end(),
-                                  [&](const auto& each) { return each.second.number < newest || each.second.over; });
+  bool heard = false;
+  for (const auto& [link, word] : start.words) {
+    if (word.ended) continue;
+    newest = std::max(newest, word.number);
+    heard = true;
+  }
+  if (!heard) return;
+  const bool lapsed = std::all_of(start.words.begin(), start.words.end(), [&](const auto& each) {
+    return each.second.ended || each.second.number < newest || each.second.over;
+  });
   if (std::exchange(start.lapsed, lapsed) != lapsed && !start.replaced) changed.add(start);
 }
 
-void OtherStarts::take_rows(Start& start, const StartReport& report, Changed& changed) {
+// --- reports ---
+
+void OtherStarts::take_rows(Start& start, LinkId link, const StartReport& report, Changed& changed) {
   for (const FairRow& row : report.rows) {
     const Flow flow{row.domain, row.batch, row.tenant};
     if (start.rows.size() >= kFairRowsMax && !start.rows.contains(flow)) continue;
-    auto& [kept, number] = start.rows[flow];
+    Known<FairRow>& known = start.rows[flow];
+    FairRow& kept = known.row;
     kept.delivered = larger(kept.delivered, row.delivered);
     kept.reserved = larger(kept.reserved, row.reserved);
     kept.released = larger(kept.released, row.released);
     kept.lift = larger(kept.lift, row.lift);
-    if (report.number >= number) {
-      number = report.number;
-      kept.waiting = row.waiting;
-      kept.inside = row.inside;
-    }
+    if (report.number >= start.words.at(link).number) known.take(link, gauges_of(row));
+    known.follow(*start.best);
     changed.flows.insert(flow);
   }
 }
 
-void OtherStarts::take_uses(Start& start, const StartReport& report, bool first, OthersNews& news) {
+void OtherStarts::take_uses(Start& start, LinkId link, const StartReport& report, OthersNews& news) {
+  const bool first = start.serial == 0;
   for (const UseRow& row : report.uses) {
     if (start.uses.size() >= kFairRowsMax && !start.uses.contains(row.tenant)) continue;
-    auto& [kept, number] = start.uses[row.tenant];
+    Known<UseRow>& known = start.uses[row.tenant];
+    UseRow& kept = known.row;
     const UseRow before = kept;
     kept.requests = larger(kept.requests, row.requests);
     kept.tokens = larger(kept.tokens, row.tokens);
-    if (report.number >= number) {
-      number = report.number;
-      kept.live = std::max<std::int64_t>(row.live, 0);
-    }
+    if (report.number >= start.words.at(link).number) known.take(link, gauges_of(row));
+    known.follow(*start.best);
     news.uses.push_back({row.tenant, kept.requests - before.requests, kept.tokens - before.tokens, 0, first});
+  }
+}
+
+void OtherStarts::follow_best(Start& start, Changed& changed) {
+  for (auto& [flow, known] : start.rows) {
+    if (known.follow(*start.best)) changed.flows.insert(flow);
+  }
+  for (auto& [tenant, known] : start.uses) {
+    if (known.follow(*start.best)) changed.tenants.insert(tenant);
   }
 }
 
@@ -118,14 +185,15 @@ OthersNews OtherStarts::hear(LinkId link, const StartReport& report) {
   const Holder holder = mutation_ == Mutation::confuse_starts ? Holder{} : report.start;
   Start* start = find_or_add(holder);
   if (start == nullptr) return news;
-  const bool first = start->serial == 0;
-  start->serial = ++serial_;
   Changed changed;
   replace_older(holder, changed);
-  take_rows(*start, report, changed);
-  take_uses(*start, report, first, news);
-  if (Word& word = start->words[link]; report.number >= word.number) word = {report.number, report.over};
+  if (Word& word = start->words[link]; report.number >= word.number) word = {report.number, report.over, false};
+  const bool moved = choose_best(*start);
+  take_rows(*start, link, report, changed);
+  take_uses(*start, link, report, news);
+  if (moved) follow_best(*start, changed);
   judge(*start, changed);
+  start->serial = ++serial_;
   add_sums(changed, news);
   return news;
 }
@@ -134,7 +202,11 @@ OthersNews OtherStarts::ended(LinkId link) {
   OthersNews news;
   Changed changed;
   for (auto& [holder, start] : starts_) {
-    if (start.words.erase(link) > 0) judge(start, changed);
+    const auto word = start.words.find(link);
+    if (word == start.words.end()) continue;
+    word->second.ended = true;
+    if (start.best != link) drop(start, link);
+    judge(start, changed);
   }
   add_sums(changed, news);
   return news;

@@ -118,6 +118,39 @@ TEST(OtherStarts, OC_FAIR_F4_a_manager_that_is_gone_keeps_no_start_alive) {
   EXPECT_TRUE(others.ended(LinkId{3}).uses.empty()) << "nobody knows any more, and it stands as it was";
 }
 
+// A manager does not repeat what has not changed; the second has heard more in between, and then no more.
+TEST(OtherStarts, OC_FAIR_F4_who_knows_best_is_believed_in_what_it_does_not_repeat) {
+  const auto with = [](std::uint64_t number, bool waiting, std::int64_t live) {
+    StartReport report = said(kA1, number, 100);
+    report.rows[0].waiting = report.rows[0].inside = waiting;
+    report.uses[0].live = live;
+    return report;
+  };
+  for (const bool busy : {true, false}) {
+    OtherStarts others;
+    others.hear(kFirst, with(10, busy, busy ? 5 : 0));
+    const OthersNews second = others.hear(kSecond, with(15, !busy, 3));
+    EXPECT_EQ(row_of(second).waiting, !busy);
+    EXPECT_EQ(second.uses.at(0).live, 3);
+    EXPECT_TRUE(others.hear(kFirst, {kA1, 14, false, {}, {}}).rows.empty());
+    EXPECT_TRUE(others.ended(kSecond).rows.empty()) << "nobody knows better yet";
+    const OthersNews better = others.hear(kFirst, {kA1, 20, false, {}, {}});
+    EXPECT_EQ(row_of(better), (FairRow{"m", false, "t", 100, 100, 100, 0, busy, busy}));
+    ASSERT_EQ(better.uses.size(), 1u);
+    EXPECT_EQ(better.uses[0].live, busy ? 5 : 0);
+    EXPECT_EQ(better.uses[0].tokens, 0);
+    EXPECT_TRUE(others.hear(kFirst, {kA1, 21, false, {}, {}}).rows.empty()) << "nothing is new";
+  }
+}
+
+TEST(OtherStarts, OC_FAIR_F4_who_knows_best_and_has_not_named_a_row_knows_of_nothing_in_it) {
+  OtherStarts others;
+  others.hear(kFirst, said(kA1, 10, 100, 10));
+  const OthersNews better = others.hear(kSecond, {kA1, 11, false, {}, {}});
+  EXPECT_EQ(row_of(better), (FairRow{"m", false, "t", 100, 110, 100, 0, false, false}));
+  EXPECT_EQ(better.uses.at(0).live, 0);
+}
+
 TEST(OtherStarts, OC_FAIR_F4_a_later_start_ends_the_earlier_one_whatever_managers_say) {
   OtherStarts others;
   others.hear(kFirst, said(kA1, 5, 100, 10));
