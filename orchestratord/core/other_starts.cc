@@ -44,8 +44,12 @@ bool OtherStarts::make_room() {
   for (const auto& [flow, known] : oldest->second.rows) {
     if (past_.size() < kFairRowsMax || past_.contains(flow)) add(past_[flow], known.row, true);
   }
-  if (moved_.size() >= kMovedMax) moved_.erase(moved_.begin());
+  if (moves_.size() >= kMovedMax) {
+    moved_.erase(moves_.front());
+    moves_.pop_front();
+  }
   moved_.insert(oldest->first);
+  moves_.push_back(oldest->first);
   starts_.erase(oldest);
   return true;
 }

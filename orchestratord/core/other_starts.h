@@ -14,6 +14,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <optional>
 #include <set>
@@ -113,6 +114,7 @@ class OtherStarts {
   std::map<Holder, Start> starts_;
   std::map<Flow, FairRow> past_;  // of starts that made room
   std::set<Holder> moved_;        // into the past
+  std::deque<Holder> moves_;      // the same, in their order
   std::uint64_t serial_ = 0;
 };
 

@@ -195,6 +195,15 @@ TEST(OtherStarts, OC_FAIR_F4_one_that_is_over_makes_room_and_its_service_stays) 
   EXPECT_EQ(rho_of(all), 5);
 }
 
+TEST(OtherStarts, OC_FAIR_F4_of_those_that_made_room_the_first_are_forgotten_first) {
+  OtherStarts others{Mutation::none, 1};
+  const auto start = [](std::uint64_t n) { return Holder{OrchId{{9, 5000 - n}}, 1}; };  // the later the smaller
+  std::uint64_t n = 0;
+  for (; n < 1500; ++n) others.hear(kFirst, over(said(start(n), 1, 1)));
+  EXPECT_TRUE(others.hear(kFirst, said(start(n - 3), 2, 2)).rows.empty()) << "it would count twice";
+  EXPECT_EQ(row_of(others.hear(kFirst, said(start(n), 1, 1))).delivered, static_cast<std::int64_t>(n) + 1);
+}
+
 TEST(OtherStarts, OC_FAIR_F4_the_rows_of_a_start_are_bounded) {
   OtherStarts others;
   StartReport many{kA1, 1, false, {}, {}};
