@@ -116,8 +116,8 @@ int print_devices() {
 int print_estimate(const GgufFile& file, const BackendOptions& options) {
   const auto config = read_model_config(file);
   if (!config.ok()) return fail(config.error());
-  const auto estimate = estimate_memory(config.value(), repacked_weight_bytes(file), options,
-                                        memory_budget(host_memory(), options));
+  const auto estimate =
+      estimate_memory(config.value(), repacked_weight_bytes(file), options, memory_budget(host_memory(), options));
   if (!estimate.ok()) return fail(estimate.error());
   std::printf("%s\n", describe(estimate.value()).c_str());
   return 0;
