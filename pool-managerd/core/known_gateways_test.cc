@@ -34,15 +34,29 @@ TEST(KnownGateways, OC_JOB_1016_everybody_hears_of_a_new_address_and_one_that_at
       << "it tells none any more";
 }
 
-TEST(KnownGateways, OC_JOB_1016_the_one_that_told_longest_ago_makes_room) {
-  KnownGateways known;
-  for (std::uint64_t n = 1; n <= kGatewaysKnownMax; ++n) known.told(OrchId{{9, n}}, "http://a");
-  EXPECT_FALSE(known.told(OrchId{{9, 1}}, "http://a"));
-  EXPECT_TRUE(known.told(OrchId{{9, 1000}}, "http://a"));
-  const std::vector<GatewayAddress> all = known.all();
-  EXPECT_EQ(all.size(), kGatewaysKnownMax);
-  EXPECT_EQ(all.front().orch, (OrchId{{9, 1}}));
-  EXPECT_EQ(all[1].orch, (OrchId{{9, 3}}));
+TEST(KnownGateways, OC_JOB_1016_the_one_that_left_longest_ago_makes_room) {
+  World world{one_replica()};
+  std::uint64_t link = 1;
+  const OrchId stays{{9, 1}};
+  world.step(AttachOpened{LinkId{link++}, {stays, 1}, "http://a"});
+  for (std::uint64_t n = 2; n <= kGatewaysKnownMax; ++n, ++link) {
+    world.step(AttachOpened{LinkId{link}, {OrchId{{9, n}}, 1}, "http://a"});
+    world.step(AttachClosed{LinkId{link}});
+  }
+  // Back again and gone, so the third left longest ago.
+  world.step(AttachOpened{LinkId{link}, {OrchId{{9, 2}}, 2}, "http://a"});
+  world.step(AttachClosed{LinkId{link++}});
+  world.log.clear();
+  world.step(AttachOpened{LinkId{link}, {OrchId{{9, 1000}}, 1}, "http://a"});
+  std::vector<GatewayAddress> all;
+  for (const Effect& effect : world.log) {
+    if (const auto* told = std::get_if<SendGateways>(&effect)) all = told->gateways;
+  }
+  ASSERT_EQ(all.size(), kGatewaysKnownMax);
+  EXPECT_EQ(all[0].orch, stays);
+  EXPECT_EQ(all[1].orch, (OrchId{{9, 2}}));
+  EXPECT_EQ(all[2].orch, (OrchId{{9, 4}}));
+  EXPECT_EQ(all.back().orch, (OrchId{{9, 1000}}));
 }
 
 }  // namespace

@@ -120,7 +120,10 @@ void Manager::on(const AttachOpened& event, Instant now, Effects& out) {
 
 // L7: a broken Attach is not a death. Leases stay until they expire.
 void Manager::on(const AttachClosed& event, Instant now, Effects&) {
-  if (const Attachment* attachment = attachments_.find(event.link)) ledger_.detached(attachment->holder, now);
+  if (const Attachment* attachment = attachments_.find(event.link)) {
+    ledger_.detached(attachment->holder, now);
+    gateways_.left(attachment->holder.orch);
+  }
   attachments_.close(event.link);
 }
 
