@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -94,7 +95,6 @@ def mock_pool(**changes):
 
 def parse_metrics(text):
     """{(name, ((label, value), ...)): float} of a Prometheus text."""
-    import re
     out = {}
     for line in text.splitlines():
         if line.startswith("#") or not line.strip():
@@ -144,7 +144,7 @@ class Cluster:
         log = open(self.dir / f"{name}.log", "ab")
         with log:
             self.processes[name] = subprocess.Popen(
-                [binary_dir() / name.removesuffix("-2"), "--config", path], stdin=subprocess.DEVNULL, stdout=log, stderr=log, close_fds=True)
+                [binary_dir() / re.sub(r"-[0-9]+$", "", name), "--config", path], stdin=subprocess.DEVNULL, stdout=log, stderr=log, close_fds=True)
         return self.processes[name]
 
     def start_manager(self):
@@ -156,22 +156,22 @@ class Cluster:
         self._spawn("pool-managerd", changed(config, self.pool_managerd_config))
         self.manager_url = f"http://127.0.0.1:{self._port('pool-managerd', state / 'http.port')}"
 
-    def _gateway(self, name, state):
+    def _gateway(self, name, state, **settings):
         """(HTTP URL, gRPC address) of a new gateway with a state directory of its own."""
         state.mkdir(mode=0o700, exist_ok=True)
         for port in ("http.port", "grpc.port"):
             (state / port).unlink(missing_ok=True)
         config = {"state_dir": str(state), "http": {"listen": "127.0.0.1:0"}, "grpc": {"listen": "127.0.0.1:0"},
                   "managers": [{"endpoint": f"unix:{self.dir}/pool/manager.sock"}]}
-        self._spawn(name, changed(config, self.orchestratord_config))
+        self._spawn(name, changed(changed(config, self.orchestratord_config), settings))
         return f"http://127.0.0.1:{self._port(name, state / 'http.port')}", f"127.0.0.1:{self._port(name, state / 'grpc.port')}"
 
     def start_gateway(self):
         self.url, self.grpc = self._gateway("orchestratord", self.dir / "gateway")
 
-    def start_second_gateway(self):
-        """Its HTTP URL. Same configuration, same manager; ready when it says so."""
-        url, _ = self._gateway("orchestratord-2", self.dir / "gateway-2")
+    def start_second_gateway(self, name="orchestratord-2", **settings):
+        """Its HTTP URL. Same configuration but for the settings, same manager; ready when it says so."""
+        url, _ = self._gateway(name, self.dir / name, **settings)
         wait_until(lambda: request("GET", url + "/readyz").status == 200, 20, "the second gateway is ready")
         return url
 
@@ -190,7 +190,8 @@ class Cluster:
     def stop(self):
         """SIGTERM to what still runs; raises when a process does not end by it, with 0."""
         faults = []
-        for name in ("orchestratord", "orchestratord-2", "pool-managerd"):
+        gateways = [name for name in self.processes if name.startswith("orchestratord")]
+        for name in (*gateways, "pool-managerd"):
             process = self.processes.get(name)
             if process is None or process.poll() is not None:
                 continue

@@ -9,14 +9,15 @@ import pytest
 from orch_cluster import Cluster, mock_pool, request, sse_events, wait_until
 
 PUBLIC = "https://gateway-1.example.org:8443"
+OTHER = "https://gateway-2.example.org:8443"
 
 
 @pytest.fixture(scope="module")
 def gateways():
-    """(cluster, URL of the second gateway). Both say the same of themselves, so the first one's word is told by its id alone."""
+    """(cluster, URL of the second gateway)."""
     with Cluster([mock_pool()], orchestratord={"http": {"listen": "127.0.0.1:0", "public_url": PUBLIC}}) as cluster:
         cluster.wait_ready()
-        yield cluster, cluster.start_second_gateway()
+        yield cluster, cluster.start_second_gateway(http={"listen": "127.0.0.1:0", "public_url": OTHER})
 
 
 def ask(method, url):
@@ -58,3 +59,12 @@ def test_OC_JOB_1016_a_gateway_nobody_knows_and_a_link_without_one(gateways):
     broken = request("GET", f"{second}{task}?gateway=first")
     assert broken.status == 400 and broken.json()["field"] == "gateway"
     assert request("GET", second + task).status == 404
+
+
+def test_OC_JOB_1016_gateways_with_one_address_lead_nobody_in_a_circle(gateways):
+    cluster, _ = gateways
+    third = cluster.start_second_gateway("orchestratord-3")  # behind the same load balancer as the first, by its address
+    body = cluster.task_body(prompt="Hello", model_ref="mock-model", max_tokens=4)
+    explain = request("POST", cluster.url + "/v1/tasks", body).json()["links"]["explain"]
+    wait_until(lambda: PUBLIC in request("GET", third + explain).json()["message"], 10, "the third gateway has heard of the first")
+    assert request("GET", third + explain).status == 404
