@@ -7,8 +7,11 @@
 #include <atomic>
 #include <condition_variable>
 #include <deque>
+#include <functional>
+#include <iterator>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "common/runtime/grpc_setup.h"
@@ -37,13 +40,20 @@ class HandLoop {
     changed_.notify_all();
     return true;
   }
-  bool wait_full() {
+  bool wait_calls(std::size_t count) {
     std::unique_lock lock(mutex_);
-    return changed_.wait_for(lock, std::chrono::seconds(20), [this] { return calls_ == kRoom; });
+    return changed_.wait_for(lock, std::chrono::seconds(20), [this, count] { return calls_ == count; });
   }
   bool wait_news() {
     std::unique_lock lock(mutex_);
     return changed_.wait_for(lock, std::chrono::seconds(20), [this] { return tasks_.size() > calls_; });
+  }
+  // As two mailboxes may be emptied.
+  void take_news_first() {
+    const std::lock_guard lock(mutex_);
+    std::deque<Task> calls;
+    for (; tasks_.front().is_call; tasks_.pop_front()) calls.push_back(std::move(tasks_.front()));
+    tasks_.insert(tasks_.end(), std::make_move_iterator(calls.begin()), std::make_move_iterator(calls.end()));
   }
   // Until `done`; tasks may arrive meanwhile.
   void run_until(const std::atomic<bool>& done) {
@@ -148,7 +158,7 @@ TEST_F(GrpcApiTest, a_full_mailbox_refuses_calls_with_RESOURCE_EXHAUSTED_and_ser
   std::vector<grpc::Status> inside(kRoom);
   std::vector<std::thread> callers;
   for (grpc::Status& status : inside) callers.emplace_back([this, &status] { status = cancel(); });
-  ASSERT_TRUE(loop_.wait_full());
+  ASSERT_TRUE(loop_.wait_calls(kRoom));
   for (int i = 0; i < 50; ++i) {
     const grpc::Status refused = i % 2 == 0 ? cancel() : stream();
     ASSERT_EQ(refused.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
@@ -211,6 +221,23 @@ TEST_F(GrpcApiTest, OC_JOB_1001_a_client_that_leaves_is_noticed_while_the_mailbo
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
   EXPECT_TRUE(loop_.wait_news());
   if (!::testing::Test::HasFailure()) loop_.run_until(gone_);
+  EXPECT_EQ(desk_.readers(), 0u);
+}
+
+TEST_F(GrpcApiTest, OC_JOB_1001_a_client_whose_leaving_overtakes_its_call_opens_no_stream) {
+  grpc::ClientContext context;
+  v1::StreamRequest request;
+  request.set_task_id(kTask);
+  const auto reader = stub_->Stream(&context, request);
+  EXPECT_TRUE(loop_.wait_calls(1));
+  context.TryCancel();
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  EXPECT_TRUE(loop_.wait_news());
+  loop_.take_news_first();
+  std::atomic<bool> done = false;
+  EXPECT_TRUE(loop_.post([&done] { done = true; }));
+  loop_.run_until(done);
+  EXPECT_FALSE(opened_);
   EXPECT_EQ(desk_.readers(), 0u);
 }
 
