@@ -91,8 +91,8 @@ void UnixListener::judge(int fd) {
     taken_(fd);
     return;
   }
-  ::close(fd);
   const std::uint64_t count = ++refused_;
+  ::close(fd);                       // whoever sees its end sees it counted
   if (std::has_single_bit(count)) {  // the 1st, 2nd, 4th, ...: whoever tries for ever does not fill the log
     log_warn("peer_refused", {{"socket", path_}, {"uid", known ? std::to_string(peer.uid) : "?"}, {"refused", count}});
   }
