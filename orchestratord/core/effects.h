@@ -6,14 +6,12 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <type_traits>
-#include <utility>
 #include <variant>
 #include <vector>
 
 #include "common/base/ids.h"
-#include "common/base/kind_of.h"
 #include "common/base/lease_table.h"
+#include "common/base/one_of.h"
 #include "common/base/time.h"
 #include "orchestratord/core/budget.h"
 #include "orchestratord/core/events.h"
@@ -302,18 +300,10 @@ using EffectKinds =
                  JournalWrite, NotedAdmitted, NotedRefused, NotedDispatched, NotedFirstToken, NotedEnded, NotedPoisoned,
                  NotedWarmStart, NotedRecomputed, NotedPreempted, NotedQuota, NotedQueueDepth, NotedRetried,
                  NotedJournal, NotedRecovered, Drained>;
-// One of them. A struct of its own so that copies, moves and destruction are compiled once, in effects.cc: what a
-// variant of so many kinds needs for them took half of the compile time of whoever names it.
-struct Effect : EffectKinds {
-  template <KindOf<EffectKinds> Kind>
-  Effect(Kind&& kind) : EffectKinds(std::in_place_type<std::remove_cvref_t<Kind>>, std::forward<Kind>(kind)) {}
-  Effect(const Effect& other);
-  Effect(Effect&& other) noexcept;
-  Effect& operator=(const Effect& other);
-  Effect& operator=(Effect&& other) noexcept;
-  ~Effect();
-};
+using Effect = OneOf<EffectKinds>;
 
 using Effects = std::vector<Effect>;
 
 }  // namespace orch::gateway
+
+extern template struct orch::OneOf<orch::gateway::EffectKinds>;

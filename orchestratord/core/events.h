@@ -6,16 +6,14 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <type_traits>
-#include <utility>
 #include <variant>
 #include <vector>
 
 #include "common/base/fair_report.h"
 #include "common/base/gateway_address.h"
 #include "common/base/ids.h"
-#include "common/base/kind_of.h"
 #include "common/base/kv_memory.h"
+#include "common/base/one_of.h"
 #include "common/base/replica_state.h"
 #include "common/base/time.h"
 #include "orchestratord/core/job_spec.h"
@@ -280,16 +278,8 @@ using EventKinds =
                  LeaseGranted, LeaseRevoked, OthersReported, GatewaysTold, DispatchStarted, DispatchTokens,
                  DispatchFinished, DispatchFailed, DispatchBroken, TokensCounted, JournalCommitted, JournalFailed,
                  Recovered, SetModelState, RollBackModel, Tick, DrainBegin>;
-// One of them. A struct of its own so that copies, moves and destruction are compiled once, in events.cc: what a
-// variant of so many kinds needs for them took half of the compile time of whoever names it.
-struct Event : EventKinds {
-  template <KindOf<EventKinds> Kind>
-  Event(Kind&& kind) : EventKinds(std::in_place_type<std::remove_cvref_t<Kind>>, std::forward<Kind>(kind)) {}
-  Event(const Event& other);
-  Event(Event&& other) noexcept;
-  Event& operator=(const Event& other);
-  Event& operator=(Event&& other) noexcept;
-  ~Event();
-};
+using Event = OneOf<EventKinds>;
 
 }  // namespace orch::gateway
+
+extern template struct orch::OneOf<orch::gateway::EventKinds>;

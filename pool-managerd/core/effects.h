@@ -5,16 +5,14 @@
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <type_traits>
-#include <utility>
 #include <variant>
 #include <vector>
 
 #include "common/base/gateway_address.h"
 #include "common/base/ids.h"
-#include "common/base/kind_of.h"
 #include "common/base/kv_memory.h"
 #include "common/base/lease_table.h"
+#include "common/base/one_of.h"
 #include "common/base/time.h"
 #include "gen/outcome.h"
 #include "pool-managerd/core/events.h"
@@ -205,17 +203,9 @@ using EffectKinds = std::variant<SpawnWorker, SignalWorker, ConnectWorker, Query
                                  SendDrain, AttachWelcome, AttachRefused, ReplicaChanged, ReplicaLoaded, ReplicaGone,
                                  SendGrant, SendRevoke, SendEarlierOver, SendOthers, SendGateways, OperationReply,
                                  OperationEnded, ShutdownComplete, NotedState, NotedDrain, NotedFailure>;
-// One of them. A struct of its own so that copies, moves and destruction are compiled once, in effects.cc: what a
-// variant of so many kinds needs for them took half of the compile time of whoever names it.
-struct Effect : EffectKinds {
-  template <KindOf<EffectKinds> Kind>
-  Effect(Kind&& kind) : EffectKinds(std::in_place_type<std::remove_cvref_t<Kind>>, std::forward<Kind>(kind)) {}
-  Effect(const Effect& other);
-  Effect(Effect&& other) noexcept;
-  Effect& operator=(const Effect& other);
-  Effect& operator=(Effect&& other) noexcept;
-  ~Effect();
-};
+using Effect = OneOf<EffectKinds>;
 using Effects = std::vector<Effect>;
 
 }  // namespace orch::pool
+
+extern template struct orch::OneOf<orch::pool::EffectKinds>;

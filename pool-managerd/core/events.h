@@ -5,15 +5,13 @@
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <type_traits>
-#include <utility>
 #include <variant>
 #include <vector>
 
 #include "common/base/fair_report.h"
 #include "common/base/ids.h"
-#include "common/base/kind_of.h"
 #include "common/base/lease_table.h"
+#include "common/base/one_of.h"
 #include "common/base/time.h"
 #include "pool-managerd/core/operation.h"
 #include "worker/core/engine_port.h"
@@ -162,16 +160,8 @@ struct Tick {};
 using EventKinds =
     std::variant<ProcessStarted, SpawnFailed, ProcessExited, WorkersFound, InfoArrived, InfoFailed, WorkerReport,
                  ControlBroken, AttachOpened, HolderUpdate, FairReported, AttachClosed, StartOperation, Shutdown, Tick>;
-// One of them. A struct of its own so that copies, moves and destruction are compiled once, in events.cc: what a
-// variant of so many kinds needs for them took half of the compile time of whoever names it.
-struct Event : EventKinds {
-  template <KindOf<EventKinds> Kind>
-  Event(Kind&& kind) : EventKinds(std::in_place_type<std::remove_cvref_t<Kind>>, std::forward<Kind>(kind)) {}
-  Event(const Event& other);
-  Event(Event&& other) noexcept;
-  Event& operator=(const Event& other);
-  Event& operator=(Event&& other) noexcept;
-  ~Event();
-};
+using Event = OneOf<EventKinds>;
 
 }  // namespace orch::pool
+
+extern template struct orch::OneOf<orch::pool::EventKinds>;
