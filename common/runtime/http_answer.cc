@@ -23,6 +23,13 @@ void HttpConnection::append_head(const HttpRequest& request, const HttpResponse&
                        {.framing = framing, .keep_alive = keep_alive_, .say_keep_alive = !chunked_}, shared_.date);
 }
 
+void HttpConnection::release_exchange() {
+  if (current_ == nullptr) return;
+  ServerExchange* exchange = std::exchange(current_, nullptr);
+  const auto alive = shared_from_this();
+  exchange->detach(false);
+}
+
 void HttpConnection::send_reply(const HttpRequest& request, HttpResponse response) {
   if (phase_ == Phase::closed || ended_) return;
   ORCH_CHECK(!streaming_);
@@ -32,12 +39,7 @@ void HttpConnection::send_reply(const HttpRequest& request, HttpResponse respons
   append_head(request, response, HttpFraming::whole);
   if (request.method != "HEAD") out_ += response.body;
   ended_ = true;
-  if (current_ != nullptr) {
-    ServerExchange* exchange = current_;
-    current_ = nullptr;
-    const auto alive = shared_from_this();
-    exchange->detach(false);
-  }
+  release_exchange();
   flush();
 }
 
@@ -60,12 +62,7 @@ void HttpConnection::send_bytes(std::string_view bytes) {
 void HttpConnection::send_end() {
   if (phase_ == Phase::closed || ended_) return;
   ended_ = true;
-  if (current_ != nullptr) {
-    ServerExchange* exchange = current_;
-    current_ = nullptr;
-    const auto alive = shared_from_this();
-    exchange->detach(false);
-  }
+  release_exchange();
   schedule_flush();
 }
 

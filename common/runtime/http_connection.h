@@ -106,6 +106,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void peer_closed();
 
   void append_head(const HttpRequest& request, const HttpResponse& response, HttpFraming framing);
+  void release_exchange();  // the answer to it is whole
   void schedule_flush();
   void flush();
   void on_written(const boost::system::error_code& error, std::size_t bytes);
