@@ -99,12 +99,7 @@ Failure heard(const std::vector<Rule>& broken) {
     JobSpec measured = spec_of(n);
     measured.attachment = Attachment::detached;
     bench.submit(measured);
-    const Dispatch dispatch = bench.dispatches.back();
-    bench.started(dispatch);
-    bench.now = bench.now + ms(100);
-    bench.token(dispatch, 0, "a");
-    bench.now = bench.now + ms(90);
-    bench.finished(dispatch, 10);
+    bench.serve_measured();
   }
   JobSpec spec = spec_of(1);
   spec.tenant = "asking";

@@ -218,12 +218,7 @@ TEST(Refund, OC_ADMIT_1004_each_refusing_step_leaves_no_charge) {
     bench.submit(in_session(n));
     bench.commit();
     bench.commit();
-    const Dispatch dispatch = bench.dispatches.back();
-    bench.started(dispatch);
-    bench.now = bench.now + ms(100);
-    bench.token(dispatch, 0, "a");
-    bench.now = bench.now + ms(90);
-    bench.finished(dispatch, 10);
+    bench.serve_measured();
     bench.commit();
   }
   bench.advance(Duration::seconds(120));  // the buckets are full again

@@ -57,12 +57,7 @@ TEST(Admission, OC_CORE_1015_a_pinned_job_waits_for_its_replica_and_holds_nobody
 void measure(Bench& bench, int jobs = 20) {
   for (int i = 0; i < jobs; ++i) {
     bench.submit(spec_of(1000 + static_cast<std::uint64_t>(i)));
-    const Dispatch dispatch = bench.dispatches.back();
-    bench.started(dispatch);
-    bench.now = bench.now + ms(100);
-    bench.token(dispatch, 0, "a");
-    bench.now = bench.now + ms(90);
-    bench.finished(dispatch, 10);
+    bench.serve_measured();
   }
 }
 
