@@ -20,7 +20,9 @@ endif()
 find_program(ORCH_CCACHE ccache)
 if(ORCH_CCACHE)
   # Paths below the source folder are hashed as relative ones, so that another clone of the same sources hits the cache.
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1 ${ORCH_CCACHE})
+  # A precompiled header is known by what was read for it (orch_precompiled), not by its own bytes, which name this clone.
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1
+      CCACHE_PCH_EXTSUM=1 CCACHE_SLOPPINESS=pch_defines,time_macros ${ORCH_CCACHE})
 endif()
 
 # Python with PyYAML for the generators: Debian's own, not a venv's.
@@ -49,18 +51,54 @@ function(orch_executable name)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
 endfunction()
 
-# orch_test(name SOURCES... [LINK ...] [LABELS fast|io|sim|model|e2e...] [ARGS ...] [TIMEOUT seconds] [COMPUTES])
-# One gtest binary, one ctest entry; LABELS default to fast. Its own sources are compiled without the optimiser and without debug
-# information, which took half of their compile time and won nothing in tests that call a library; COMPUTES keeps both for tests that do
-# the work themselves.
+# How the sources of tests are compiled: in a release without the optimiser and without debug information, which took half of their compile
+# time and won nothing in tests that call a library; -pthread, which some libraries ask for, because a precompiled header wants it alike.
+set(ORCH_TEST_OPTIONS -pthread)
+if(CMAKE_BUILD_TYPE STREQUAL "Release")
+  list(APPEND ORCH_TEST_OPTIONS -O0 -g0)
+endif()
+
+# orch_precompiled(name HEADER [GENERATED...]): build/<preset>/precompiled/<name>.pch, for orch_test(... PRECOMPILED name): a header that
+# many tests begin with, read once, after the generated headers it reads. Libraries and programs do without: their includes are to be whole.
+function(orch_precompiled name header)
+  find_package(GTest REQUIRED)
+  set(out ${CMAKE_BINARY_DIR}/precompiled/${name}.pch)
+  file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/precompiled)
+  file(RELATIVE_PATH build ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
+  string(TOUPPER "${CMAKE_BUILD_TYPE}" config)
+  separate_arguments(flags UNIX_COMMAND "${CMAKE_CXX_FLAGS} ${CMAKE_CXX_FLAGS_${config}}")
+  get_target_property(options orch_flags INTERFACE_COMPILE_OPTIONS)
+  get_target_property(definitions orch_flags INTERFACE_COMPILE_DEFINITIONS)
+  list(TRANSFORM definitions PREPEND -D)
+  get_target_property(gtest GTest::gtest INTERFACE_COMPILE_OPTIONS)
+  set(compile ${CMAKE_CXX_COMPILER} -x c++-header -std=c++20 -fPIE ${flags} ${definitions} ${options} ${gtest} ${ORCH_TEST_OPTIONS}
+      -I. -I${build} ${header})
+  add_custom_command(OUTPUT ${out} ${out}.sum
+    COMMAND ${compile} -E -dD -o ${out}.sum
+    COMMAND ${compile} -fpch-instantiate-templates -Xclang -fno-pch-timestamp -MD -MF ${out}.d -MT ${out} -o ${out}
+    DEPENDS ${header} ${ARGN} DEPFILE ${out}.d WORKING_DIRECTORY ${CMAKE_SOURCE_DIR} COMMAND_EXPAND_LISTS VERBATIM
+    COMMENT "Precompiling ${header}")
+  add_custom_target(precompiled_${name} DEPENDS ${out})
+endfunction()
+
+# orch_test(name SOURCES... [LINK ...] [LABELS fast|io|sim|model|e2e...] [ARGS ...] [TIMEOUT seconds] [COMPUTES] [PRECOMPILED name])
+# One gtest binary, one ctest entry; LABELS default to fast. Its sources are compiled with ORCH_TEST_OPTIONS and begin with a precompiled
+# header, PRECOMPILED or `tests`; COMPUTES is for tests that do the work themselves, which are compiled like a library.
 function(orch_test name)
-  cmake_parse_arguments(ARG "COMPUTES" "TIMEOUT" "SOURCES;LINK;LABELS;ARGS" ${ARGN})
+  cmake_parse_arguments(ARG "COMPUTES" "TIMEOUT;PRECOMPILED" "SOURCES;LINK;LABELS;ARGS" ${ARGN})
   find_package(GTest REQUIRED)
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ${ARG_LINK} GTest::gmock_main GTest::gmock GTest::gtest orch_flags)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   if(NOT ARG_COMPUTES)
-    target_compile_options(${name} PRIVATE "$<$<CONFIG:Release>:-O0;-g0>")
+    if(NOT ARG_PRECOMPILED)
+      set(ARG_PRECOMPILED tests)
+    endif()
+    target_compile_options(${name} PRIVATE ${ORCH_TEST_OPTIONS})
+    set(tests ${ARG_SOURCES})
+    list(FILTER tests INCLUDE REGEX "_test\\.cc$")
+    set_source_files_properties(${tests} PROPERTIES COMPILE_OPTIONS "-include-pch;precompiled/${ARG_PRECOMPILED}.pch"
+                                OBJECT_DEPENDS ${CMAKE_BINARY_DIR}/precompiled/${ARG_PRECOMPILED}.pch)
   endif()
   add_test(NAME ${name} COMMAND ${name} ${ARG_ARGS} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
   if(NOT ARG_LABELS)
