@@ -71,11 +71,13 @@ function(orch_precompiled name header)
   get_target_property(definitions orch_flags INTERFACE_COMPILE_DEFINITIONS)
   list(TRANSFORM definitions PREPEND -D)
   get_target_property(gtest GTest::gtest INTERFACE_COMPILE_OPTIONS)
-  set(compile ${CMAKE_CXX_COMPILER} -x c++-header -std=c++20 -fPIE ${flags} ${definitions} ${options} ${gtest} ${ORCH_TEST_OPTIONS}
-      -I. -I${build} ${header})
+  set(compile ${CMAKE_CXX_COMPILER} -x c++-header -std=c++20 -fPIE ${flags} ${definitions} ${options} ${gtest} ${ORCH_TEST_OPTIONS})
   add_custom_command(OUTPUT ${out} ${out}.sum
-    COMMAND ${compile} -E -dD -o ${out}.sum
-    COMMAND ${compile} -fpch-instantiate-templates -Xclang -fno-pch-timestamp -MD -MF ${out}.d -MT ${out} -o ${out}
+    # Read by relative paths, so that another clone's is the same; compiled by whole ones, which the list of what was read needs;
+    # what is compiled names none of them.
+    COMMAND ${compile} -I. -I${build} ${header} -E -dD -o ${out}.sum
+    COMMAND ${compile} -I${CMAKE_SOURCE_DIR} -I${CMAKE_BINARY_DIR} ${CMAKE_SOURCE_DIR}/${header}
+            -fmacro-prefix-map=${CMAKE_SOURCE_DIR}=. -fpch-instantiate-templates -Xclang -fno-pch-timestamp -MD -MF ${out}.d -MT ${out} -o ${out}
     DEPENDS ${header} ${ARGN} DEPFILE ${out}.d WORKING_DIRECTORY ${CMAKE_SOURCE_DIR} COMMAND_EXPAND_LISTS VERBATIM
     COMMENT "Precompiling ${header}")
   add_custom_target(precompiled_${name} DEPENDS ${out})
