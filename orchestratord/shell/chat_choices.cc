@@ -6,6 +6,7 @@
 
 #include "common/runtime/sse_writer.h"
 #include "orchestratord/shell/failure_reply.h"
+#include "orchestratord/shell/log_prob_text.h"
 
 namespace orch::gateway {
 namespace {
@@ -18,6 +19,7 @@ class ChatAnswer {
       : setup_(std::move(setup)),
         writer_(setup_.exchange, setup_.limits.pending_bytes_max),
         choices_(setup_.choices),
+        text_offsets_(setup_.choices, 0),
         ended_(setup_.choices, false) {}
   ~ChatAnswer() { setup_.exchange->on_overdue(Duration{}, nullptr); }
 
@@ -73,7 +75,7 @@ class ChatAnswer {
       head.with("X-Orch-Task-Id", setup_.task_id);
     if (setup_.limits.add_to_head) setup_.limits.add_to_head(head);
     writer_.begin(std::move(head), setup_.limits.heartbeat);
-    for (std::uint32_t i = 0; i < setup_.choices; ++i) {
+    for (std::uint32_t i = 0; i < setup_.choices && setup_.identity.form == AnswerForm::chat; ++i) {
       static_cast<void>(
           send([&](std::string& out) { append_chat_role_chunk(out, setup_.identity, setup_.include_usage, i); }));
     }
@@ -81,10 +83,12 @@ class ChatAnswer {
   ReaderSink::Took take(std::uint32_t choice, const TokenEvent& token) {
     if (setup_.stream) {
       if (token.text.empty()) return ReaderSink::Took::ok;
-      return send([&](std::string& out) {
+      const ReaderSink::Took took = send([&](std::string& out) {
         append_chat_text_chunk(out, setup_.identity, token.text, setup_.include_usage, choice,
-                               setup_.identity.with_log_probs ? &token.log_probs : nullptr);
+                               {setup_.identity.with_log_probs ? &token.log_probs : nullptr, text_offsets_[choice]});
       });
+      text_offsets_[choice] += characters(token.log_probs);
+      return took;
     }
     ChatChoice& into = choices_[choice];
     into.text += token.text;
@@ -142,8 +146,9 @@ class ChatAnswer {
   ChatChoicesSetup setup_;
   runtime::SseWriter writer_;
   std::vector<ChatChoice> choices_;
-  std::vector<bool> ended_;  // its job's, or we let go of it
-  bool over_ = false;        // nothing more is written
+  std::vector<std::uint64_t> text_offsets_;  // characters whose log-probabilities were told
+  std::vector<bool> ended_;                  // its job's, or we let go of it
+  bool over_ = false;                        // nothing more is written
   bool waiting_ = false;
   std::optional<ServedBy> served_by_;
   ChatUsage usage_;

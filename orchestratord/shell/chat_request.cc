@@ -40,37 +40,82 @@ void read_not_built(JsonFields& fields) {
   }
 }
 
+// What both routes take alike.
+void read_common(JsonFields& fields, JobId id, ChatRequest& request, JobPayload& payload) {
+  JobSpec& spec = request.spec;
+  spec.id = id;
+  spec.attachment = Attachment::attached;
+  request.model = fields.string("model", true, 1, kModelRefBytesMax);
+  spec.model_ref = request.model;
+  read_streaming(fields, request);
+  request.choices = static_cast<std::uint32_t>(fields.integer("n", false, 1, kChoicesMax).value_or(1));
+  const auto seed = fields.integer("seed", false, 0, kSeedMax);
+  payload.sampling.seed = seed ? *seed : runtime::seed_of_task(id.to_string());
+  read_sampling(fields, payload.sampling);
+  read_stop(fields, payload.stop);
+  spec.determinism =
+      fields.choice("determinism", {"best_effort", "strict"}, 0) == 0 ? Determinism::best_effort : Determinism::strict;
+  spec.require_gpu = fields.boolean("require_gpu", false);
+  fields.string("user", false, 0, kModelRefBytesMax);  // for the caller's own bookkeeping; changes nothing
+}
+
+// A string, also as the one item of an array.
+void read_completion_prompt(JsonFields& fields, Prompt& prompt) {
+  const json* value = fields.any("prompt");
+  if (value == nullptr) return fields.fail("prompt", "is required");
+  if (value->is_array() && value->size() == 1) value = &value->front();
+  if (value->is_array() && !value->empty()) {
+    return fields.fail_not_built("prompt", "as several prompts or as token ids is not built yet");
+  }
+  if (value->is_number_integer()) return fields.fail_not_built("prompt", "as token ids is not built yet");
+  if (!value->is_string()) return fields.fail("prompt", "must be a string");
+  prompt.text = value->get<std::string>();
+  if (prompt.text.empty()) fields.fail("prompt", "must not be empty");
+}
+
+// Parameters of the route that only its plainest value leaves alone.
+void read_completion_not_built(JsonFields& fields, std::uint32_t choices) {
+  if (fields.boolean("echo", false)) fields.fail_not_built("echo", "is not built yet");
+  if (!fields.string("suffix", false, 0, kPromptBytesMax).empty()) fields.fail_not_built("suffix", "is not built yet");
+  const auto best_of = fields.integer("best_of", false, 1, kChoicesMax);
+  if (best_of && *best_of != choices) fields.fail_not_built("best_of", "other than n is not built yet");
+}
+
 }  // namespace
 
 Result<ChatRequest, Failure> parse_chat_request(std::string_view body, JobId id) {
   ORCH_TRY(document, parse_json_object(body));
   JsonFields fields(document, "");
   ChatRequest chat;
-  JobSpec& spec = chat.spec;
   JobPayload payload;
-
-  spec.id = id;
-  spec.attachment = Attachment::attached;
-  chat.model = fields.string("model", true, 1, kModelRefBytesMax);
-  spec.model_ref = chat.model;
+  read_common(fields, id, chat, payload);
   read_messages(fields, payload.prompt);
-  read_max_tokens(fields, spec);
-  read_streaming(fields, chat);
-  chat.choices = static_cast<std::uint32_t>(fields.integer("n", false, 1, kChoicesMax).value_or(1));
-  const auto seed = fields.integer("seed", false, 0, kSeedMax);
-  payload.sampling.seed = seed ? *seed : runtime::seed_of_task(id.to_string());
-  read_sampling(fields, payload.sampling);
+  read_max_tokens(fields, chat.spec);
   read_log_probs(fields, payload);
-  read_stop(fields, payload.stop);
   read_response_format(fields, body, payload);
-  spec.determinism =
-      fields.choice("determinism", {"best_effort", "strict"}, 0) == 0 ? Determinism::best_effort : Determinism::strict;
-  spec.require_gpu = fields.boolean("require_gpu", false);
-  fields.string("user", false, 0, kModelRefBytesMax);  // for the caller's own bookkeeping; changes nothing
   read_not_built(fields);
   if (auto failure = fields.finish()) return Err{std::move(*failure)};
-  attach_payload(spec, std::move(payload));
+  attach_payload(chat.spec, std::move(payload));
   return chat;
+}
+
+// OC-OAI-1013.
+Result<ChatRequest, Failure> parse_completion_request(std::string_view body, JobId id) {
+  ORCH_TRY(document, parse_json_object(body));
+  JsonFields fields(document, "");
+  ChatRequest completion;
+  completion.form = AnswerForm::text;
+  JobPayload payload;
+  read_common(fields, id, completion, payload);
+  read_completion_prompt(fields, payload.prompt);
+  const auto max_tokens = fields.integer("max_tokens", false, 1, kMaxTokensMax);
+  completion.spec.max_tokens = static_cast<std::uint32_t>(max_tokens.value_or(kCompletionMaxTokensDefault));
+  if (const auto top = fields.integer("logprobs", false, 0, kTopLogProbsMax))
+    payload.log_probs = static_cast<std::uint32_t>(*top);
+  read_completion_not_built(fields, completion.choices);
+  if (auto failure = fields.finish()) return Err{std::move(*failure)};
+  attach_payload(completion.spec, std::move(payload));
+  return completion;
 }
 
 JobSpec spec_of_choice(const ChatRequest& request, std::uint32_t choice, JobId id) {

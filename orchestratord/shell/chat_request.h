@@ -1,5 +1,6 @@
-// Purpose: POST /v1/chat/completions as a JobSpec. Pure functions over the body's bytes. Parameters of the OpenAI API
-// that are not built are accepted at the value that changes nothing and refused with NOT_IMPLEMENTED otherwise.
+// Purpose: POST /v1/chat/completions and /v1/completions as a JobSpec. Pure functions over the body's bytes. Parameters
+// of the OpenAI API that are not built are accepted at the value that changes nothing and refused with NOT_IMPLEMENTED
+// otherwise.
 #pragma once
 
 #include <string>
@@ -7,11 +8,13 @@
 
 #include "common/base/result.h"
 #include "orchestratord/core/events.h"
+#include "orchestratord/shell/event_text.h"
 
 namespace orch::gateway {
 
 struct ChatRequest {
-  JobSpec spec;  // attached; `max_tokens` is 0 when the client gave none
+  AnswerForm form = AnswerForm::chat;
+  JobSpec spec;  // attached; `max_tokens` of a chat is 0 when the client gave none
   std::string model;
   bool stream = false;
   bool include_usage = false;
@@ -23,5 +26,6 @@ JobSpec spec_of_choice(const ChatRequest& request, std::uint32_t choice, JobId i
 
 // `id` becomes the job's; the seed is derived from it when the client gave none (ruling 9).
 Result<ChatRequest, Failure> parse_chat_request(std::string_view body, JobId id);
+Result<ChatRequest, Failure> parse_completion_request(std::string_view body, JobId id);
 
 }  // namespace orch::gateway

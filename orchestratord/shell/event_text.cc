@@ -114,12 +114,25 @@ void append_choice_log_probs(std::string& out, const std::vector<TokenLogProbs>&
   out.push_back('}');
 }
 
-constexpr std::string_view kChunk = "chat.completion.chunk";
+void append_chunk_head(std::string& out, const ChatIdentity& identity) {
+  append_chat_head(out, identity, identity.form == AnswerForm::chat ? "chat.completion.chunk" : "text_completion");
+}
 
 void append_chunk_choice(std::string& out, const ChatIdentity& identity, std::uint32_t choice) {
-  append_chat_head(out, identity, kChunk);
+  append_chunk_head(out, identity);
   out += R"(,"choices":[{"index":)";
   append_number(out, std::uint64_t{choice});
+}
+
+// OC-OAI-1013: `text` and its log-probabilities in the older form, null where none were asked for (OC-OAI-1014).
+void append_completed_text(std::string& out, std::string_view text, const ShownLogProbs& log_probs) {
+  out += R"(,"text":)";
+  append_json_string(out, text);
+  out += R"(,"logprobs":)";
+  if (log_probs.of_tokens == nullptr)
+    out += "null";
+  else
+    append_completion_log_probs(out, *log_probs.of_tokens, log_probs.text_offset);
 }
 
 void append_chunk_tail(std::string& out, bool usage_null) { out += usage_null ? R"(}],"usage":null})" : "}]}"; }
@@ -128,6 +141,10 @@ void append_chunk_tail(std::string& out, bool usage_null) { out += usage_null ? 
 
 std::string_view append_task_event(std::string& data, const StreamEvent& event, const ServedBy& served_by) {
   return std::visit(Append{data, served_by}, event.body);
+}
+
+std::string answer_id(AnswerForm form, std::string_view task_id) {
+  return std::string(form == AnswerForm::chat ? "chatcmpl-" : "cmpl-").append(task_id);
 }
 
 std::string_view finish_reason_name(FinishReason reason) { return reason == FinishReason::length ? "length" : "stop"; }
@@ -139,12 +156,16 @@ void append_chat_role_chunk(std::string& out, const ChatIdentity& identity, bool
 }
 
 void append_chat_text_chunk(std::string& out, const ChatIdentity& identity, std::string_view text, bool usage_null,
-                            std::uint32_t choice, const std::vector<TokenLogProbs>* log_probs) {
+                            std::uint32_t choice, const ShownLogProbs& log_probs) {
   append_chunk_choice(out, identity, choice);
-  out += R"(,"delta":{"content":)";
-  append_json_string(out, text);
-  out.push_back('}');
-  if (log_probs != nullptr) append_choice_log_probs(out, *log_probs);
+  if (identity.form == AnswerForm::text) {
+    append_completed_text(out, text, log_probs);
+  } else {
+    out += R"(,"delta":{"content":)";
+    append_json_string(out, text);
+    out.push_back('}');
+    if (log_probs.of_tokens != nullptr) append_choice_log_probs(out, *log_probs.of_tokens);
+  }
   out += R"(,"finish_reason":null)";
   append_chunk_tail(out, usage_null);
 }
@@ -152,12 +173,13 @@ void append_chat_text_chunk(std::string& out, const ChatIdentity& identity, std:
 void append_chat_finish_chunk(std::string& out, const ChatIdentity& identity, FinishReason reason, bool usage_null,
                               std::uint32_t choice) {
   append_chunk_choice(out, identity, choice);
-  out.append(R"(,"delta":{},"finish_reason":")").append(finish_reason_name(reason)).append("\"");
+  out += identity.form == AnswerForm::chat ? R"(,"delta":{})" : R"(,"text":"","logprobs":null)";
+  out.append(R"(,"finish_reason":")").append(finish_reason_name(reason)).append("\"");
   append_chunk_tail(out, usage_null);
 }
 
 void append_chat_usage_chunk(std::string& out, const ChatIdentity& identity, ChatUsage usage) {
-  append_chat_head(out, identity, kChunk);
+  append_chunk_head(out, identity);
   out += R"(,"choices":[],"usage":)";
   append_usage(out, usage);
   out.push_back('}');
@@ -165,15 +187,21 @@ void append_chat_usage_chunk(std::string& out, const ChatIdentity& identity, Cha
 
 void append_chat_completion(std::string& out, const ChatIdentity& identity, const std::vector<ChatChoice>& choices,
                             ChatUsage usage) {
-  append_chat_head(out, identity, "chat.completion");
+  const bool chat = identity.form == AnswerForm::chat;
+  append_chat_head(out, identity, chat ? "chat.completion" : "text_completion");
   out += R"(,"choices":[)";
   for (std::size_t i = 0; i < choices.size(); ++i) {
     out += i == 0 ? R"({"index":)" : R"(,{"index":)";
     append_number(out, std::uint64_t{i});
-    out += R"(,"message":{"role":"assistant","content":)";
-    append_json_string(out, choices[i].text);
-    out.push_back('}');
-    if (choices[i].with_log_probs) append_choice_log_probs(out, choices[i].log_probs);
+    const std::vector<TokenLogProbs>* log_probs = choices[i].with_log_probs ? &choices[i].log_probs : nullptr;
+    if (chat) {
+      out += R"(,"message":{"role":"assistant","content":)";
+      append_json_string(out, choices[i].text);
+      out.push_back('}');
+      if (log_probs != nullptr) append_choice_log_probs(out, *log_probs);
+    } else {
+      append_completed_text(out, choices[i].text, {log_probs});
+    }
     out.append(R"(,"finish_reason":")").append(finish_reason_name(choices[i].reason)).append(R"("})");
   }
   out += R"(],"usage":)";

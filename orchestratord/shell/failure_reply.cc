@@ -34,7 +34,8 @@ std::string_view openai_type(int status) {
 }  // namespace
 
 Envelope envelope_of(std::string_view path) {
-  return path.starts_with("/v1/chat/") || path == "/v1/models" || path.starts_with("/v1/models/")
+  return path.starts_with("/v1/chat/") || path == "/v1/completions" || path == "/v1/models" ||
+                 path.starts_with("/v1/models/")
              ? Envelope::openai
              : Envelope::orch_queue;
 }

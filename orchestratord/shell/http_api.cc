@@ -72,6 +72,7 @@ struct HttpApi::Parts {
   void roll_back_model(const HttpExchangePtr& exchange);
   void put_tenants(const HttpExchangePtr& exchange);
   void explain_task(const HttpExchangePtr& exchange);
+  void get_model(const HttpExchangePtr& exchange);
   void get_session(const HttpExchangePtr& exchange);
   void delete_session(const HttpExchangePtr& exchange);
   std::optional<runtime::KeyRing::Caller> caller_of(const HttpRequest& request) const;
@@ -119,6 +120,7 @@ void HttpApi::Parts::add_routes() {
              [this](const HttpExchangePtr& exchange) { roll_back_model(exchange); });
   router.add("GET", "/v1/models",
              [=, this](const HttpExchangePtr& exchange) { reply_json(exchange, models_json(core)); });
+  router.add("GET", "/v1/models/{id}", [this](const HttpExchangePtr& exchange) { get_model(exchange); });
   router.add("GET", "/v1/replicasets",
              [=, this](const HttpExchangePtr& exchange) { reply_json(exchange, replicasets_json(core)); });
   router.add("GET", "/v1/capabilities", [=, this](const HttpExchangePtr& exchange) {
@@ -280,6 +282,13 @@ void HttpApi::Parts::explain_task(const HttpExchangePtr& exchange) {
 }
 
 // ORCH-2004. A session is its tenant's; an operator's key sees those of tenant `default`.
+void HttpApi::Parts::get_model(const HttpExchangePtr& exchange) {
+  const std::string& name = params.front().second;
+  if (auto body = model_json(core, name)) return exchange->reply(HttpResponse::json(200, std::move(*body)));
+  exchange->reply(failure_reply(make_failure(Outcome::MODEL_NOT_FOUND, "no live replica serves this model", "model"),
+                                Envelope::openai));
+}
+
 void HttpApi::Parts::get_session(const HttpExchangePtr& exchange) {
   const std::string& id = params.front().second;
   const auto standing = core.budgets().session(tenant_of(exchange->request()), id, runtime::now());

@@ -6,6 +6,7 @@
 
 #include "common/runtime/sse_writer.h"
 #include "orchestratord/shell/failure_reply.h"
+#include "orchestratord/shell/log_prob_text.h"
 
 namespace orch::gateway {
 namespace {
@@ -84,7 +85,7 @@ class ChatStreamSink final : public ReaderSink {
   // A repeated request is told the name of the first one's job (OC-JOB-J5).
   void opened(JobId job) override {
     task_id_ = job.to_string();
-    identity_.id = "chatcmpl-" + task_id_;
+    identity_.id = answer_id(identity_.form, task_id_);
     if (heartbeat_.ns > 0) writer_.exchange().on_overdue(heartbeat_, [this] { begin_waiting(); });
   }
   void served_by(const ServedBy& served_by) override {
@@ -101,10 +102,12 @@ class ChatStreamSink final : public ReaderSink {
   Took event(const StreamEvent& event) override {
     if (const auto* token = std::get_if<TokenEvent>(&event.body)) {
       if (token->text.empty()) return Took::ok;
-      return send([&](std::string& out) {
+      const Took took = send([&](std::string& out) {
         append_chat_text_chunk(out, identity_, token->text, include_usage_, 0,
-                               identity_.with_log_probs ? &token->log_probs : nullptr);
+                               {identity_.with_log_probs ? &token->log_probs : nullptr, text_offset_});
       });
+      text_offset_ += characters(token->log_probs);
+      return took;
     }
     if (const auto* end = std::get_if<EndEvent>(&event.body)) return take_end(*end);
     if (const auto* error = std::get_if<ErrorEvent>(&event.body)) {
@@ -139,6 +142,7 @@ class ChatStreamSink final : public ReaderSink {
   void begin(HttpResponse head) {
     if (add_to_head_) add_to_head_(head);
     writer_.begin(std::move(head), heartbeat_);
+    if (identity_.form == AnswerForm::text) return;
     static_cast<void>(send([&](std::string& out) { append_chat_role_chunk(out, identity_, include_usage_); }));
   }
   Took take_end(const EndEvent& end) {
@@ -163,6 +167,7 @@ class ChatStreamSink final : public ReaderSink {
   bool include_usage_;
   bool answered_ = false;
   bool served_by_told_ = false;
+  std::uint64_t text_offset_ = 0;  // characters whose log-probabilities were told
   std::string task_id_;
   std::string data_;  // reused
 };
@@ -177,7 +182,7 @@ class ChatWholeSink final : public ReaderSink {
 
   void opened(JobId job) override {
     task_id_ = job.to_string();
-    identity_.id = "chatcmpl-" + task_id_;
+    identity_.id = answer_id(identity_.form, task_id_);
   }
   void served_by(const ServedBy& served_by) override { served_by_ = served_by; }
   Took event(const StreamEvent& event) override {

@@ -151,6 +151,41 @@ TEST(ChatStreamSink, OC_OAI_1008_a_job_that_waits_opens_after_one_heartbeat_and_
   EXPECT_NE(exchange->body.find("hello"), std::string::npos);
 }
 
+TEST(ChatStreamSink, OC_OAI_1013_a_text_has_no_role_and_counts_its_characters) {
+  for (const std::uint32_t choices : {1U, 2U}) {
+    const auto exchange = std::make_shared<RecordingExchange>();
+    ChatIdentity identity{"cmpl-1", "m", 1, true, AnswerForm::text};
+    std::vector<std::unique_ptr<ReaderSink>> sinks;
+    if (choices == 1) {
+      sinks.push_back(make_chat_stream_sink(exchange, kLimits, identity, false, "1"));
+    } else {
+      ChatChoicesSetup setup;
+      setup.exchange = exchange;
+      setup.limits = kLimits;
+      setup.identity = identity;
+      setup.task_id = "1";
+      setup.choices = choices;
+      setup.stream = true;
+      setup.abandon = [](std::uint32_t) {};
+      sinks = make_chat_choice_sinks(std::move(setup));
+    }
+    ReaderSink& sink = *sinks.front();
+    sink.opened(JobId{*Uuid::parse("6a1d0c1e-52ba-4b7e-9b39-2f6f3f1c7f10")});
+    sink.served_by(native_cpu());
+    StreamEvent first;
+    first.body = TokenEvent{0, {1}, "\xc3\xa9t", {{{1, -0.5F, "\xc3\xa9"}, {}}, {{2, -0.5F, "t"}, {}}}};
+    StreamEvent second;
+    second.body = TokenEvent{2, {3}, "u", {{{3, -0.5F, "u"}, {}}}};
+    EXPECT_EQ(sink.event(first), ReaderSink::Took::ok);
+    EXPECT_EQ(sink.event(second), ReaderSink::Took::ok);
+    EXPECT_EQ(exchange->body.find("role"), std::string::npos);
+    EXPECT_EQ(exchange->body.find("delta"), std::string::npos);
+    EXPECT_NE(exchange->body.find(R"("text_offset":[0,1])"), std::string::npos) << exchange->body;
+    EXPECT_NE(exchange->body.find(R"("text_offset":[2])"), std::string::npos) << exchange->body;
+    if (choices == 1) EXPECT_NE(exchange->body.find(R"("id":"cmpl-6a1d0c1e)"), std::string::npos) << exchange->body;
+  }
+}
+
 // The job of a repeated request is the first one's, and so is every name of it in the answer.
 TEST(ChatStreamSink, OC_JOB_J5_a_repeated_request_is_answered_under_the_name_of_the_first) {
   const std::string first = "6a1d0c1e-52ba-4b7e-9b39-2f6f3f1c7f10";

@@ -55,9 +55,10 @@ runtime::HttpVerdict HttpSubmissions::let_in(const HttpRequest& request, const s
   auto let = desk_.let_in(tenant, idempotency_key(request.header("Idempotency-Key"), tenant));
   if (!let.ok()) return {failure_reply(let.error(), envelope_of(request.path))};
   runtime::HttpVerdict verdict;
-  verdict.handler = [this, tenant, place = std::move(let).value(),
-                     is_task = request.path == kTasks](const HttpExchangePtr& exchange) {
-    is_task ? post_task(exchange, tenant, *place) : chat(exchange, tenant, *place);
+  verdict.handler = [this, tenant, place = std::move(let).value()](const HttpExchangePtr& exchange) {
+    const std::string_view path = exchange->request().path;
+    if (path == kTasks) return post_task(exchange, tenant, *place);
+    complete(exchange, path == kChat ? AnswerForm::chat : AnswerForm::text, tenant, *place);
   };
   return verdict;
 }
@@ -88,10 +89,11 @@ void HttpSubmissions::post_task(const HttpExchangePtr& exchange, const std::stri
   });
 }
 
-void HttpSubmissions::chat(const HttpExchangePtr& exchange, const std::string& tenant, LetIn& let_in) {
+void HttpSubmissions::complete(const HttpExchangePtr& exchange, AnswerForm form, const std::string& tenant,
+                               LetIn& let_in) {
   const JobId id{runtime::random_uuid()};
   const std::string body = exchange->take_body();
-  auto parsed = parse_chat_request(body, id);
+  auto parsed = form == AnswerForm::chat ? parse_chat_request(body, id) : parse_completion_request(body, id);
   if (!parsed.ok()) return exchange->reply(failure_reply(parsed.error(), Envelope::openai));
   ChatRequest request = std::move(parsed).value();
   request.spec.tenant = tenant;
@@ -102,8 +104,8 @@ void HttpSubmissions::chat(const HttpExchangePtr& exchange, const std::string& t
   if (request.spec.idempotency) request.spec.attachment = Attachment::task;
   if (request.spec.max_tokens == 0) request.spec.max_tokens = default_chat_tokens(core_, request.spec.model_ref);
   const std::string task_id = id.to_string();
-  ChatIdentity identity{"chatcmpl-" + task_id, request.model, static_cast<std::int64_t>(std::time(nullptr)),
-                        request.spec.payload->log_probs.has_value()};
+  ChatIdentity identity{answer_id(request.form, task_id), request.model, static_cast<std::int64_t>(std::time(nullptr)),
+                        request.spec.payload->log_probs.has_value(), request.form};
   if (request.choices > 1) return chat_choices(exchange, request, std::move(identity), let_in);
   SinkLimits limits = sink_limits(request.spec.tenant, request.spec.session);
   std::unique_ptr<ReaderSink> sink =

@@ -1,5 +1,6 @@
-// Purpose: the HTTP routes that ask for jobs: POST /v1/tasks and /v1/chat/completions. Each is let in or refused by its
-// head (OC-ADMIT-1005), and the handler of its body carries its place. It decides nothing. Threads: loop only.
+// Purpose: the HTTP routes that ask for jobs: POST /v1/tasks, /v1/chat/completions and /v1/completions. Each is let in
+// or refused by its head (OC-ADMIT-1005), and the handler of its body carries its place. It decides nothing. Threads:
+// loop only.
 #pragma once
 
 #include <array>
@@ -20,7 +21,8 @@ class HttpSubmissions {
  public:
   static constexpr std::string_view kTasks = "/v1/tasks";
   static constexpr std::string_view kChat = "/v1/chat/completions";
-  static constexpr std::array kPaths{kTasks, kChat};
+  static constexpr std::string_view kCompletions = "/v1/completions";
+  static constexpr std::array kPaths{kTasks, kChat, kCompletions};
 
   HttpSubmissions(const gateway_config::Config& config, const Orchestrator& core, const TaskHome& home,
                   ClientDesk& desk)
@@ -34,7 +36,8 @@ class HttpSubmissions {
 
  private:
   void post_task(const runtime::HttpExchangePtr& exchange, const std::string& tenant, LetIn& let_in);
-  void chat(const runtime::HttpExchangePtr& exchange, const std::string& tenant, LetIn& let_in);
+  // Of /v1/chat/completions and of /v1/completions, which differ in what is read and in the form of the answer.
+  void complete(const runtime::HttpExchangePtr& exchange, AnswerForm form, const std::string& tenant, LetIn& let_in);
   void chat_choices(const runtime::HttpExchangePtr& exchange, const ChatRequest& request, ChatIdentity identity,
                     LetIn& let_in);
 

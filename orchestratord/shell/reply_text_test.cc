@@ -5,6 +5,7 @@
 
 #include "orchestratord/shell/event_text.h"
 #include "orchestratord/shell/failure_reply.h"
+#include "orchestratord/shell/log_prob_text.h"
 
 namespace orch::gateway {
 namespace {
@@ -113,7 +114,7 @@ TEST(EventText, OC_OAI_1010_log_probabilities_are_those_of_the_openai_api) {
   const ChatIdentity identity{"chatcmpl-1", "m", 1, true};
   std::string out;
   const std::vector<TokenLogProbs> scores = scored_euro();
-  append_chat_text_chunk(out, identity, "x", false, 2, &scores);
+  append_chat_text_chunk(out, identity, "x", false, 2, {&scores});
   const json chunk = json::parse(out);
   EXPECT_EQ(chunk["choices"][0]["index"], 2);
   EXPECT_EQ(chunk["choices"][0]["delta"]["content"], "x");
@@ -126,6 +127,51 @@ TEST(EventText, OC_OAI_1010_log_probabilities_are_those_of_the_openai_api) {
   EXPECT_EQ(whole["choices"][1]["logprobs"]["content"], json::array());
   EXPECT_EQ(whole["choices"][1]["index"], 1);
   EXPECT_EQ(whole["choices"][1]["finish_reason"], "length");
+}
+
+TEST(EventText, OC_OAI_1013_a_text_is_answered_by_text_completions) {
+  ChatIdentity identity{answer_id(AnswerForm::text, "7"), "m", 1};
+  identity.form = AnswerForm::text;
+  std::string out;
+  append_chat_text_chunk(out, identity, "x\n", true, 2);
+  EXPECT_EQ(out,
+            R"({"id":"cmpl-7","object":"text_completion","created":1,"model":"m","choices":[{"index":2,"text":"x\n",)"
+            R"("logprobs":null,"finish_reason":null}],"usage":null})");
+  out.clear();
+  append_chat_finish_chunk(out, identity, FinishReason::length, false, 2);
+  EXPECT_EQ(out, R"({"id":"cmpl-7","object":"text_completion","created":1,"model":"m","choices":[{"index":2,"text":"",)"
+                 R"("logprobs":null,"finish_reason":"length"}]})");
+  out.clear();
+  append_chat_usage_chunk(out, identity, {3, 2, 1});
+  EXPECT_EQ(json::parse(out)["object"], "text_completion");
+  EXPECT_EQ(json::parse(out)["usage"]["total_tokens"], 5);
+  out.clear();
+  append_chat_completion(out, identity, {{"x", FinishReason::stop}}, {3, 2, 1});
+  const json whole = json::parse(out);
+  EXPECT_EQ(whole["object"], "text_completion");
+  EXPECT_EQ(whole["choices"], json::parse(R"([{"index": 0, "text": "x", "logprobs": null, "finish_reason": "stop"}])"));
+}
+
+TEST(EventText, OC_OAI_1014_log_probabilities_of_a_text_name_every_token) {
+  ChatIdentity identity{"cmpl-7", "m", 1, true, AnswerForm::text};
+  // A euro sign in two tokens, then one with a twin of the same text and an alternative.
+  const std::vector<TokenLogProbs> scores{{{1, -0.5F, "\xe2\x82"}, {{1, -0.5F, "\xe2\x82"}, {9, -2.0F, "b"}}},
+                                          {{2, -0.25F, "\xac"}, {}},
+                                          {{3, -1.5F, "\xc3\xa9t"}, {{4, -1.0F, "a"}, {5, -1.25F, "\xc3\xa9t"}}}};
+  const json want = json::parse(R"({
+    "tokens": ["bytes:\\xe2\\x82", "bytes:\\xac", "\u00e9t"],
+    "token_logprobs": [-0.5, -0.25, -1.5],
+    "top_logprobs": [{"bytes:\\xe2\\x82": -0.5, "b": -2.0}, {"bytes:\\xac": -0.25}, {"\u00e9t": -1.5, "a": -1.0}],
+    "text_offset": [10, 11, 11]})");
+  std::string out;
+  append_chat_text_chunk(out, identity, "x", false, 0, {&scores, 10});
+  EXPECT_EQ(json::parse(out)["choices"][0]["logprobs"], want);
+  EXPECT_EQ(characters(scores), 3U);
+  out.clear();
+  append_chat_completion(out, identity, {{"x", FinishReason::stop, true, {scores[0]}}, {"y"}}, {1, 2, 0});
+  const json whole = json::parse(out);
+  EXPECT_EQ(whole["choices"][0]["logprobs"]["text_offset"], json::parse("[0]"));
+  EXPECT_EQ(whole["choices"][1]["logprobs"], nullptr);
 }
 
 TEST(EventText, OC_OAI_1010_task_tokens_carry_them_too) {
@@ -223,6 +269,7 @@ TEST(FailureReply, each_api_has_its_own_envelope) {
   const json own = json::parse(failure_reply(failure, envelope_of("/v1/tasks")).body);
   EXPECT_EQ(own, json::parse(R"({"code":"INVALID_PARAMS","message":"n must be 1","field":"n","retriable":false})"));
   EXPECT_EQ(envelope_of("/v1/models"), Envelope::openai);
+  EXPECT_EQ(envelope_of("/v1/completions"), Envelope::openai);
   failure.field = "model_ref";
   EXPECT_EQ(json::parse(openai_error_json(failure))["error"]["param"], "model");
   EXPECT_EQ(json::parse(failure_json(failure))["field"], "model_ref");

@@ -29,5 +29,6 @@ inline constexpr std::uint64_t kTopLogProbsMax = 20;
 inline constexpr std::uint64_t kChoicesMax = 8;  // of one chat request
 // A chat request without max_tokens; less when the model's context is smaller than twice this.
 inline constexpr std::uint32_t kChatMaxTokensDefault = 1024;
+inline constexpr std::uint32_t kCompletionMaxTokensDefault = 16;  // the OpenAI API's own
 
 }  // namespace orch::gateway

@@ -230,6 +230,67 @@ TEST(Request, OC_OAI_1012_choices_differ_in_their_draws_alone) {
   EXPECT_EQ(third.attachment, Attachment::attached);
 }
 
+TEST(Request, OC_OAI_1013_a_raw_prompt_is_the_job_of_a_posted_one) {
+  const json body = {{"model", "m"},  {"prompt", "The sky"}, {"temperature", 0.5},      {"seed", 5},    {"n", 2},
+                     {"best_of", 2},  {"stop", "."},         {"stream", true},          {"suffix", ""}, {"echo", false},
+                     {"logprobs", 3}, {"user", "u"},         {"logit_bias", {{"3", 2}}}};
+  const auto text = parse_completion_request(body.dump(), job_id());
+  ASSERT_TRUE(text.ok()) << text.error().message;
+  EXPECT_EQ(text->form, AnswerForm::text);
+  EXPECT_EQ(text->model, "m");
+  EXPECT_TRUE(text->stream);
+  EXPECT_EQ(text->choices, 2U);
+  EXPECT_EQ(text->spec.max_tokens, 16U);
+  EXPECT_EQ(text->spec.prompt_bytes, 7U);
+  EXPECT_EQ(text->spec.attachment, Attachment::attached);
+  const JobPayload& payload = *text->spec.payload;
+  EXPECT_EQ(payload.prompt.text, "The sky");
+  EXPECT_TRUE(payload.prompt.messages.empty());
+  EXPECT_EQ(payload.sampling.temperature, 0.5F);
+  EXPECT_EQ(payload.sampling.seed, 5U);
+  EXPECT_EQ(payload.sampling.logit_bias, (std::vector<LogitBias>{{3, 2.0F}}));
+  EXPECT_EQ(payload.log_probs, 3U);
+  EXPECT_EQ(payload.stop, std::vector<std::string>{"."});
+  const auto of_one =
+      parse_completion_request(R"({"model": "m", "prompt": ["a"], "max_tokens": 3, "logprobs": null})", job_id());
+  ASSERT_TRUE(of_one.ok()) << of_one.error().message;
+  EXPECT_EQ(of_one->spec.payload->prompt.text, "a");
+  EXPECT_EQ(of_one->spec.payload->log_probs, std::nullopt);
+  EXPECT_EQ(of_one->spec.max_tokens, 3U);
+}
+
+TEST(Request, OC_OAI_1013_what_a_raw_prompt_cannot_have_is_refused_by_name) {
+  struct Case {
+    const char* change;
+    const char* field;
+    Outcome outcome;
+  };
+  for (const Case& each : {Case{R"({"prompt": null})", "prompt", Outcome::INVALID_PARAMS},
+                           Case{R"({"prompt": ""})", "prompt", Outcome::INVALID_PARAMS},
+                           Case{R"({"prompt": [""]})", "prompt", Outcome::INVALID_PARAMS},
+                           Case{R"({"prompt": []})", "prompt", Outcome::INVALID_PARAMS},
+                           Case{R"({"prompt": {}})", "prompt", Outcome::INVALID_PARAMS},
+                           Case{R"({"prompt": ["a", "b"]})", "prompt", Outcome::NOT_IMPLEMENTED},
+                           Case{R"({"prompt": [1]})", "prompt", Outcome::NOT_IMPLEMENTED},
+                           Case{R"({"prompt": [1, 2]})", "prompt", Outcome::NOT_IMPLEMENTED},
+                           Case{R"({"prompt": [[1, 2]]})", "prompt", Outcome::NOT_IMPLEMENTED},
+                           Case{R"({"echo": true})", "echo", Outcome::NOT_IMPLEMENTED},
+                           Case{R"({"suffix": "x"})", "suffix", Outcome::NOT_IMPLEMENTED},
+                           Case{R"({"best_of": 2})", "best_of", Outcome::NOT_IMPLEMENTED},
+                           Case{R"({"best_of": 9})", "best_of", Outcome::INVALID_PARAMS},
+                           Case{R"({"logprobs": 21})", "logprobs", Outcome::INVALID_PARAMS},
+                           Case{R"({"logprobs": true})", "logprobs", Outcome::INVALID_PARAMS},
+                           Case{R"({"max_tokens": 0})", "max_tokens", Outcome::INVALID_PARAMS},
+                           Case{R"({"messages": []})", "messages", Outcome::INVALID_PARAMS}}) {
+    json body = {{"model", "m"}, {"prompt", "The sky"}};
+    body.update(json::parse(each.change));
+    const auto text = parse_completion_request(body.dump(), job_id());
+    ASSERT_FALSE(text.ok()) << each.change;
+    EXPECT_EQ(text.error().outcome, each.outcome) << each.change;
+    EXPECT_EQ(text.error().field, each.field) << each.change;
+  }
+}
+
 TEST(Request, an_absent_seed_comes_from_the_task_id) {
   const auto spec = parse_task_request(task_body().dump());
   ASSERT_TRUE(spec.ok());

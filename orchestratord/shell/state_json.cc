@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <set>
 #include <tuple>
 #include <utility>
@@ -38,6 +39,23 @@ void append_strings(std::string& out, const std::set<std::string>& texts) {
   out.push_back(']');
 }
 
+std::set<std::string> model_names(const Orchestrator& core) {
+  std::set<std::string> names;
+  for (const Seen& seen : attached_replicas(core)) {
+    if (!seen.view->model_name.empty()) names.insert(seen.view->model_name);
+  }
+  return names;
+}
+
+void append_model(std::string& out, const std::string& name) {
+  JsonObject model(out);
+  model.string("id", name)
+      .string("object", "model")
+      .number("created", std::uint64_t{0})
+      .string("owned_by", "llama-orch");
+  model.close();
+}
+
 // OC-CTRL-2061: of what the core judges requests of this tenant by, as its key names it.
 std::string limits_json(const Tenants& tenants, const std::string& tenant) {
   const TenantQuotas& quotas = tenants.policy(tenants.known_as(tenant)).quotas;
@@ -57,25 +75,23 @@ std::string limits_json(const Tenants& tenants, const std::string& tenant) {
 
 }  // namespace
 
+std::optional<std::string> model_json(const Orchestrator& core, const std::string& name) {
+  if (!model_names(core).contains(name)) return std::nullopt;
+  std::string out;
+  append_model(out, name);
+  return out;
+}
+
 std::string models_json(const Orchestrator& core) {
-  std::set<std::string> names;
-  for (const Seen& seen : attached_replicas(core)) {
-    if (!seen.view->model_name.empty()) names.insert(seen.view->model_name);
-  }
   std::string out;
   JsonObject json(out);
   json.string("object", "list");
   std::string& list = json.key("data");
   list.push_back('[');
   bool first = true;
-  for (const std::string& name : names) {
+  for (const std::string& name : model_names(core)) {
     if (!std::exchange(first, false)) list.push_back(',');
-    JsonObject model(list);
-    model.string("id", name)
-        .string("object", "model")
-        .number("created", std::uint64_t{0})
-        .string("owned_by", "llama-orch");
-    model.close();
+    append_model(list, name);
   }
   list.push_back(']');
   json.close();
