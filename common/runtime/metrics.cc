@@ -7,36 +7,82 @@
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
+#include <algorithm>
+#include <functional>
 #include <mutex>
 #include <sstream>
+#include <unordered_map>
 
 #include "common/base/check.h"
 
 namespace orch::runtime {
 namespace {
 
+// Labels have no order: those of a call are summed as they come.
+struct LabelsHash {
+  using is_transparent = void;
+  static std::size_t of(std::string_view name, std::string_view value) {
+    const std::hash<std::string_view> hash;
+    return (hash(name) ^ (hash(value) * 0x9E3779B97F4A7C15ull)) * 0xBF58476D1CE4E5B9ull;
+  }
+  std::size_t operator()(const SeriesLabels& labels) const {
+    std::size_t sum = 0;
+    for (const auto& [name, value] : labels) sum += of(name, value);
+    return sum;
+  }
+  std::size_t operator()(const MetricLabels& labels) const {
+    std::size_t sum = 0;
+    for (const MetricLabels::Label& label : labels.all()) sum += of(label.name, label.value);
+    return sum;
+  }
+};
+
+struct SameLabels {
+  using is_transparent = void;
+  bool operator()(const SeriesLabels& a, const SeriesLabels& b) const { return a == b; }
+  bool operator()(const SeriesLabels& kept, const MetricLabels& labels) const {
+    return kept.size() == labels.all().size() && std::ranges::all_of(kept, [&](const auto& each) {
+             return std::ranges::any_of(labels.all(), [&](const MetricLabels::Label& label) {
+               return label.name == each.first && label.value == each.second;
+             });
+           });
+  }
+  bool operator()(const MetricLabels& labels, const SeriesLabels& kept) const { return (*this)(kept, labels); }
+};
+
 struct Entry {
   Metrics::Family spec;
   prometheus::Family<prometheus::Counter>* counters = nullptr;
   prometheus::Family<prometheus::Gauge>* gauges = nullptr;
   prometheus::Family<prometheus::Histogram>* histograms = nullptr;
-  std::map<MetricLabels, void*> series;  // Counter*, Gauge* or Histogram*, by kind
+  std::unordered_map<SeriesLabels, void*, LabelsHash, SameLabels> series;  // Counter*, Gauge* or Histogram*, by kind
 };
 
 }  // namespace
 
+void MetricLabels::add(Label label) {
+  ORCH_CHECK(count_ < kLabelsMax);
+  labels_[count_++] = label;
+}
+
+SeriesLabels MetricLabels::kept() const {
+  SeriesLabels out;
+  for (const Label& label : all()) out.emplace(label.name, label.value);
+  return out;
+}
+
 struct Metrics::State {
   prometheus::Registry registry;
   std::mutex mutex;
-  std::map<std::string, Entry> families;
+  std::map<std::string, Entry, std::less<>> families;
 
-  Entry& entry(const std::string& name, Kind kind) {
+  Entry& entry(std::string_view name, Kind kind) {
     const auto found = families.find(name);
     ORCH_CHECK(found != families.end() && found->second.spec.kind == kind);
     return found->second;
   }
 
-  void* create(Entry& entry, const MetricLabels& labels) {
+  void* create(Entry& entry, const SeriesLabels& labels) {
     switch (entry.spec.kind) {
       case Kind::counter:
         return &entry.counters->Add(labels);
@@ -50,13 +96,13 @@ struct Metrics::State {
 
   void* series(Entry& entry, const MetricLabels& labels) {
     if (const auto found = entry.series.find(labels); found != entry.series.end()) return found->second;
-    if (entry.series.size() < entry.spec.series_max) {
-      return entry.series.emplace(labels, create(entry, labels)).first->second;
+    SeriesLabels kept = labels.kept();
+    if (entry.series.size() >= entry.spec.series_max) {
+      for (auto& [name, value] : kept) value = "other";
+      if (const auto found = entry.series.find(kept); found != entry.series.end()) return found->second;
     }
-    MetricLabels other = labels;
-    for (auto& [name, value] : other) value = "other";
-    if (const auto found = entry.series.find(other); found != entry.series.end()) return found->second;
-    return entry.series.emplace(other, create(entry, other)).first->second;
+    void* const made = create(entry, kept);
+    return entry.series.emplace(std::move(kept), made).first->second;
   }
 };
 
@@ -80,19 +126,19 @@ Metrics::Metrics(const std::vector<Family>& families) : state_(std::make_unique<
 }
 Metrics::~Metrics() = default;
 
-void Metrics::add(const std::string& family, const MetricLabels& labels, double amount) {
+void Metrics::add(std::string_view family, const MetricLabels& labels, double amount) {
   const std::lock_guard lock(state_->mutex);
   static_cast<prometheus::Counter*>(state_->series(state_->entry(family, Kind::counter), labels))->Increment(amount);
 }
-void Metrics::set(const std::string& family, const MetricLabels& labels, double value) {
+void Metrics::set(std::string_view family, const MetricLabels& labels, double value) {
   const std::lock_guard lock(state_->mutex);
   static_cast<prometheus::Gauge*>(state_->series(state_->entry(family, Kind::gauge), labels))->Set(value);
 }
-void Metrics::observe(const std::string& family, const MetricLabels& labels, double value) {
+void Metrics::observe(std::string_view family, const MetricLabels& labels, double value) {
   const std::lock_guard lock(state_->mutex);
   static_cast<prometheus::Histogram*>(state_->series(state_->entry(family, Kind::histogram), labels))->Observe(value);
 }
-void Metrics::remove(const std::string& family, const MetricLabels& labels) {
+void Metrics::remove(std::string_view family, const MetricLabels& labels) {
   const std::lock_guard lock(state_->mutex);
   Entry& entry = state_->entry(family, Kind::gauge);
   const auto found = entry.series.find(labels);

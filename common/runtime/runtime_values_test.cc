@@ -177,6 +177,20 @@ TEST(Metrics, names_are_there_from_the_start_and_series_are_bounded) {
   EXPECT_THAT(text, HasSubstr("b_ms_bucket{le=\"2\"} 1"));
 }
 
+TEST(Metrics, a_series_is_its_labels_in_whichever_order) {
+  Metrics metrics({{"a_total", "Help.", Metrics::Kind::counter, {}, 8}, {"b", "Help.", Metrics::Kind::gauge, {}, 8}});
+  metrics.add("a_total", {{"l", "x"}, {"m", "y"}});
+  metrics.add("a_total", MetricLabels{{"m", "y"}}.with("l", "x"));
+  metrics.add("a_total", SeriesLabels{{"l", "x"}, {"m", "y"}});
+  metrics.add("a_total", {{"l", "y"}, {"m", "x"}});  // the same words, another series
+  metrics.set("b", {{"l", "x"}, {"m", "y"}}, 1);
+  metrics.remove("b", {{"m", "y"}, {"l", "x"}});
+  const std::string text = metrics.text();
+  EXPECT_THAT(text, HasSubstr("a_total{l=\"x\",m=\"y\"} 3"));
+  EXPECT_THAT(text, HasSubstr("a_total{l=\"y\",m=\"x\"} 1"));
+  EXPECT_THAT(text, Not(HasSubstr("b{")));
+}
+
 TEST(Entropy, known_digest_and_seed_rule) {
   EXPECT_EQ(to_hex(sha256("abc")), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
   EXPECT_EQ(seed_of_task("abc"), 0xb410ff61f20015adULL & 0x7FFF'FFFF'FFFF'FFFFULL);  // ruling 9: low 63 bits

@@ -29,8 +29,10 @@ std::vector<runtime::Metrics::Family> own_families() {
   return out;
 }
 
-std::string priority_name(Priority priority) { return priority == Priority::interactive ? "interactive" : "batch"; }
-std::string code_of(const Failure& failure) { return std::string(outcome_row(failure.outcome).code); }
+std::string_view priority_name(Priority priority) {
+  return priority == Priority::interactive ? "interactive" : "batch";
+}
+std::string_view code_of(const Failure& failure) { return outcome_row(failure.outcome).code; }
 
 template <typename Noted>
 MetricLabels replica_labels(const Noted& noted) {
@@ -62,9 +64,7 @@ Probe::Pool Probe::pool_of(const std::string& pool_id) const {
 }
 
 void Probe::note(const NotedAdmitted& noted) {
-  MetricLabels labels = pool_labels(noted);
-  labels["replica_id"] = "";
-  metrics_.add("tasks_enqueued_total", labels);
+  metrics_.add("tasks_enqueued_total", pool_labels(noted).with("replica_id", ""));
   runtime::log_info("task_admitted", {{"job_id", noted.job.to_string()},
                                       {"tenant_id", noted.tenant},
                                       {"priority", priority_name(noted.priority)},
@@ -88,11 +88,8 @@ void Probe::note(const NotedRefused& noted) {
 
 void Probe::note(const NotedDispatched& noted) {
   if (noted.resumed) metrics_.add("resumptions_total", {{"engine", noted.engine}});
-  if (noted.attempt <= 1) {
-    MetricLabels labels = replica_labels(noted);
-    labels["priority"] = priority_name(noted.priority);
-    metrics_.add("tasks_started_total", labels);
-  }
+  if (noted.attempt <= 1)
+    metrics_.add("tasks_started_total", replica_labels(noted).with("priority", priority_name(noted.priority)));
   runtime::log_debug("task_dispatched", {{"job_id", noted.job.to_string()},
                                          {"attempt", noted.attempt},
                                          {"replica_id", noted.replica_id},
@@ -104,10 +101,8 @@ void Probe::note(const NotedFirstToken& noted) {
 }
 
 void Probe::note(const NotedEnded& noted) {
-  const std::string outcome = noted.failure ? code_of(*noted.failure) : "end";
-  MetricLabels finished = pool_labels(noted);
-  finished["outcome"] = outcome;
-  metrics_.add("tasks_finished_total", finished);
+  const std::string_view outcome = noted.failure ? code_of(*noted.failure) : "end";
+  metrics_.add("tasks_finished_total", pool_labels(noted).with("outcome", outcome));
   const MetricLabels replica = replica_labels(noted);
   if (noted.tokens_in > 0) metrics_.add("tokens_in_total", replica, noted.tokens_in);
   if (noted.cached_tokens_in > 0) metrics_.add("cached_prompt_tokens_total", replica, noted.cached_tokens_in);
@@ -120,11 +115,7 @@ void Probe::note(const NotedEnded& noted) {
     metrics_.set("deadlines_met_ratio", {{"priority", priority_name(noted.priority)}},
                  static_cast<double>(met) / static_cast<double>(all));
   }
-  if (!noted.cancel_reason.empty()) {
-    MetricLabels canceled = replica;
-    canceled["reason"] = noted.cancel_reason;
-    metrics_.add("tasks_canceled_total", canceled);
-  }
+  if (!noted.cancel_reason.empty()) metrics_.add("tasks_canceled_total", replica.with("reason", noted.cancel_reason));
   if (noted.failure && !noted.failure->policy_label.empty()) {  // evicted from the queue
     metrics_.add("tasks_rejected_total", {{"engine", noted.engine}, {"reason", outcome}});
     metrics_.add("admission_backpressure_events_total",
@@ -206,7 +197,7 @@ void Probe::note(const NotedRetried& noted) {
   const Job* job = core_.find_job(noted.job);
   metrics_.add("dispatch_retries_total", {{"engine", job == nullptr ? "" : job->engine},
                                           {"pool_id", job == nullptr ? "" : job->pool_id},
-                                          {"reason", std::string(outcome_row(noted.outcome).code)}});
+                                          {"reason", outcome_row(noted.outcome).code}});
 }
 
 void Probe::note(const NotedJournal& noted) {
@@ -219,9 +210,9 @@ void Probe::note(const NotedJournal& noted) {
 
 void Probe::note(const NotedRecovered& noted) {
   static constexpr std::string_view kWays[] = {"replayed", "resumed", "run_again", "reset"};
-  metrics_.add("journal_recovered_total", {{"way", std::string(kWays[static_cast<std::size_t>(noted.way)])}});
-  runtime::log_info("task_recovered", {{"job_id", noted.job.to_string()},
-                                       {"way", std::string(kWays[static_cast<std::size_t>(noted.way)])}});
+  metrics_.add("journal_recovered_total", {{"way", kWays[static_cast<std::size_t>(noted.way)]}});
+  runtime::log_info("task_recovered",
+                    {{"job_id", noted.job.to_string()}, {"way", kWays[static_cast<std::size_t>(noted.way)]}});
 }
 
 void Probe::journal_answered(const JournalAnswer& answer) {
@@ -233,11 +224,11 @@ void Probe::journal_answered(const JournalAnswer& answer) {
 }
 
 void Probe::http_answered(std::string_view route, int status) {
-  metrics_.add("http_requests_total", {{"route", std::string(route)}, {"status", std::to_string(status)}});
+  metrics_.add("http_requests_total", {{"route", route}, {"status", std::to_string(status)}});
 }
 
 void Probe::refresh_replica_info() {
-  std::set<MetricLabels> now;
+  std::set<runtime::SeriesLabels> now;
   for (const auto& [manager, record] : core_.fleet().managers()) {
     if (!record.link) continue;
     for (const auto& [id, view] : record.replicas) {
@@ -252,16 +243,16 @@ void Probe::refresh_replica_info() {
                   {"numeric_class", view.numeric_class}});
     }
   }
-  for (const MetricLabels& labels : replica_info_) {
+  for (const runtime::SeriesLabels& labels : replica_info_) {
     if (!now.contains(labels)) metrics_.remove("replica_info", labels);
   }
-  for (const MetricLabels& labels : now) metrics_.set("replica_info", labels, 1);
+  for (const runtime::SeriesLabels& labels : now) metrics_.set("replica_info", labels, 1);
   replica_info_ = std::move(now);
 }
 
 // OC-MODEL-1001: one series per known model that has loaded once, for the state it is in.
 void Probe::refresh_model_state() {
-  std::set<MetricLabels> now;
+  std::set<runtime::SeriesLabels> now;
   ModelStandings all = core_.lifecycle().all();
   for (const auto& [manager, record] : core_.fleet().managers()) {
     for (const auto& [id, view] : record.replicas) {
@@ -273,10 +264,10 @@ void Probe::refresh_model_state() {
     const std::string id = model.digest.empty() ? model.name : model.name + "@" + model.digest;
     now.insert({{"model_id", id}, {"state", model_state_name(standing.state)}});
   }
-  for (const MetricLabels& labels : model_state_) {
+  for (const runtime::SeriesLabels& labels : model_state_) {
     if (!now.contains(labels)) metrics_.remove("model_state", labels);
   }
-  for (const MetricLabels& labels : now) metrics_.set("model_state", labels, 1);
+  for (const runtime::SeriesLabels& labels : now) metrics_.set("model_state", labels, 1);
   model_state_ = std::move(now);
 }
 

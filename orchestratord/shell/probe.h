@@ -61,8 +61,8 @@ class Probe {
   std::map<std::pair<std::string, Priority>, std::uint32_t> depth_;        // (pool, class): jobs waiting
   std::map<std::pair<std::string, Priority>, std::uint64_t> service_;      // (tenant, class): tokens on the page
   std::map<Priority, std::pair<std::uint64_t, std::uint64_t>> deadlines_;  // met, of all
-  std::set<runtime::MetricLabels> replica_info_;                           // series on the page
-  std::set<runtime::MetricLabels> model_state_;
+  std::set<runtime::SeriesLabels> replica_info_;                           // series on the page
+  std::set<runtime::SeriesLabels> model_state_;
 };
 
 }  // namespace orch::gateway

@@ -120,7 +120,7 @@ std::string Probe::text(Instant now) {
   for (const auto& [replica_id, report] : manager_.last_reports()) {
     if (report->kv_pages_total == 0) continue;
     const ReplicaView& view = views.at(replica_id);
-    const runtime::MetricLabels labels{{"engine", view.engine},
+    const runtime::SeriesLabels labels{{"engine", view.engine},
                                        {"engine_version", view.facts.engine_version},
                                        {"pool_id", view.pool_id},
                                        {"replica_id", replica_id}};

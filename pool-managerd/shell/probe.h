@@ -25,7 +25,7 @@ class Probe {
  private:
   const Manager& manager_;
   runtime::Metrics metrics_;
-  std::map<std::string, runtime::MetricLabels> kv_series_;  // by replica
+  std::map<std::string, runtime::SeriesLabels> kv_series_;  // by replica
   std::map<std::string, std::uint64_t> kv_saturated_;       // by replica, as counted
   std::map<std::string, std::string> pools_;                // of the replicas with gauges
 };
