@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <cmath>
+#include <cstring>
 
 namespace orch::runtime {
 namespace {
@@ -72,6 +73,14 @@ void append_chars(std::string& out, Number value) {
 std::size_t find_invalid_utf8(std::string_view text) {
   std::size_t i = 0;
   while (i < text.size()) {
+    std::uint64_t eight = 0;  // most text is ASCII
+    if (text.size() - i >= sizeof eight) {
+      std::memcpy(&eight, text.data() + i, sizeof eight);
+      if ((eight & 0x8080808080808080ull) == 0) {
+        i += sizeof eight;
+        continue;
+      }
+    }
     const std::size_t length = utf8_length(text, i);
     if (length == 0) return i;
     i += length;

@@ -133,8 +133,11 @@ TEST(JsonText, finds_the_first_byte_that_is_not_utf8) {
   EXPECT_EQ(find_invalid_utf8("plain \xC3\xA9 \xF4\x8F\xBF\xBF"), std::string_view::npos);
   for (const std::string_view bad : {"\x80", "\xC0\xAF", "\xC3", "\xE0\x80\x80", "\xED\xA0\x80", "\xF4\x90\x80\x80",
                                      "\xF5\x80\x80\x80", "\xE2\x82"}) {
-    EXPECT_EQ(find_invalid_utf8("ok" + std::string(bad)), 2U)
-        << to_hex(std::vector<std::uint8_t>(bad.begin(), bad.end()));
+    for (std::size_t before = 0; before < 20; ++before) {  // in each place of the eight bytes that are read at a time
+      EXPECT_EQ(find_invalid_utf8(std::string(before, 'a') + std::string(bad)), before)
+          << to_hex(std::vector<std::uint8_t>(bad.begin(), bad.end()));
+      EXPECT_EQ(find_invalid_utf8(std::string(before, 'a') + std::string(bad) + "aaaaaaaaaaaaaaaa"), before);
+    }
   }
 }
 

@@ -10,6 +10,7 @@ using nlohmann::json;
 namespace {
 
 constexpr std::size_t kFieldNameShownMax = 64;
+constexpr std::size_t kFieldsUsual = 32;
 
 // A caller's own name of a member, bounded, never cut inside a code point, and never invisible.
 std::string shown_name(const std::string& name) {
@@ -72,7 +73,8 @@ void JsonFields::adopt(Failure failure) {
 }
 
 const json* JsonFields::find(std::string_view name, bool required) {
-  known_.emplace_back(name);
+  if (known_.empty()) known_.reserve(kFieldsUsual);
+  known_.push_back(name);
   const auto found = object_.find(name);
   if (found != object_.end() && !found->is_null()) return &*found;
   if (required) fail(name, "is required");

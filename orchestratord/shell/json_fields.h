@@ -54,7 +54,7 @@ class JsonFields {
 
   const nlohmann::json& object_;
   std::string path_;
-  std::vector<std::string> known_;
+  std::vector<std::string_view> known_;  // literals of whoever asks
   std::optional<Failure> failure_;
 };
 
