@@ -1,6 +1,6 @@
 #include "common/runtime/entropy.h"
 
-#include <openssl/sha.h>
+#include <openssl/evp.h>
 #include <sys/random.h>
 
 #include <cerrno>
@@ -61,8 +61,11 @@ Secret random_secret() {
 }
 
 Sha256 sha256(std::string_view bytes) {
+  // SHA256() looks the algorithm up in its provider each time, which costs more than a short digest.
+  static EVP_MD* const algorithm = ::EVP_MD_fetch(nullptr, "SHA256", nullptr);
   Sha256 digest{};
-  ::SHA256(reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(), digest.data());
+  ORCH_CHECK(algorithm != nullptr);
+  ORCH_CHECK(::EVP_Digest(bytes.data(), bytes.size(), digest.data(), nullptr, algorithm, nullptr) == 1);
   return digest;
 }
 

@@ -11,7 +11,11 @@ namespace {
 // A line break in a value would end the header and begin another.
 void append_header(std::string& out, std::string_view name, std::string_view value) {
   out.append(name).append(": ");
-  for (const char c : value) out.push_back(static_cast<unsigned char>(c) < 0x20 ? ' ' : c);
+  const std::size_t from = out.size();
+  out.append(value);
+  for (std::size_t i = from; i < out.size(); ++i) {
+    if (static_cast<unsigned char>(out[i]) < 0x20) out[i] = ' ';
+  }
   out.append("\r\n");
 }
 

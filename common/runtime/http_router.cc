@@ -3,6 +3,8 @@
 namespace orch::runtime {
 namespace {
 
+using Params = std::vector<std::pair<std::string, std::string>>;
+
 std::vector<std::string> split_path(std::string_view path) {
   std::vector<std::string> segments;
   if (path.starts_with('/')) path.remove_prefix(1);
@@ -16,6 +18,26 @@ std::vector<std::string> split_path(std::string_view path) {
 
 bool is_parameter(const std::string& segment) { return segment.starts_with('{') && segment.ends_with('}'); }
 
+// Every answer asks for its label too, so a path is split where it stands: without parameters nothing is copied.
+bool fits(const std::vector<std::string>& wanted, std::string_view path, Params& params) {
+  params.clear();
+  if (path.starts_with('/')) path.remove_prefix(1);
+  for (std::size_t i = 0; i < wanted.size(); ++i) {
+    const std::string& want = wanted[i];
+    const std::size_t slash = path.find('/');
+    const std::string_view segment = path.substr(0, slash);
+    if (is_parameter(want)) {
+      if (segment.empty()) return false;
+      params.emplace_back(want.substr(1, want.size() - 2), segment);
+    } else if (want != segment) {
+      return false;
+    }
+    if (slash == std::string_view::npos) return i + 1 == wanted.size();
+    path.remove_prefix(slash + 1);
+  }
+  return false;
+}
+
 }  // namespace
 
 void HttpRouter::add(std::string method, std::string_view pattern, HttpHandler handler) {
@@ -24,21 +46,9 @@ void HttpRouter::add(std::string method, std::string_view pattern, HttpHandler h
 
 HttpRouter::Match HttpRouter::find(std::string_view method, std::string_view path) const {
   Match match;
-  const std::vector<std::string> segments = split_path(path);
+  Params params;
   for (const Route& route : routes_) {
-    if (route.segments.size() != segments.size()) continue;
-    std::vector<std::pair<std::string, std::string>> params;
-    bool fits = true;
-    for (std::size_t i = 0; fits && i < segments.size(); ++i) {
-      const std::string& want = route.segments[i];
-      if (is_parameter(want)) {
-        fits = !segments[i].empty();
-        params.emplace_back(want.substr(1, want.size() - 2), segments[i]);
-      } else {
-        fits = want == segments[i];
-      }
-    }
-    if (!fits) continue;
+    if (!fits(route.segments, path, params)) continue;
     match.pattern = route.pattern;
     if (route.method == method) {
       match.handler = &route.handler;

@@ -17,6 +17,7 @@ namespace orch::runtime {
 namespace {
 
 constexpr std::size_t kQueuedBytesMax = 4 * 1024 * 1024;
+constexpr std::size_t kLineBytesUsual = 512;
 
 struct Sink {
   std::shared_ptr<spdlog::logger> logger;  // one of the two, once initialised
@@ -100,7 +101,9 @@ bool log_enabled(LogLevel level) {
 
 void log(LogLevel level, std::string_view event, LogFields fields) {
   if (!log_enabled(level)) return;
-  std::string line = R"({"ts":")";
+  std::string line;
+  line.reserve(kLineBytesUsual);
+  line += R"({"ts":")";
   append_time(line);
   line += R"(","level":")";
   line += name_of(level);

@@ -36,6 +36,7 @@ constexpr std::size_t kMailboxCapacity = 64 * 1024;
 // Clients push through a mailbox of their own: where they can fill it, Full is a refusal and not a bug.
 constexpr std::size_t kClientMailboxCapacity = 4096;
 constexpr Duration kLastAnswersMax = Duration::seconds(2);
+constexpr std::size_t kEffectsKept = 1024;  // an effect is half a KiB
 constexpr int kExitJournal = 78;
 constexpr Duration kServerGrace = Duration::milliseconds(500);
 
@@ -244,6 +245,7 @@ struct Daemon::Parts {
   std::unique_ptr<runtime::GrpcServer> grpc_server;
   std::unique_ptr<runtime::Signals> signals;
   std::deque<Event> waiting;  // events raised while a step's effects are executed
+  Effects effects;            // of the step under way; its room is used again
   bool stepping = false;
 };
 
@@ -260,7 +262,6 @@ void Daemon::Parts::handle_all(std::vector<Event> events) {
 // Executing an effect may raise events at once; they wait until the step's own effects are done.
 void Daemon::Parts::run_steps() {
   if (std::exchange(stepping, true)) return;
-  Effects effects;
   while (!waiting.empty()) {
     const Event next = std::move(waiting.front());
     waiting.pop_front();
@@ -269,6 +270,7 @@ void Daemon::Parts::run_steps() {
     for (const Effect& effect : effects) execute(effect);
   }
   stepping = false;
+  if (effects.capacity() > kEffectsKept) Effects().swap(effects);
   timer.set(core.next_wakeup());
 }
 

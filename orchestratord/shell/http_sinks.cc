@@ -14,6 +14,8 @@ namespace {
 using runtime::HttpExchangePtr;
 using runtime::HttpResponse;
 
+constexpr std::size_t kHeadersUsual = 12;  // of an answer that a worker gave
+
 HttpResponse event_stream_head() {
   HttpResponse head;
   head.content_type = "text/event-stream";
@@ -21,18 +23,20 @@ HttpResponse event_stream_head() {
 }
 
 // What served the answer, on every reply that knows it (ruling 10).
-std::vector<runtime::HttpHeader> served_by_headers(const ServedBy& served_by) {
-  return {{"X-Orch-Engine", served_by.engine},
-          {"X-Orch-Engine-Version", served_by.engine_version},
-          {"X-Orch-Model-Digest", served_by.model_digest},
-          {"X-Orch-Numeric-Class", served_by.numeric_class},
-          {"X-Orch-Accelerator", served_by.accelerator},
-          {"X-Orch-Replica", served_by.replica_id}};
+template <typename Visit>
+void each_served_by_header(const ServedBy& served_by, Visit visit) {
+  visit("X-Orch-Engine", served_by.engine);
+  visit("X-Orch-Engine-Version", served_by.engine_version);
+  visit("X-Orch-Model-Digest", served_by.model_digest);
+  visit("X-Orch-Numeric-Class", served_by.numeric_class);
+  visit("X-Orch-Accelerator", served_by.accelerator);
+  visit("X-Orch-Replica", served_by.replica_id);
 }
 
 void add_served_by(HttpResponse& head, const ServedBy& served_by, const std::string& task_id) {
+  head.headers.reserve(head.headers.size() + kHeadersUsual);
   head.with("X-Orch-Task-Id", task_id);
-  for (runtime::HttpHeader& field : served_by_headers(served_by)) head.headers.push_back(std::move(field));
+  each_served_by_header(served_by, [&head](const char* name, const std::string& value) { head.with(name, value); });
 }
 
 ChatUsage usage_of(const EndEvent& end) { return {end.prompt_tokens, end.tokens_out, end.cached_prompt_tokens}; }
@@ -91,8 +95,9 @@ class ChatStreamSink final : public ReaderSink {
   void served_by(const ServedBy& served_by) override {
     if (std::exchange(served_by_told_, true)) return;  // a later attempt of the same job
     if (writer_.begun()) {
-      for (const runtime::HttpHeader& field : served_by_headers(served_by))
-        writer_.comment(field.name + ": " + field.value);
+      each_served_by_header(served_by, [this](const char* name, const std::string& value) {
+        writer_.comment(std::string(name) + ": " + value);
+      });
       return;
     }
     HttpResponse head = event_stream_head();

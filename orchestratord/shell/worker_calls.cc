@@ -131,6 +131,7 @@ void WorkerCalls::Shared::take(const std::string& endpoint, std::uint64_t number
   Worker* const worker = find(endpoint, number);
   if (worker == nullptr || closed) return;
   std::vector<Event> events;
+  events.reserve(static_cast<std::size_t>(reply.events_size()));
   const auto taken = worker->stream->take(std::move(reply), events);
   for (const Event& event : events) {
     if (const auto* finished = std::get_if<DispatchFinished>(&event)) endpoints.erase(finished->dispatch);
