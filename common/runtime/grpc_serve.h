@@ -175,11 +175,13 @@ class WriteServe final : public grpc::ServerWriteReactor<Out> {
     }
     callback();
   }
-  void finish(grpc::Status status) {
+  // `last` runs right before the status goes out, if it does: the call and its context are there then.
+  void finish(grpc::Status status, std::function<void()> last = nullptr) {
     const std::lock_guard lock(mutex_);
     if (closing_) return;
     closing_ = true;
     status_ = std::move(status);
+    last_ = std::move(last);
     if (outbox_.empty()) finish_now();
   }
 
@@ -189,6 +191,7 @@ class WriteServe final : public grpc::ServerWriteReactor<Out> {
   void finish_now() {
     if (finished_) return;
     finished_ = true;
+    if (last_) last_();
     this->Finish(status_);
   }
 
@@ -239,6 +242,7 @@ class WriteServe final : public grpc::ServerWriteReactor<Out> {
   std::deque<Out> outbox_;  // the front is being written
   std::function<void()> on_idle_;
   grpc::Status status_;
+  std::function<void()> last_;
   bool closing_ = false;
   bool finished_ = false;
   bool broken_ = false;

@@ -1,5 +1,6 @@
 #include "orchestratord/shell/grpc_api.h"
 
+#include <algorithm>
 #include <atomic>
 #include <optional>
 #include <string>
@@ -21,6 +22,15 @@ grpc::Status status_of(const Failure& failure) {
   if (!failure.field.empty() && failure.message.find(failure.field) == std::string::npos)
     text += " (field " + failure.field + ")";
   return {static_cast<grpc::StatusCode>(row.grpc_code), text};
+}
+
+// OC-CTRL-2077: what a refusal says beside its code and message, as HTTP's headers do.
+void tell_trailing(grpc::CallbackServerContext& context, const Failure& failure) {
+  if (failure.retry_after) {
+    const std::int64_t ms = std::max<std::int64_t>(failure.retry_after->ms_ceil(), 0);
+    context.AddTrailingMetadata("retry-after-ms", std::to_string(ms));
+  }
+  if (!failure.policy_label.empty()) context.AddTrailingMetadata("policy-label", failure.policy_label);
 }
 
 Failure not_found() {
@@ -46,14 +56,17 @@ class GrpcSink final : public ReaderSink {
   using Stream = runtime::WriteServe<v1::TaskEvent>;
   // `to_loop` takes what a gRPC thread found out; false: it cannot.
   using ToLoop = std::function<bool(std::function<void()>)>;
-  GrpcSink(std::shared_ptr<Stream> stream, ToLoop to_loop) : stream_(std::move(stream)), to_loop_(std::move(to_loop)) {}
+  GrpcSink(std::shared_ptr<Stream> stream, grpc::CallbackServerContext* context, ToLoop to_loop)
+      : stream_(std::move(stream)), context_(context), to_loop_(std::move(to_loop)) {}
 
   void opened(JobId) override {}
   void served_by(const ServedBy& served_by) override { served_by_ = served_by; }
   Took event(const StreamEvent& event) override {
     return stream_->send(write_task_event(event, served_by_)) == runtime::Pushed::ok ? Took::ok : Took::overflow;
   }
-  void refused(const Failure& failure) override { stream_->finish(status_of(failure)); }
+  void refused(const Failure& failure) override {
+    stream_->finish(status_of(failure), [context = context_, failure] { tell_trailing(*context, failure); });
+  }
   void closed() override { stream_->finish(grpc::Status::OK); }
   void cut() override {
     stream_->finish({grpc::StatusCode::RESOURCE_EXHAUSTED,
@@ -68,6 +81,7 @@ class GrpcSink final : public ReaderSink {
 
  private:
   std::shared_ptr<Stream> stream_;
+  grpc::CallbackServerContext* const context_;  // for the stream, which knows whether it is there still
   const ToLoop to_loop_;
   ServedBy served_by_;  // the last one
 };
@@ -146,8 +160,11 @@ class GrpcApi::Service final : public v1::Orchestrator::CallbackService {
     // Context, message and reply live until the call is finished.
     return post(reactor, [reactor, reply, context, request, tenant = shared_->tenant_of(*context)](ClientDesk& desk) {
       submit(desk, tenant, metadata_of(*context, "idempotency-key"), *request,
-             [reactor, reply](const std::variant<Admitted, Failure>& result) {
-               if (const auto* failure = std::get_if<Failure>(&result)) return reactor->Finish(status_of(*failure));
+             [reactor, reply, context](const std::variant<Admitted, Failure>& result) {
+               if (const auto* failure = std::get_if<Failure>(&result)) {
+                 tell_trailing(*context, *failure);
+                 return reactor->Finish(status_of(*failure));
+               }
                write_admitted(std::get<Admitted>(result), *reply);
                reactor->Finish(grpc::Status::OK);
              });
@@ -174,7 +191,8 @@ class GrpcApi::Service final : public v1::Orchestrator::CallbackService {
       stream->finish(status_of(not_found()));
     } else {
       const auto last = request->has_last_event_id() ? std::optional(request->last_event_id()) : std::nullopt;
-      const auto open = [shared, stream, reading, last, owner = shared_->owner_of(*context), id = JobId{*job}] {
+      const auto open = [shared, stream, reading, last, context, owner = shared_->owner_of(*context),
+                         id = JobId{*job}] {
         if (shared->desk == nullptr) return stream->finish(shutting_down());
         if (reading->over) return;
         const auto to_loop = [shared](std::function<void()> task) {
@@ -182,7 +200,7 @@ class GrpcApi::Service final : public v1::Orchestrator::CallbackService {
             if (shared->desk != nullptr) task();
           });
         };
-        reading->reader = shared->desk->open(id, last, owner, std::make_unique<GrpcSink>(stream, to_loop));
+        reading->reader = shared->desk->open(id, last, owner, std::make_unique<GrpcSink>(stream, context, to_loop));
       };
       reading->posted = true;
       if (!shared_->posts.call(open)) {

@@ -9,7 +9,9 @@
 #include <deque>
 #include <functional>
 #include <iterator>
+#include <map>
 #include <mutex>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -107,13 +109,22 @@ class GrpcApiTest : public ::testing::Test {
     v1::TaskEvent event;
     while (reader->Read(&event)) {
     }
-    return reader->Finish();
+    const grpc::Status status = reader->Finish();
+    note_trailing(context);
+    return status;
   }
   grpc::Status submit(const v1::SubmitRequest& request) {
     grpc::ClientContext context;
     context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(30));
     v1::SubmitReply reply;
-    return stub_->Submit(&context, request, &reply);
+    const grpc::Status status = stub_->Submit(&context, request, &reply);
+    note_trailing(context);
+    return status;
+  }
+  void note_trailing(const grpc::ClientContext& context) {
+    trailing_.clear();
+    for (const auto& [name, value] : context.GetServerTrailingMetadata())
+      trailing_.emplace(std::string(name.data(), name.size()), std::string(value.data(), value.size()));
   }
   // What the core answers: a cancel finds no task, and a head hears head_answer_.
   void turn(const Event& event) {
@@ -128,6 +139,7 @@ class GrpcApiTest : public ::testing::Test {
 
   // A reader that is behind, while as many calls wait as there is room for.
   void opened(ReaderId reader) {
+    if (stream_refusal_) return desk_.execute(StreamRefused{reader, *stream_refusal_});
     while (loop_.post([] {})) {
     }
     if (await_it_) desk_.execute(AwaitReader{reader});
@@ -138,6 +150,8 @@ class GrpcApiTest : public ::testing::Test {
   std::atomic<bool> opened_ = false;
   std::atomic<bool> gone_ = false;
   std::optional<Failure> head_answer_;
+  std::optional<Failure> stream_refusal_;
+  std::map<std::string, std::string> trailing_;  // of the last call
   int dropped_ = 0;
   int submitted_ = 0;
 
@@ -196,6 +210,32 @@ TEST_F(GrpcApiTest, OC_ADMIT_1002_rate_and_concurrency_come_before_what_a_messag
   loop.join();
   EXPECT_EQ(dropped_, 1) << "its reservation goes back";
   EXPECT_EQ(submitted_, 0);
+}
+
+TEST_F(GrpcApiTest, OC_CTRL_2077_a_refusal_says_in_its_trailing_metadata_when_to_come_back) {
+  using Trailing = std::map<std::string, std::string>;
+  Failure refusal;
+  refusal.outcome = Outcome::ADMISSION_REJECT;
+  refusal.message = "no room";
+  const auto told = [&](bool of_a_stream) {
+    head_answer_ = stream_refusal_ = refusal;
+    std::atomic<bool> done = false;
+    std::thread loop([&] { loop_.run_until(done); });
+    const grpc::Status status = of_a_stream ? stream() : submit({});
+    done = true;
+    loop.join();
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED) << status.error_message();
+    return trailing_;
+  };
+  for (const bool of_a_stream : {false, true}) {
+    refusal.retry_after = std::nullopt;
+    refusal.policy_label.clear();
+    EXPECT_EQ(told(of_a_stream), Trailing{});
+    refusal.retry_after = Duration{1'250'000'001};
+    EXPECT_EQ(told(of_a_stream), (Trailing{{"retry-after-ms", "1251"}}));
+    refusal.policy_label = "reject";
+    EXPECT_EQ(told(of_a_stream), (Trailing{{"policy-label", "reject"}, {"retry-after-ms", "1251"}}));
+  }
 }
 
 // OC-JOB-1017: the next portion comes whatever calls wait.

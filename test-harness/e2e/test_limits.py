@@ -84,6 +84,7 @@ def test_a_flood_of_grpc_submits_is_refused_with_RESOURCE_EXHAUSTED(busy_cluster
     assert busy_cluster.metric_sum("queue_depth") <= QUEUE
 
 
+# OC-CTRL-2077: and those that are refused are told when to come back.
 def test_a_flood_of_grpc_streams_is_refused_and_the_first_reader_is_served(busy_cluster, stubs):
     messages, common, service = stubs
     gateway = busy_cluster.processes["orchestratord"]
@@ -98,6 +99,8 @@ def test_a_flood_of_grpc_streams_is_refused_and_the_first_reader_is_served(busy_
         refused = wait_until(lambda: [s for s in flood if s.done()] if sum(s.done() for s in flood) >= CALLS - 8 else None, 60, "the flood is refused")
         assert {s.code().name for s in refused} == {"RESOURCE_EXHAUSTED"}
         assert {s.details().split(":")[0] for s in refused} == {"ADMISSION_REJECT"}
+        told = [dict(s.trailing_metadata()) for s in refused if "readers already" in s.details()]
+        assert told and all(int(t["retry-after-ms"]) > 0 and t["policy-label"] == "reject" for t in told), "OC-CTRL-2077"
         assert resident_kib(gateway, "VmHWM") - before < GROWTH_MAX_KIB
         assert next(e for e in first if e.WhichOneof("kind") == "token")
         for stream in flood:
