@@ -36,8 +36,9 @@ std::shared_ptr<grpc::Channel> make_channel(const std::string& target) {
 
 Result<std::unique_ptr<GrpcServer>, ListenError> GrpcServer::start(const ListenAddress& address,
                                                                    const std::vector<grpc::Service*>& services,
-                                                                   Peers peers) {
-  const bool judged = address.is_unix && peers == Peers::own_user;
+                                                                   Limits limits) {
+  const bool judged = address.is_unix && limits.peers == Peers::own_user;
+  const bool bounded = !address.is_unix && limits.connections_max > 0;
   std::unique_ptr<GrpcServer> out(new GrpcServer());
   grpc::ServerBuilder builder;
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
@@ -46,13 +47,17 @@ Result<std::unique_ptr<GrpcServer>, ListenError> GrpcServer::start(const ListenA
   builder.SetMaxReceiveMessageSize(kGrpcMessageBytesMax);
   builder.SetMaxSendMessageSize(kGrpcMessageBytesMax);
   int port = -1;
-  if (!judged) {
+  if (bounded) {
+    using From = grpc::ServerBuilder::experimental_type::ExternalConnectionType;
+    out->acceptor_ =
+        builder.experimental().AddExternalConnectionAcceptor(From::FROM_FD, grpc::InsecureServerCredentials());
+  } else if (!judged) {
     builder.AddListeningPort(address.grpc_target(), grpc::InsecureServerCredentials(),
                              address.is_unix ? nullptr : &port);
   }
   for (grpc::Service* service : services) builder.RegisterService(service);
   out->server_ = builder.BuildAndStart();
-  if (out->server_ == nullptr || (!address.is_unix && port <= 0)) {
+  if (out->server_ == nullptr || (!address.is_unix && !bounded && port <= 0)) {
     return Err{ListenError{ListenError::Kind::in_use,
                            "gRPC cannot listen on " + address.grpc_target() + " (in use, or not permitted)"}};
   }
@@ -61,7 +66,17 @@ Result<std::unique_ptr<GrpcServer>, ListenError> GrpcServer::start(const ListenA
     grpc::Server* const server = out->server_.get();
     ORCH_TRY(listener, UnixListener::start(address.path, ::geteuid(),
                                            [server](int fd) { grpc::AddInsecureChannelFromFd(server, fd); }));
-    out->listener_ = std::move(listener);
+    out->unix_listener_ = std::move(listener);
+  }
+  if (bounded) {
+    auto* const acceptor = out->acceptor_.get();
+    ORCH_TRY(listener, TcpListener::start(address, limits.connections_max, [acceptor](int fd) {
+               grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
+               connection.fd = fd;
+               acceptor->HandleNewConnection(&connection);
+             }));
+    out->port_ = listener->port();
+    out->tcp_listener_ = std::move(listener);
   }
   return out;
 }
@@ -71,7 +86,8 @@ GrpcServer::~GrpcServer() {
 }
 
 void GrpcServer::shutdown(Duration grace) {
-  listener_.reset();
+  unix_listener_.reset();
+  tcp_listener_.reset();
   server_->Shutdown(std::chrono::system_clock::now() + std::chrono::nanoseconds(grace.ns));
   server_->Wait();
   server_.reset();

@@ -3,6 +3,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <cstddef>
 #include <memory>
 #include <string>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "common/base/result.h"
 #include "common/base/time.h"
 #include "common/runtime/listen_address.h"
+#include "common/runtime/tcp_listener.h"
 #include "common/runtime/unix_listener.h"
 
 namespace orch::runtime {
@@ -36,9 +38,17 @@ class GrpcServer {
     any,
     own_user,  // at a Unix socket only processes of this one's effective user (OC-LEASE-L2); no matter elsewhere
   };
+  struct Limits {
+    Peers peers = Peers::any;
+    std::size_t connections_max = 0;  // at once at a TCP port, further ones are closed; 0: no bound
+  };
   static Result<std::unique_ptr<GrpcServer>, ListenError> start(const ListenAddress& address,
                                                                 const std::vector<grpc::Service*>& services,
-                                                                Peers peers = Peers::any);
+                                                                Limits limits);
+  static Result<std::unique_ptr<GrpcServer>, ListenError> start(const ListenAddress& address,
+                                                                const std::vector<grpc::Service*>& services) {
+    return start(address, services, Limits());
+  }
   ~GrpcServer();
   int port() const { return port_; }  // 0 for a unix socket
   // Ends what still runs after `grace`; blocks until all reactors are done.
@@ -47,7 +57,10 @@ class GrpcServer {
  private:
   GrpcServer() = default;
   std::unique_ptr<grpc::Server> server_;
-  std::unique_ptr<UnixListener> listener_;  // hands connections to the server, and ends before it
+  // Where others than gRPC accept; they end before the server does.
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor_;
+  std::unique_ptr<UnixListener> unix_listener_;
+  std::unique_ptr<TcpListener> tcp_listener_;
   int port_ = 0;
 };
 

@@ -26,6 +26,9 @@ std::uint64_t open_files_limit() {
   return ::getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : 0;
 }
 
-std::uint64_t files_for_connections(std::uint64_t limit) { return limit - std::min(kFilesForOthers, limit / 2); }
+FilesForConnections files_for_connections(std::uint64_t limit) {
+  const std::uint64_t all = limit - std::min(kFilesForOthers, limit / 2);
+  return {.http = all - all / 4, .grpc = all / 4};
+}
 
 }  // namespace orch::runtime

@@ -13,8 +13,12 @@ void keep_files_private();
 void raise_open_files_limit();
 // The limit that holds now.
 std::uint64_t open_files_limit();
-// How many of `limit` open files connections of clients may take. The rest is for gRPC, the links to managers and
-// workers, the journal and the log.
-std::uint64_t files_for_connections(std::uint64_t limit);
+// How many of `limit` open files connections of clients may take. The rest is for the links to managers and workers,
+// the journal and the log.
+struct FilesForConnections {
+  std::uint64_t http = 0;
+  std::uint64_t grpc = 0;
+};
+FilesForConnections files_for_connections(std::uint64_t limit);
 
 }  // namespace orch::runtime

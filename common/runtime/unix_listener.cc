@@ -1,13 +1,10 @@
 #include "common/runtime/unix_listener.h"
 
-#include <poll.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <array>
 #include <bit>
 #include <cerrno>
 #include <cstring>
@@ -19,7 +16,6 @@ namespace orch::runtime {
 namespace {
 
 constexpr int kBacklog = 128;
-constexpr int kFullPauseMs = 100;  // no files left: until a connection has closed one, perhaps
 
 Err<ListenError> refuse(const std::string& path, const char* what) {
   const auto kind = errno == EADDRINUSE ? ListenError::Kind::in_use : ListenError::Kind::other;
@@ -41,9 +37,8 @@ Result<std::unique_ptr<UnixListener>, ListenError> UnixListener::start(const std
   }
   std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
   std::unique_ptr<UnixListener> out(new UnixListener(path, user, std::move(taken)));
-  out->stop_ = ::eventfd(0, EFD_CLOEXEC);
   const int made = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (out->stop_ < 0 || made < 0 || ::bind(made, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+  if (made < 0 || ::bind(made, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
     const auto refusal = refuse(path, "bind");
     if (made >= 0) ::close(made);
     return refusal;
@@ -51,35 +46,15 @@ Result<std::unique_ptr<UnixListener>, ListenError> UnixListener::start(const std
   out->socket_ = made;  // from here on the path is ours to remove
   if (::chmod(path.c_str(), 0600) != 0) return refuse(path, "chmod");
   if (::listen(made, kBacklog) != 0) return refuse(path, "listen");
-  out->thread_ = std::thread([raw = out.get()] { raw->accept_all(); });
+  out->thread_.emplace(made, [raw = out.get()](int fd) { raw->judge(fd); });
   return out;
 }
 
 UnixListener::~UnixListener() {
-  if (thread_.joinable()) {
-    const std::uint64_t one = 1;
-    while (::write(stop_, &one, sizeof one) < 0 && errno == EINTR) {
-    }
-    thread_.join();
-  }
+  thread_.reset();
   if (socket_ >= 0) {
     ::close(socket_);
     ::unlink(path_.c_str());
-  }
-  if (stop_ >= 0) ::close(stop_);
-}
-
-void UnixListener::accept_all() {
-  for (;;) {
-    std::array<pollfd, 2> wanted{pollfd{stop_, POLLIN, 0}, pollfd{socket_, POLLIN, 0}};
-    if (::poll(wanted.data(), wanted.size(), -1) < 0) continue;  // EINTR
-    if (wanted[0].revents != 0) return;
-    const int fd = ::accept4(socket_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd >= 0) {
-      judge(fd);
-    } else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
-      ::poll(wanted.data(), 1, kFullPauseMs);  // the connection waits; without a pause this loop would spin
-    }
   }
 }
 

@@ -1,27 +1,26 @@
 // A Unix socket that takes the connections of one user only: who connected is asked of the kernel (SO_PEERCRED), which
 // gRPC's own listener does not do (OC-LEASE-L2). The others are closed unread.
 //
-// Threads: one of its own, which accepts. Bounds: the backlog of the system; nothing is kept of a connection.
+// Threads: that of its AcceptThread. Bounds: the backlog of the system; nothing is kept of a connection.
 #pragma once
 
 #include <sys/types.h>
 
 #include <atomic>
 #include <cstdint>
-#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
-#include <thread>
 
 #include "common/base/result.h"
+#include "common/runtime/accept_thread.h"
 #include "common/runtime/listen_address.h"
 
 namespace orch::runtime {
 
 class UnixListener {
  public:
-  // On the listener's thread, with a connected socket that does not block; it is the callee's from then on.
-  using Taken = std::function<void(int fd)>;
+  using Taken = AcceptThread::Taken;
 
   // Binds `path`, which must not exist, with mode 0600, and takes connections of processes whose effective user is
   // `user`.
@@ -34,16 +33,14 @@ class UnixListener {
 
  private:
   UnixListener(std::string path, uid_t user, Taken taken);
-  void accept_all();
   void judge(int fd);
 
   std::string path_;
   uid_t user_;
   Taken taken_;
   int socket_ = -1;
-  int stop_ = -1;  // an eventfd
   std::atomic<std::uint64_t> refused_{0};
-  std::thread thread_;
+  std::optional<AcceptThread> thread_;
 };
 
 }  // namespace orch::runtime

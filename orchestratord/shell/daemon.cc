@@ -141,11 +141,16 @@ Config core_config(const gateway_config::Config& config, ModelStandings models, 
 // OC-PLAT-1002. Out of files nothing could be accepted, not even a manager's word.
 gateway_config::Config with_connections_that_fit(gateway_config::Config config) {
   const std::uint64_t limit = runtime::open_files_limit();
-  const std::uint64_t fit = runtime::files_for_connections(limit);
-  if (config.http.connections_max <= fit) return config;
-  runtime::log_warn("connections_limited",
-                    {{"connections_max", fit}, {"configured", config.http.connections_max}, {"open_files_max", limit}});
-  config.http.connections_max = static_cast<std::uint32_t>(std::max<std::uint64_t>(fit, 1));
+  const runtime::FilesForConnections fit = runtime::files_for_connections(limit);
+  const auto lower = [limit](const char* server, std::uint64_t files, auto& connections_max) {
+    if (connections_max <= files) return;
+    runtime::log_warn(
+        "connections_limited",
+        {{"server", server}, {"connections_max", files}, {"configured", connections_max}, {"open_files_max", limit}});
+    connections_max = static_cast<std::uint32_t>(std::max<std::uint64_t>(files, 1));
+  };
+  lower("http", fit.http, config.http.connections_max);
+  lower("grpc", fit.grpc, config.grpc.connections_max);
   return config;
 }
 
@@ -391,7 +396,8 @@ Result<std::unique_ptr<Daemon>, Daemon::StartFailure> Daemon::start(const gatewa
   const auto http_port = parts->http.listen(*http_address);
   if (!http_port.ok())
     return Err{StartFailure{http_port.error().exit_code(), "http.listen: " + http_port.error().message}};
-  auto server = runtime::GrpcServer::start(*grpc_address, {&parts->grpc.grpc_service()});
+  auto server = runtime::GrpcServer::start(*grpc_address, {&parts->grpc.grpc_service()},
+                                           {.connections_max = parts->config.grpc.connections_max});
   if (!server.ok()) return Err{StartFailure{server.error().exit_code(), "grpc.listen: " + server.error().message}};
   parts->grpc_server = std::move(server).value();
   if (!grpc_address->is_unix) {

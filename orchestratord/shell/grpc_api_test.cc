@@ -10,6 +10,7 @@
 #include <functional>
 #include <iterator>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -279,6 +280,38 @@ TEST_F(GrpcApiTest, OC_JOB_1001_a_client_whose_leaving_overtakes_its_call_opens_
   loop_.run_until(done);
   EXPECT_FALSE(opened_);
   EXPECT_EQ(desk_.readers(), 0u);
+}
+
+TEST_F(GrpcApiTest, OC_PLAT_1002_a_connection_beyond_the_bound_is_closed_and_finds_room_when_another_goes) {
+  server_.reset();
+  auto bounded =
+      runtime::GrpcServer::start({false, "", "127.0.0.1", 0}, {&api_.grpc_service()}, {.connections_max = 2});
+  ASSERT_TRUE(bounded.ok());
+  server_ = std::move(bounded).value();
+  std::atomic<bool> done = false;
+  std::thread loop([&] { loop_.run_until(done); });
+  const auto connect = [this] { return runtime::make_channel("127.0.0.1:" + std::to_string(server_->port())); };
+  const auto asked = [](const std::shared_ptr<grpc::Channel>& channel, bool patient) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(30));
+    context.set_wait_for_ready(patient);
+    v1::CancelRequest request;
+    request.set_task_id(kTask);
+    v1::CancelReply reply;
+    return v1::Orchestrator::NewStub(channel)->Cancel(&context, request, &reply).error_code();
+  };
+  std::shared_ptr<grpc::Channel> first = connect();
+  const std::shared_ptr<grpc::Channel> second = connect();
+  const std::shared_ptr<grpc::Channel> third = connect();
+  EXPECT_EQ(asked(first, false), grpc::StatusCode::NOT_FOUND);
+  EXPECT_EQ(asked(second, false), grpc::StatusCode::NOT_FOUND);
+  EXPECT_EQ(asked(third, false), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(asked(second, false), grpc::StatusCode::NOT_FOUND) << "who is inside is served";
+  first.reset();
+  EXPECT_EQ(asked(third, true), grpc::StatusCode::NOT_FOUND);
+  EXPECT_EQ(asked(connect(), false), grpc::StatusCode::UNAVAILABLE);
+  done = true;
+  loop.join();
 }
 
 // Calls that came too late for an answer end typed, so that the server's shutdown does not wait for them.

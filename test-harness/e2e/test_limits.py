@@ -274,3 +274,25 @@ def test_OC_JOB_1017_a_long_answer_that_nobody_read_is_read_from_its_start(tmp_p
             assert [int(number) for _, _, number in events] == list(range(1, tokens + 3))
         behind = list(cluster.task_events(task_id, headers={"Last-Event-ID": str(tokens)}))
         assert [int(number) for _, _, number in behind] == [tokens + 1, tokens + 2]
+
+
+def test_OC_PLAT_1002_connections_to_the_gRPC_port_are_bounded(tmp_path, stubs):
+    messages, common, service = stubs
+    bound, clients = 4, 12
+    with cluster_with(tmp_path, {"text": "a b"}, {"grpc": {"connections_max": bound}}) as cluster:
+        cluster.wait_ready()
+        host, port = cluster.grpc.rsplit(":", 1)
+        with grpc.insecure_channel(cluster.grpc) as channel:
+            calls = service.OrchestratorStub(channel)
+            assert calls.Submit(submit_request(messages, common)).task_id
+            with contextlib.ExitStack() as stack:
+                sockets = [stack.enter_context(socket.create_connection((host, int(port)), timeout=60)) for _ in range(clients)]
+                poll = select.poll()
+                for each in sockets:
+                    poll.register(each, select.POLLHUP | select.POLLRDHUP)
+                wait_until(lambda: len(poll.poll(0)) == clients - (bound - 1), 20, "all but three are closed")
+                assert calls.Submit(submit_request(messages, common)).task_id, "who is inside is served"
+                assert request("GET", cluster.url + "/livez").status == 200
+            with grpc.insecure_channel(cluster.grpc) as another:
+                late = service.OrchestratorStub(another).Submit(submit_request(messages, common), wait_for_ready=True, timeout=60)
+                assert late.task_id, "there is room again"

@@ -90,7 +90,8 @@ Result<std::unique_ptr<WorkerServer>, StartFailure> WorkerServer::start(Generati
                   .orphan_grace = options.orphan_grace,
                   .on_orphaned = [raw = parts.get()] { raw->lifeline_lost ? raw->lifeline_lost() : raw->leave(); }});
   parts->service = std::make_unique<WorkerService>(parts->state, engine, options.outbox_bytes_max);
-  auto server = runtime::GrpcServer::start(listen, {parts->service.get()}, runtime::GrpcServer::Peers::own_user);
+  auto server =
+      runtime::GrpcServer::start(listen, {parts->service.get()}, {.peers = runtime::GrpcServer::Peers::own_user});
   if (!server.ok()) return Err{StartFailure{kExitAddress, server.error().message}};
   parts->server = std::move(server.value());
   if (listen.is_unix) {
