@@ -203,6 +203,7 @@ inline std::string shown(const Effects& effects, ReaderId reader) {
     if (const auto* refused = std::get_if<StreamRefused>(&effect); refused != nullptr && refused->reader == reader) {
       add("refused " + std::string(outcome_row(refused->failure.outcome).code));
     }
+    if (const auto* cut = std::get_if<CutReader>(&effect); cut != nullptr && cut->reader == reader) add("cut");
     const auto* deliver = std::get_if<Deliver>(&effect);
     if (deliver == nullptr || deliver->reader != reader) continue;
     const StreamEvent& event = *deliver->event;

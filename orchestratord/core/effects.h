@@ -79,9 +79,24 @@ struct Deliver {
   ReaderId reader;
   std::shared_ptr<const StreamEvent> event;
 };
-// Answered by ReaderDrained when the reader has taken what it was given; until then it hears nothing, but for the rest
-// of the stream where that must go.
+// Answered by ReaderDrained when the reader has taken what it was given; until then it hears nothing, but for what
+// must go.
 struct AwaitReader {
+  ReaderId reader;
+};
+// Token events of a job, from one id to another: as many as make about so many bytes, as EventLog counts them, and one
+// at least (OC-JOB-1018). Answered by exactly one JournalRead, unless the process ends; one of a reader is under way at
+// most.
+struct ReadJournal {
+  ReaderId reader;
+  JobId job;
+  std::uint64_t from = 0;
+  std::uint64_t upto = 0;
+  std::uint64_t bytes = 0;
+};
+// Its connection is to be broken off: what it wants can be had no more. Answered by ReaderGone, as if it had fallen
+// behind its buffer.
+struct CutReader {
   ReaderId reader;
 };
 struct DeliverServedBy {
@@ -295,11 +310,11 @@ struct Drained {};
 
 using EffectKinds =
     std::variant<HeadReply, AdmissionReply, CancelReply, SessionEnded, ModelsChanged, ModelsSettled, TenantsReply,
-                 StreamOpened, StreamRefused, Deliver, AwaitReader, DeliverServedBy, StreamClosed, Dispatch,
-                 CancelDispatch, BeatWorker, ForgetWorker, CountTokens, SendUpdate, OperateReplica, SendFair,
-                 JournalWrite, NotedAdmitted, NotedRefused, NotedDispatched, NotedFirstToken, NotedEnded, NotedPoisoned,
-                 NotedWarmStart, NotedRecomputed, NotedPreempted, NotedQuota, NotedQueueDepth, NotedRetried,
-                 NotedJournal, NotedRecovered, Drained>;
+                 StreamOpened, StreamRefused, Deliver, AwaitReader, ReadJournal, CutReader, DeliverServedBy,
+                 StreamClosed, Dispatch, CancelDispatch, BeatWorker, ForgetWorker, CountTokens, SendUpdate,
+                 OperateReplica, SendFair, JournalWrite, NotedAdmitted, NotedRefused, NotedDispatched, NotedFirstToken,
+                 NotedEnded, NotedPoisoned, NotedWarmStart, NotedRecomputed, NotedPreempted, NotedQuota,
+                 NotedQueueDepth, NotedRetried, NotedJournal, NotedRecovered, Drained>;
 using Effect = OneOf<EffectKinds>;
 
 using Effects = std::vector<Effect>;

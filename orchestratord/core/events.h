@@ -57,6 +57,11 @@ struct OpenStream {
 struct ReaderDrained {
   ReaderId reader;
 };
+// Answers ReadJournal: the events that were asked for, or the first of them. Empty: they could not be read.
+struct JournalRead {
+  ReaderId reader;
+  std::vector<std::shared_ptr<const StreamEvent>> events;
+};
 // The reader is gone: closed by the client, or cut by the shell because its buffer overflowed.
 struct ReaderGone {
   ReaderId reader;
@@ -273,9 +278,9 @@ struct DrainBegin {
 };
 
 using EventKinds =
-    std::variant<RequestHead, RequestDropped, Submit, OpenStream, ReaderDrained, ReaderGone, CancelJob, EndSession,
-                 TenantsChanged, ManagerUp, ManagerDown, ReplicaChanged, ReplicaLoaded, ReplicaGone, EarlierOver,
-                 LeaseGranted, LeaseRevoked, OthersReported, GatewaysTold, DispatchStarted, DispatchTokens,
+    std::variant<RequestHead, RequestDropped, Submit, OpenStream, ReaderDrained, JournalRead, ReaderGone, CancelJob,
+                 EndSession, TenantsChanged, ManagerUp, ManagerDown, ReplicaChanged, ReplicaLoaded, ReplicaGone,
+                 EarlierOver, LeaseGranted, LeaseRevoked, OthersReported, GatewaysTold, DispatchStarted, DispatchTokens,
                  DispatchFinished, DispatchFailed, DispatchBroken, TokensCounted, JournalCommitted, JournalFailed,
                  Recovered, SetModelState, RollBackModel, Tick, DrainBegin>;
 using Event = OneOf<EventKinds>;

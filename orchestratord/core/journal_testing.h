@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "orchestratord/core/core_testing.h"
+#include "orchestratord/core/event_log.h"
 
 namespace orch::gateway::testing {
 
@@ -41,6 +42,20 @@ class JournalModel {
       RecoveredKey each = entry.first;
       each.age = now - entry.second;
       out.keys.push_back(each);
+    }
+    return out;
+  }
+  // What of it is there; some of it, where that is more than the bytes that were asked for.
+  JournalRead read(const ReadJournal& wanted) const {
+    JournalRead out{wanted.reader, {}};
+    const auto row = jobs_.find(wanted.job);
+    if (row == jobs_.end()) return out;
+    std::uint64_t bytes = 0;
+    for (std::uint64_t id = wanted.from; id <= wanted.upto && row->second.tokens.contains(id); ++id) {
+      const auto& event = row->second.tokens.at(id);
+      bytes += EventLog::cost(*event);
+      if (!out.events.empty() && bytes > wanted.bytes) break;
+      out.events.push_back(event);
     }
     return out;
   }

@@ -143,8 +143,9 @@ enum class Mutation : std::uint8_t {
   forget_others_refusals,     // a prompt that another gateway refuses is taken (M6)
   skip_recovered_fence,       // a recovered job is sent on while its last attempt may still run (M1)
   confuse_starts,             // other starts of gateways are taken for one (F4)
+  skip_to_buffer,             // what a buffer has let go is left out (OC-JOB-1018)
 };
-inline constexpr std::uint8_t kMutations = 26;
+inline constexpr std::uint8_t kMutations = 27;
 
 // Ruling 12.
 struct JournalConfig {

@@ -146,6 +146,7 @@ class Orchestrator {
   void on(const TokensCounted& event);
   void on(const OpenStream& event);
   void on(const ReaderDrained& event);
+  void on(const JournalRead& event);
   void on(const ReaderGone& event);
   void on(const CancelJob& event);
   void on(const Tick& event);

@@ -183,6 +183,7 @@ void Orchestrator::admit(Job& job) {
   job.move_to(JobState::waiting);
   enqueue(job);
   streams_.open(id);
+  if (job.journal.wanted && job.spec.store) streams_.record(id, 1);  // `started` needs no journal
 
   const StartedEvent& started = job.started;
   emit(NotedAdmitted{id, job.spec.tenant, job.spec.priority, job.pool_id, job.engine, job.engine_version,
@@ -342,11 +343,6 @@ bool Orchestrator::left_before_admission(Job& job, ReaderId reader) {
     refuse_admitting(job, failure_for(Outcome::CANCELED, "the client left", job));
   }
   return true;
-}
-
-void Orchestrator::on(const ReaderDrained& event) {
-  settle_needed_ = false;
-  if (const std::optional<JobId> read = streams_.drained(event.reader, *out_)) results_.note_read(*read);  // OC-JOB-J7
 }
 
 void Orchestrator::on(const ReaderGone& event) {

@@ -159,6 +159,7 @@ void Orchestrator::note_token(Job& job) {
     journal.unsaved.clear();
     journal.unsaved_bytes = 0;
     journal.tokens_given_up = true;  // a restart finds a gap and says so
+    streams_.record_no_more(job.spec.id, *out_);
     return;
   }
   if (journal.unsaved.size() == 1) journal_.lazy.insert(job.spec.id);
@@ -329,6 +330,7 @@ void Orchestrator::committed(const JournalItem& item) {
         return true;
       });
       if (journal.sent_upto <= item.mark) journal.sent_upto = 0;
+      streams_.stored(item.job, item.mark, *out_);
       if (journal.unsaved.empty()) return;
       journal_.lazy.insert(job.spec.id);
       journal_.checkpoint_by(now_ + config_.limits.checkpoint_interval);
@@ -461,6 +463,7 @@ void Orchestrator::recover(const RecoveredJob& found) {
   // Besides started, a job tells at most one event per token and one for what is held back to the end.
   const std::uint64_t tail_end = std::uint64_t{job.spec.max_tokens} + 3;
   streams_.restore(id, events, std::move(served_by), found.dispatch ? tail_end : 0);
+  if (job.spec.store) streams_.record(id, events.back()->id);
   const auto end_in = [&](Outcome outcome, std::string message, const std::string& cancel_reason) {
     emit(NotedRecovered{id, NotedRecovered::Way::reset});
     fail(job, {failure_for(outcome, std::move(message), job), cancel_reason});

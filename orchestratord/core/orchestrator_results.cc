@@ -1,4 +1,5 @@
-// Which of the ended jobs are kept, and what is said of one that is not (OC-JOB-J7).
+// Which of the ended jobs are kept, what is said of one that is not (OC-JOB-J7), and the portions of readers that come
+// late.
 #include <utility>
 
 #include "orchestratord/core/orchestrator.h"
@@ -36,6 +37,16 @@ std::string Orchestrator::dropped_message() const {
   return "the task has ended and its result was dropped: results.jobs_max = " +
          std::to_string(config_.limits.finished_max) +
          ", results.bytes_max = " + std::to_string(config_.limits.finished_bytes_max);
+}
+
+void Orchestrator::on(const ReaderDrained& event) {
+  settle_needed_ = false;
+  if (const std::optional<JobId> read = streams_.drained(event.reader, *out_)) results_.note_read(*read);  // OC-JOB-J7
+}
+
+void Orchestrator::on(const JournalRead& event) {
+  settle_needed_ = false;
+  streams_.read(event.reader, event.events, *out_);
 }
 
 }  // namespace orch::gateway

@@ -13,6 +13,11 @@
 // room the reader gets what goes, as fast as others write, and where the buffer is given up the rest at once; whoever
 // writes to it judges whether that is too much.
 //
+// Of a recorded stream the journal has what the buffer has let go, but for `started`, which stays (OC-JOB-1018). A
+// reader that wants such events is given portions that read() brings. Where it has come to the buffer's beginning it
+// goes on there, and in the journal again when the buffer was faster. It waits for what is not stored yet, and is cut
+// off before what never will be.
+//
 // A held stream keeps what is published and tells nobody, until release(): its journal entry is not durable yet (J1,
 // J4).
 // A restored stream of a job that ran when the process died has an unknown tail: clients may have seen more events
@@ -64,6 +69,11 @@ class StreamRegistry {
   bool held(JobId job) const;
   void release(JobId job, Effects& out);
 
+  // The journal is given the events of the stream from now on, and has those up to this id.
+  void record(JobId job, std::uint64_t upto);
+  void stored(JobId job, std::uint64_t upto, Effects& out);
+  void record_no_more(JobId job, Effects& out);
+
   // Opens the stream of a job that an earlier life left behind: started first, then tokens, then a terminal if any, ids
   // ascending. `tail_end`: an id behind all that can have been told; 0: nothing else was.
   void restore(JobId job, const std::vector<std::shared_ptr<const StreamEvent>>& events,
@@ -76,6 +86,8 @@ class StreamRegistry {
   Opened add_reader(ReaderId reader, JobId job, std::optional<std::uint64_t> last_event_id, Effects& out);
   // Answers AwaitReader; nothing of a reader that is gone. The job whose end it has been given by that.
   std::optional<JobId> drained(ReaderId reader, Effects& out);
+  // Answers ReadJournal likewise.
+  void read(ReaderId reader, const std::vector<std::shared_ptr<const StreamEvent>>& events, Effects& out);
   // The job the reader was reading; nullopt when it reads nothing (any more).
   std::optional<JobId> remove_reader(ReaderId reader);
 
@@ -90,10 +102,14 @@ class StreamRegistry {
   std::string check_invariants() const;
 
  private:
+  // What a reader that is behind waits for: that it takes its portion, one from the journal, the journal's next write;
+  // or nothing.
+  enum class Behind : std::uint8_t { no, awaited, fetching, unstored, cut };
   struct Reader {
     ReaderId id;
     std::uint64_t after = 0;  // events up to here are not told to it (any more)
-    bool behind = false;      // it has been given a portion and not taken it yet
+    Behind behind = Behind::no;
+    bool is_behind() const { return behind != Behind::no; }
   };
   struct Stream {
     EventLog kept;
@@ -102,12 +118,21 @@ class StreamRegistry {
     bool closed = false;
     std::uint64_t tail_end = 0;
     std::optional<std::uint64_t> held_behind;  // events with a higher id are told to nobody yet
+    bool recorded = false;                     // what is published will be stored
+    std::uint64_t stored = 0;                  // the journal has the token events up to this id
+    EventLog::Event started;                   // of a recorded stream
     std::vector<Reader> readers;
     std::shared_ptr<const ServedBy> served_by;
   };
   static constexpr std::uint64_t kEverything = UINT64_MAX;
   // What the stream has for the reader, as long as that is at most about so many bytes.
-  static void give(const Stream& stream, Reader& reader, std::uint64_t bytes, Effects& out);
+  void give(JobId job, const Stream& stream, Reader& reader, std::uint64_t bytes, Effects& out) const;
+  void fetch(JobId job, const Stream& stream, Reader& reader, Effects& out) const;
+  static void cut(Reader& reader, Effects& out);
+  static std::uint64_t first_of(const Stream& stream);  // id of the first event that is in the buffer, or will be
+  static bool reachable(const Stream& stream, std::uint64_t after);
+  void give_unstored(JobId job, Stream& stream, Effects& out);
+  Reader* find_reader(ReaderId id);
   static std::uint64_t told(const Stream& stream);  // id of the last event that may be told
   void close_readers(Stream& stream, bool all, Effects& out);
   bool make_room(Stream& stream, std::uint64_t bytes, Effects& out);

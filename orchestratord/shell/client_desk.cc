@@ -135,10 +135,18 @@ void ClientDesk::execute(const StreamRefused& effect) {
 void ClientDesk::execute(const Deliver& effect) {
   ReaderSink* sink = find(effect.reader);
   if (sink == nullptr || sink->event(*effect.event) == ReaderSink::Took::ok) return;
-  // The reader fell behind its buffer: the core decides what becomes of the job (SLOW_CONSUMER).
-  sink->cut();
-  readers_.erase(effect.reader);
-  to_core_(ReaderGone{effect.reader, true});
+  cut(effect.reader, *sink);
+}
+
+// It fell behind: the core decides what becomes of the job (SLOW_CONSUMER).
+void ClientDesk::cut(ReaderId reader, ReaderSink& sink) {
+  sink.cut();
+  readers_.erase(reader);
+  to_core_(ReaderGone{reader, true});
+}
+
+void ClientDesk::execute(const CutReader& effect) {
+  if (ReaderSink* sink = find(effect.reader)) cut(effect.reader, *sink);
 }
 
 void ClientDesk::execute(const AwaitReader& effect) {

@@ -59,6 +59,7 @@ class ClientDesk {
   void execute(const StreamRefused& effect);
   void execute(const Deliver& effect);
   void execute(const AwaitReader& effect);
+  void execute(const CutReader& effect);
   void execute(const DeliverServedBy& effect);
   void execute(const StreamClosed& effect);
 
@@ -66,6 +67,7 @@ class ClientDesk {
 
  private:
   ReaderSink* find(ReaderId reader) const;
+  void cut(ReaderId reader, ReaderSink& sink);
   void answer(RequestId request, bool found);
 
   const std::function<void(Event)> to_core_;

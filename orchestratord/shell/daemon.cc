@@ -229,6 +229,7 @@ struct Daemon::Parts {
   void store_tenants(const TenantsReply& changed);
   void start_journal(std::unique_ptr<JournalSqlite> opened, Recovered recovered);
   void journal_answered(const JournalWriter::Answer& answer);
+  void journal_found(const JournalWriter::Found& found);
   void end_clients();
 
   const gateway_config::Config config;
@@ -312,6 +313,9 @@ void Daemon::Parts::execute(const Effect& effect) {
                         [this](const JournalWrite& each) {
                           if (journal) journal->write(each);  // else it is closed: the process is about to end
                         },
+                        [this](const ReadJournal& each) {
+                          if (journal) journal->read(each);  // likewise
+                        },
                         [this](const ModelsChanged& each) { store_models(each); },
                         [this](const ModelsSettled& each) { store(kModelsFile, standings_json(each.standings)); },
                         [this](const TenantsReply& each) { store_tenants(each); },
@@ -334,11 +338,17 @@ void Daemon::Parts::execute(const Effect& effect) {
 // What an earlier life left comes before anything else, so that no client meets a gateway that does not know its tasks.
 void Daemon::Parts::start_journal(std::unique_ptr<JournalSqlite> opened, Recovered recovered) {
   const auto send = sender(mailbox);
-  journal = std::make_unique<JournalWriter>(std::move(opened), [this, send](JournalWriter::Answer answer) {
-    // One per transaction, and one per write only where the disk has been given up on: Full is a bug.
+  // One per transaction, and one per write only where the disk has been given up on: Full is a bug.
+  const auto on_answer = [this, send](JournalWriter::Answer answer) {
     const bool posted = send([this, answer = std::move(answer)] { journal_answered(answer); });
     ORCH_CHECK(posted);
-  });
+  };
+  // One per reader: likewise.
+  const auto on_found = [this, send](JournalWriter::Found found) {
+    const bool posted = send([this, found = std::move(found)] { journal_found(found); });
+    ORCH_CHECK(posted);
+  };
+  journal = std::make_unique<JournalWriter>(std::move(opened), on_answer, on_found);
   handle(std::move(recovered));
 }
 
@@ -351,6 +361,11 @@ void Daemon::Parts::journal_answered(const JournalWriter::Answer& answer) {
     handle(JournalFailed{answer.first, answer.last, *answer.refused});
   else
     handle(JournalCommitted{answer.first, answer.last});
+}
+
+void Daemon::Parts::journal_found(const JournalWriter::Found& found) {
+  if (found.fault) runtime::log_error("journal_unreadable", {{"reason", *found.fault}});
+  handle(found.portion);
 }
 
 // The last events of the last step still wait for the loop, and calls that came too late for an answer: without this a

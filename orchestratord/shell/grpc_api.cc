@@ -69,8 +69,9 @@ class GrpcSink final : public ReaderSink {
   }
   void closed() override { stream_->finish(grpc::Status::OK); }
   void cut() override {
-    stream_->finish({grpc::StatusCode::RESOURCE_EXHAUSTED,
-                     "SLOW_CONSUMER: " + std::to_string(kStreamOutboxMax) + " events are unread"});
+    stream_->finish(
+        {grpc::StatusCode::RESOURCE_EXHAUSTED, "SLOW_CONSUMER: " + std::to_string(kStreamOutboxMax) +
+                                                   " events are unread, or those that follow are not kept"});
   }
 
   void when_drained(std::function<void()> callback) override {

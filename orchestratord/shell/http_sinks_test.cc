@@ -121,6 +121,23 @@ TEST(ClientDesk, OC_JOB_1017_a_reader_asks_for_more_when_its_connection_is_drain
   EXPECT_TRUE(told.empty());
 }
 
+// The core is told, as of one that fell behind, and decides what becomes of the job.
+TEST(ClientDesk, OC_JOB_1018_a_reader_is_cut_off_before_what_is_not_kept) {
+  std::vector<Event> told;
+  ClientDesk desk([&](Event event) { told.push_back(std::move(event)); });
+  const auto exchange = std::make_shared<RecordingExchange>();
+  const ReaderId reader = desk.open(JobId{}, std::nullopt, std::nullopt, make_task_sink(exchange, kLimits));
+  desk.execute(StreamOpened{reader, JobId{}});
+  told.clear();
+  desk.execute(CutReader{reader});
+  EXPECT_TRUE(exchange->aborted);
+  ASSERT_EQ(told.size(), 1u);
+  EXPECT_EQ(std::get<ReaderGone>(told[0]).reader, reader);
+  EXPECT_TRUE(std::get<ReaderGone>(told[0]).overflowed);
+  desk.execute(CutReader{reader});
+  EXPECT_EQ(told.size(), 1u) << "it has left";
+}
+
 TEST(ChatStreamSink, a_job_that_starts_at_once_is_served_by_a_head_that_names_the_worker) {
   const auto exchange = std::make_shared<RecordingExchange>();
   const auto sink = chat_sink(exchange);

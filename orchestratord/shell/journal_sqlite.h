@@ -13,6 +13,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "common/base/result.h"
 #include "orchestratord/core/effects.h"
@@ -57,6 +58,9 @@ class JournalSqlite {
   Result<Recovered, std::string> recover();
   // All of the writes in one synced transaction, or none.
   Result<Committed, Refused> commit(std::span<const JournalWrite> writes);
+  // Of a job that is neither erased nor replaced; never empty.
+  using Portion = std::vector<std::shared_ptr<const StreamEvent>>;
+  Result<Portion, std::string> read(const ReadJournal& wanted);
   // Rows that wait for removal; commit({}) removes a portion.
   bool has_leftovers() const { return !leftovers_.empty(); }
   std::uint64_t bytes() const;

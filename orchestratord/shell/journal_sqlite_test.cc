@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <sqlite3.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -58,6 +59,68 @@ TEST(JournalSqlite, J4_every_field_survives) {
   const auto& failure = std::get<ErrorEvent>(job.terminal->body).failure;
   EXPECT_EQ(failure.outcome, Outcome::QUEUE_FULL_DROP_LRU);
   EXPECT_EQ(failure.retry_after, ms(700));
+}
+
+std::string portion(const Result<JournalSqlite::Portion, std::string>& found) {
+  if (!found.ok()) return "refused: " + found.error();
+  std::string out;
+  for (const auto& event : *found) out += std::to_string(event->id) + std::get<TokenEvent>(event->body).text + " ";
+  return out;
+}
+
+// Parts of a write that failed and was made again lie over each other.
+TEST(JournalSqlite, OC_JOB_1018_any_portion_of_a_task_is_read_while_it_is_written) {
+  Directory at;
+  auto journal = JournalSqlite::open(options(at));
+  ASSERT_TRUE(journal.ok());
+  const auto commit = [&](std::vector<JournalRecord> records) {
+    const JournalWrite write = write_of(std::move(records));
+    ASSERT_TRUE(journal.value()->commit({&write, 1}).ok());
+  };
+  commit({admit(1), tokens(1, 2, 6)});
+  commit({tokens(1, 7, 9), admit(2), tokens(2, 2, 30)});
+  commit({tokens(1, 4, 12), tokens(1, 13, 13)});
+  const auto read = [&](std::uint64_t from, std::uint64_t upto, std::uint64_t bytes) {
+    return portion(journal.value()->read({ReaderId{1}, job_id(1), from, upto, bytes}));
+  };
+  for (std::uint64_t from = 2; from <= 13; ++from) {
+    for (std::uint64_t upto = from; upto <= 13; ++upto) {
+      std::string expected;
+      for (std::uint64_t id = from; id <= upto; ++id)
+        expected += std::to_string(id) + "t" + std::to_string(id - 2) + " ";
+      std::string found;
+      for (std::uint64_t next = from; next <= upto;) {
+        const std::string some = read(next, upto, 1000);
+        ASSERT_EQ(some.find("refused"), std::string::npos) << some;
+        next += static_cast<std::uint64_t>(std::count(some.begin(), some.end(), ' '));
+        found += some;
+      }
+      EXPECT_EQ(found, expected) << from << " " << upto;
+    }
+    EXPECT_EQ(read(from, 13, 1), std::to_string(from) + "t" + std::to_string(from - 2) + " ") << "one at least";
+  }
+  EXPECT_EQ(read(10, 40, 1000), "10t8 11t9 12t10 13t11 ") << "what there is";
+  EXPECT_EQ(read(3, 13, 20), "3t1 4t2 ") << "of seven bytes each";
+  EXPECT_EQ(read(14, 20, 1000), "refused: task " + job_id(1).to_string() + ": it has no event 14");
+  commit({EraseRecord{job_id(1)}});
+  EXPECT_NE(read(2, 13, 1000).find("refused"), std::string::npos);
+}
+
+TEST(JournalSqlite, OC_JOB_1018_a_part_that_is_damaged_is_an_error_and_no_end) {
+  Directory at;
+  auto journal = JournalSqlite::open(options(at));
+  ASSERT_TRUE(journal.ok());
+  const JournalWrite write = write_of({admit(1), tokens(1, 2, 6)});
+  ASSERT_TRUE(journal.value()->commit({&write, 1}).ok());
+  journal.value().reset();
+  sqlite3* db = nullptr;
+  ASSERT_EQ(sqlite3_open(at.file().c_str(), &db), SQLITE_OK);
+  EXPECT_EQ(sqlite3_exec(db, "UPDATE token SET events = x'00'", nullptr, nullptr, nullptr), SQLITE_OK);
+  sqlite3_close(db);
+  journal = JournalSqlite::open(options(at));
+  ASSERT_TRUE(journal.ok());
+  const auto found = journal.value()->read({ReaderId{1}, job_id(1), 2, 6, 1000});
+  EXPECT_NE(portion(found).find("do not decode"), std::string::npos) << portion(found);
 }
 
 // Power is cut at the n-th write, sync or truncation, for every n, and the disk keeps none, all or a torn part of what

@@ -14,8 +14,11 @@ constexpr std::chrono::milliseconds kTidyPause{200};
 
 }  // namespace
 
-JournalWriter::JournalWriter(std::unique_ptr<JournalSqlite> journal, OnAnswer on_answer)
-    : journal_(std::move(journal)), on_answer_(std::move(on_answer)), thread_([this] { run(); }) {}
+JournalWriter::JournalWriter(std::unique_ptr<JournalSqlite> journal, OnAnswer on_answer, OnFound on_found)
+    : journal_(std::move(journal)),
+      on_answer_(std::move(on_answer)),
+      on_found_(std::move(on_found)),
+      thread_([this] { run(); }) {}
 
 JournalWriter::~JournalWriter() {
   {
@@ -45,13 +48,21 @@ void JournalWriter::write(JournalWrite write) {
               .file_bytes = 0});
 }
 
+void JournalWriter::read(const ReadJournal& wanted) {
+  const std::lock_guard lock(mutex_);
+  reads_.push_back(wanted);
+  wake_.notify_one();
+}
+
 void JournalWriter::run() {
   std::vector<JournalWrite> group;
+  std::vector<ReadJournal> reads;
   for (;;) {
     group.clear();
+    reads.clear();
     {
       std::unique_lock lock(mutex_);
-      const auto something = [this] { return stopping_ || !queue_.empty(); };
+      const auto something = [this] { return stopping_ || !queue_.empty() || !reads_.empty(); };
       if (journal_->has_leftovers()) {
         wake_.wait_for(lock, kTidyPause, something);
       } else {
@@ -62,13 +73,30 @@ void JournalWriter::run() {
         queue_.pop_front();
       }
       if (group.empty() && stopping_) return;
+      while (!reads_.empty() && reads.size() < kReadsMax) {
+        reads.push_back(reads_.front());
+        reads_.pop_front();
+      }
     }
-    if (group.empty()) {
-      static_cast<void>(journal_->commit({}));
-    } else {
+    if (!group.empty()) {
       commit(group);
+    } else if (journal_->has_leftovers()) {
+      static_cast<void>(journal_->commit({}));
     }
+    for (const ReadJournal& wanted : reads) find(wanted);
   }
+}
+
+void JournalWriter::find(const ReadJournal& wanted) {
+  auto portion = journal_->read(wanted);
+  Found found;
+  found.portion.reader = wanted.reader;
+  if (portion.ok()) {
+    found.portion.events = std::move(portion).value();
+  } else {
+    found.fault = portion.error();
+  }
+  on_found_(std::move(found));
 }
 
 void JournalWriter::commit(std::vector<JournalWrite>& group) {

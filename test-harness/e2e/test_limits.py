@@ -296,3 +296,34 @@ def test_OC_PLAT_1002_connections_to_the_gRPC_port_are_bounded(tmp_path, stubs):
             with grpc.insecure_channel(cluster.grpc) as another:
                 late = service.OrchestratorStub(another).Submit(submit_request(messages, common), wait_for_ready=True, timeout=60)
                 assert late.task_id, "there is room again"
+
+
+def wait_token(cluster, task_id, number):
+    """Reads along until that event; the connection stays open."""
+    stream = cluster.task_events(task_id)
+    for _, _, at in stream:
+        if at and int(at) >= number:
+            return stream
+    raise AssertionError("the stream has ended")
+
+
+def test_OC_JOB_1018_a_late_reader_of_a_running_task_is_given_its_beginning_from_the_journal(tmp_path, stubs):
+    messages, _, service = stubs
+    script = {"text": " ".join(f"w{i}" for i in range(100)), "repeat": 100, "token_delay_ms": 2, "ctx_max": 16384}
+    tokens = 3000
+    with cluster_with(tmp_path, script, {"streams": {"buffer_bytes_max": 4096}}) as cluster:
+        cluster.wait_ready()
+        task_id = post_detached(cluster, tokens)
+        eager = wait_token(cluster, task_id, 1000)
+        assert request("GET", f"{cluster.url}/v1/tasks/{task_id}/explain").json()["state"] == "running"
+        first = [e for e in cluster.task_events(task_id) if e[0] != "metrics"]
+        behind = [e for e in cluster.task_events(task_id, headers={"Last-Event-ID": "500"}) if e[0] != "metrics"]
+        with grpc.insecure_channel(cluster.grpc) as channel:
+            calls = service.OrchestratorStub(channel)
+            wire = [e for e in calls.Stream(messages.StreamRequest(task_id=task_id)) if e.WhichOneof("kind") != "metrics"]
+        assert sum(1 for _ in eager) > 0
+        assert [int(number) for _, _, number in first] == list(range(1, tokens + 3))
+        assert [data["i"] for name, data, _ in first[1:-1]] == list(range(tokens))
+        assert behind == first[500:]
+        assert [e.id for e in wire] == [int(number) for _, _, number in first]
+        assert [e.token.t for e in wire[1:-1]] == [data["t"] for _, data, _ in first[1:-1]]

@@ -47,6 +47,9 @@ std::optional<JobId> Clients::submit(std::size_t index, const std::string& model
   if (!plain && rng.below(8) == 0) spec.deadline = world_.between(Duration::milliseconds(100), Duration::seconds(8));
   const std::uint64_t kind = rng.below(4);
   spec.attachment = plain || kind == 0 ? Attachment::attached : kind == 1 ? Attachment::detached : Attachment::task;
+  // Now and then an answer that no narrow buffer holds, for readers that come late (OC-JOB-1018).
+  const bool followed = !plain && spec.attachment != Attachment::attached && mix(number) % 24 == 0;
+  if (followed) spec.max_tokens = 80;
   // No two harmless prompts are alike: one that two workers died under is refused for a while (M6).
   auto payload = std::make_shared<JobPayload>();
   if (mix(number) % 4 == 0) payload->prompt.text = std::string(600, static_cast<char>('a' + number % 2));  // shared
@@ -73,6 +76,7 @@ std::optional<JobId> Clients::submit(std::size_t index, const std::string& model
   ++totals_.submitted;
   each.body = gateway::Submit{each.request, std::move(spec), each.reader};
   each.plain = plain;
+  each.followed = followed;
   heads_[each.request] = id;
   const gateway::RequestHead head{each.request, each.tenant};
   cases_.emplace(id, std::move(each));
@@ -87,6 +91,10 @@ void Clients::behave(JobId id) {
   if (it == cases_.end()) return;
   Prng& rng = world_.rng();
   const Attachment attachment = it->second.attachment;
+  if (it->second.followed) {
+    for (const std::int64_t wait_ms : {100, 2000, 4000, 6000})
+      world_.after(Duration::milliseconds(wait_ms), [this, id] { open(id, std::nullopt, {}); });
+  }
   const auto later = [&](std::int64_t max_ms, void (Clients::*act)(JobId)) {
     world_.after(world_.between({}, Duration::milliseconds(max_ms)), [this, id, act] { (this->*act)(id); });
   };
@@ -174,6 +182,7 @@ void Clients::receive(std::size_t gateway, const gateway::Effect& effect) {
   if (const auto* reply = std::get_if<gateway::AdmissionReply>(&effect)) return on(gateway, *reply);
   if (const auto* deliver = std::get_if<gateway::Deliver>(&effect)) return on(*deliver);
   if (const auto* await = std::get_if<gateway::AwaitReader>(&effect)) return on(*await);
+  if (const auto* cut = std::get_if<gateway::CutReader>(&effect)) return leave(cut->reader, true);
   if (const auto* ended = std::get_if<gateway::NotedEnded>(&effect)) return on(*ended);
   if (const auto* opened = std::get_if<gateway::StreamOpened>(&effect)) {
     Reader& reader = readers_[opened->reader];
@@ -182,6 +191,9 @@ void Clients::receive(std::size_t gateway, const gateway::Effect& effect) {
   } else if (const auto* refused = std::get_if<gateway::StreamRefused>(&effect)) {
     Reader& reader = readers_[refused->reader];
     if (reader.open) fault("a stream was refused after it was opened", reader.job);
+    // OC-JOB-1018: no answer here is so long that the journal gives up what it could not write.
+    if (cases_.at(reader.job).journaled && refused->failure.outcome == Outcome::SLOW_CONSUMER)
+      fault("a reader is refused what the journal keeps", reader.job);
     reader.closed = true;
   } else if (const auto* closed = std::get_if<gateway::StreamClosed>(&effect)) {
     Reader& reader = readers_[closed->reader];

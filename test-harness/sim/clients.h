@@ -77,6 +77,7 @@ class Clients {
     std::string session;                  // empty: none
     std::optional<gateway::Submit> body;  // of its request, not sent yet
     bool plain = false;
+    bool followed = false;  // its answer is long, and several readers come, one after the other
     bool answered = false;
     bool admitted = false;
     bool lost = false;       // its gateway died and may forget it, or it was never sent whole

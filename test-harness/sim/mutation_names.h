@@ -64,6 +64,8 @@ constexpr const char* mutation_name(gateway::Mutation mutation) {
       return "skip_recovered_fence";
     case Mutation::confuse_starts:
       return "confuse_starts";
+    case Mutation::skip_to_buffer:
+      return "skip_to_buffer";
   }
   return "?";
 }

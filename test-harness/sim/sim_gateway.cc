@@ -13,11 +13,12 @@ bool for_clients(const gateway::Effect& effect) {
   return std::holds_alternative<HeadReply>(effect) || std::holds_alternative<AdmissionReply>(effect) ||
          std::holds_alternative<CancelReply>(effect) || std::holds_alternative<StreamOpened>(effect) ||
          std::holds_alternative<StreamRefused>(effect) || std::holds_alternative<Deliver>(effect) ||
-         std::holds_alternative<AwaitReader>(effect) || std::holds_alternative<StreamClosed>(effect) ||
-         std::holds_alternative<NotedEnded>(effect) || std::holds_alternative<NotedRetried>(effect) ||
-         std::holds_alternative<NotedPreempted>(effect) || std::holds_alternative<NotedRecovered>(effect) ||
-         std::holds_alternative<SessionEnded>(effect) || std::holds_alternative<TenantsReply>(effect) ||
-         std::holds_alternative<ModelsChanged>(effect) || std::holds_alternative<Drained>(effect);
+         std::holds_alternative<AwaitReader>(effect) || std::holds_alternative<CutReader>(effect) ||
+         std::holds_alternative<StreamClosed>(effect) || std::holds_alternative<NotedEnded>(effect) ||
+         std::holds_alternative<NotedRetried>(effect) || std::holds_alternative<NotedPreempted>(effect) ||
+         std::holds_alternative<NotedRecovered>(effect) || std::holds_alternative<SessionEnded>(effect) ||
+         std::holds_alternative<TenantsReply>(effect) || std::holds_alternative<ModelsChanged>(effect) ||
+         std::holds_alternative<Drained>(effect);
 }
 
 }  // namespace
@@ -186,6 +187,8 @@ void SimGateway::execute(const gateway::Effect& effect) {
   if (const auto* update = std::get_if<SendUpdate>(&effect)) return send_update(*update);
   if (const auto* write = std::get_if<JournalWrite>(&effect))
     return journal_.write(*write, [this](const Event& event) { step(event); });
+  if (const auto* wanted = std::get_if<ReadJournal>(&effect))
+    return journal_.read(*wanted, [this](const Event& event) { step(event); });
   if (const auto* fair = std::get_if<SendFair>(&effect)) return send_fair(*fair);
   if (const auto* operation = std::get_if<OperateReplica>(&effect)) return operate(*operation);
 }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "orchestratord/core/event_log.h"
+
 namespace orch::sim {
 
 void SimJournal::write(const gateway::JournalWrite& write, std::function<void(const gateway::Event&)> answer) {
@@ -34,6 +36,34 @@ void SimJournal::write(const gateway::JournalWrite& write, std::function<void(co
       answer(gateway::JournalCommitted{ticket, ticket});
     }
   });
+}
+
+void SimJournal::read(const gateway::ReadJournal& wanted, std::function<void(const gateway::Event&)> answer) {
+  const bool fails = !world_.healed() && world_.chance(world_.rates.disk_fails);
+  const bool slow = !world_.healed() && world_.chance(world_.rates.slow_disk);
+  if (fails) world_.count(Fault::disk_fails);
+  if (slow) world_.count(Fault::slow_disk);
+  const Duration time = slow ? world_.between(Duration::milliseconds(50), Duration::seconds(6))
+                             : world_.between(Duration::microseconds(100), Duration::milliseconds(3));
+  free_at_ = std::max(world_.now(), free_at_) + time;
+  world_.on_node(node_, free_at_, [this, answer = std::move(answer), wanted, fails] {
+    answer(fails ? gateway::JournalRead{wanted.reader, {}} : portion(wanted));
+  });
+}
+
+gateway::JournalRead SimJournal::portion(const gateway::ReadJournal& wanted) const {
+  gateway::JournalRead out{wanted.reader, {}};
+  const auto row = rows_.find(wanted.job);
+  if (row == rows_.end()) return out;
+  std::uint64_t bytes = 0;
+  for (std::uint64_t id = wanted.from; id <= wanted.upto; ++id) {
+    const auto event = row->second.tokens.find(id);
+    if (event == row->second.tokens.end()) break;
+    bytes += gateway::EventLog::cost(*event->second);
+    if (!out.events.empty() && bytes > wanted.bytes) break;
+    out.events.push_back(event->second);
+  }
+  return out;
 }
 
 void SimJournal::apply(const std::vector<gateway::JournalRecord>& records) {

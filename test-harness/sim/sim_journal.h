@@ -1,6 +1,6 @@
 // The disk under an orchestratord of the simulator: what is durable outlives the process. It plays orchestratord's
 // journal shell: transactions in order, each durable before it is answered, some slow, some refused; a process may die
-// after a transaction is durable and before it hears of it.
+// after a transaction is durable and before it hears of it. What is read between them is what is durable by then.
 #pragma once
 
 #include <cstdint>
@@ -20,6 +20,7 @@ class SimJournal {
 
   // `answer` runs on the node as it lives now.
   void write(const gateway::JournalWrite& write, std::function<void(const gateway::Event&)> answer);
+  void read(const gateway::ReadJournal& wanted, std::function<void(const gateway::Event&)> answer);
   gateway::Recovered recover() const;
   // A new life has opened the file: what an earlier one had not brought to the disk by now never gets there.
   void process_died() {
@@ -36,6 +37,7 @@ class SimJournal {
     Instant admitted;
     Instant ended;
   };
+  gateway::JournalRead portion(const gateway::ReadJournal& wanted) const;
   void apply(const std::vector<gateway::JournalRecord>& records);
   void take(const gateway::AdmitRecord& record);
   void take(const gateway::DispatchRecord& record);

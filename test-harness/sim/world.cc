@@ -163,8 +163,9 @@ bool World::crashes(std::size_t boundary) {
 bool World::crashes_before(const gateway::Effect& effect) {
   coverage_.executed(effect);
   // So rare that a boundary chosen in advance is never one of these. Without a draw: other seeds stay as they are.
-  const bool seldom =
-      std::holds_alternative<gateway::ModelsSettled>(effect) || std::holds_alternative<gateway::OperateReplica>(effect);
+  const bool seldom = std::holds_alternative<gateway::ModelsSettled>(effect) ||
+                      std::holds_alternative<gateway::OperateReplica>(effect) ||
+                      std::holds_alternative<gateway::CutReader>(effect);
   const bool rare = seldom && !healed_ && rates.crash_at_effect > 0 && now_.ns % 2 == 0;
   if (rare) count(Fault::crash_at_effect);
   if (!rare && !crashes(effect.index())) return false;
