@@ -141,9 +141,10 @@ struct Job {
   Instant progress_at;
   Instant first_token_at = Instant::never();
   Instant ended_at;
-  bool recovered = false;               // an earlier life of the process admitted it
-  Instant hopeless_from;                // recovered jobs: until then managers may still attach
-  Instant timer_at = Instant::never();  // as armed in the orchestrator's timer set
+  Instant read_out_until = Instant::never();  // ended, and gone for all but those who read it (J7)
+  bool recovered = false;                     // an earlier life of the process admitted it
+  Instant hopeless_from;                      // recovered jobs: until then managers may still attach
+  Instant timer_at = Instant::never();        // as armed in the orchestrator's timer set
 
   std::uint32_t attempt = 0;  // of the last dispatch; 0: none yet
   std::uint32_t broken_retries = 0;
@@ -177,6 +178,7 @@ struct Job {
   std::string engine;
   std::string engine_version;
 
+  bool being_read_out() const { return !read_out_until.is_never(); }
   // Admitted, and its end is not decided.
   bool live() const { return state == JobState::waiting || in_flight(); }
   // Not told of to anybody.

@@ -74,6 +74,8 @@ struct Limits {
   Duration idle_max = Duration::seconds(60);          // between tokens
   std::uint32_t finished_max = 16'384;                // finished jobs kept for late readers
   std::uint64_t finished_bytes_max = 256ull << 20;    // of their buffered events
+  Duration read_out_max = Duration::seconds(60);      // of a finished job that goes, by those who read it (J7)
+  std::uint32_t read_out_jobs_max = 64;               // such jobs
   std::uint32_t placement_candidates_max = 16;        // kept in one explanation
   std::uint32_t scan_ahead_max = 32;                  // jobs looked at behind a head that fits no replica of its lane
 

@@ -172,11 +172,9 @@ void Orchestrator::tell_end(Job& job) {
   if (job.spec.deadline && !left) noted.deadline_met = !noted.failure;
   emit(std::move(noted));
 
-  if (job.spec.attachment == Attachment::attached && !job.journal.wanted) {
-    forget(job.spec.id);  // lived with its reader; nobody can come back for it
-    return;
-  }
   job.spec.payload.reset();  // prompts are not kept longer than they are needed
+  // Lived with its reader; nobody can come back for it.
+  if (job.spec.attachment == Attachment::attached && !job.journal.wanted) return let_go(job.spec.id);
   job.journal.unsaved.clear();
   job.journal.unsaved_bytes = 0;
   results_.add(job.spec.id, {job.spec.tenant, now_, streams_.bytes(job.spec.id), read});
@@ -187,6 +185,7 @@ void Orchestrator::forget(JobId id) {
   const auto it = jobs_.find(id);
   if (it == jobs_.end()) return;
   disarm(it->second);
+  read_out_.erase({it->second.read_out_until, id});
   results_.remove(id);
   streams_.forget(id, *out_);
   if (it->second.journal.wanted && !it->second.before_admission()) {
@@ -216,7 +215,7 @@ Instant Orchestrator::due(const Job& job) const {
       return std::min({job.deadline_at, job.grace_end, job.dispatched_at + limits.wall_max, job.progress_at + idle});
     }
     case JobState::ended:
-      return job.ended_at + config_.result_ttl;
+      return job.being_read_out() ? job.read_out_until : job.ended_at + config_.result_ttl;
   }
   return Instant::never();
 }
@@ -257,8 +256,8 @@ void Orchestrator::fire(Job& job) {
       finish_admission(job);
       return;  // not counted in time: the worker decides
     case JobState::ended:
-      forget(job.spec.id);
-      return;
+      if (job.being_read_out()) return forget(job.spec.id);
+      return let_go(job.spec.id);
     case JobState::committing:
     case JobState::concluding:
       return;

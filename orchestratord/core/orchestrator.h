@@ -171,6 +171,8 @@ class Orchestrator {
 
   // results (orchestrator_results.cc)
   void trim_finished();
+  void let_go(JobId id);
+  void read_out(JobId id);
   // Of this tenant, or anybody's: it ended here and made room for others.
   bool was_dropped(JobId job, const std::optional<std::string>& tenant) const;
   Failure missing_task(const OpenStream& event) const;
@@ -430,6 +432,7 @@ class Orchestrator {
   bool settle_needed_ = true;                 // in this step
   std::set<std::pair<Instant, JobId>> timers_;
   ResultShelf results_;                               // ended jobs that are kept
+  std::set<std::pair<Instant, JobId>> read_out_;      // ended jobs that are gone, for those who read them; until when
   std::set<std::pair<Instant, DispatchId>> closing_;  // cancelled calls whose end is not reported yet
   struct FenceWait {                                  // a job whose last attempt, or one in doubt, may still run
     ReplicaKey replica;

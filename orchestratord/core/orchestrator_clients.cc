@@ -51,6 +51,7 @@ void Orchestrator::on(const Submit& event) {
     failure.retry_after = std::max(*drain_end_ - now_, Duration::seconds(1));
     return refuse(event.request, spec, std::move(failure));
   }
+  if (const auto old = jobs_.find(spec.id); old != jobs_.end() && old->second.being_read_out()) forget(spec.id);
   if (jobs_.contains(spec.id))
     return refuse_plainly(Outcome::CONFLICT, "a task with id " + spec.id.to_string() + " exists", "task_id");
   const auto call = calls_.lower_bound({spec.id, 0});
@@ -355,6 +356,7 @@ void Orchestrator::on(const ReaderGone& event) {
   }
   Job& job = jobs_.at(*id);
   if (streams_.readers(*id) > 0) return;
+  if (job.being_read_out()) return read_out(*id);
   if (job.state == JobState::concluding && job.spec.attachment == Attachment::task)  // if its end is taken back
     job.grace_end = now_ + config_.streams.reconnect_grace;
   if (!job.live()) return;

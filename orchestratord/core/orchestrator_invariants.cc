@@ -85,6 +85,14 @@ std::string Orchestrator::check_invariants() const {
   for (const auto& [id, job] : jobs_) ended += job.state == JobState::ended && results_.contains(id) ? 1 : 0;
   if (ended != results_.size()) return "a finished job that is not ended";
   if (results_.size() > config_.limits.finished_max) return "too many finished jobs";
+  std::size_t read_out = 0;
+  for (const auto& [id, job] : jobs_) {
+    if (!job.being_read_out()) continue;
+    if (job.state != JobState::ended || results_.contains(id) || streams_.readers(id) == 0)
+      return "a job is read out that is not gone, or by nobody";
+    ++read_out;
+  }
+  if (read_out != read_out_.size() || read_out > config_.limits.read_out_jobs_max) return "jobs that are read out";
   if (fleet_.managers().size() > config_.limits.managers_max) return "too many managers";
   for (const auto& [id, link] : fleet_.links()) {
     if (link.sent.size() > config_.limits.updates_remembered_max) return "too many remembered updates";

@@ -79,7 +79,7 @@ void Orchestrator::answer_repeat(Job::Repeat repeat, const std::string& tenant, 
     failure.message = std::move(message);
     emit(AdmissionReply{repeat.request, std::move(failure)});
   };
-  if (repeat.reader && !streams_.exists(job)) {
+  if (repeat.reader && !may_see(job, std::nullopt)) {
     if (was_dropped(job, tenant)) return refuse_it(Outcome::RESULT_DROPPED, dropped_message());  // OC-JOB-J7
     return refuse_it(Outcome::NOT_FOUND, "the result of this Idempotency-Key is no longer kept");
   }

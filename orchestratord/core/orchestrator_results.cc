@@ -11,9 +11,26 @@ void Orchestrator::trim_finished() {
   while (const std::optional<JobId> job = results_.surplus(being_read)) {
     const ResultShelf::Result& result = results_.all().at(*job);
     results_.note_dropped(*job, result.tenant, result.ended + config_.result_ttl);
-    forget(*job);
+    let_go(*job);
   }
   results_.expire(now_);
+}
+
+// From now on it is there for those alone who read it.
+void Orchestrator::let_go(JobId id) {
+  Job& job = jobs_.at(id);
+  results_.remove(id);
+  if (streams_.readers(id) == 0) return forget(id);
+  if (read_out_.size() >= config_.limits.read_out_jobs_max) forget(read_out_.begin()->second);
+  job.read_out_until = now_ + config_.limits.read_out_max;
+  read_out_.emplace(job.read_out_until, id);
+  arm(job);
+}
+
+void Orchestrator::read_out(JobId id) {
+  if (!jobs_.at(id).being_read_out() || streams_.readers(id) > 0) return;
+  forget(id);
+  settle_needed_ = true;
 }
 
 bool Orchestrator::was_dropped(JobId id, const std::optional<std::string>& tenant) const {
@@ -41,7 +58,10 @@ std::string Orchestrator::dropped_message() const {
 
 void Orchestrator::on(const ReaderDrained& event) {
   settle_needed_ = false;
-  if (const std::optional<JobId> read = streams_.drained(event.reader, *out_)) results_.note_read(*read);  // OC-JOB-J7
+  const std::optional<JobId> read = streams_.drained(event.reader, *out_);
+  if (!read) return;
+  results_.note_read(*read);  // OC-JOB-J7
+  read_out(*read);
 }
 
 void Orchestrator::on(const JournalRead& event) {

@@ -10,7 +10,8 @@ namespace orch::gateway {
 
 bool Orchestrator::may_see(JobId id, const std::optional<std::string>& tenant) const {
   const auto job = jobs_.find(id);
-  return job != jobs_.end() && (!tenant || job->second.spec.tenant == tenants_.known_as(*tenant));
+  return job != jobs_.end() && !job->second.being_read_out() &&
+         (!tenant || job->second.spec.tenant == tenants_.known_as(*tenant));
 }
 
 bool Orchestrator::may_see_decisions(JobId id, const std::optional<std::string>& tenant) const {

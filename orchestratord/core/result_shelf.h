@@ -1,8 +1,8 @@
 // The tasks that have ended and are kept for readers to come (OC-JOB-J7): bounded in number and in bytes of their
 // events. Past a bound those go first whose end a reader was given, oldest first, then the oldest of the tenant that
 // keeps the most, so that nobody's flood costs another tenant an answer; of either those last that somebody is being
-// given, for they would get the rest at once. Of one that went, it is remembered until its time would have been over
-// that it did, kDroppedMax at most. Threads: owned by one loop.
+// given, for they take room for a while all the same. Of one that went, it is remembered until its time would have been
+// over that it did, kDroppedMax at most. Threads: owned by one loop.
 #pragma once
 
 #include <cstdint>

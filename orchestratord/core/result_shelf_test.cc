@@ -140,6 +140,78 @@ TEST(Results, OC_JOB_J7_a_reader_that_is_behind_at_the_end_has_not_read_it) {
   EXPECT_EQ(answer_to(bench, 1), "opened, 1 started");
 }
 
+// --- results that go while somebody reads them ---
+
+Config in_portions() {
+  Config config;
+  config.streams.replay_bytes = 1;
+  return config;
+}
+
+// Job `n` has ended with one token, and reader `n` has had its first portion of three. What its end brought about.
+Effects begin_reading(Bench& bench, std::uint64_t n) {
+  bench.submit(spec_of(n));
+  bench.token(bench.dispatches.back(), 0, "a");
+  EXPECT_EQ(shown(bench.step(OpenStream{ReaderId{n}, job_id(n), std::nullopt, {}}), ReaderId{n}), "opened, 1 started");
+  bench.now = bench.now + ms(1);
+  return bench.finished(bench.dispatches.back(), 1);
+}
+std::string next_portion(Bench& bench, std::uint64_t n) {
+  return shown(bench.step(ReaderDrained{ReaderId{n}}), ReaderId{n});
+}
+
+TEST(Results, OC_JOB_J7_who_reads_when_the_time_is_over_is_given_the_rest_in_portions) {
+  Bench bench{in_portions()};
+  bench.ready();
+  begin_reading(bench, 1);
+  EXPECT_EQ(shown(bench.advance(Config{}.result_ttl), ReaderId{1}), "");
+  EXPECT_EQ(answer_to(bench, 1), "refused NOT_FOUND") << "nobody else";
+  EXPECT_EQ(next_portion(bench, 1), "2 token a");
+  ASSERT_NE(bench.core.find_job(job_id(1)), nullptr);
+  EXPECT_EQ(next_portion(bench, 1), "3 end, closed");
+  EXPECT_EQ(bench.core.find_job(job_id(1)), nullptr) << "and then it is gone";
+}
+
+TEST(Results, OC_JOB_J7_who_reads_for_too_long_is_cut_off) {
+  Bench bench{in_portions()};
+  bench.ready();
+  begin_reading(bench, 1);
+  bench.advance(Config{}.result_ttl);
+  EXPECT_EQ(next_portion(bench, 1), "2 token a");
+  EXPECT_EQ(shown(bench.advance(Limits{}.read_out_max - ms(1)), ReaderId{1}), "");
+  EXPECT_EQ(shown(bench.advance(ms(1)), ReaderId{1}), "cut");
+  EXPECT_EQ(bench.core.find_job(job_id(1)), nullptr);
+  bench.step(ReaderGone{ReaderId{1}, true});
+}
+
+TEST(Results, OC_JOB_J7_a_reader_that_leaves_takes_its_result_along) {
+  Bench bench{in_portions()};
+  bench.ready();
+  begin_reading(bench, 1);
+  bench.advance(Config{}.result_ttl);
+  bench.step(ReaderGone{ReaderId{1}, false});
+  EXPECT_EQ(bench.core.find_job(job_id(1)), nullptr);
+}
+
+TEST(Results, OC_JOB_J7_so_is_who_reads_what_others_need_the_room_of) {
+  Config config = in_portions();
+  config.limits.finished_max = 1;
+  config.limits.read_out_jobs_max = 2;
+  Bench bench{config};
+  bench.ready();
+  begin_reading(bench, 1);
+  begin_reading(bench, 2);
+  EXPECT_EQ(answer_to(bench, 1), "refused RESULT_DROPPED");
+  EXPECT_EQ(next_portion(bench, 1), "2 token a");
+  begin_reading(bench, 3);
+  EXPECT_EQ(shown(begin_reading(bench, 4), ReaderId{1}), "cut") << "the oldest of three";
+  EXPECT_EQ(next_portion(bench, 2), "2 token a");
+  EXPECT_EQ(next_portion(bench, 3), "2 token a");
+  const Effects posted = bench.submit(spec_of(2));
+  EXPECT_EQ(shown(posted, ReaderId{2}), "cut") << "its id names another task now";
+  EXPECT_FALSE(refusal(posted));
+}
+
 // Ten minutes of a busy small model: two thousand answers that nobody has read yet.
 TEST(Results, OC_JOB_J7_two_thousand_unread_answers_are_kept) {
   LongBench bench;

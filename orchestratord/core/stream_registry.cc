@@ -328,15 +328,10 @@ void StreamRegistry::forget(JobId job, Effects& out) {
   const auto it = streams_.find(job);
   if (it == streams_.end()) return;
   for (Reader& reader : it->second.readers) {
-    if (!reader.is_behind() || reader.behind == Behind::cut) continue;
-    if (reader.after + 1 >= first_of(it->second)) {
-      give(job, it->second, reader, kEverything, out);
-    } else {
-      cut(reader, out);  // the journal is to forget it too
-    }
+    if (reader.is_behind() && reader.behind != Behind::cut) cut(reader, out);
   }
   std::erase_if(it->second.readers,
-                [this](const Reader& reader) { return reader.behind == Behind::cut && readers_.erase(reader.id) > 0; });
+                [this](const Reader& reader) { return reader.is_behind() && readers_.erase(reader.id) > 0; });
   close_readers(it->second, true, out);
   streams_.erase(it);
 }

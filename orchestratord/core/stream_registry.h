@@ -10,8 +10,8 @@
 //
 // What was there before a reader comes is given to it in portions (OC-JOB-1017): after each it is behind, and hears
 // nothing, until drained() says that it has taken what it was given. It is never waited for: where the buffer needs the
-// room the reader gets what goes, as fast as others write, and where the buffer is given up the rest at once; whoever
-// writes to it judges whether that is too much.
+// room the reader gets what goes, as fast as others write; whoever writes to it judges whether that is too much. Where
+// the stream is forgotten, it is cut off.
 //
 // Of a recorded stream the journal has what the buffer has let go, but for `started`, which stays (OC-JOB-1018). A
 // reader that wants such events is given portions that read() brings. Where it has come to the buffer's beginning it
@@ -96,7 +96,7 @@ class StreamRegistry {
   std::uint64_t bytes(JobId job) const;
   std::uint64_t first_kept(JobId job) const;  // smallest event id still in the buffer
   std::uint64_t last_id(JobId job) const;
-  void forget(JobId job, Effects& out);
+  void forget(JobId job, Effects& out);  // cuts off who is behind
 
   std::size_t size() const { return streams_.size(); }
   std::string check_invariants() const;

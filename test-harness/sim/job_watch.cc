@@ -222,7 +222,8 @@ void JobWatch::check_bounds(const gateway::Orchestrator& core) {
   std::size_t slots = 0;
   for (const auto& [key, lease] : core.leases().all()) slots += std::max(lease.slots, lease.in_use);
   const std::size_t bound = config.queue.capacity + config.limits.admitting_max + config.limits.finished_max +
-                            8 * slots + 64 + (config.journal.enabled ? 512 : 0);  // ends that are not durable yet
+                            config.limits.read_out_jobs_max + 8 * slots + 64 +
+                            (config.journal.enabled ? 512 : 0);  // ends that are not durable yet
   if (core.jobs().size() > bound)
     world_.violation(who_ + ": " + std::to_string(core.jobs().size()) + " jobs in memory, the bound is " +
                      std::to_string(bound));
