@@ -147,7 +147,7 @@ enum class Mutation : std::uint8_t {
   confuse_starts,             // other starts of gateways are taken for one (F4)
   skip_to_buffer,             // what a buffer has let go is left out (OC-JOB-1018)
 };
-inline constexpr std::uint8_t kMutations = 27;
+inline constexpr std::uint8_t kMutations = 28;
 
 // Ruling 12.
 struct JournalConfig {

@@ -2,6 +2,8 @@
 // for people.
 #pragma once
 
+#include <cstdint>
+
 #include "orchestratord/core/limits.h"
 #include "pool-managerd/core/mutation.h"
 
@@ -90,5 +92,12 @@ constexpr const char* mutation_name(pool::Mutation mutation) {
   }
   return "?";
 }
+
+// The mutants run up to this number: one that is not counted would never be tried.
+template <typename Mutation>
+constexpr bool counts_all(std::uint8_t count) {
+  return *mutation_name(static_cast<Mutation>(count - 1)) != '?' && *mutation_name(static_cast<Mutation>(count)) == '?';
+}
+static_assert(counts_all<gateway::Mutation>(gateway::kMutations) && counts_all<pool::Mutation>(pool::kMutations));
 
 }  // namespace orch::sim
