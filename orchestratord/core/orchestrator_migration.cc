@@ -46,7 +46,10 @@ void Orchestrator::fenced(ManagerId manager, const ReplicaView& replica) {
     }
     if (wait.how == AttemptEnd::taken_back && !ended_as_wanted) ++job.losses;
     if (died && !note_death(job)) continue;
-    if (job.verdict_due || lost_too_often(job)) fail_lost(job);
+    if (job.verdict_due || lost_too_often(job)) {
+      fail_lost(job);  // one that nobody can come back for is forgotten by that
+      continue;
+    }
     note_aboard(job);
   }
 }
@@ -66,7 +69,10 @@ void Orchestrator::end_fence_waits() {
       continue;
     }
     if (wait.how == AttemptEnd::taken_back && !outlived(wait)) ++job.losses;
-    if (job.verdict_due || lost_too_often(job)) fail_lost(job);
+    if (job.verdict_due || lost_too_often(job)) {
+      fail_lost(job);  // one that nobody can come back for is forgotten by that
+      continue;
+    }
     note_aboard(job);
   }
 }
