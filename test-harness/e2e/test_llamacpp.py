@@ -64,7 +64,7 @@ def test_identity_is_the_engine_s_own(both):
 def test_OC_ADAPT_5002_5021_the_engine_s_own_routes_are_not_reachable_through_us(both):
     bridged = next(r for r in both.replicas() if r["pool_id"] == "bridge")
     assert bridged["endpoint"].startswith("unix:")
-    for route in ("/completion", "/props", "/slots", "/health", "/tokenize", "/v1/completions", "/v1/embeddings"):
+    for route in ("/completion", "/props", "/slots", "/health", "/tokenize", "/v1/embeddings"):
         for method, body in (("GET", None), ("POST", {"prompt": "x"})):
             for url in (both.url, both.manager_url):
                 assert request(method, url + route, body).status == 404, (method, url, route)
