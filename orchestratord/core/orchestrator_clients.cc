@@ -51,8 +51,7 @@ void Orchestrator::on(const Submit& event) {
     failure.retry_after = std::max(*drain_end_ - now_, Duration::seconds(1));
     return refuse(event.request, spec, std::move(failure));
   }
-  if (const auto old = jobs_.find(spec.id); old != jobs_.end() && old->second.being_read_out()) forget(spec.id);
-  if (jobs_.contains(spec.id))
+  if (const auto old = jobs_.find(spec.id); old != jobs_.end() && !old->second.being_read_out())
     return refuse_plainly(Outcome::CONFLICT, "a task with id " + spec.id.to_string() + " exists", "task_id");
   const auto call = calls_.lower_bound({spec.id, 0});
   if (call != calls_.end() && call->first.job == spec.id) {
@@ -95,6 +94,7 @@ void Orchestrator::on(const Submit& event) {
   job.engine = primary->engine;
   job.engine_version = primary->engine_version;
   results_.forget_dropped(spec.id);
+  forget(spec.id);  // one that is read out makes room (J7)
   Job& stored = jobs_.emplace(spec.id, std::move(job)).first->second;
   if (spec.idempotency) {  // J5: from here on, so that a repeat finds a job that is still being counted
     keys_.add(spec.idempotency->key, {spec.idempotency->body, spec.id, {}, now_ + config_.journal.idempotency_ttl});
@@ -349,6 +349,7 @@ bool Orchestrator::left_before_admission(Job& job, ReaderId reader) {
 void Orchestrator::on(const ReaderGone& event) {
   const std::optional<JobId> id = streams_.remove_reader(event.reader);
   if (!id) {
+    if (event.overflowed) return;        // it was cut with its stream
     for (auto& [job_id, job] : jobs_) {  // its job may still be being admitted
       if (job.before_admission() && left_before_admission(job, event.reader)) return;
     }

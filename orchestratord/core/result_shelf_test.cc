@@ -184,6 +184,20 @@ TEST(Results, OC_JOB_J7_who_reads_for_too_long_is_cut_off) {
   bench.step(ReaderGone{ReaderId{1}, true});
 }
 
+TEST(Results, OC_JOB_J7_an_id_that_is_posted_and_refused_cuts_nobody_off) {
+  Bench bench{in_portions()};
+  bench.ready();
+  begin_reading(bench, 1);
+  bench.advance(Config{}.result_ttl);
+  JobSpec nowhere = spec_of(1);
+  nowhere.model_ref = "nobody";
+  EXPECT_EQ(shown(bench.submit_body(nowhere), ReaderId{1}), "");
+  EXPECT_EQ(next_portion(bench, 1), "2 token a");
+  EXPECT_EQ(shown(bench.submit_body(spec_of(1)), ReaderId{1}), "cut") << "one that is taken does";
+  ASSERT_NE(bench.core.find_job(job_id(1)), nullptr);
+  EXPECT_TRUE(bench.core.find_job(job_id(1))->live());
+}
+
 TEST(Results, OC_JOB_J7_a_reader_that_leaves_takes_its_result_along) {
   Bench bench{in_portions()};
   bench.ready();

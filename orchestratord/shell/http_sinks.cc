@@ -210,7 +210,13 @@ class ChatWholeSink final : public ReaderSink {
   }
   void refused(const Failure& failure) override { exchange_->reply(failure_reply(failure, Envelope::openai)); }
   void closed() override {}
-  void cut() override { exchange_->abort(); }
+  // Nothing was said yet, so that it can be said why.
+  void cut() override {
+    Failure failure;
+    failure.outcome = Outcome::SLOW_CONSUMER;
+    failure.message = "what follows of the answer is not kept";
+    refused(failure);
+  }
 
  private:
   HttpExchangePtr exchange_;

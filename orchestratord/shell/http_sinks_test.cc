@@ -203,6 +203,15 @@ TEST(ChatStreamSink, OC_OAI_1013_a_text_has_no_role_and_counts_its_characters) {
   }
 }
 
+TEST(ChatWholeSink, OC_JOB_1018_a_reader_that_is_cut_off_is_told_why) {
+  const auto exchange = std::make_shared<RecordingExchange>();
+  const auto sink = make_chat_whole_sink(exchange, kLimits, {"chatcmpl-1", "m", 1}, "1");
+  sink->opened(JobId{});
+  sink->cut();
+  EXPECT_EQ(exchange->head.status, 500);
+  EXPECT_NE(exchange->head.body.find("SLOW_CONSUMER"), std::string::npos) << exchange->head.body;
+}
+
 // The job of a repeated request is the first one's, and so is every name of it in the answer.
 TEST(ChatStreamSink, OC_JOB_J5_a_repeated_request_is_answered_under_the_name_of_the_first) {
   const std::string first = "6a1d0c1e-52ba-4b7e-9b39-2f6f3f1c7f10";
