@@ -48,6 +48,10 @@ Result<std::unique_ptr<GrpcServer>, ListenError> GrpcServer::start(const ListenA
   builder.SetMaxSendMessageSize(kGrpcMessageBytesMax);
   int port = -1;
   if (bounded) {
+    // A place is not held by who has nothing to ask, nor by who is not there any more (OC-PLAT-1002).
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, static_cast<int>(limits.idle_max.ms()));
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 60'000);
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
     using From = grpc::ServerBuilder::experimental_type::ExternalConnectionType;
     out->acceptor_ =
         builder.experimental().AddExternalConnectionAcceptor(From::FROM_FD, grpc::InsecureServerCredentials());

@@ -40,7 +40,8 @@ class GrpcServer {
   };
   struct Limits {
     Peers peers = Peers::any;
-    std::size_t connections_max = 0;  // at once at a TCP port, further ones are closed; 0: no bound
+    std::size_t connections_max = 0;             // at once at a TCP port, further ones are closed; 0: no bound
+    Duration idle_max = Duration::seconds(120);  // where they are bounded: of a connection without a call
   };
   static Result<std::unique_ptr<GrpcServer>, ListenError> start(const ListenAddress& address,
                                                                 const std::vector<grpc::Service*>& services,

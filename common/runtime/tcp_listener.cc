@@ -68,7 +68,11 @@ Result<std::unique_ptr<TcpListener>, ListenError> TcpListener::start(const Liste
   SocketAddress wanted(address);
   const int made = ::socket(wanted.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   const int on = 1;
+  const int off = 0;
+  // "[::]" is both families, whatever the system's default is.
+  const bool v6 = wanted.storage.ss_family == AF_INET6;
   if (made < 0 || ::setsockopt(made, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
+      (v6 && ::setsockopt(made, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off) != 0) ||
       ::bind(made, wanted.get(), wanted.size) != 0 || ::listen(made, SOMAXCONN) != 0) {
     const int error = errno;
     if (made >= 0) ::close(made);

@@ -3,7 +3,12 @@
 #include "orchestratord/shell/grpc_api.h"
 
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <condition_variable>
 #include <deque>
@@ -310,6 +315,35 @@ TEST_F(GrpcApiTest, OC_PLAT_1002_a_connection_beyond_the_bound_is_closed_and_fin
   first.reset();
   EXPECT_EQ(asked(third, true), grpc::StatusCode::NOT_FOUND);
   EXPECT_EQ(asked(connect(), false), grpc::StatusCode::UNAVAILABLE);
+  done = true;
+  loop.join();
+}
+
+TEST_F(GrpcApiTest, OC_PLAT_1002_a_connection_without_a_call_does_not_hold_its_place) {
+  server_.reset();
+  auto bounded = runtime::GrpcServer::start({false, "", "127.0.0.1", 0}, {&api_.grpc_service()},
+                                            {.connections_max = 1, .idle_max = Duration::milliseconds(200)});
+  ASSERT_TRUE(bounded.ok());
+  server_ = std::move(bounded).value();
+  std::atomic<bool> done = false;
+  std::thread loop([&] { loop_.run_until(done); });
+  const int silent = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_port = htons(static_cast<std::uint16_t>(server_->port()));
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  ASSERT_EQ(::connect(silent, reinterpret_cast<const sockaddr*>(&to), sizeof to), 0);
+  // HTTP/2's preface and an empty SETTINGS frame: a client that is there.
+  const std::string greeting("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0", 33);
+  ASSERT_EQ(::write(silent, greeting.data(), greeting.size()), static_cast<ssize_t>(greeting.size()));
+  const timeval patience{20, 0};
+  ::setsockopt(silent, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  std::array<char, 1024> said{};
+  ssize_t got = 0;
+  while ((got = ::read(silent, said.data(), said.size())) > 0) {
+  }
+  EXPECT_EQ(got, 0) << "the server has closed it";
+  ::close(silent);
   done = true;
   loop.join();
 }
